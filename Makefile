@@ -1,0 +1,98 @@
+# GNU make; `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+BENCH    ?= .
+COUNT    ?= 1
+FUZZTIME ?= 30s
+
+# The registries the tests start. Empty until a backend needs one.
+SERVERS ?=
+
+# Modules below the root. The root and the tools are built without go.work, as
+# they are by others; the rest needs it to be built against this tree.
+NESTED := $(filter-out tools/%,$(patsubst %/go.mod,%,$(wildcard */*/go.mod)))
+TOOLS  := $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod))
+
+export GOWORK := off
+# With this set, a test that finds no server fails instead of being skipped.
+export NAMING_SERVERS := required
+
+# $(call nested,COMMAND) runs COMMAND in each nested module.
+nested = for m in $(NESTED); do echo "== $$m"; \
+	(cd $$m; export GOWORK=$(CURDIR)/go.work; $(1)); done
+
+# $(call tidy,FLAGS,COMMAND) runs go mod tidy FLAGS in the root and the tools.
+# A nested module may require a version of the root that is not published yet,
+# and tidy does not look at go.work: there it tidies a copy of go.mod that points
+# to this tree, then runs COMMAND with the result in $$tmp.
+tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/naming; \
+	for m in . $(TOOLS); do echo "tidy $$m"; (cd $$m; go mod tidy $(1)); done; \
+	for m in $(NESTED); do echo "tidy $$m"; (cd $$m; cp go.mod go.sum $$tmp; \
+		go mod edit -replace $$root=$(CURDIR) $$tmp/go.mod; \
+		go mod tidy -modfile=$$tmp/go.mod; \
+		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
+
+.PHONY: help test check tidy tidy-check full bench cover fuzz demo servers clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: $(SERVERS) ## vet and test every module under the race detector
+	go vet ./...
+	go test -race -count=1 ./...
+	@$(call nested,go vet ./...; go test -race -count=1 ./...)
+
+check: tidy-check bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod and go.sum
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	bin/staticcheck ./...
+	@$(call nested,go vet ./...; $(CURDIR)/bin/staticcheck ./...)
+
+tidy-check:
+	@$(call tidy,-diff,diff -u go.mod $$tmp/go.mod; diff -u go.sum $$tmp/go.sum)
+
+tidy: ## tidy go.mod and go.sum of every module
+	@$(call tidy,,cp $$tmp/go.mod $$tmp/go.sum .)
+
+full: $(SERVERS) ## the tests at full length; takes long
+	NAMING_FULL=1 go test -race -count=1 -v -timeout 120m ./...
+
+bench: $(SERVERS) ## run the benchmarks: BENCH=regexp COUNT=runs
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+
+cover: ## fail if the root or backend/memory is covered by less than 90 %
+	@go test -count=1 -cover . ./backend/memory | awk '{print} \
+		/coverage:/ {sub(/.*coverage: /, ""); n++; if ($$1+0 < 90) low++} \
+		END {if (n < 2 || low) {print "coverage below 90 %"; exit 1}}'
+
+fuzz: ## fuzz each target for FUZZTIME
+	@pkgs=$$(go list ./...); for p in $$pkgs; do \
+		targets=$$(go test -list '^Fuzz' $$p | awk '/^Fuzz/'); \
+		for f in $$targets; do echo "== $$p $$f"; \
+			go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+demo: ## run the quickstart
+	go run ./examples/quickstart
+
+servers: bin/etcd bin/consul ## build the registries that the tests start
+
+clean: ## remove what make built
+	rm -rf bin
+
+# The tools, at the versions their modules pin.
+bin/etcd:       PKG = go.etcd.io/etcd/server/v3
+bin/consul:     PKG = github.com/hashicorp/consul
+bin/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
+bin/benchstat:  PKG = golang.org/x/perf/cmd/benchstat
+
+bin/etcd: tools/etcd/go.mod tools/etcd/go.sum
+bin/consul: tools/consul/go.mod tools/consul/go.sum
+bin/staticcheck bin/benchstat: tools/lint/go.mod tools/lint/go.sum
+
+bin/etcd bin/consul bin/staticcheck bin/benchstat:
+	cd $(<D) && go build -o $(CURDIR)/$@ $(PKG)

@@ -1,0 +1,166 @@
+package naming
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"unicode/utf8"
+)
+
+// Equal reports whether e and o are the same endpoint in the same state: equal
+// IDs and addresses, and metadata of the same JSON value. White space, the
+// order of an object's members and the escapes in a string do not matter; the
+// spelling of a number does, so that 1, 1.0 and 1e0 are three values and none
+// of them is lost on its way through a registry.
+func (e Endpoint) Equal(o Endpoint) bool {
+	return e.ID == o.ID && e.Addr == o.Addr && sameJSON(e.Metadata, o.Metadata)
+}
+
+func sameJSON(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	// A registry may respell a value, but two values are seldom respelt the
+	// same way by accident, so decoding both is the rare case.
+	va, err := decodeJSON(a)
+	if err != nil {
+		return false
+	}
+	vb, err := decodeJSON(b)
+	return err == nil && reflect.DeepEqual(va, vb)
+}
+
+// decodeJSON returns the value of m with numbers as they are spelt.
+func decodeJSON(m json.RawMessage) (v any, err error) {
+	if len(m) == 0 {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(m))
+	d.UseNumber()
+	err = d.Decode(&v)
+	return v, err
+}
+
+// Info is what the reserved members of an endpoint's metadata say.
+type Info struct {
+	// Weight is the endpoint's share of traffic relative to the others, 0 if
+	// there is none to go by.
+	Weight float64
+	// Zone is where the endpoint runs, and Version what it runs.
+	Zone, Version string
+	// Tags are labels.
+	Tags []string
+	// Draining says that the endpoint is about to leave: it serves what it
+	// has, and wants no more while there are others.
+	Draining bool
+}
+
+// Info returns what the reserved members of the metadata say. A member that is
+// missing or of another type than it should be has the zero value, and so has a
+// weight that is not positive.
+func (e Endpoint) Info() Info {
+	var info Info
+	// Most endpoints have none of it; an object starts with a brace.
+	if m := bytes.TrimLeft(e.Metadata, " \t\r\n"); len(m) == 0 || m[0] != '{' {
+		return info
+	}
+	var members struct {
+		Weight, Zone, Version, Tags, Draining json.RawMessage
+	}
+	if json.Unmarshal(e.Metadata, &members) != nil {
+		return info
+	}
+	// One at a time: a wrong one takes nothing away from the others.
+	member(members.Weight, &info.Weight)
+	member(members.Zone, &info.Zone)
+	member(members.Version, &info.Version)
+	member(members.Tags, &info.Tags)
+	member(members.Draining, &info.Draining)
+	info.Weight = max(info.Weight, 0)
+	return info
+}
+
+// member decodes m into v, or leaves v alone.
+func member[T any](m json.RawMessage, v *T) {
+	var w T
+	if len(m) > 0 && json.Unmarshal(m, &w) == nil {
+		*v = w
+	}
+}
+
+// isNull reports whether m means no metadata.
+func isNull(m json.RawMessage) bool {
+	return len(m) == 0 || string(bytes.TrimSpace(m)) == "null"
+}
+
+// CheckService returns an error that is [ErrInvalid] and names the value if
+// service is no valid name of a service: it is empty or not UTF-8.
+func CheckService(service string) error {
+	if service == "" {
+		return fmt.Errorf("%w: empty service name", ErrInvalid)
+	}
+	if !utf8.ValidString(service) {
+		return fmt.Errorf("%w: service name %q is not UTF-8", ErrInvalid, service)
+	}
+	return nil
+}
+
+// Normalize checks the arguments of [Store.Apply], and returns a copy of
+// changes in which every ID is set and metadata that is null is nil. Every
+// Store's Apply begins with it, so that all backends refuse the same arguments
+// with the same words. The error is [ErrInvalid] and names the offending value:
+// a service name that [CheckService] refuses, an Op that is neither Add nor
+// Delete, an endpoint with neither ID nor Addr nor Metadata, an ID or Addr that
+// is not UTF-8, metadata that is not JSON in UTF-8.
+func Normalize(service string, changes []Change) ([]Change, error) {
+	if err := CheckService(service); err != nil {
+		return nil, err
+	}
+	out := make([]Change, len(changes))
+	for i, c := range changes {
+		if c.Op != Add && c.Op != Delete {
+			return nil, fmt.Errorf("%w: %v of %q in service %q: unknown operation", ErrInvalid, c.Op, c.Endpoint.Addr, service)
+		}
+		e, err := c.Endpoint.normalize()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v in service %q: %w", ErrInvalid, c.Op, service, err)
+		}
+		c.Endpoint = e
+		out[i] = c
+	}
+	return out, nil
+}
+
+func (e Endpoint) normalize() (Endpoint, error) {
+	if isNull(e.Metadata) {
+		e.Metadata = nil
+	} else if !utf8.Valid(e.Metadata) {
+		return e, fmt.Errorf("metadata %s of endpoint %q is not UTF-8", quoteSome(e.Metadata), e.Addr)
+	} else if !json.Valid(e.Metadata) {
+		return e, fmt.Errorf("metadata %s of endpoint %q is not JSON", quoteSome(e.Metadata), e.Addr)
+	}
+	if !utf8.ValidString(e.ID) {
+		return e, fmt.Errorf("endpoint ID %q is not UTF-8", e.ID)
+	}
+	if !utf8.ValidString(e.Addr) {
+		return e, fmt.Errorf("endpoint address %q is not UTF-8", e.Addr)
+	}
+	if e.ID == "" {
+		e.ID = e.Addr
+	}
+	if e.ID == "" && e.Metadata == nil {
+		return e, fmt.Errorf("endpoint with ID %q and address %q has no metadata either", e.ID, e.Addr)
+	}
+	return e, nil
+}
+
+// quoteSome quotes the start of b: an error names a value, it does not repeat
+// a megabyte of it.
+func quoteSome(b []byte) string {
+	const most = 64
+	if len(b) > most {
+		return fmt.Sprintf("%q...", b[:most])
+	}
+	return fmt.Sprintf("%q", b)
+}

@@ -1,0 +1,287 @@
+package naming
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"strconv"
+	"time"
+)
+
+// Operation says what a change does. It keeps the values, and so the JSON, of
+// the type of the same name in gRPC's former package naming.
+type Operation uint8
+
+const (
+	// Add puts an endpoint: a new one, or a new state of one that is there.
+	Add Operation = iota
+	// Delete removes an endpoint.
+	Delete
+)
+
+// String returns "Add", "Delete", or the number of an operation that is neither.
+func (op Operation) String() string {
+	switch op {
+	case Add:
+		return "Add"
+	case Delete:
+		return "Delete"
+	}
+	return "Operation(" + strconv.Itoa(int(op)) + ")"
+}
+
+// Update is one change as programs written for gRPC's former package naming
+// know it. The type is frozen: its JSON,
+//
+//	{"Op":0,"Addr":"10.0.0.7:9000","Metadata":null}
+//
+// is what etcd's old clientv3/naming stored, and what this package stores by
+// default.
+type Update struct {
+	// Op says whether the endpoint was added (or changed) or deleted.
+	Op Operation
+	// Addr is the address that gRPC dials.
+	Addr string
+	// Metadata is what encoding/json makes of the entry's metadata: nil, a
+	// bool, a float64, a string, a []any or a map[string]any; numbers are of
+	// type json.Number where one of them is too large for a float64. All
+	// watchers of a service share one value, so a receiver must not modify it.
+	// A sender may use any value that encoding/json can marshal.
+	Metadata any
+}
+
+// Watcher reads the changes of one service. It is the type of the same name in
+// gRPC's former package naming, and [Registry.Resolve] returns one.
+type Watcher interface {
+	// Next returns the full set of the service when it is first called, as
+	// Updates with Op Add; the slice is empty, not nil, when there are no
+	// endpoints. Every later call blocks until something changed and returns
+	// the net changes since the call before, at least one: deletions first,
+	// each group in the order of the endpoints' IDs. A Delete carries the
+	// address and the metadata that were last returned for the endpoint. A
+	// change of metadata is one Add; a change of address under the same ID is
+	// a Delete and an Add. Apply the whole slice before acting on the result.
+	//
+	// The slice belongs to the caller; the metadata in it is shared.
+	//
+	// Next waits as long as it takes: a registry that is down, or a watch that
+	// broke, is never an error here. It returns an error only after Close, or
+	// after the Registry was closed, and then always; the error is
+	// [ErrWatcherClosed].
+	//
+	// It may be called concurrently; each change then goes to one of the calls.
+	Next() ([]*Update, error)
+
+	// Close ends the watcher and makes a blocked Next return. It may be called
+	// at any time, from any goroutine, more than once.
+	Close()
+}
+
+// Resolver makes Watchers. It is the type of the same name in gRPC's former
+// package naming; [Registry] implements it.
+type Resolver interface {
+	// Resolve returns a Watcher of the service named target. It does not wait
+	// for the registry.
+	Resolve(target string) (Watcher, error)
+}
+
+// The errors on which a caller acts. Every other error tells of a registry that
+// could not be asked or did not answer: it may pass, and trying again is right.
+// Wrapped errors keep their cause, so that errors.As finds the error of the
+// backend's client library.
+var (
+	// ErrWatcherClosed is returned by [Watcher.Next] after the Watcher or its
+	// Registry was closed, and for no other reason.
+	ErrWatcherClosed = errors.New("naming: watcher closed")
+
+	// ErrRegistryClosed is returned by every method of a [Registry] that was
+	// closed, except Close.
+	ErrRegistryClosed = errors.New("naming: registry closed")
+
+	// ErrLeaseLost is returned by [Lease.Renew] and by [Store.Apply] when the
+	// lease has ended, whether it was revoked, expired or forgotten by the
+	// registry. The caller makes a new lease and puts its endpoints under it.
+	// It is not returned when the registry could not be asked.
+	ErrLeaseLost = errors.New("naming: lease lost")
+
+	// ErrInvalid is returned for arguments that can never work, such as an
+	// empty service name or metadata that is not JSON. Nothing was stored, and
+	// trying again does not help.
+	ErrInvalid = errors.New("naming: invalid argument")
+
+	// ErrPermission is returned when the registry refused the caller's
+	// credentials: it was reached, and said no. Trying again helps once the
+	// credentials, or the rights they carry, are others.
+	ErrPermission = errors.New("naming: permission denied")
+)
+
+// Endpoint is one instance of a service.
+type Endpoint struct {
+	// ID tells the endpoints of one service apart. It defaults to Addr. Two
+	// endpoints with different IDs are different ones even if their addresses
+	// are equal.
+	ID string
+
+	// Addr is what gRPC dials: "host:port", "[v6]:port" or "unix:path".
+	Addr string
+
+	// Metadata is any JSON value (RFC 8259, in UTF-8), passed through as it
+	// is. Nil and the JSON value null both mean none. These members have a
+	// meaning when it is an object: "weight" (number), "zone" and "version"
+	// (strings), "tags" (list of strings), "draining" (bool).
+	//
+	// The bytes are shared by everyone who holds the endpoint: whoever gets an
+	// Endpoint from this package must not modify them, and whoever gives one
+	// to it must not modify them afterwards.
+	Metadata json.RawMessage
+}
+
+// Change is one change to the endpoints of a service.
+type Change struct {
+	// Op is Add or Delete.
+	Op Operation
+
+	// Endpoint is what to add. To delete, its ID (or else its Addr) suffices.
+	Endpoint Endpoint
+
+	// Lease, of an Add, is the lease that the endpoint is put under. An
+	// endpoint put without one stays until it is deleted. An endpoint is under
+	// the lease of the last Add only, which may be none.
+	//
+	// Lease, of a Delete, is a condition: the endpoint is deleted only if it
+	// is still under that lease, and left alone, without an error, if it is
+	// not. A Delete without a lease deletes unconditionally.
+	//
+	// It must come from the same Store.
+	Lease Lease
+}
+
+// Batch is the whole set of a service's endpoints, or changes to it that took
+// effect together. It belongs to whoever received it: a Store does not read or
+// write a batch's slices once it has yielded them.
+type Batch struct {
+	// Snapshot says that Put is the whole set: an endpoint that is not in it
+	// is gone. Deleted is then empty.
+	Snapshot bool
+
+	// Put holds endpoints that were added or changed, each in its new state
+	// and with its ID set. No ID occurs twice in a batch.
+	Put []Endpoint
+
+	// Deleted holds the IDs of endpoints that were removed.
+	Deleted []string
+}
+
+// Store is a registry, as a backend implements it and a [Registry] uses it.
+// Package conformance holds an implementation to every rule below, and package
+// backend/memory is one to read first.
+//
+// A Store is a thin layer: it does not retry, does not log, does not cache, and
+// keeps no goroutine beyond a sequence that is being ranged over. Its caller
+// tries again. All methods may be called concurrently.
+//
+// Every method that can block ends soon after its context does, with an error
+// for which errors.Is(err, ctx.Err()) holds. Errors wrap their cause. An
+// argument that can never work is [ErrInvalid]; credentials that the registry
+// refuses are [ErrPermission]; anything else is taken for a registry that is
+// unavailable for now.
+//
+// The set of services and of endpoints is whatever is in the registry, also
+// what other programs wrote there. An entry that cannot be understood is left
+// out, and is reported with its key as a [Malformed] to a function the backend's
+// options name; it hides no other entry, and a good value that it replaced is
+// not kept.
+//
+// Any valid service name, any ID, any JSON metadata, and IPv6 and unix
+// addresses make the round trip unchanged; of metadata, the JSON value is what
+// counts, not its spelling (see [Endpoint.Equal]).
+type Store interface {
+	// Apply makes changes to a service: all of them or none where the registry
+	// can, in their order where it cannot, which the backend documents. It
+	// returns nil only when every change is in the registry. After an error
+	// the caller does not know, and applies the changes again: applying a
+	// change twice is the same as applying it once, and deleting what is not
+	// there is no error.
+	//
+	// It returns [ErrInvalid], and has stored nothing, for changes that
+	// [Normalize] refuses; and [ErrLeaseLost], and has stored nothing that
+	// outlives it, for an Add under a lease that has ended. The store does not
+	// keep the slice.
+	Apply(ctx context.Context, service string, changes ...Change) error
+
+	// Watch returns the state of a service and then its changes, from the
+	// moment the sequence is ranged over until ctx is done, the loop is left,
+	// or the store fails. Nothing is asked, held or started before it is
+	// ranged over, and nothing is left when the loop has ended. Each range
+	// over it is a new watch.
+	//
+	// The first batch is a snapshot, empty for a service that has no
+	// endpoints: a service without any does not differ from one that never
+	// was. Leaving the loop after it costs one read, and is how a list is
+	// made. Later batches are changes, or snapshots again.
+	//
+	// A snapshot is complete or is not yielded. Changes that the registry made
+	// at once are in one batch. An older state of an endpoint never follows a
+	// newer one, also across two watches of one Store: a replica that lags is
+	// no source. Repeats are allowed. A state that did not last may be left
+	// out; a state that lasts is yielded.
+	//
+	// The sequence ends with an error, always, and with one only: the zero
+	// Batch and ctx.Err() if ctx is done, or what went wrong. It ends so as
+	// well, within a bound that the backend documents, when the registry or
+	// the link to it fell silent without a word. While nothing changes, an
+	// idle watch asks the registry nothing.
+	Watch(ctx context.Context, service string) iter.Seq2[Batch, error]
+
+	// Services returns the names of the services that have endpoints, sorted
+	// and each once: the whole list at first, and the whole list again when it
+	// changed. It is a sequence in the manner of Watch, and ends like it. The
+	// slices belong to the receiver.
+	Services(ctx context.Context) iter.Seq2[[]string, error]
+
+	// Grant makes a lease whose endpoints are removed once it was not renewed
+	// for ttl. The backend may round ttl to what the registry supports; the
+	// lease's TTL says what it became. A ttl that is not positive is
+	// [ErrInvalid].
+	Grant(ctx context.Context, ttl time.Duration) (Lease, error)
+}
+
+// Lease bounds the life of the endpoints that were put under it. Only
+// [Store.Grant] makes one. All methods may be called concurrently.
+type Lease interface {
+	// Renew gives the lease its full time to live again. Once the lease has
+	// ended, Renew either restores all that the lease held or returns
+	// [ErrLeaseLost]; it never returns nil while the endpoints are gone.
+	// It must not bring back an endpoint that is not under the lease any more.
+	Renew(ctx context.Context) error
+
+	// Revoke ends the lease and removes the endpoints that are under it, and
+	// no others: an endpoint that was put again since, under another lease or
+	// under none, stays. It returns nil if, afterwards, the lease has ended,
+	// whatever ended it.
+	Revoke(ctx context.Context) error
+
+	// TTL returns the time to live, which never changes.
+	TTL() time.Duration
+}
+
+// Malformed describes an entry of a registry that could not be understood and
+// was left out. A backend's options name the function that is told of it.
+type Malformed struct {
+	// Service is the service that the entry belongs to, as far as its place in
+	// the registry tells.
+	Service string
+	// Key is where the entry is, in the registry's own terms.
+	Key string
+	// Err says what is wrong with it.
+	Err error
+}
+
+// Error makes a Malformed usable as an error.
+func (m *Malformed) Error() string {
+	return "naming: malformed entry " + strconv.Quote(m.Key) + " of service " + strconv.Quote(m.Service) + ": " + m.Err.Error()
+}
+
+// Unwrap returns m.Err.
+func (m *Malformed) Unwrap() error { return m.Err }

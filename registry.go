@@ -1,0 +1,359 @@
+package naming
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options are the options of a [Registry]. The zero value, and a nil pointer,
+// mean the defaults.
+type Options struct {
+	// Logger receives what an operator wants to know: that a service's
+	// endpoints became stale (Warn) and are fresh again (Info), and the failed
+	// attempts in between (Debug). Nothing is logged while all is well. Nil
+	// means slog.Default().
+	Logger *slog.Logger
+
+	// Grace is how long the watch of a service goes on after its last reader
+	// left, so that the next reader is answered from memory. A gRPC channel
+	// that goes idle, by default after 30 minutes, is such a reader. 0 means
+	// one hour; a negative value means not at all.
+	Grace time.Duration
+
+	// Reread is how often, give or take a tenth, a watch is replaced by a new
+	// one, which begins with a full read: it repairs what a faulty watch lost
+	// without saying so. 0 means never.
+	Reread time.Duration
+}
+
+const defaultGrace = time.Hour
+
+// Registry is what programs use to find and announce endpoints, on whatever
+// [Store]. A program has one for each registry it uses: readers of one service
+// share one watch within a Registry, however many they are. All methods may be
+// called concurrently.
+type Registry struct {
+	store  Store
+	log    *slog.Logger
+	grace  time.Duration
+	reread time.Duration
+
+	ctx    context.Context // done once the Registry is closed
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the goroutines of the watches
+
+	mu      sync.Mutex
+	closed  bool
+	watches map[subject]*shared
+}
+
+// subject is what a shared watch watches: a service, or the list of services
+// if the name is empty.
+type subject struct{ service string }
+
+func (s subject) attr() slog.Attr {
+	if s.service == "" {
+		return slog.String("list", "services")
+	}
+	return slog.String("service", s.service)
+}
+
+// New returns a Registry on store. It asks the store nothing. The Registry does
+// not own the store, which must outlive it. Close it when it is of no more use.
+//
+// A nil store makes every method fail with [ErrInvalid].
+func New(store Store, opts *Options) *Registry {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Grace == 0 {
+		o.Grace = defaultGrace
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Registry{
+		store: store, log: o.Logger, grace: o.Grace, reread: o.Reread,
+		ctx: ctx, cancel: cancel,
+		watches: make(map[subject]*shared),
+	}
+}
+
+// Close ends all watchers, watches and followers of the Registry, and returns
+// when nothing of it runs any more. Calls in progress end with
+// [ErrRegistryClosed] or [ErrWatcherClosed]. What was put into the registry
+// stays there. Close may be called more than once; it must not be called from a
+// function that the Registry calls.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	r.closed = true
+	watches := r.watches
+	r.watches = nil
+	for _, s := range watches {
+		if s.linger != nil {
+			s.linger.Stop()
+		}
+	}
+	r.mu.Unlock()
+	r.cancel()
+	for _, s := range watches {
+		s.end()
+	}
+	r.wg.Wait()
+}
+
+// usable returns an error if the Registry has no store or was closed.
+func (r *Registry) usable() error {
+	if r.store == nil {
+		return fmt.Errorf("%w: New was given a nil Store", ErrInvalid)
+	}
+	if r.ctx.Err() != nil {
+		return ErrRegistryClosed
+	}
+	return nil
+}
+
+// check returns an error if the Registry is not usable, or service is no valid
+// name.
+func (r *Registry) check(service string) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	return CheckService(service)
+}
+
+// Resolve returns a [Watcher] of a service. It does not wait for the registry.
+// The watcher has no goroutine of its own, and costs memory only in proportion
+// to the changes it has yet to return, at most to the size of the set.
+//
+// The error is [ErrInvalid] or [ErrRegistryClosed].
+func (r *Registry) Resolve(target string) (Watcher, error) {
+	c, err := r.newCursor(target, nil)
+	if err != nil {
+		return nil, fmt.Errorf("naming: resolve %q: %w", target, err)
+	}
+	return &watcher{c}, nil
+}
+
+// View is what a reader holds of a service.
+type View struct {
+	// Service is the name of the service.
+	Service string
+	// Endpoints are all endpoints, sorted by ID. All readers share the slice:
+	// it must not be modified.
+	Endpoints []Endpoint
+	// Status says how far the registry vouches for the endpoints.
+	Status
+}
+
+// Status says what is known of the set of a service's endpoints, and since when.
+type Status struct {
+	// Synced says that the registry has answered at all. While it is false
+	// nothing is known, which is not the same as an empty set.
+	Synced bool
+	// AsOf is when the registry last told something of the service. A watch
+	// that has not failed since vouches that nothing changed either.
+	AsOf time.Time
+	// StaleSince is when the watch failed, or the time zero while it has not.
+	// A stale set is the last one known.
+	StaleSince time.Time
+	// Err is how the watch last failed, nil while it has not.
+	Err error
+	// Held are endpoints that are no longer in the set but vanished in a way
+	// that looks like a fault of the registry, and so may well be alive: sorted
+	// by ID, shared by all readers, not to be modified.
+	Held []Endpoint
+}
+
+// Stale reports whether the watch has failed and was not replaced yet.
+func (s Status) Stale() bool { return !s.StaleSince.IsZero() }
+
+// Watch returns the state of a service: as soon as it is known, and again
+// whenever the endpoints changed or became stale or fresh. A reader that is
+// slow is shown the newest state and skips those between; it holds up nobody.
+//
+// A failure of the registry is no error here: it makes the [View] stale. The
+// sequence ends with an error, and a zero View, when ctx is done (ctx.Err()) or
+// the Registry was closed ([ErrRegistryClosed]), and at once for a service name
+// that is [ErrInvalid]. Nothing is held before the sequence is ranged over or
+// after the loop, and it may be ranged over more than once.
+func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[View, error] {
+	return func(yield func(View, error) bool) {
+		err := r.views(ctx, service, yield)
+		if err != nil {
+			yield(View{}, fmt.Errorf("naming: watch %q: %w", service, err))
+		}
+	}
+}
+
+// views returns nil when yield returned false.
+func (r *Registry) views(ctx context.Context, service string, yield func(View, error) bool) error {
+	if err := r.check(service); err != nil {
+		return err
+	}
+	s, err := r.acquire(subject{service})
+	if err != nil {
+		return err
+	}
+	defer r.release(s)
+	var view View
+	return s.each(ctx,
+		func() { view = s.view() },
+		func() bool { return yield(view, nil) })
+}
+
+// Services returns the names of the services that have endpoints, sorted: as
+// soon as they are known, and again whenever they changed. The sequence ends as
+// that of Watch does. Each slice belongs to the receiver.
+func (r *Registry) Services(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		err := r.names(ctx, yield)
+		if err != nil {
+			yield(nil, fmt.Errorf("naming: services: %w", err))
+		}
+	}
+}
+
+// names returns nil when yield returned false.
+func (r *Registry) names(ctx context.Context, yield func([]string, error) bool) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	s, err := r.acquire(subject{})
+	if err != nil {
+		return err
+	}
+	defer r.release(s)
+	var order, last []*entry
+	return s.each(ctx,
+		func() { order = s.ordered() },
+		func() bool {
+			if last != nil && slices.Equal(order, last) {
+				return true // only the status changed
+			}
+			last = order
+			names := make([]string, len(order))
+			for i, e := range order {
+				names[i] = e.ID
+			}
+			return yield(names, nil)
+		})
+}
+
+// List asks the registry for the endpoints of a service and returns them,
+// sorted by ID; the slice belongs to the caller. An error is never an empty
+// list: with an error nothing is known. To be answered while the registry is
+// down, use Watch.
+func (r *Registry) List(ctx context.Context, service string) ([]Endpoint, error) {
+	if err := r.check(service); err != nil {
+		return nil, err
+	}
+	list, err := r.list(ctx, service)
+	if err != nil {
+		return nil, fmt.Errorf("naming: list %q: %w", service, err)
+	}
+	return list, nil
+}
+
+func (r *Registry) list(ctx context.Context, service string) ([]Endpoint, error) {
+	for b, err := range r.store.Watch(ctx, service) {
+		if err != nil {
+			return nil, err
+		}
+		if !b.Snapshot {
+			return nil, errNoSnapshot
+		}
+		slices.SortFunc(b.Put, func(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+		if b.Put == nil {
+			b.Put = []Endpoint{}
+		}
+		return b.Put, nil
+	}
+	return nil, errSilentEnd
+}
+
+// Update makes changes in the form of gRPC's former package naming, all of
+// them together where the registry can. An Update's endpoint has its address
+// for an ID, and stays until it is deleted: a server that announces itself
+// wants a lease.
+//
+// The error is [ErrInvalid] if an Op is neither Add nor Delete, if an Update
+// has neither Addr nor Metadata, or if Metadata cannot be marshaled.
+func (r *Registry) Update(ctx context.Context, service string, updates ...Update) error {
+	if err := r.check(service); err != nil {
+		return err
+	}
+	changes := make([]Change, len(updates))
+	for i, u := range updates {
+		m, err := json.Marshal(u.Metadata)
+		if err != nil {
+			return fmt.Errorf("%w: %v of %q in service %q: metadata: %w", ErrInvalid, u.Op, u.Addr, service, err)
+		}
+		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
+	}
+	if err := r.store.Apply(ctx, service, changes...); err != nil {
+		return fmt.Errorf("naming: update %q: %w", service, err)
+	}
+	return nil
+}
+
+// acquire returns the shared watch of a subject, started if need be. The caller
+// releases it.
+func (r *Registry) acquire(sub subject) (*shared, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrRegistryClosed
+	}
+	s := r.watches[sub]
+	if s == nil {
+		s = r.newShared(sub)
+		r.watches[sub] = s
+		r.wg.Go(s.run)
+	}
+	if s.linger != nil {
+		s.linger.Stop()
+		s.linger = nil
+	}
+	s.readers++
+	return s, nil
+}
+
+// release gives up what acquire returned. The last reader's release lets the
+// watch go on for the grace period.
+func (r *Registry) release(s *shared) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.readers--
+	if s.readers > 0 || r.closed {
+		return
+	}
+	if r.grace < 0 {
+		r.drop(s)
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(r.grace, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s.linger == t { // else a reader came, or the Registry was closed, as the timer fired
+			r.drop(s)
+		}
+	})
+	s.linger = t
+}
+
+// drop ends a watch that has no readers. r.mu is held.
+func (r *Registry) drop(s *shared) {
+	delete(r.watches, s.subject)
+	s.cancel()
+}

@@ -1,0 +1,509 @@
+package naming
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How a Store breaks its contract. It is watched again, as after any failure.
+var (
+	errNoSnapshot = errors.New("the store broke its contract: a watch began without a snapshot")
+	errSilentEnd  = errors.New("the store broke its contract: a watch ended without an error")
+)
+
+// errReread ends a watch that is to be replaced; it is no failure.
+var errReread = errors.New("periodic full read")
+
+// entry is an endpoint as all readers share it. It is never modified.
+type entry struct {
+	Endpoint
+	decoded atomic.Pointer[any]
+}
+
+// metadata returns the entry's metadata as encoding/json decodes it. The first
+// reader pays for it.
+func (e *entry) metadata() any {
+	if e.Metadata == nil {
+		return nil
+	}
+	if p := e.decoded.Load(); p != nil {
+		return *p
+	}
+	var v any
+	if json.Unmarshal(e.Metadata, &v) != nil {
+		v, _ = decodeJSON(e.Metadata) // a number too large for a float64
+	}
+	e.decoded.Store(&v)
+	return v
+}
+
+// change is what became of one endpoint: old is nil if it is new, and new is
+// nil if it is gone. Both are never nil, and never equal.
+type change struct{ old, new *entry }
+
+func (c change) id() string {
+	if c.new != nil {
+		return c.new.ID
+	}
+	return c.old.ID
+}
+
+// net is what became of endpoints over several steps, by ID.
+type net map[string]change
+
+func (n net) add(changes []change) {
+	for _, c := range changes {
+		id := c.id()
+		if before, ok := n[id]; ok {
+			c.old = before.old
+		}
+		if sameEntry(c.old, c.new) {
+			delete(n, id)
+		} else {
+			n[id] = c
+		}
+	}
+}
+
+func (n net) sorted() []change {
+	return slices.SortedFunc(maps.Values(n), compareChanges)
+}
+
+func compareChanges(a, b change) int { return cmp.Compare(a.id(), b.id()) }
+
+func sameEntry(a, b *entry) bool {
+	return a == b || a != nil && b != nil && a.Equal(b.Endpoint)
+}
+
+// step is one link of a chain that the shared watch appends to and any number
+// of readers walk, each at its own pace and without the watch's lock: a step is
+// complete when ready is closed, and never modified afterwards. Whoever holds a
+// step holds all that follow it, so readers that fell behind are moved to the
+// end of the chain from time to time (shared.sweep), and the garbage collector
+// does the rest.
+type step struct {
+	ready   chan struct{} // closed when changes and next are set
+	changes []change      // sorted by ID, each ID once; empty if only the status changed
+	next    *step
+}
+
+func newStep() *step { return &step{ready: make(chan struct{})} }
+
+// after returns the step that follows t, nil if there is none yet.
+func (t *step) after() *step {
+	select {
+	case <-t.ready:
+		return t.next
+	default:
+		return nil
+	}
+}
+
+// shared is the one watch of a service in a Registry. Its goroutine ranges over
+// the store's watch, folds what that yields into the set, and appends what
+// changed to the chain. The cost of a change does not depend on how many
+// endpoints there are, and of readers it only wakes them.
+type shared struct {
+	registry *Registry
+	subject  subject
+	ctx      context.Context // done when the watch was dropped or the Registry closed
+	cancel   context.CancelFunc
+
+	// Guarded by Registry.mu.
+	readers int
+	linger  *time.Timer // not nil: there are no readers, and this will drop the watch
+
+	// Guarded by mu, which is taken before a cursor's own.
+	mu       sync.Mutex
+	set      map[string]*entry // by ID
+	status   Status
+	statuses int   // counts the changes of status but for AsOf
+	ended    bool  // the Registry was closed
+	tail     *step // the step to be filled next
+	version  int   // counts the steps
+	length   int   // changes and steps in the chain since the last sweep
+	cursors  map[*cursor]struct{}
+	wakes    []func() // of the followers; the slice is replaced, never modified
+
+	// The set in order as it was before step orderAt, and in the form of a
+	// View as it was before step viewAt; nil until a reader asks. The slices
+	// are never modified.
+	order   []*entry
+	orderAt *step
+	viewed  []Endpoint
+	viewAt  *step
+}
+
+func (r *Registry) newShared(sub subject) *shared {
+	s := &shared{
+		registry: r,
+		subject:  sub,
+		set:      make(map[string]*entry),
+		tail:     newStep(),
+		cursors:  make(map[*cursor]struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(r.ctx)
+	return s
+}
+
+// source returns a watch of the store. A list of services is a snapshot whose
+// endpoints have nothing but an ID.
+func (s *shared) source(ctx context.Context) iter.Seq2[Batch, error] {
+	if s.subject != (subject{}) {
+		return s.registry.store.Watch(ctx, s.subject.service)
+	}
+	return func(yield func(Batch, error) bool) {
+		for names, err := range s.registry.store.Services(ctx) {
+			b := Batch{Snapshot: err == nil}
+			for _, name := range names {
+				b.Put = append(b.Put, Endpoint{ID: name})
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// run keeps the subject watched until the watch is dropped or the Registry is
+// closed.
+func (s *shared) run() {
+	var b backoff
+	for {
+		lived, err := s.watch()
+		if s.ctx.Err() != nil {
+			return
+		}
+		if err == errReread {
+			continue
+		}
+		if lived >= healthyAfter {
+			b.reset()
+		}
+		s.fail(err)
+		if !sleep(s.ctx, b.delay()) {
+			return
+		}
+	}
+}
+
+// sleep waits for d and reports true, or for ctx to be done and reports false.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// watch ranges over one watch of the store until it ends, and returns why and
+// how long it went well, from its first batch on.
+func (s *shared) watch() (lived time.Duration, err error) {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	var began time.Time
+	defer func() {
+		if !began.IsZero() {
+			lived = time.Since(began)
+		}
+	}()
+	for b, err := range s.source(ctx) {
+		if err != nil {
+			if context.Cause(ctx) == errReread {
+				err = errReread
+			}
+			return 0, err
+		}
+		if began.IsZero() {
+			if !b.Snapshot {
+				return 0, errNoSnapshot
+			}
+			began = time.Now()
+			if d := s.registry.reread; d > 0 {
+				t := time.AfterFunc(jitter(d), func() { cancel(errReread) })
+				defer t.Stop()
+			}
+		}
+		s.apply(b)
+	}
+	return 0, errSilentEnd
+}
+
+// apply folds a batch into the set and tells the readers what changed.
+func (s *shared) apply(b Batch) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	was := s.status
+	var changes []change
+	switch {
+	case !b.Snapshot:
+		changes = s.fold(b)
+	case was.Synced:
+		changes = s.replace(b.Put)
+	default:
+		s.fold(b) // the readers, who know nothing yet, take the whole set
+	}
+	s.status = Status{Synced: true, AsOf: time.Now()}
+	size := len(s.set)
+	if was.Synced && !was.Stale() && len(changes) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	if !was.Synced || was.Stale() {
+		s.statuses++
+	}
+	s.publish(changes)
+	if was.Stale() {
+		s.registry.log.Info("naming: fresh again", s.subject.attr(),
+			slog.Duration("stale", time.Since(was.StaleSince)), slog.Int("endpoints", size))
+	}
+}
+
+// fail notes that the watch failed. The set stays as it is: stale beats empty.
+func (s *shared) fail(err error) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	first := !s.status.Stale()
+	if first {
+		s.status.StaleSince = time.Now()
+	}
+	s.status.Err = err
+	s.statuses++
+	size := len(s.set)
+	s.publish(nil)
+	level := slog.LevelDebug
+	if first {
+		level = slog.LevelWarn
+	}
+	s.registry.log.Log(context.Background(), level, "naming: watch failed, will be tried again",
+		s.subject.attr(), slog.Any("err", err), slog.Int("endpoints kept", size))
+}
+
+// end tells the readers that the Registry was closed.
+func (s *shared) end() {
+	s.mu.Lock()
+	s.ended = true
+	if !s.status.Stale() {
+		s.status.StaleSince = time.Now()
+	}
+	s.status.Err = ErrRegistryClosed
+	s.statuses++
+	for c := range s.cursors {
+		c.finish()
+	}
+	s.publish(nil)
+}
+
+// fold puts a batch of changes into the set, and returns those that are some.
+// s.mu is held.
+func (s *shared) fold(b Batch) []change {
+	changes := make([]change, 0, len(b.Deleted)+len(b.Put))
+	for _, id := range b.Deleted {
+		if old := s.set[id]; old != nil {
+			delete(s.set, id)
+			changes = append(changes, change{old: old})
+		}
+	}
+	entries := newEntries(b.Put)
+	for i := range entries {
+		e := &entries[i]
+		if old := s.set[e.ID]; !sameEntry(old, e) {
+			s.set[e.ID] = e
+			changes = append(changes, change{old, e})
+		}
+	}
+	return tidy(changes)
+}
+
+// replace makes the endpoints of a snapshot the set, and returns the
+// difference. s.mu is held.
+func (s *shared) replace(put []Endpoint) []change {
+	var changes []change
+	set := make(map[string]*entry, len(put))
+	entries := newEntries(put)
+	for i := range entries {
+		e := &entries[i]
+		if old := s.set[e.ID]; sameEntry(old, e) {
+			set[e.ID] = old
+		} else {
+			set[e.ID] = e
+			changes = append(changes, change{old, e})
+		}
+	}
+	for id, old := range s.set {
+		if set[id] == nil {
+			changes = append(changes, change{old: old})
+		}
+	}
+	s.set = set
+	return tidy(changes)
+}
+
+// newEntries returns the entries of endpoints, with what a careless store may
+// have left out.
+func newEntries(put []Endpoint) []entry {
+	entries := make([]entry, len(put))
+	for i, e := range put {
+		if e.ID == "" {
+			e.ID = e.Addr
+		}
+		if isNull(e.Metadata) {
+			e.Metadata = nil
+		}
+		entries[i].Endpoint = e
+	}
+	return entries
+}
+
+// tidy sorts changes and makes one of those that a careless store's batch has
+// for one ID.
+func tidy(changes []change) []change {
+	if len(changes) < 2 {
+		return changes
+	}
+	slices.SortStableFunc(changes, compareChanges)
+	for i := 1; i < len(changes); i++ {
+		if changes[i-1].id() == changes[i].id() {
+			n := make(net, len(changes))
+			n.add(changes)
+			return n.sorted()
+		}
+	}
+	return changes
+}
+
+// publish appends a step to the chain, which wakes the readers. s.mu is held,
+// and is released: followers are woken without it.
+func (s *shared) publish(changes []change) {
+	t := s.tail
+	t.changes, t.next = changes, newStep()
+	s.tail = t.next
+	s.version++
+	close(t.ready)
+	s.length += len(changes) + 1
+	if s.length > 2*len(s.set)+64 {
+		s.sweep()
+	}
+	wakes := s.wakes
+	s.mu.Unlock()
+	for _, wake := range wakes {
+		wake()
+	}
+}
+
+// sweep lets go of the chain: it moves every reader to the end of it, so that
+// a slow one holds no more than the difference between what it was told and
+// what there is. s.mu is held.
+func (s *shared) sweep() {
+	s.length = 0
+	for c := range s.cursors {
+		c.catchUp()
+	}
+	if s.orderAt != s.tail {
+		s.order, s.orderAt = nil, nil
+	}
+	if s.viewAt != s.tail {
+		s.viewed, s.viewAt = nil, nil
+	}
+}
+
+// ordered returns the set sorted by ID. The slice must not be modified. s.mu is
+// held.
+func (s *shared) ordered() []*entry {
+	switch {
+	case s.order == nil:
+		s.order = slices.AppendSeq(make([]*entry, 0, len(s.set)), maps.Values(s.set))
+		slices.SortFunc(s.order, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
+	case s.orderAt != s.tail:
+		n := make(net)
+		for t := s.orderAt; t != s.tail; t = t.next {
+			n.add(t.changes)
+		}
+		s.order = merge(s.order, n.sorted())
+	}
+	s.orderAt = s.tail
+	return s.order
+}
+
+// merge returns order with changes made to it. Both are sorted.
+func merge(order []*entry, changes []change) []*entry {
+	if len(changes) == 0 {
+		return order
+	}
+	merged := make([]*entry, 0, len(order)+len(changes))
+	for _, c := range changes {
+		i, found := slices.BinarySearchFunc(order, c.id(), func(e *entry, id string) int { return cmp.Compare(e.ID, id) })
+		merged = append(merged, order[:i]...)
+		if found {
+			i++
+		}
+		order = order[i:]
+		if c.new != nil {
+			merged = append(merged, c.new)
+		}
+	}
+	return append(merged, order...)
+}
+
+// view returns the present View. s.mu is held.
+func (s *shared) view() View {
+	if s.viewAt != s.tail {
+		order := s.ordered()
+		s.viewed = make([]Endpoint, len(order))
+		for i, e := range order {
+			s.viewed[i] = e.Endpoint
+		}
+		s.viewAt = s.tail
+	}
+	return View{Service: s.subject.service, Endpoints: s.viewed, Status: s.status}
+}
+
+// each calls prepare with s.mu held and then visit without it, once the set is
+// known and again after every step, or after the newest of several. It returns
+// nil when visit returns false.
+func (s *shared) each(ctx context.Context, prepare func(), visit func() bool) error {
+	for seen := 0; ; {
+		s.mu.Lock()
+		tail, ended := s.tail, s.ended
+		news := s.status.Synced && s.version != seen && !ended && ctx.Err() == nil
+		if news {
+			seen = s.version
+			prepare()
+		}
+		s.mu.Unlock()
+		if news {
+			// tail is not used any more, and so holds no chain while a slow
+			// reader is in its loop.
+			if !visit() {
+				return nil
+			}
+			continue
+		}
+		if ended {
+			return ErrRegistryClosed
+		}
+		select {
+		case <-tail.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,283 @@
+package naming
+
+import (
+	"fmt"
+	"sync"
+)
+
+// cursor is a reader's place in the chain of a shared watch.
+type cursor struct {
+	shared *shared
+	wake   func()        // nil, or called after every step
+	done   chan struct{} // closed by finish
+
+	mu       sync.Mutex // taken after shared.mu, if both
+	at       *step      // the step to read next; before the set was taken, the one to wait for
+	started  bool       // the set was taken
+	behind   net        // what steps before at changed, and the reader was not told
+	finished bool
+	closed   bool
+}
+
+// newCursor returns a cursor of a service, which must be closed.
+func (r *Registry) newCursor(service string, wake func()) (*cursor, error) {
+	if err := r.check(service); err != nil {
+		return nil, err
+	}
+	s, err := r.acquire(subject{service})
+	if err != nil {
+		return nil, err
+	}
+	c := &cursor{shared: s, wake: wake, done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.at = s.tail
+	if s.ended {
+		c.finish()
+	}
+	s.cursors[c] = struct{}{}
+	if wake != nil {
+		s.setWakes()
+	}
+	return c, nil
+}
+
+// setWakes collects the functions of the followers. s.mu is held.
+func (s *shared) setWakes() {
+	s.wakes = nil
+	for c := range s.cursors {
+		if c.wake != nil {
+			s.wakes = append(s.wakes, c.wake)
+		}
+	}
+}
+
+// finish makes waiting for news pointless.
+func (c *cursor) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.finished {
+		c.finished = true
+		close(c.done)
+	}
+}
+
+// close ends the cursor. It may be called more than once.
+func (c *cursor) close() {
+	c.finish()
+	s := c.shared
+	s.mu.Lock()
+	if c.closed {
+		s.mu.Unlock()
+		return
+	}
+	c.closed = true
+	delete(s.cursors, c)
+	if c.wake != nil {
+		s.setWakes()
+	}
+	s.mu.Unlock()
+	s.registry.release(s)
+}
+
+// catchUp moves the cursor to the end of the chain, and notes what it passes.
+// shared.mu is held.
+func (c *cursor) catchUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fold()
+}
+
+// fold moves the cursor to the end of the chain. c.mu is held.
+func (c *cursor) fold() {
+	for next := c.at.after(); next != nil; next = c.at.after() {
+		if c.started {
+			if c.behind == nil {
+				c.behind = make(net)
+			}
+			c.behind.add(c.at.changes)
+		}
+		c.at = next
+	}
+}
+
+// news is what a cursor has to tell: the whole set, or else changes. It has
+// neither if there is nothing new.
+type news struct {
+	set     []*entry
+	changes []change
+}
+
+func (n news) empty() bool { return n.set == nil && len(n.changes) == 0 }
+
+// read returns what is new, and a channel that is closed when there may be more.
+func (c *cursor) read() (news, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		// The locks have an order.
+		c.mu.Unlock()
+		c.shared.mu.Lock()
+		defer c.shared.mu.Unlock()
+		c.mu.Lock()
+		if !c.started {
+			c.at = c.shared.tail
+			if !c.shared.status.Synced {
+				return news{}, c.at.ready
+			}
+			c.started = true
+			return news{set: c.shared.ordered()}, c.at.ready
+		}
+	}
+	// What a reader that keeps up finds, without a map: nothing or one step.
+	next := c.at.after()
+	if len(c.behind) == 0 {
+		if next == nil {
+			return news{}, c.at.ready
+		}
+		if next.after() == nil {
+			changes := c.at.changes
+			c.at = next
+			return news{changes: changes}, next.ready
+		}
+	}
+	c.fold()
+	changes := c.behind.sorted()
+	c.behind = nil
+	return news{changes: changes}, c.at.ready
+}
+
+// watcher is the Watcher of Registry.Resolve.
+type watcher struct{ cursor *cursor }
+
+func (w *watcher) Next() ([]*Update, error) {
+	c := w.cursor
+	for {
+		select {
+		case <-c.done:
+			return nil, ErrWatcherClosed
+		default:
+		}
+		n, more := c.read()
+		if !n.empty() {
+			return updates(n), nil
+		}
+		select {
+		case <-more:
+		case <-c.done:
+		}
+	}
+}
+
+func (w *watcher) Close() { w.cursor.close() }
+
+// updates puts news in the form of the old package.
+func updates(n news) []*Update {
+	count := len(n.set)
+	for _, c := range n.changes {
+		if c.removes() {
+			count++
+		}
+		if c.new != nil {
+			count++
+		}
+	}
+	list := make([]Update, 0, count)
+	for _, e := range n.set {
+		list = append(list, Update{Add, e.Addr, e.metadata()})
+	}
+	for _, c := range n.changes {
+		if c.removes() {
+			list = append(list, Update{Delete, c.old.Addr, c.old.metadata()})
+		}
+	}
+	for _, c := range n.changes {
+		if c.new != nil {
+			list = append(list, Update{Add, c.new.Addr, c.new.metadata()})
+		}
+	}
+	ptrs := make([]*Update, count)
+	for i := range list {
+		ptrs[i] = &list[i]
+	}
+	return ptrs
+}
+
+// removes reports whether an address that was there is to be forgotten.
+func (c change) removes() bool {
+	return c.old != nil && (c.new == nil || c.new.Addr != c.old.Addr)
+}
+
+// Follower reads the changes of a service without a goroutine of its own, for
+// programs that keep the set in a form of their own, as package resolver does.
+// [Registry.Follow] makes one. Its methods may be called concurrently with each
+// other, but Next not with itself.
+type Follower struct {
+	cursor   *cursor
+	statuses int // the status that Next told last
+}
+
+// Event is what [Follower.Next] returns.
+type Event struct {
+	// Batch is a snapshot, sorted by ID, in the first Event in which
+	// Status.Synced is true, and the net changes since the event before in all
+	// later ones. It is empty if only the status changed. The slices belong to
+	// the receiver.
+	Batch
+	// Status is the present one. Errors do not end a Follower: they are here,
+	// also before the first snapshot.
+	Status Status
+}
+
+// Follow returns a Follower of a service. It does not wait for the registry.
+// From then on wake is called whenever Next may have something new to return.
+// It is called from the goroutine that all readers of the service depend on, so
+// it must not block, nor call methods of the Registry or the Follower; and it
+// may be called once more while, or just after, the Follower is closed.
+//
+// The error is [ErrInvalid] or [ErrRegistryClosed].
+func (r *Registry) Follow(service string, wake func()) (*Follower, error) {
+	c, err := r.newCursor(service, wake)
+	if err != nil {
+		return nil, fmt.Errorf("naming: follow %q: %w", service, err)
+	}
+	return &Follower{cursor: c}, nil
+}
+
+// Next returns what is new since it was last called, and false if nothing is.
+// It does not block. After the Registry was closed it still tells so, in the
+// status; after Close it returns false.
+func (f *Follower) Next() (Event, bool) {
+	c := f.cursor
+	n, _ := c.read()
+	s := c.shared
+	s.mu.Lock()
+	status, statuses, closed := s.status, s.statuses, c.closed
+	s.mu.Unlock()
+	if status.Synced && !c.started {
+		n, _ = c.read() // the first snapshot came in between
+	}
+	if closed || n.empty() && statuses == f.statuses {
+		return Event{}, false
+	}
+	f.statuses = statuses
+	e := Event{Status: status}
+	if n.set != nil {
+		e.Snapshot = true
+		e.Put = make([]Endpoint, len(n.set))
+		for i, en := range n.set {
+			e.Put[i] = en.Endpoint
+		}
+	}
+	for _, ch := range n.changes {
+		if ch.new == nil {
+			e.Deleted = append(e.Deleted, ch.old.ID)
+		} else {
+			e.Put = append(e.Put, ch.new.Endpoint)
+		}
+	}
+	return e, true
+}
+
+// Close ends the Follower. It may be called more than once.
+func (f *Follower) Close() { f.cursor.close() }
