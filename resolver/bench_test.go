@@ -1,0 +1,129 @@
+package resolver_test
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	grpcresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/resolver"
+)
+
+// freeConn is a ClientConn whose calls cost nothing. It counts them, and the
+// ClientConns that share its counter.
+type freeConn struct {
+	updates *atomic.Int64
+	newest  func(grpcresolver.State)
+}
+
+func (cc freeConn) UpdateState(s grpcresolver.State) error {
+	if cc.newest != nil {
+		cc.newest(s)
+	}
+	cc.updates.Add(1)
+	return nil
+}
+func (freeConn) ReportError(error)                                    {}
+func (freeConn) NewAddress([]grpcresolver.Address)                    {}
+func (freeConn) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+
+func many(n int) (changes []naming.Change) {
+	for i := range n {
+		changes = append(changes, add(naming.Endpoint{
+			Addr:     fmt.Sprintf("10.%d.%d.%d:9000", i>>16, i>>8&255, i&255),
+			Metadata: []byte(`{"weight":10,"zone":"eu-1"}`),
+		})...)
+	}
+	return changes
+}
+
+// BenchmarkChange is one more change to a service of n endpoints, from Apply on
+// a store in memory until one ClientConn has been told.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{100, 50_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			store := new(memory.Store)
+			r := naming.New(store, nil)
+			defer r.Close()
+			apply(b, store, "s", many(n)...)
+			told := make(chan int, 1)
+			var updates atomic.Int64
+			res := build(b, resolver.NewBuilder(r, nil), freeConn{&updates, func(s grpcresolver.State) { told <- len(s.Endpoints) }}, "s")
+			defer res.Close()
+			<-told
+			extra := at("192.168.0.1:9000")
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				b.StopTimer()
+				time.Sleep(6 * time.Millisecond) // a change that comes alone
+				b.StartTimer()
+				if i%2 == 0 {
+					apply(b, store, "s", extra...)
+				} else {
+					apply(b, store, "s", del("192.168.0.1:9000")...)
+				}
+				<-told
+			}
+		})
+	}
+}
+
+// BenchmarkFanOut is one change to a service of 10 endpoints that 5,000
+// ClientConns use, until the last has been told.
+func BenchmarkFanOut(b *testing.B) {
+	const conns = 5000
+	store := new(memory.Store)
+	r := naming.New(store, nil)
+	defer r.Close()
+	apply(b, store, "s", many(10)...)
+	builder := resolver.NewBuilder(r, nil)
+	var updates atomic.Int64
+	var done sync.WaitGroup
+	cc := freeConn{&updates, func(grpcresolver.State) { done.Done() }}
+	resolvers := make([]grpcresolver.Resolver, 0, conns)
+	done.Add(1)
+	first := build(b, builder, cc, "s")
+	defer first.Close()
+	done.Wait()
+	goroutines, before := runtime.NumGoroutine(), inUse()
+	done.Add(conns)
+	for range conns {
+		resolvers = append(resolvers, build(b, builder, cc, "s"))
+	}
+	done.Wait()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		time.Sleep(6 * time.Millisecond)
+		done.Add(conns + 1)
+		b.StartTimer()
+		if i%2 == 0 {
+			apply(b, store, "s", at("192.168.0.1:9000")...)
+		} else {
+			apply(b, store, "s", del("192.168.0.1:9000")...)
+		}
+		done.Wait()
+	}
+	time.Sleep(10 * time.Millisecond)
+	b.ReportMetric(float64(inUse()-before)/conns, "B/resolver")
+	b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/conns, "goroutines/resolver")
+	for _, r := range resolvers {
+		r.Close()
+	}
+}
+
+// inUse returns the bytes that heap and stacks take.
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}

@@ -1,0 +1,324 @@
+package resolver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	grpcresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/naming-go/naming"
+)
+
+// The defaults of the [Options].
+const (
+	DefaultScheme        = "naming"
+	DefaultServiceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+	DefaultFirstAnswer   = 5 * time.Second
+)
+
+// Options are the options of a [Builder]. The zero value, and a nil pointer,
+// mean the defaults.
+type Options struct {
+	// Scheme is the scheme of the targets, in lower case. Empty means
+	// [DefaultScheme].
+	Scheme string
+
+	// ServiceConfig is the service config that ClientConns are given with the
+	// endpoints, as JSON. Empty means [DefaultServiceConfig]: gRPC's own
+	// default, pick_first, would send all calls to one endpoint. It takes
+	// precedence over grpc.WithDefaultServiceConfig.
+	ServiceConfig string
+
+	// NoServiceConfig says that ClientConns are given none, so that
+	// grpc.WithDefaultServiceConfig, or else gRPC's default, counts.
+	NoServiceConfig bool
+
+	// FirstAnswer is how long the registry may be silent before that is
+	// reported to a ClientConn that has no endpoints yet. 0 means
+	// [DefaultFirstAnswer].
+	FirstAnswer time.Duration
+}
+
+// Builder makes the resolvers of ClientConns, for grpc.WithResolvers. It
+// implements the Builder of gRPC's package resolver. All methods may be called
+// concurrently.
+//
+// It holds nothing while it has no ClientConns, and needs no Close. The Registry
+// must stay open as long as the ClientConns: after it was closed they keep the
+// endpoints they have.
+type Builder struct {
+	follow      func(service string, wake func()) (source, error)
+	scheme      string
+	config      string // empty: none
+	emptyConfig string // that of a service without endpoints
+	firstAnswer time.Duration
+
+	mu      sync.Mutex
+	targets map[string]*target // by service
+}
+
+// source is a *naming.Follower.
+type source interface {
+	Next() (naming.Event, bool)
+	Close()
+}
+
+// NewBuilder returns a Builder on r. It asks the registry nothing.
+//
+// If r is nil, every Build fails with [naming.ErrInvalid].
+func NewBuilder(r *naming.Registry, opts *Options) *Builder {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Scheme == "" {
+		o.Scheme = DefaultScheme
+	}
+	if o.ServiceConfig == "" {
+		o.ServiceConfig = DefaultServiceConfig
+	}
+	if o.NoServiceConfig {
+		o.ServiceConfig = ""
+	}
+	if o.FirstAnswer <= 0 {
+		o.FirstAnswer = DefaultFirstAnswer
+	}
+	return &Builder{
+		follow: func(service string, wake func()) (source, error) {
+			if r == nil {
+				return nil, fmt.Errorf("%w: NewBuilder was given a nil Registry", naming.ErrInvalid)
+			}
+			return r.Follow(service, wake)
+		},
+		scheme:      o.Scheme,
+		config:      o.ServiceConfig,
+		emptyConfig: withPickFirst(o.ServiceConfig),
+		firstAnswer: o.FirstAnswer,
+		targets:     make(map[string]*target),
+	}
+}
+
+// withPickFirst returns a service config with another load balancing policy.
+// pick_first is the one that tells callers why there are no endpoints; what
+// round_robin tells them is "no children to pick from".
+func withPickFirst(config string) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal([]byte(config), &members) != nil || members == nil {
+		return ""
+	}
+	delete(members, "loadBalancingPolicy")
+	members["loadBalancingConfig"] = json.RawMessage(`[{"pick_first":{}}]`)
+	out, err := json.Marshal(members)
+	if err != nil {
+		return ""
+	}
+	return string(out)
+}
+
+// Scheme returns the scheme of the targets.
+func (b *Builder) Scheme() string { return b.scheme }
+
+// Target returns the target of a service, for grpc.NewClient.
+func (b *Builder) Target(service string) string {
+	// Slashes are fine as they are, and easier to read.
+	return b.scheme + ":///" + strings.ReplaceAll(url.PathEscape(service), "%2F", "/")
+}
+
+// service returns the name of the service in a target. The error is
+// [naming.ErrInvalid] and names the part that is wrong.
+func (b *Builder) service(target url.URL) (string, error) {
+	fail := func(part, value string) error {
+		return fmt.Errorf("%w: target %q has the %s %q, and none is defined: write %s:///service",
+			naming.ErrInvalid, target.Redacted(), part, value, b.scheme)
+	}
+	switch {
+	case target.Opaque != "":
+		// Its escapes would not be undone.
+		return "", fmt.Errorf("%w: target %q has no slashes after the scheme: write %s:///service",
+			naming.ErrInvalid, target.Redacted(), b.scheme)
+	case target.User != nil:
+		return "", fail("user", target.User.Username())
+	case target.Host != "":
+		return "", fail("authority", target.Host)
+	case target.RawQuery != "" || target.ForceQuery:
+		return "", fail("query", target.RawQuery)
+	case target.Fragment != "":
+		return "", fail("fragment", target.Fragment)
+	}
+	service := strings.TrimPrefix(target.Path, "/")
+	if err := naming.CheckService(service); err != nil {
+		return "", fmt.Errorf("naming: target %q: %w", target.Redacted(), err)
+	}
+	return service, nil
+}
+
+// Build implements the Builder of gRPC's package resolver. It does not wait for
+// the registry. If the endpoints are known already, or why they are not, cc is
+// told before Build returns.
+//
+// The error is [naming.ErrInvalid], for a target that does not name a service
+// or a service config that gRPC does not understand, or
+// [naming.ErrRegistryClosed].
+func (b *Builder) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, opts grpcresolver.BuildOptions) (grpcresolver.Resolver, error) {
+	service, err := b.service(target.URL)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{cc: cc}
+	if b.config != "" && !opts.DisableServiceConfig {
+		c.config = cc.ParseServiceConfig(b.config)
+		if c.config != nil && c.config.Err != nil {
+			return nil, fmt.Errorf("%w: service config: %w", naming.ErrInvalid, c.config.Err)
+		}
+	}
+	c.target = b.acquire(service)
+	if err := c.target.start(); err != nil {
+		b.release(c.target)
+		return nil, err
+	}
+	c.target.join(c)
+	return c, nil
+}
+
+// acquire returns the target of a service. The caller starts it, and releases
+// it in the end.
+func (b *Builder) acquire(service string) *target {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.targets[service]
+	if t == nil {
+		t = newTarget(b, service)
+		b.targets[service] = t
+	}
+	t.users++
+	return t
+}
+
+// release gives up what acquire returned. The last one ends the target: the
+// Registry keeps the watch for a while, and answers the next from memory.
+func (b *Builder) release(t *target) {
+	b.mu.Lock()
+	t.users--
+	last := t.users == 0
+	if last {
+		delete(b.targets, t.service)
+	}
+	b.mu.Unlock()
+	if last {
+		t.close()
+	}
+}
+
+// conn is the resolver of one ClientConn. It has a goroutine only while it has
+// something to tell.
+type conn struct {
+	target *target
+	cc     grpcresolver.ClientConn
+	config *serviceconfig.ParseResult
+
+	// Guarded by target.mu.
+	busy   bool          // somebody is telling cc something
+	closed bool          // cc is told nothing any more
+	idle   chan struct{} // not nil: closed when busy ends, for Close to wait for
+
+	// Used by whoever made conn busy.
+	told      uint64                  // the number of the state that cc was told last
+	published []grpcresolver.Endpoint // the endpoints that cc has
+}
+
+// ResolveNow implements the Resolver of gRPC's package resolver. It does
+// nothing: gRPC calls it when connections fail, and hopes that a new look would
+// find other endpoints. The watch has told of every change by then, and one that
+// failed is being tried again at a pace that the registry can bear, also when
+// all of its clients lose their connections at once.
+func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) {}
+
+// Close implements the Resolver of gRPC's package resolver. After it has
+// returned cc is not called any more. It waits for a call in progress.
+func (c *conn) Close() {
+	t := c.target
+	t.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	delete(t.conns, c)
+	if c.busy && c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	t.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+	if first {
+		t.builder.release(t)
+	}
+}
+
+// deliver tells cc the target's state until it has the newest. The caller made
+// c busy, and it is not any more when deliver returns.
+func (c *conn) deliver() {
+	for c.deliverOne() {
+	}
+}
+
+// deliverOne tells cc the target's state, and reports true; or ends the busy
+// time, and reports false, if cc has it already.
+func (c *conn) deliverOne() bool {
+	t := c.target
+	t.mu.Lock()
+	s := t.state
+	if c.closed || s == nil || s.number == c.told {
+		c.busy = false
+		if c.idle != nil {
+			close(c.idle)
+		}
+		t.mu.Unlock()
+		return false
+	}
+	t.mu.Unlock()
+	c.tell(s)
+	return true
+}
+
+// tell tells cc a state. The errors that UpdateState returns ask for another
+// resolution, which would find nothing else than the watch will tell anyway.
+func (c *conn) tell(s *state) {
+	skipped := s.number != c.told+1
+	c.told = s.number
+	switch {
+	case s.err != nil:
+		// A first error is told without an empty state, which would have gRPC
+		// say less clearly what is wrong. After that an error alone would
+		// leave the endpoints in use.
+		if c.published != nil {
+			c.published = nil
+			_ = c.cc.UpdateState(grpcresolver.State{
+				Endpoints:     []grpcresolver.Endpoint{},
+				ServiceConfig: c.parseEmptyConfig(),
+			})
+		}
+		c.cc.ReportError(s.err)
+	case skipped && equalEndpoints(c.published, s.endpoints):
+		// What was skipped came to nothing.
+	default:
+		c.published = s.endpoints
+		_ = c.cc.UpdateState(grpcresolver.State{Endpoints: s.endpoints, ServiceConfig: c.config})
+	}
+}
+
+// parseEmptyConfig returns the service config for a service without endpoints.
+func (c *conn) parseEmptyConfig() *serviceconfig.ParseResult {
+	if c.config == nil || c.target.builder.emptyConfig == "" {
+		return c.config
+	}
+	parsed := c.cc.ParseServiceConfig(c.target.builder.emptyConfig)
+	if parsed != nil && parsed.Err != nil {
+		return c.config
+	}
+	return parsed
+}

@@ -1,0 +1,48 @@
+// Package resolver lets gRPC clients find the endpoints of a service in a
+// [naming.Registry], whatever registry is behind it:
+//
+//	b := resolver.NewBuilder(r, nil)
+//	conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b), ...)
+//
+// One Builder serves any number of ClientConns. Those of one service share one
+// watch of the registry and everything that is made of it.
+//
+// # Targets
+//
+// A target is "naming:///service": the scheme of the [Options], an empty
+// authority, and the name of the service with the escapes of a URL's path. The
+// name may contain slashes. [Builder.Target] makes one of any name. A target
+// with an authority, a query or a fragment is an error.
+//
+// The name of the service is the ClientConn's default authority, and so the
+// name that TLS checks a server's certificate against. Nothing in the registry
+// has a say in that.
+//
+// # What gRPC is given
+//
+// Every endpoint with an address is one resolver.Endpoint, in the order of the
+// IDs. Of several endpoints with one address, the first that is not draining
+// represents all. Draining endpoints are left out while there are others. What
+// the registry holds back as a suspected fault of its own (Held in
+// [naming.Status]) comes last.
+//
+// The naming.Endpoint is in the attributes of the resolver.Endpoint, where load
+// balancing policies find it with [EndpointOf]. A change of metadata makes no
+// new connections. Proxies are the exception to the former: with HTTPS_PROXY in
+// force, gRPC's own wrapper around a resolver drops the attributes of endpoints;
+// grpc.WithNoProxy keeps them.
+//
+// The whole set is given to gRPC in one step, the first change after a quiet
+// time at once. While changes come thick and fast, they are collected until
+// none came for 5 ms, for 50 ms at most.
+//
+// # Failures
+//
+// A registry that cannot be reached changes nothing in a set that is known: the
+// last one stays, as long as it takes. Until there is one, the failure is reported
+// to gRPC, where it fails the calls that do not wait for ready; and so is a
+// registry that says nothing at all for [Options.FirstAnswer].
+//
+// A service that has no endpoints fails such calls with the code Unavailable and
+// a message that says so.
+package resolver
