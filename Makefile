@@ -85,10 +85,10 @@ clean: ## remove what make built
 	rm -rf bin
 
 # The tools, at the versions their modules pin.
-bin/etcd:       PKG = go.etcd.io/etcd/server/v3
-bin/consul:     PKG = github.com/hashicorp/consul
+bin/etcd:        PKG = go.etcd.io/etcd/server/v3
+bin/consul:      PKG = github.com/hashicorp/consul
 bin/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
-bin/benchstat:  PKG = golang.org/x/perf/cmd/benchstat
+bin/benchstat:   PKG = golang.org/x/perf/cmd/benchstat
 
 bin/etcd: tools/etcd/go.mod tools/etcd/go.sum
 bin/consul: tools/consul/go.mod tools/consul/go.sum

@@ -282,13 +282,18 @@ func (s *shared) fail(err error) {
 		return
 	}
 	first := !s.status.Stale()
+	again := !first && s.status.Err.Error() == err.Error()
 	if first {
 		s.status.StaleSince = time.Now()
 	}
 	s.status.Err = err
-	s.statuses++
 	size := len(s.set)
-	s.publish(nil)
+	if again {
+		s.mu.Unlock() // the same once more is no news
+	} else {
+		s.statuses++
+		s.publish(nil)
+	}
 	level := slog.LevelDebug
 	if first {
 		level = slog.LevelWarn

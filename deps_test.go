@@ -1,0 +1,61 @@
+package naming_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/naming-go/naming"
+
+// TestDependencies holds packages to what they may import, with all that their
+// imports import. The rules are decisions (DESIGN.md); a failure here is not
+// mended by changing them.
+func TestDependencies(t *testing.T) {
+	const (
+		grpc   = "google.golang.org/grpc"
+		etcd   = "go.etcd.io/"
+		consul = "github.com/hashicorp/"
+		xsync  = "golang.org/x/sync"
+	)
+	for _, rule := range []struct {
+		pkg string
+		// Of what is not in the standard library, only packages below these
+		// may be imported; nil means any.
+		only []string
+		// None of these.
+		never []string
+	}{
+		{pkg: ".", only: []string{module, xsync}},
+		{pkg: "./conformance", only: []string{module, xsync}},
+		{pkg: "./backend/memory", only: []string{module, xsync}},
+		{pkg: "./resolver", never: []string{etcd, consul, module + "/backend/"}},
+		{pkg: "./backend/etcd", never: []string{consul, module + "/backend/memory", module + "/backend/consul"}},
+		{pkg: "./backend/consul", never: []string{etcd, grpc, module + "/backend/memory", module + "/backend/etcd"}},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", rule.pkg).CombinedOutput()
+		if err != nil {
+			if strings.Contains(string(out), "directory not found") {
+				continue // a backend to come
+			}
+			t.Fatalf("go list %s: %v\n%s", rule.pkg, err, out)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			if rule.only != nil && !below(dep, rule.only) {
+				t.Errorf("%s depends on %s, but may only on %v", rule.pkg, dep, rule.only)
+			}
+			if self := module + strings.TrimPrefix(rule.pkg, "."); dep != self && below(dep, rule.never) {
+				t.Errorf("%s depends on %s, which it must not", rule.pkg, dep)
+			}
+		}
+	}
+}
+
+func below(pkg string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(pkg, p) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,401 @@
+package naming_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// quiet is for tests that make the registry fail on purpose.
+var quiet = &naming.Options{Logger: slog.New(slog.DiscardHandler)}
+
+// TestHistories runs readers of every kind over random histories of a registry
+// that fails in every way, and holds them to what package naming promises: the
+// states a reader is shown of an endpoint are a subsequence of the true ones,
+// none is shown twice, and the last one is the true one.
+func TestHistories(t *testing.T) {
+	seeds := 300
+	if s := os.Getenv("NAMING_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) { history(t, seed) })
+		return
+	}
+	start := rand.Uint64N(1 << 32)
+	for i := range seeds {
+		seed := start + uint64(i)
+		synctest.Test(t, func(t *testing.T) { history(t, seed) })
+		if t.Failed() {
+			t.Fatalf("to run this history again: NAMING_SEED=%d", seed)
+		}
+	}
+}
+
+// state is a true state of an endpoint. No two are equal, as N differs.
+type state struct {
+	ID, Addr string
+	N        int
+}
+
+// truth is what the registry held, by N, and holds, by ID.
+type truth struct {
+	mu  sync.Mutex
+	all map[int]state
+	now map[string]state
+}
+
+func history(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	s := &faulty{Store: new(memory.Store), rnd: rand.New(rand.NewPCG(seed, 2)), on: true}
+	opts := *quiet
+	if rnd.IntN(2) == 0 {
+		opts.Reread = 20 * time.Second
+	}
+	r := naming.New(s, &opts)
+	defer r.Close()
+	tr := &truth{all: make(map[int]state), now: make(map[string]state)}
+
+	readers := []reader{newWatcherReader, newWatcherReader, newFollowReader, newViewReader}
+	var models []*model
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for i, read := range readers {
+		m := &model{t: t, truth: tr, name: fmt.Sprintf("reader %d", i), told: make(map[string]state)}
+		models = append(models, m)
+		slow := rand.New(rand.NewPCG(seed, uint64(10+i)))
+		pace := time.Duration(i) * 3 * time.Second // the first keeps up
+		wg.Go(func() {
+			if pace > 0 {
+				time.Sleep(time.Duration(slow.Int64N(int64(pace))))
+			}
+			read(ctx, r, m, func() {
+				if pace > 0 {
+					time.Sleep(time.Duration(slow.Int64N(int64(pace))))
+				}
+			})
+		})
+	}
+
+	for n := 1; n < 120; {
+		time.Sleep(time.Duration(rnd.Int64N(int64(time.Second))))
+		var changes []naming.Change
+		tr.mu.Lock()
+		if rnd.IntN(30) == 0 {
+			s.Wipe()
+			clear(tr.now)
+		}
+		ids := rnd.Perm(8)[:1+rnd.IntN(3)]
+		for _, i := range ids {
+			id := fmt.Sprintf("id%d", i)
+			if rnd.IntN(3) == 0 {
+				changes = append(changes, naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: id}})
+				delete(tr.now, id)
+				continue
+			}
+			st := state{id, fmt.Sprintf("10.0.0.%d:80", rnd.IntN(3)), n}
+			tr.all[n], tr.now[id] = st, st
+			n++
+			changes = append(changes, naming.Change{Endpoint: st.endpoint()})
+		}
+		if err := s.Apply(ctx, "svc", changes...); err != nil {
+			t.Fatal(err)
+		}
+		tr.mu.Unlock()
+	}
+
+	s.heal(opts.Reread == 0)
+	time.Sleep(3 * time.Minute)
+	tr.mu.Lock()
+	want := maps.Clone(tr.now)
+	tr.mu.Unlock()
+	for _, m := range models {
+		m.mu.Lock()
+		if !maps.Equal(m.told, want) {
+			t.Errorf("%s ends with\n%v, want\n%v", m.name, m.told, want)
+		}
+		m.mu.Unlock()
+	}
+	cancel()
+	r.Close()
+	wg.Wait()
+}
+
+func (st state) endpoint() naming.Endpoint {
+	m, _ := json.Marshal(st)
+	return naming.Endpoint{ID: st.ID, Addr: st.Addr, Metadata: m}
+}
+
+// model is what a reader was told.
+type model struct {
+	t     *testing.T
+	truth *truth
+	name  string
+
+	mu    sync.Mutex
+	ready bool
+	told  map[string]state
+	last  map[string]int // the newest N told of an ID, also of one that is gone
+}
+
+// add checks and notes that the reader was told of a state.
+func (m *model) add(meta any, id, addr string) {
+	var st state
+	b, _ := json.Marshal(meta)
+	if err := json.Unmarshal(b, &st); err != nil {
+		m.t.Errorf("%s was told metadata %s: %v", m.name, b, err)
+	}
+	if id == "" {
+		id = st.ID
+	}
+	m.truth.mu.Lock()
+	want := m.truth.all[st.N]
+	m.truth.mu.Unlock()
+	if got := (state{id, addr, st.N}); got != want {
+		m.t.Errorf("%s was told %v, the true state was %v", m.name, got, want)
+	}
+	if m.last == nil {
+		m.last = make(map[string]int)
+	}
+	if st.N <= m.last[id] {
+		m.t.Errorf("%s was told %v after state %d: %s", m.name, st, m.last[id], "never twice, never back in time")
+	}
+	m.last[id] = st.N
+	m.told[id] = st
+}
+
+func (m *model) remove(id string) state {
+	st, ok := m.told[id]
+	if !ok {
+		m.t.Errorf("%s was told that %s is gone, of which it was not told", m.name, id)
+	}
+	delete(m.told, id)
+	return st
+}
+
+// reader reads the service into m, and calls pause between its reads.
+type reader func(ctx context.Context, r *naming.Registry, m *model, pause func())
+
+func newWatcherReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
+	w, err := r.Resolve("svc")
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	defer w.Close()
+	for {
+		ups, err := w.Next()
+		if err != nil {
+			if !errors.Is(err, naming.ErrWatcherClosed) {
+				m.t.Error(err)
+			}
+			return
+		}
+		m.mu.Lock()
+		if m.ready && len(ups) == 0 {
+			m.t.Errorf("%s: Next returned nothing", m.name)
+		}
+		m.ready = true
+		for _, u := range ups {
+			if u.Op == naming.Add {
+				m.add(u.Metadata, "", u.Addr)
+				continue
+			}
+			var st state
+			b, _ := json.Marshal(u.Metadata)
+			if err := json.Unmarshal(b, &st); err != nil {
+				m.t.Error(err)
+			}
+			if told := m.remove(st.ID); told.Addr != u.Addr || told != st {
+				m.t.Errorf("%s was told that %v is gone, and before of %v", m.name, st, told)
+			}
+		}
+		m.mu.Unlock()
+		pause()
+	}
+}
+
+func newFollowReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
+	wake := make(chan struct{}, 1)
+	f, err := r.Follow("svc", func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	defer f.Close()
+	for {
+		for e, ok := f.Next(); ok; e, ok = f.Next() {
+			m.mu.Lock()
+			if e.Snapshot != (e.Status.Synced && !m.ready) {
+				m.t.Errorf("%s: snapshot %v, had one %v, synced %v", m.name, e.Snapshot, m.ready, e.Status.Synced)
+			}
+			m.ready = m.ready || e.Snapshot
+			for _, id := range e.Deleted {
+				m.remove(id)
+			}
+			for _, p := range e.Put {
+				m.add(p.Metadata, p.ID, p.Addr)
+			}
+			m.mu.Unlock()
+			pause()
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func newViewReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
+	var last naming.View
+	for v, err := range r.Watch(ctx, "svc") {
+		if err != nil {
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, naming.ErrRegistryClosed) {
+				m.t.Error(err)
+			}
+			return
+		}
+		m.mu.Lock()
+		if !v.Synced || v.Stale() != (v.Err != nil) {
+			m.t.Errorf("%s: view %+v", m.name, v.Status)
+		}
+		if !slices.IsSortedFunc(v.Endpoints, func(a, b naming.Endpoint) int { return compare(a.ID, b.ID) }) {
+			m.t.Errorf("%s: not sorted: %v", m.name, v.Endpoints)
+		}
+		// Between two stale views a slow reader may have missed another error.
+		if !v.Stale() && reflect.DeepEqual(last, v) {
+			m.t.Errorf("%s was shown the same view twice: %v", m.name, v)
+		}
+		last = v
+		there := make(map[string]bool)
+		for _, e := range v.Endpoints {
+			there[e.ID] = true
+			var st state
+			if json.Unmarshal(e.Metadata, &st) != nil || m.told[e.ID] != st {
+				m.add(e.Metadata, e.ID, e.Addr)
+			}
+		}
+		for id := range m.told {
+			if !there[id] {
+				m.remove(id)
+			}
+		}
+		m.mu.Unlock()
+		pause()
+	}
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// faulty is a store whose watches lose batches, repeat them, yield snapshots
+// when they like, fail, end without a word, and begin with a change.
+type faulty struct {
+	*memory.Store
+	mu  sync.Mutex
+	rnd *rand.Rand
+	on  bool
+}
+
+// dice returns a number below n, and the largest once the store is healed.
+func (s *faulty) dice(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.on {
+		return n - 1
+	}
+	return s.rnd.IntN(n)
+}
+
+// heal ends the faults. What was lost stays lost until a full read, so unless
+// the Registry makes one by itself the watches break once more.
+func (s *faulty) heal(breaks bool) {
+	s.mu.Lock()
+	s.on = false
+	s.mu.Unlock()
+	if breaks {
+		s.Break(io.ErrUnexpectedEOF)
+	}
+}
+
+func (s *faulty) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		switch s.dice(20) {
+		case 0:
+			yield(naming.Batch{}, errors.New("refused"))
+			return
+		case 1:
+			return // a silent end
+		case 2:
+			yield(naming.Batch{Deleted: []string{"id1"}}, nil) // no snapshot
+			return
+		}
+		first := true
+		for b, err := range s.Store.Watch(ctx, service) {
+			if err != nil {
+				yield(b, err)
+				return
+			}
+			batches := []naming.Batch{b}
+			if !first {
+				switch s.dice(25) {
+				case 0, 1:
+					batches = nil // lost
+				case 2, 3:
+					batches = append(batches, b)
+				case 4, 5:
+					for b := range s.Store.Watch(ctx, service) {
+						batches = append(batches, b)
+						break
+					}
+				case 6:
+					yield(naming.Batch{}, io.ErrUnexpectedEOF)
+					return
+				case 7:
+					return
+				case 8:
+					batches = append(batches, naming.Batch{Deleted: []string{"unheard of"}})
+				}
+			}
+			first = false
+			for _, b := range batches {
+				// Each is the receiver's own.
+				b.Put, b.Deleted = slices.Clone(b.Put), slices.Clone(b.Deleted)
+				if !yield(b, nil) {
+					return
+				}
+			}
+		}
+	}
+}
