@@ -1,0 +1,480 @@
+// Package etcdtest runs real etcd servers for tests, and does to them what
+// happens to servers.
+//
+//	c := etcdtest.Start(t, nil)
+//	store := etcd.New(c.Client(t), nil)
+//	c.Members[0].Pause(t)
+//
+// The servers are processes on 127.0.0.1 with their data below t.TempDir(), and
+// end with the test. A test is skipped when there is no binary to run, or fails:
+// see [servertest.Missing].
+//
+// Every verb gets the test that uses it, and fails that test with FailNow if it
+// cannot be carried out. A verb returns when what it says is so: servers that it
+// started answer, those that it killed are gone.
+package etcdtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// Release says which etcd to run.
+type Release string
+
+const (
+	// Pinned is the release that tools/etcd pins: bin/etcd.
+	Pinned Release = "pinned"
+	// V34 is etcd 3.4, as Debian packages it: /usr/bin/etcd, or etcd in $PATH.
+	V34 Release = "3.4"
+)
+
+// Options are the options of [Start].
+type Options struct {
+	// Members is how many servers form the cluster, 1 by default.
+	Members int
+	// Release is the etcd to run, Pinned by default.
+	Release Release
+	// TLS makes the servers talk TLS to clients, and demand a certificate of
+	// their CA from each.
+	TLS bool
+	// TokenTTL is how long a token lives that is not used, in whole seconds;
+	// etcd's default is 5 minutes. It matters after [Cluster.EnableAuth].
+	TokenTTL time.Duration
+	// ProgressInterval is how often a watch that asked for it is notified of
+	// its progress; etcd's default is 10 minutes.
+	ProgressInterval time.Duration
+	// Args are further flags, after all others.
+	Args []string
+}
+
+// Cluster is one or more etcd servers. Its verbs do what they say to all.
+type Cluster struct {
+	// Members are the servers.
+	Members []*Member
+	// Version is their version, such as "3.7.3".
+	Version string
+
+	ca         *servertest.CA // nil without TLS
+	tls        *tls.Config    // of clients; nil without TLS
+	certFile   string         // of the servers: certificate and key
+	user, pass string         // of root, once there is authentication
+}
+
+// Member is one server of a cluster.
+type Member struct {
+	// Name is the name of the member.
+	Name string
+	// Addr is the address it serves clients at.
+	Addr string
+
+	*servertest.Process
+	cluster *Cluster
+	peer    string
+	data    string
+}
+
+// Start starts a cluster and waits until every member is healthy.
+func Start(tb testing.TB, opts *Options) *Cluster {
+	tb.Helper()
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	o.Members = max(o.Members, 1)
+	path, version := find(tb, o.Release)
+	c := &Cluster{Version: version}
+	dir := tb.TempDir()
+	caFile := filepath.Join(dir, "ca.pem")
+	if o.TLS {
+		c.ca = servertest.NewCA(tb)
+		c.certFile = filepath.Join(dir, "server.pem")
+		servertest.WriteFile(tb, caFile, c.ca.PEM)
+		c.RotateCertificate(tb, 24*time.Hour)
+		c.tls = c.ca.ClientConfig(tb, "admin")
+	}
+	servertest.Start(tb, func() []*servertest.Process {
+		// Another attempt has other ports, so it needs other data as well.
+		dir := tb.TempDir()
+		ports := servertest.Ports(tb, 2*o.Members)
+		c.Members = make([]*Member, o.Members)
+		for i := range c.Members {
+			name := fmt.Sprintf("etcd%d", i)
+			c.Members[i] = &Member{
+				Name:    name,
+				Addr:    servertest.Addr(ports[2*i]),
+				cluster: c,
+				peer:    "http://" + servertest.Addr(ports[2*i+1]),
+				data:    filepath.Join(dir, name),
+			}
+		}
+		ps := make([]*servertest.Process, o.Members)
+		for i, m := range c.Members {
+			m.Process = servertest.NewProcess(tb, m.Name, servertest.Command{
+				Path:    path,
+				Args:    c.flags(m, &o, caFile),
+				Healthy: m.healthy,
+			})
+			ps[i] = m.Process
+		}
+		return ps
+	})
+	return c
+}
+
+// find returns the path and the version of the binary of a release.
+func find(tb testing.TB, r Release) (path, version string) {
+	tb.Helper()
+	switch r {
+	case "", Pinned:
+		path = servertest.Binary(tb, "etcd")
+	case V34:
+		path = "/usr/bin/etcd"
+		if _, err := os.Stat(path); err != nil {
+			if path, err = exec.LookPath("etcd"); err != nil {
+				servertest.Missing(tb, "no etcd 3.4: install Debian 12's with `apt-get install etcd-server`")
+			}
+		}
+	default:
+		tb.Fatalf("no etcd release %q", r)
+	}
+	out, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		tb.Fatalf("%s --version: %v", path, err)
+	}
+	if _, err := fmt.Sscanf(string(out), "etcd Version: %s", &version); err != nil {
+		tb.Fatalf("%s --version: %v: %s", path, err, out)
+	}
+	if r == V34 && !strings.HasPrefix(version, "3.4.") {
+		servertest.Missing(tb, fmt.Sprintf("%s is etcd %s, not 3.4: install Debian 12's with `apt-get install etcd-server`", path, version))
+	}
+	return path, version
+}
+
+// flags returns the command line of a member.
+func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
+	peers := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		peers[i] = m.Name + "=" + m.peer
+	}
+	// A lone member elects itself. Among several, a short timeout on a busy
+	// machine would be one election after the other. With both, the shortest
+	// TTL of a lease, one and a half election timeouts, is one second.
+	heartbeat, election := 10, 100
+	if len(c.Members) > 1 {
+		heartbeat, election = 50, 500
+	}
+	flags := []string{
+		"--name", m.Name,
+		"--data-dir", m.data,
+		"--listen-client-urls", m.Endpoint(),
+		"--advertise-client-urls", m.Endpoint(),
+		"--listen-peer-urls", m.peer,
+		"--initial-advertise-peer-urls", m.peer,
+		"--initial-cluster", strings.Join(peers, ","),
+		"--initial-cluster-state", "new",
+		"--heartbeat-interval", strconv.Itoa(heartbeat),
+		"--election-timeout", strconv.Itoa(election),
+		"--bcrypt-cost", "4", // the least: passwords of tests are no secrets
+		"--logger", "zap",
+		"--log-outputs", "stderr",
+		"--log-level", "error",
+	}
+	progress := "--watch-progress-notify-interval"
+	if strings.HasPrefix(c.Version, "3.4.") {
+		progress = "--experimental-watch-progress-notify-interval"
+	} else {
+		// Data have to outlive the process, not the machine.
+		flags = append(flags, "--unsafe-no-fsync")
+	}
+	if o.ProgressInterval > 0 {
+		flags = append(flags, progress, o.ProgressInterval.String())
+	}
+	if o.TokenTTL > 0 {
+		flags = append(flags, "--auth-token-ttl", strconv.Itoa(max(int(o.TokenTTL/time.Second), 1)))
+	}
+	if o.TLS {
+		flags = append(flags, "--client-cert-auth", "--trusted-ca-file", caFile,
+			"--cert-file", c.certFile, "--key-file", c.certFile)
+	}
+	return append(flags, o.Args...)
+}
+
+// Endpoint returns the URL the member serves clients at.
+func (m *Member) Endpoint() string {
+	if m.cluster.certFile != "" {
+		return "https://" + m.Addr
+	}
+	return "http://" + m.Addr
+}
+
+// healthy asks etcd whether it can serve, for which it needs a leader.
+func (m *Member) healthy() error {
+	return m.get("/health", func(body io.Reader) error {
+		b, err := io.ReadAll(body)
+		if err == nil && !strings.Contains(string(b), `"health":"true"`) {
+			err = errors.New(string(b))
+		}
+		return err
+	})
+}
+
+// get reads from the HTTP side of the member.
+func (m *Member) get(path string, read func(io.Reader) error) error {
+	transport := &http.Transport{TLSClientConfig: m.cluster.adminTLS(), DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: transport, Timeout: 2 * time.Second}
+	resp, err := client.Get(m.Endpoint() + path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
+	}
+	return read(resp.Body)
+}
+
+// Metric returns the sum of the values that the member gives for a metric, over
+// all labels, for example of etcd_debugging_mvcc_watcher_total.
+func (m *Member) Metric(tb testing.TB, name string) float64 {
+	tb.Helper()
+	var sum float64
+	found := false
+	err := m.get("/metrics", func(body io.Reader) error {
+		lines := bufio.NewScanner(body)
+		for lines.Scan() {
+			// name{labels} value
+			rest, ok := strings.CutPrefix(lines.Text(), name)
+			if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+				continue
+			}
+			v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+			if err != nil {
+				return err
+			}
+			sum += v
+			found = true
+		}
+		return lines.Err()
+	})
+	if err == nil && !found {
+		err = errors.New("it has no such metric")
+	}
+	if err != nil {
+		tb.Fatalf("metric %s of %s: %v", name, m.Name, err)
+	}
+	return sum
+}
+
+// Metric returns the sum of a metric of all members that are up.
+func (c *Cluster) Metric(tb testing.TB, name string) float64 {
+	tb.Helper()
+	var sum float64
+	for _, m := range c.up() {
+		sum += m.Metric(tb, name)
+	}
+	return sum
+}
+
+// up returns the members that are neither dead nor paused.
+func (c *Cluster) up() []*Member {
+	return slices.DeleteFunc(slices.Clone(c.Members), func(m *Member) bool { return !m.Up() })
+}
+
+// Endpoints returns the URLs of all members.
+func (c *Cluster) Endpoints() []string {
+	urls := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		urls[i] = m.Endpoint()
+	}
+	return urls
+}
+
+// Config returns what a client needs to connect: to the given endpoints, such
+// as a proxy's, or else to all members.
+func (c *Cluster) Config(endpoints ...string) clientv3.Config {
+	if len(endpoints) == 0 {
+		endpoints = c.Endpoints()
+	}
+	return clientv3.Config{
+		Endpoints:   endpoints,
+		DialTimeout: 5 * time.Second,
+		TLS:         c.ClientTLS(),
+		Username:    c.user,
+		Password:    c.pass,
+	}
+}
+
+// adminConfig is for the verbs, which work also while the certificate of the
+// servers is not one that clients accept.
+func (c *Cluster) adminConfig(endpoints ...string) clientv3.Config {
+	config := c.Config(endpoints...)
+	config.TLS = c.adminTLS()
+	return config
+}
+
+func (c *Cluster) adminTLS() *tls.Config {
+	config := c.ClientTLS()
+	if config != nil {
+		config.InsecureSkipVerify = true
+	}
+	return config
+}
+
+// ClientTLS returns the TLS configuration of a client, nil without TLS.
+func (c *Cluster) ClientTLS() *tls.Config { return c.tls.Clone() }
+
+// CA returns what issues the certificates of servers and clients, nil without
+// TLS.
+func (c *Cluster) CA() *servertest.CA { return c.ca }
+
+// Client returns a client of all members, or of the given endpoints. It is
+// closed when tb ends. Since authentication was enabled it is root's.
+func (c *Cluster) Client(tb testing.TB, endpoints ...string) *clientv3.Client {
+	tb.Helper()
+	client, err := clientv3.New(c.Config(endpoints...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+			tb.Error(err)
+		}
+	})
+	return client
+}
+
+// admin calls f with a client of its own, one that knows nothing of what was
+// done to the servers before.
+func (c *Cluster) admin(tb testing.TB, verb string, f func(context.Context, *clientv3.Client) error, endpoints ...string) {
+	tb.Helper()
+	// Not the test's context: verbs are for its cleanups, too.
+	ctx, cancel := context.WithTimeout(context.Background(), servertest.Patience)
+	defer cancel()
+	client, err := clientv3.New(c.adminConfig(endpoints...))
+	if err == nil {
+		err = f(ctx, client)
+		client.Close()
+	}
+	if err != nil {
+		tb.Fatalf("%s: %v", verb, err)
+	}
+}
+
+// Kill kills all members as kill -9 does.
+func (c *Cluster) Kill(tb testing.TB) {
+	tb.Helper()
+	for _, m := range c.Members {
+		m.Kill(tb)
+	}
+}
+
+// Restart kills all members, starts them again on their data and their ports,
+// and waits until they are healthy.
+func (c *Cluster) Restart(tb testing.TB) {
+	tb.Helper()
+	c.Kill(tb)
+	for _, m := range c.Members {
+		m.Launch(tb)
+	}
+	for _, m := range c.Members {
+		m.Await(tb)
+	}
+}
+
+// Pause stops all members as kill -STOP does: connections stay open and nothing
+// is answered. See [servertest.Process.Pause].
+func (c *Cluster) Pause(tb testing.TB) {
+	tb.Helper()
+	for _, m := range c.Members {
+		m.Pause(tb)
+	}
+}
+
+// Continue lets all members go on, and waits until they are healthy.
+func (c *Cluster) Continue(tb testing.TB) {
+	tb.Helper()
+	for _, m := range c.Members {
+		m.Process.Continue(tb)
+	}
+	for _, m := range c.Members {
+		m.Await(tb)
+	}
+}
+
+// Wipe replaces the servers by empty ones at the same addresses, which start
+// with revision 1. Authentication is off again.
+func (c *Cluster) Wipe(tb testing.TB) {
+	tb.Helper()
+	c.Kill(tb)
+	for _, m := range c.Members {
+		if err := os.RemoveAll(m.data); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	c.user, c.pass = "", ""
+	c.Restart(tb)
+}
+
+// Revision returns the current revision.
+func (c *Cluster) Revision(tb testing.TB) int64 {
+	tb.Helper()
+	var rev int64
+	c.admin(tb, "revision", func(ctx context.Context, client *clientv3.Client) error {
+		var err error
+		rev, err = revision(ctx, client)
+		return err
+	})
+	return rev
+}
+
+func revision(ctx context.Context, client *clientv3.Client) (int64, error) {
+	resp, err := client.Get(ctx, "\x00", clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
+
+// Compact drops the history before the current revision, and returns that
+// revision: a watch from before it is refused.
+func (c *Cluster) Compact(tb testing.TB) int64 {
+	tb.Helper()
+	var rev int64
+	c.admin(tb, "compact", func(ctx context.Context, client *clientv3.Client) error {
+		var err error
+		if rev, err = revision(ctx, client); err != nil {
+			return err
+		}
+		_, err = client.Compact(ctx, rev, clientv3.WithCompactPhysical())
+		return err
+	})
+	// A member that was not asked may be behind, but not after a read that is
+	// linearizable.
+	for _, m := range c.up() {
+		c.admin(tb, "compact", func(ctx context.Context, client *clientv3.Client) error {
+			_, err := revision(ctx, client)
+			return err
+		}, m.Endpoint())
+	}
+	return rev
+}

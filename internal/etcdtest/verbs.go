@@ -1,0 +1,206 @@
+package etcdtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// ListLeases returns the ids of all leases.
+func (c *Cluster) ListLeases(tb testing.TB) []clientv3.LeaseID {
+	tb.Helper()
+	var ids []clientv3.LeaseID
+	c.admin(tb, "list leases", func(ctx context.Context, client *clientv3.Client) error {
+		resp, err := client.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range resp.Leases {
+			ids = append(ids, l.ID)
+		}
+		return nil
+	})
+	return ids
+}
+
+// RevokeLease revokes a lease, as an operator may.
+func (c *Cluster) RevokeLease(tb testing.TB, id clientv3.LeaseID) {
+	tb.Helper()
+	c.admin(tb, "revoke lease", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Revoke(ctx, id)
+		return err
+	})
+}
+
+// Leader returns the leader, on which all members that are up agree.
+func (c *Cluster) Leader(tb testing.TB) *Member {
+	tb.Helper()
+	leader, _ := c.leader(tb, nil)
+	return leader
+}
+
+// leader waits until the members that are up agree on a leader, which has to be
+// want unless that is nil, and returns it with the ids of those members.
+func (c *Cluster) leader(tb testing.TB, want *Member) (*Member, map[*Member]uint64) {
+	tb.Helper()
+	var leader *Member
+	ids := make(map[*Member]uint64)
+	servertest.Poll(tb, "no leader", func() error {
+		clear(ids)
+		of := make(map[*Member]uint64)
+		for _, m := range c.up() {
+			status, err := c.status(m)
+			if err != nil {
+				return err
+			}
+			ids[m], of[m] = status.Header.MemberId, status.Leader
+		}
+		leader = nil
+		for m, id := range ids {
+			if id == of[m] {
+				leader = m
+			}
+		}
+		if leader == nil {
+			return errors.New("none of those that are up is the leader")
+		}
+		for m, l := range of {
+			if l != ids[leader] {
+				return fmt.Errorf("%s does not follow %s", m.Name, leader.Name)
+			}
+		}
+		if want != nil && want != leader {
+			return fmt.Errorf("%s is, not %s", leader.Name, want.Name)
+		}
+		return nil
+	})
+	return leader, ids
+}
+
+func (c *Cluster) status(m *Member) (*clientv3.StatusResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	client, err := clientv3.New(c.adminConfig(m.Endpoint()))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return client.Status(ctx, m.Endpoint())
+}
+
+// MoveLeader makes another member, which it returns, the leader. At least two
+// have to be up.
+func (c *Cluster) MoveLeader(tb testing.TB) *Member {
+	tb.Helper()
+	old, ids := c.leader(tb, nil)
+	var next *Member
+	// The order of the members decides, so that a test can be repeated.
+	for _, m := range c.Members {
+		if _, up := ids[m]; up && m != old {
+			next = m
+			break
+		}
+	}
+	if next == nil {
+		tb.Fatal("move leader: no other member is up")
+	}
+	c.admin(tb, "move leader", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.MoveLeader(ctx, ids[next])
+		return err
+	}, old.Endpoint())
+	c.leader(tb, next)
+	return next
+}
+
+// User is a user of etcd.
+type User struct {
+	Name, Password string
+	// Prefix begins the keys that the user may read and write.
+	Prefix string
+}
+
+// EnableAuth demands authentication from now on. Clients that [Cluster.Client]
+// returned before are refused; later ones are root's. A Wipe ends it.
+//
+// Clients get a token for their password. It ends when it was not used for
+// [Options.TokenTTL], when the server restarts, and when anything about users
+// or roles changes.
+func (c *Cluster) EnableAuth(tb testing.TB, users ...User) {
+	tb.Helper()
+	const root = "root" // demanded by etcd
+	c.admin(tb, "enable auth", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.RoleAdd(ctx, root)
+		if err == nil {
+			_, err = client.UserAdd(ctx, root, root)
+		}
+		if err == nil {
+			_, err = client.UserGrantRole(ctx, root, root)
+		}
+		for _, u := range users {
+			if err == nil {
+				_, err = client.RoleAdd(ctx, u.Name)
+			}
+			if err == nil {
+				_, err = client.RoleGrantPermission(ctx, u.Name, u.Prefix, clientv3.GetPrefixRangeEnd(u.Prefix),
+					clientv3.PermissionType(clientv3.PermReadWrite))
+			}
+			if err == nil {
+				_, err = client.UserAdd(ctx, u.Name, u.Password)
+			}
+			if err == nil {
+				_, err = client.UserGrantRole(ctx, u.Name, u.Name)
+			}
+		}
+		if err == nil {
+			_, err = client.AuthEnable(ctx)
+		}
+		return err
+	})
+	c.user, c.pass = root, root
+}
+
+// Deny takes all rights from a user, who can still log in.
+func (c *Cluster) Deny(tb testing.TB, user string) {
+	tb.Helper()
+	c.admin(tb, "deny", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.UserRevokeRole(ctx, user, user)
+		return err
+	})
+}
+
+// Allow gives back what Deny took.
+func (c *Cluster) Allow(tb testing.TB, user string) {
+	tb.Helper()
+	c.admin(tb, "allow", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.UserGrantRole(ctx, user, user)
+		return err
+	})
+}
+
+// SetPassword changes the password of a user.
+func (c *Cluster) SetPassword(tb testing.TB, user, password string) {
+	tb.Helper()
+	c.admin(tb, "set password", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.UserChangePassword(ctx, user, password)
+		return err
+	})
+}
+
+// RotateCertificate gives the servers a new certificate, valid for the given
+// time; one that is not positive makes it one that has expired. Connections that
+// are open stay open.
+func (c *Cluster) RotateCertificate(tb testing.TB, valid time.Duration) {
+	tb.Helper()
+	if c.ca == nil {
+		tb.Fatal("rotate certificate: the servers do without TLS")
+	}
+	// Certificate and key are in one file: etcd reads them at every handshake,
+	// and must not find a pair that does not fit.
+	servertest.WriteFile(tb, c.certFile, c.ca.Issue(tb, "server", valid))
+}

@@ -1,0 +1,160 @@
+// Package servertest runs real servers for tests: it finds their binaries, or
+// says why a test cannot run, picks ports, starts processes that do not outlive
+// the test, and makes certificates. Packages etcdtest and consultest build on
+// it.
+package servertest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience bounds every wait for a server. It is far more than one needs, since
+// what runs beside the tests is not known.
+const Patience = 60 * time.Second
+
+// Root returns the root directory of this module.
+func Root(tb testing.TB) string {
+	tb.Helper()
+	// Tests run in the directory of their package. The path of this file would
+	// not do: -trimpath removes it.
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		// bin/ is in the root, not in a module below it.
+		if _, err := os.Stat(filepath.Join(dir, "internal", "servertest")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			tb.Fatal("the test does not run inside the module github.com/naming-go/naming")
+		}
+		dir = parent
+	}
+}
+
+// Binary returns the path of bin/name, which make servers builds. Without it
+// the test is left out as [Missing] says.
+func Binary(tb testing.TB, name string) string {
+	tb.Helper()
+	path := filepath.Join(Root(tb), "bin", name)
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		Missing(tb, "no bin/"+name+": build it with `make servers`")
+	case err != nil:
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// Missing ends a test whose server is missing, for the reason given. It skips
+// the test, unless the environment has NAMING_SERVERS=required, as under make
+// test: there the test fails, so that none is left out unnoticed.
+func Missing(tb testing.TB, reason string) {
+	tb.Helper()
+	if os.Getenv("NAMING_SERVERS") == "required" {
+		tb.Fatalf("%s (NAMING_SERVERS=required)", reason)
+	}
+	tb.Skip("left out: " + reason)
+}
+
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// Ports returns n ports that were free on 127.0.0.1 just now. None is returned
+// twice by one process; another process can take one before it is used, so
+// start servers with [Start], which tries again with others.
+//
+// The ports are below those that the kernel gives to outgoing connections: a
+// server that is down has to find its port free when it returns, and a client
+// that dials the port meanwhile must not get that same port as its own.
+func Ports(tb testing.TB, n int) []int {
+	tb.Helper()
+	const low, high = 15_000, 32_000
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.given == nil {
+		ports.given = make(map[int]bool)
+	}
+	var free []int
+	for range 10_000 {
+		if len(free) == n {
+			return free
+		}
+		port := low + rand.IntN(high-low)
+		if ports.given[port] || !isFree(port) {
+			continue
+		}
+		ports.given[port] = true
+		free = append(free, port)
+	}
+	tb.Fatalf("no %d free ports from %d to %d", n, low, high)
+	return nil
+}
+
+// isFree tries both transports: Consul's gossip needs a port on each.
+func isFree(port int) bool {
+	addr := Addr(port)
+	l, err := net.Listen("tcp4", addr)
+	if err != nil {
+		return false
+	}
+	l.Close()
+	p, err := net.ListenPacket("udp4", addr)
+	if err != nil {
+		return false
+	}
+	p.Close()
+	return true
+}
+
+// Addr returns the address of a port on 127.0.0.1.
+func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// Poll calls f until it returns nil, and fails the test with its last error if
+// that takes longer than [Patience]. It is for what a server does by itself and
+// tells nobody; what can be waited for is to be waited for.
+func Poll(tb testing.TB, what string, f func() error) {
+	tb.Helper()
+	if err := poll(what, f, nil); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// poll gives up early when stop is closed.
+func poll(what string, f func() error, stop <-chan struct{}) error {
+	give := time.NewTimer(Patience)
+	defer give.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-stop:
+			return fmt.Errorf("%s: %w", what, err)
+		case <-give.C:
+			return fmt.Errorf("%s: still after %v: %w", what, Patience, err)
+		}
+	}
+}
