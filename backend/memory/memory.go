@@ -232,9 +232,9 @@ func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch,
 			return fail(err)
 		}
 		s.mu.Lock()
-		if w.broken != nil {
+		if err := w.broken; err != nil {
 			s.mu.Unlock()
-			return fail(w.broken)
+			return fail(err)
 		}
 		b, bad := w.take(name, svc)
 		s.mu.Unlock()
