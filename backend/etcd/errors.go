@@ -1,0 +1,106 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/naming-go/naming"
+)
+
+var (
+	errSilent   = errors.New("no answer from etcd within the bound of silence")
+	errReplaced = errors.New("the registry was replaced by another, or restored from a backup")
+	errClosed   = errors.New("the watch was closed, probably because the client was")
+)
+
+// describe adds to an error of the client what it does not say in a form that
+// errors.Is finds: the context's error, and which of this framework's it is. ctx
+// is the caller's.
+func describe(ctx context.Context, err error) error {
+	err = typed(err)
+	var kind error
+	switch {
+	case refused(err):
+		kind = naming.ErrPermission
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		kind = naming.ErrLeaseLost
+	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrLeaseTTLTooLarge):
+		kind = naming.ErrInvalid
+	}
+	if kind != nil {
+		err = fmt.Errorf("%w: %w", kind, err)
+	}
+	if c := ctx.Err(); c != nil && !errors.Is(err, c) {
+		err = fmt.Errorf("%w: %w", c, err)
+	}
+	return err
+}
+
+// typed returns the etcd error that err is or has the text of: the reason of a
+// watch that the server canceled is told as text.
+func typed(err error) error {
+	if e := rpctypes.Error(err); e != err {
+		return e
+	}
+	if _, desc, ok := strings.Cut(err.Error(), "desc = "); ok {
+		plain := errors.New(desc)
+		if e := rpctypes.Error(plain); e != plain {
+			return e
+		}
+	}
+	return err
+}
+
+// refused reports whether the registry refused credentials.
+func refused(err error) bool {
+	for _, e := range []error{
+		rpctypes.ErrPermissionDenied, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision,
+		rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var s interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &s) {
+		c := s.GRPCStatus().Code()
+		return c == codes.PermissionDenied || c == codes.Unauthenticated
+	}
+	return false
+}
+
+// unknownToken reports whether a server does not know the token that it was
+// given.
+func unknownToken(err error) bool {
+	if err == nil {
+		return false
+	}
+	err = typed(err)
+	return errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+}
+
+// wait waits a little before another try with another token, and reports whether
+// there is to be one. A member that is a moment behind does not know a token
+// that another has just given. The client tries again for simple requests, and
+// not for streams.
+func wait(ctx context.Context, try int) bool {
+	const tries = 6
+	if try >= tries {
+		return false
+	}
+	t := time.NewTimer(5 * time.Millisecond << try)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,225 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// link is the one gRPC stream that all watches of a Store are on, and what
+// listens for signs of life on it. It is there while a watch is, and when it has
+// failed, a new watch makes a new one.
+type link struct {
+	store   *Store
+	watcher clientv3.Watcher
+	own     bool // watcher is the link's, not the client's
+	// md marks the stream: the client puts those watches on one stream whose
+	// contexts have the same metadata.
+	md     metadata.MD
+	ctx    context.Context // done when the link has failed or is of no more use
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	refs int // guarded by Store.mu
+
+	began time.Time
+	// heard is when the stream last showed that it lives, since began.
+	heard atomic.Int64
+	// need is the revision that an answer must have to be a sign of life. A
+	// server that has not come as far as a watch starts is behind, and will
+	// catch up, or it is another one, and will not.
+	need atomic.Int64
+	key  atomic.Value // string: where a watch is permitted
+}
+
+var links atomic.Int64 // tells the streams of one client apart
+
+// join returns the link for a new watch. The caller leaves it.
+func (s *Store) join() *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == nil {
+		s.link = s.newLink()
+	}
+	s.link.refs++
+	return s.link
+}
+
+func (s *Store) newLink() *link {
+	l := &link{store: s, began: time.Now()}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	// Without a leader the stream ends, rather than to fall silent.
+	l.md = metadata.Pairs(rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	if conn := s.client.ActiveConnection(); conn != nil {
+		w := clientv3.NewWatchFromWatchClient(&streams{pb.NewWatchClient(conn), l}, s.client)
+		// A Watcher of another type was put there by the user, and has a say
+		// in what is watched.
+		l.own = reflect.TypeOf(w) == reflect.TypeOf(s.client.Watcher)
+		l.watcher = w
+	}
+	if !l.own {
+		l.watcher = s.client.Watcher
+		l.md.Set("naming-stream", fmt.Sprint(links.Add(1)))
+	}
+	l.wg.Go(l.listen)
+	return l
+}
+
+// leave gives up what join returned. The last one ends the link.
+func (s *Store) leave(l *link) {
+	s.mu.Lock()
+	l.refs--
+	last := l.refs == 0
+	if last && s.link == l {
+		s.link = nil
+	}
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+	l.cancel(context.Canceled)
+	if l.own {
+		l.watcher.Close()
+	}
+	l.wg.Wait()
+}
+
+// retire makes sure that no new watch joins l.
+func (s *Store) retire(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link == l {
+		s.link = nil
+	}
+}
+
+// fail ends the link, and so all watches on it, with err.
+func (l *link) fail(err error) {
+	l.store.retire(l)
+	l.cancel(err)
+}
+
+// failure returns what the link failed of, nil if it has not.
+func (l *link) failure() error {
+	if l.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(l.ctx)
+}
+
+// begin notes that a watch begins after a revision.
+func (l *link) begin(dir string, rev int64) {
+	l.key.Store(dir)
+	for need := l.need.Load(); need < rev && !l.need.CompareAndSwap(need, rev); need = l.need.Load() {
+	}
+}
+
+// hear notes an answer. Those on one stream are not in the order of their
+// revisions.
+func (l *link) hear(rev int64) {
+	if rev >= l.need.Load() {
+		l.heard.Store(int64(time.Since(l.began)))
+	}
+}
+
+// listen fails the link when nothing was heard for the bound of silence, and
+// asks for a sign of life when nothing was for half of it.
+func (l *link) listen() {
+	bound := l.store.bound
+	t := time.NewTimer(bound / 2)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-l.ctx.Done():
+			return
+		}
+		silence := time.Since(l.began) - time.Duration(l.heard.Load())
+		switch {
+		case silence >= bound:
+			l.fail(fmt.Errorf("%w of %v", errSilent, bound))
+			return
+		case silence >= bound/2:
+			l.probe(bound / 8)
+			t.Reset(min(bound/8, bound-silence))
+		default:
+			t.Reset(bound/2 - silence)
+		}
+	}
+}
+
+// probe asks for a sign of life: it makes a watch and cancels it. A request for
+// the watches' progress would be less, but releases before 3.4.25 and 3.5.8 may
+// answer it with a progress that is not made yet, and later ones do not answer
+// it before there was a change since the last watch began.
+func (l *link) probe(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(l.context(l.ctx), limit)
+	defer cancel()
+	key, _ := l.key.Load().(string)
+	r, ok := <-l.watcher.Watch(ctx, key, clientv3.WithCreatedNotify())
+	if ok && r.Created {
+		l.hear(r.Header.GetRevision())
+	}
+}
+
+// context returns ctx with what leads to the link's stream.
+func (l *link) context(ctx context.Context) context.Context {
+	return metadata.NewOutgoingContext(ctx, l.md)
+}
+
+// streams makes streams for the client's Watcher and notes what they receive. It
+// makes none after one has failed, so that the Watcher does not resume watches.
+type streams struct {
+	pb.WatchClient
+	link *link
+}
+
+// errBroken makes the client's Watcher give up. The watches return the link's
+// error.
+var errBroken = status.Error(codes.Aborted, "etcd: the stream of the watches has ended")
+
+func (o *streams) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
+	if o.link.failure() != nil {
+		return nil, errBroken
+	}
+	s, err := o.WatchClient.Watch(ctx, opts...)
+	if err != nil {
+		return nil, o.failed(ctx, err)
+	}
+	return &stream{s, o, ctx}, nil
+}
+
+// failed fails the link, unless it was the Watcher that ended the stream: it
+// does when there is no watch on it, and makes another for the next.
+func (o *streams) failed(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		o.link.fail(err)
+	}
+	return errBroken
+}
+
+type stream struct {
+	pb.Watch_WatchClient
+	from *streams
+	ctx  context.Context // the Watcher's
+}
+
+func (s *stream) Recv() (*pb.WatchResponse, error) {
+	r, err := s.Watch_WatchClient.Recv()
+	if err != nil {
+		return nil, s.from.failed(s.ctx, err)
+	}
+	s.from.link.hear(r.Header.GetRevision())
+	return r, nil
+}

@@ -1,0 +1,162 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/faultproxy"
+)
+
+// releases are the servers that everything is tested against.
+var releases = []etcdtest.Release{etcdtest.Pinned, etcdtest.V34}
+
+// each runs a test against every release.
+func each(t *testing.T, f func(t *testing.T, r etcdtest.Release)) {
+	for _, r := range releases {
+		t.Run(string(r), func(t *testing.T) { f(t, r) })
+	}
+}
+
+// rounds is how often a fault is repeated.
+func rounds(short int) int {
+	if os.Getenv("NAMING_FULL") != "" {
+		return 50
+	}
+	return short
+}
+
+// bound is the bound of silence in tests.
+const bound = 2 * time.Second
+
+// rig is a store on a client of its own, whose links to the servers can be
+// disturbed.
+type rig struct {
+	*etcd.Store
+	cluster *etcdtest.Cluster
+	client  *clientv3.Client
+	admin   *clientv3.Client // not through the proxies
+	proxies []*faultproxy.Proxy
+	prefix  string
+	calls   atomic.Int64 // requests and streams
+
+	mu       sync.Mutex
+	reported []naming.Malformed
+}
+
+var rigs atomic.Int64
+
+// newRig returns a store with a key space of its own. change, if not nil,
+// changes the client's configuration.
+func newRig(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) *rig {
+	t.Helper()
+	r := &rig{cluster: c, admin: c.Client(t), prefix: fmt.Sprintf("/rig/%d/", rigs.Add(1))}
+	var endpoints []string
+	for _, m := range c.Members {
+		p := faultproxy.New(t, m.Addr)
+		r.proxies = append(r.proxies, p)
+		endpoints = append(endpoints, p.Addr())
+	}
+	cfg := c.Config(endpoints...)
+	// So that a link that has healed is found to have within a test's patience.
+	quick := backoff.DefaultConfig
+	quick.BaseDelay, quick.MaxDelay = 20*time.Millisecond, 200*time.Millisecond
+	cfg.DialOptions = append(cfg.DialOptions,
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}),
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			r.calls.Add(1)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			r.calls.Add(1)
+			return open(ctx, desc, cc, method, opts...)
+		}))
+	if change != nil {
+		change(&cfg)
+	}
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	r.client = client
+	r.Store = r.store(nil)
+	return r
+}
+
+// store returns another store on the rig's client and keys.
+func (r *rig) store(codec *etcd.Codec) *etcd.Store {
+	return etcd.New(r.client, &etcd.Options{
+		Prefix: r.prefix, Codec: codec, SilenceBound: bound,
+		OnMalformed: func(m *naming.Malformed) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.reported = append(r.reported, *m)
+		},
+	})
+}
+
+func (r *rig) each(f func(*faultproxy.Proxy)) {
+	for _, p := range r.proxies {
+		f(p)
+	}
+}
+
+// settle waits until nothing moves on the links, or for not much longer.
+func (r *rig) settle() {
+	moved := func() (n int64) {
+		r.each(func(p *faultproxy.Proxy) { n += p.Stats().Up + p.Stats().Down })
+		return n
+	}
+	still := 0
+	for last, tries := moved(), 0; still < 6 && tries < 100; tries++ {
+		time.Sleep(20 * time.Millisecond)
+		if now := moved(); now != last {
+			last, still = now, 0
+		} else {
+			still++
+		}
+	}
+}
+
+func (r *rig) heal() { r.each((*faultproxy.Proxy).Heal) }
+
+// put writes a key behind the store's back, below its prefix.
+func (r *rig) put(t *testing.T, key, value string) {
+	t.Helper()
+	if _, err := r.admin.Put(t.Context(), r.prefix+key, value); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// value reads a key behind the store's back.
+func (r *rig) value(t *testing.T, key string) string {
+	t.Helper()
+	resp, err := r.admin.Get(t.Context(), r.prefix+key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resp.Kvs) == 0 {
+		return ""
+	}
+	return string(resp.Kvs[0].Value)
+}
+
+// etcdError reports whether an error wraps one of the client's.
+func etcdError(err error) bool {
+	var e rpctypes.EtcdError
+	return errors.As(err, &e)
+}

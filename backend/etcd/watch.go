@@ -1,0 +1,361 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming"
+)
+
+// Watch implements [naming.Store]. Its bound for a registry that fell silent is
+// Options.SilenceBound.
+func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		err := naming.CheckService(service)
+		if err == nil {
+			err = s.watch(ctx, service, yield)
+			if err != nil {
+				err = fmt.Errorf("etcd: watch %q: %w", service, describe(ctx, err))
+			}
+		}
+		if err != nil {
+			yield(naming.Batch{}, err)
+		}
+	}
+}
+
+// watch returns nil when yield returned false.
+func (s *Store) watch(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	v := &view{store: s, service: service, dir: s.layout.dir(service)}
+	at, err := s.read(ctx, v.dir, false, v.start, v.put)
+	if err != nil {
+		return err
+	}
+	if !yield(v.snapshot(), nil) {
+		return nil
+	}
+	return s.follow(ctx, v.dir, at, func(events []*clientv3.Event) bool {
+		b := v.batch(events)
+		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil)
+	})
+}
+
+// follow calls visit with the events of every answer on keys that begin with
+// dir, from the revision after a snapshot on. It returns nil when visit returned
+// false.
+func (s *Store) follow(ctx context.Context, dir string, from state, visit func([]*clientv3.Event) bool) error {
+	for try := 0; ; try++ {
+		l := s.join()
+		visited, err := s.followOn(ctx, l, dir, from, visit)
+		s.leave(l)
+		// The stream may have been opened with a token that is not good any
+		// more. A new stream gets a new one. Some releases call that a lack of
+		// permission, which a new token cannot mend twice.
+		old := unknownToken(err) || try == 0 && refused(err)
+		if visited || !old || !wait(ctx, try) {
+			return err
+		}
+		s.retire(l)
+	}
+}
+
+// followOn follows on a link, and reports whether it has visited anything.
+func (s *Store) followOn(ctx context.Context, l *link, dir string, from state, visit func([]*clientv3.Event) bool) (visited bool, err error) {
+	wctx, cancel := context.WithCancel(l.context(ctx))
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	l.begin(dir, from.at)
+	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(from.at + 1)}
+	if !l.own {
+		// It is resumed at the last revision heard of, which must not be
+		// compacted meanwhile.
+		opts = append(opts, clientv3.WithProgressNotify())
+	}
+	answers := l.watcher.Watch(wctx, dir, opts...)
+	for {
+		var r clientv3.WatchResponse
+		open := true
+		select {
+		case r, open = <-answers:
+		case <-wctx.Done():
+			open = false
+		}
+		if !open || r.Canceled {
+			if err := ctx.Err(); err != nil {
+				return visited, err
+			}
+			if err := l.failure(); err != nil {
+				return visited, err
+			}
+			if !open {
+				return visited, errClosed
+			}
+			return visited, typed(r.Err())
+		}
+		if err := r.Err(); err != nil {
+			return visited, err
+		}
+		if !l.own {
+			l.hear(r.Header.Revision)
+		}
+		if c := r.Header.ClusterId; c != 0 && c != from.cluster {
+			return visited, errReplaced
+		}
+		if len(r.Events) == 0 {
+			continue
+		}
+		last := r.Events[len(r.Events)-1].Kv.ModRevision
+		if err := s.saw(from.epoch, last); err != nil {
+			return visited, err
+		}
+		visited = true
+		if !visit(r.Events) {
+			return visited, nil
+		}
+	}
+}
+
+// view makes batches of the entries of a service.
+type view struct {
+	store   *Store
+	service string
+	dir     string
+	first   []naming.Endpoint
+	// odd are the endpoints whose IDs cannot be told from their keys alone, by
+	// tail; nil if there is none.
+	odd map[string]oddEndpoint
+}
+
+type oddEndpoint struct {
+	naming.Endpoint
+	rev int64
+}
+
+// start begins a snapshot of about n entries.
+func (v *view) start(n int) {
+	v.first = make([]naming.Endpoint, 0, n)
+	v.odd = nil
+}
+
+// put adds an entry to the snapshot.
+func (v *view) put(kv *mvccpb.KeyValue) {
+	tail := string(kv.Key[len(v.dir):])
+	e, _, mine, err := v.store.layout.entry(v.service, tail, kv.Value)
+	switch {
+	case !mine:
+	case err != nil:
+		v.malformed(kv, err)
+	case !v.store.layout.plain && odd(tail):
+		v.keep(tail, e, kv.ModRevision)
+	default:
+		v.first = append(v.first, e)
+	}
+}
+
+func (v *view) malformed(kv *mvccpb.KeyValue, err error) {
+	v.store.report(&naming.Malformed{Service: v.service, Key: string(kv.Key), Err: err})
+}
+
+func (v *view) keep(tail string, e naming.Endpoint, rev int64) {
+	if v.odd == nil {
+		v.odd = make(map[string]oddEndpoint)
+	}
+	v.odd[tail] = oddEndpoint{e, rev}
+}
+
+// snapshot returns the snapshot that was begun with start.
+func (v *view) snapshot() naming.Batch {
+	b := naming.Batch{Snapshot: true, Put: v.first}
+	v.first = nil
+	for tail, e := range v.odd {
+		if other, ok := v.twin(tail, e.ID); !ok || other.rev < e.rev || other.rev == e.rev && tail != e.ID {
+			b.Put = append(b.Put, e.Endpoint)
+		}
+	}
+	return b
+}
+
+// twin returns the endpoint of the same ID that is under another key: one that
+// the Store put and one that a program on the old package's API did. The one
+// that was put last counts, and the other if that is gone.
+func (v *view) twin(tail, id string) (oddEndpoint, bool) {
+	other := id
+	if tail == id {
+		other = escape(id)
+	}
+	e, ok := v.odd[other]
+	return e, ok && other != tail && e.ID == id
+}
+
+// batch returns what events come to.
+func (v *view) batch(events []*clientv3.Event) naming.Batch {
+	var b naming.Batch
+	if len(events) == 1 {
+		v.event(events[0], func(id string, e *naming.Endpoint) { add(&b, id, e) })
+		return b
+	}
+	net := make(map[string]*naming.Endpoint, len(events))
+	for _, ev := range events {
+		v.event(ev, func(id string, e *naming.Endpoint) { net[id] = e })
+	}
+	for id, e := range net {
+		add(&b, id, e)
+	}
+	return b
+}
+
+// event calls set with the ID that an event is about and what the endpoint has
+// become, nil if it is gone: not at all if the event is none of the service's,
+// and twice if the key stands for another ID now.
+func (v *view) event(ev *clientv3.Event, set func(id string, e *naming.Endpoint)) {
+	tail := string(ev.Kv.Key[len(v.dir):])
+	var now *naming.Endpoint
+	if ev.Type != clientv3.EventTypeDelete {
+		e, _, mine, err := v.store.layout.entry(v.service, tail, ev.Kv.Value)
+		switch {
+		case mine && err == nil:
+			now = &e
+		case mine:
+			v.malformed(ev.Kv, err)
+		}
+	}
+	if v.store.layout.plain || !odd(tail) {
+		set(tail, now)
+		return
+	}
+	was, had := v.odd[tail]
+	if now != nil {
+		v.keep(tail, *now, ev.Kv.ModRevision)
+		set(now.ID, now)
+	} else {
+		delete(v.odd, tail)
+	}
+	if had && (now == nil || now.ID != was.ID) {
+		if other, ok := v.twin(tail, was.ID); ok {
+			set(was.ID, &other.Endpoint)
+		} else {
+			set(was.ID, nil)
+		}
+	}
+}
+
+func add(b *naming.Batch, id string, e *naming.Endpoint) {
+	if e != nil {
+		b.Put = append(b.Put, *e)
+	} else {
+		b.Deleted = append(b.Deleted, id)
+	}
+}
+
+// Services implements [naming.Store]. It reads the keys of all entries, not
+// their values, once, and has one watch of them. So an entry that cannot be
+// understood counts: a service that has no others is listed. A key that is not
+// made like an entry's, with a service's name, a slash and an ID, is nobody's.
+//
+// Without Options.Prefix, or a Codec with a Root, it looks at the whole
+// registry, other programs' keys too.
+func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		if err := s.services(ctx, yield); err != nil {
+			yield(nil, fmt.Errorf("etcd: services: %w", describe(ctx, err)))
+		}
+	}
+}
+
+// services returns nil when yield returned false.
+func (s *Store) services(ctx context.Context, yield func([]string, error) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var (
+		dir    = s.layout.prefix
+		count  map[string]int    // of entries, by service
+		unsure map[string]string // the service of each key that does not tell
+		doubts []string          // such keys, of the snapshot
+	)
+	at, err := s.read(ctx, dir, true, func(int) {
+		count, unsure, doubts = make(map[string]int), make(map[string]string), nil
+	}, func(kv *mvccpb.KeyValue) {
+		switch service, _, doubt, ok := s.layout.split(string(kv.Key)); {
+		case doubt:
+			doubts = append(doubts, string(kv.Key))
+		case ok:
+			count[service]++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for keys := range slices.Chunk(doubts, MaxTxnOps) {
+		gets := make([]clientv3.Op, len(keys))
+		for i, key := range keys {
+			gets[i] = clientv3.OpGet(key, clientv3.WithRev(at.at))
+		}
+		resp, err := s.do(ctx, clientv3.OpTxn(nil, gets, nil))
+		if err != nil {
+			return err
+		}
+		for _, r := range resp.Txn().Responses {
+			for _, kv := range r.GetResponseRange().GetKvs() {
+				if service, ok := s.layout.owner(string(kv.Key), kv.Value); ok {
+					count[service]++
+					unsure[string(kv.Key)] = service
+				}
+			}
+		}
+	}
+	last := slices.Sorted(maps.Keys(count))
+	if !yield(slices.Clone(last), nil) {
+		return nil
+	}
+	lose := func(service string) {
+		if count[service]--; count[service] <= 0 {
+			delete(count, service)
+		}
+	}
+	return s.follow(ctx, dir, at, func(events []*clientv3.Event) bool {
+		before := len(count)
+		changed := false
+		for _, ev := range events {
+			key := string(ev.Kv.Key)
+			service, _, doubt, ok := s.layout.split(key)
+			deleted := ev.Type == clientv3.EventTypeDelete
+			switch {
+			case !ok:
+			case doubt:
+				if was, ok := unsure[key]; ok {
+					lose(was)
+					delete(unsure, key)
+				}
+				if service, ok := s.layout.owner(key, ev.Kv.Value); ok && !deleted {
+					count[service]++
+					unsure[key] = service
+				}
+				changed = true
+			case deleted:
+				lose(service)
+			case ev.IsCreate():
+				count[service]++
+				changed = changed || count[service] == 1
+			}
+		}
+		if !changed && len(count) == before {
+			return true
+		}
+		names := slices.Sorted(maps.Keys(count))
+		if slices.Equal(names, last) {
+			return true
+		}
+		last = names
+		return yield(slices.Clone(names), nil)
+	})
+}
