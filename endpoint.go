@@ -2,6 +2,7 @@ package naming
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -30,6 +31,8 @@ func sameJSON(a, b json.RawMessage) bool {
 	vb, err := decodeJSON(b)
 	return err == nil && reflect.DeepEqual(va, vb)
 }
+
+func compareEndpoints(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) }
 
 // decodeJSON returns the value of m with numbers as they are spelt.
 func decodeJSON(m json.RawMessage) (v any, err error) {
@@ -112,7 +115,8 @@ func CheckService(service string) error {
 // with the same words. The error is [ErrInvalid] and names the offending value:
 // a service name that [CheckService] refuses, an Op that is neither Add nor
 // Delete, an endpoint with neither ID nor Addr nor Metadata, an ID or Addr that
-// is not UTF-8, metadata that is not JSON in UTF-8.
+// is not UTF-8, metadata that is not JSON in UTF-8, an IfFree of a Change that is
+// no Add with a lease.
 func Normalize(service string, changes []Change) ([]Change, error) {
 	if err := CheckService(service); err != nil {
 		return nil, err
@@ -121,6 +125,9 @@ func Normalize(service string, changes []Change) ([]Change, error) {
 	for i, c := range changes {
 		if c.Op != Add && c.Op != Delete {
 			return nil, fmt.Errorf("%w: %v of %q in service %q: unknown operation", ErrInvalid, c.Op, c.Endpoint.Addr, service)
+		}
+		if c.IfFree && (c.Op != Add || c.Lease == nil) {
+			return nil, fmt.Errorf("%w: %v of %q in service %q: IfFree without an Add under a lease", ErrInvalid, c.Op, c.Endpoint.Addr, service)
 		}
 		e, err := c.Endpoint.normalize()
 		if err != nil {

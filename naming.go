@@ -155,6 +155,12 @@ type Change struct {
 	//
 	// It must come from the same Store.
 	Lease Lease
+
+	// IfFree, of an Add with a lease, is a condition: the endpoint is put only
+	// if there is none with its ID, or it is under that lease already, and
+	// left alone, without an error, if it is not. It is how one who held an
+	// endpoint puts it again without taking it from a successor.
+	IfFree bool
 }
 
 // Batch is the whole set of a service's endpoints, or changes to it that took

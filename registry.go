@@ -1,12 +1,12 @@
 package naming
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +27,12 @@ type Options struct {
 	// one hour; a negative value means not at all.
 	Grace time.Duration
 
+	// Hooks, if not nil, are called when something happened.
+	Hooks *Hooks
+
+	// Hold says what is done when most of a service's endpoints vanish at once.
+	Hold Hold
+
 	// Reread is how often, give or take a tenth, a watch is replaced by a new
 	// one, which begins with a full read: it repairs what a faulty watch lost
 	// without saying so. 0 means never.
@@ -42,16 +48,21 @@ const defaultGrace = time.Hour
 type Registry struct {
 	store  Store
 	log    *slog.Logger
+	hooks  Hooks
+	hold   Hold
 	grace  time.Duration
 	reread time.Duration
+
+	leases leases
 
 	ctx    context.Context // done once the Registry is closed
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of the watches
 
-	mu      sync.Mutex
-	closed  bool
-	watches map[subject]*shared
+	mu            sync.Mutex
+	closed        bool
+	watches       map[subject]*shared
+	registrations map[*Registration]struct{}
 }
 
 // subject is what a shared watch watches: a service, or the list of services
@@ -80,23 +91,32 @@ func New(store Store, opts *Options) *Registry {
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Registry{
-		store: store, log: o.Logger, grace: o.Grace, reread: o.Reread,
-		ctx: ctx, cancel: cancel,
-		watches: make(map[subject]*shared),
+	r := &Registry{
+		store: store, log: o.Logger, hold: o.Hold.withDefaults(), grace: o.Grace, reread: o.Reread,
+		watches:       make(map[subject]*shared),
+		registrations: make(map[*Registration]struct{}),
 	}
+	if o.Hooks != nil {
+		r.hooks = *o.Hooks
+	}
+	r.leases.registry = r
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
 }
 
-// Close ends all watchers, watches and followers of the Registry, and returns
-// when nothing of it runs any more. Calls in progress end with
-// [ErrRegistryClosed] or [ErrWatcherClosed]. What was put into the registry
-// stays there. Close may be called more than once; it must not be called from a
-// function that the Registry calls.
+// Hooks returns the hooks that the Registry was given, for packages that extend
+// it, as package resolver does.
+func (r *Registry) Hooks() Hooks { return r.hooks }
+
+// Close closes all registrations of the Registry, ends its watchers, watches
+// and followers, and returns when nothing of it runs any more. Calls in progress
+// end with [ErrRegistryClosed] or [ErrWatcherClosed]. What [Registry.Update] put
+// into the registry stays there. Close may be called more than once; it must not
+// be called from a function that the Registry calls.
 func (r *Registry) Close() {
 	r.mu.Lock()
-	r.closed = true
-	watches := r.watches
+	r.closed = true // from here on there is nothing new
+	watches, registrations := r.watches, maps.Clone(r.registrations)
 	r.watches = nil
 	for _, s := range watches {
 		if s.linger != nil {
@@ -104,11 +124,35 @@ func (r *Registry) Close() {
 		}
 	}
 	r.mu.Unlock()
+
+	var wg sync.WaitGroup
+	for g := range registrations {
+		wg.Go(func() { _ = g.Close() }) // it logs its error
+	}
+	wg.Wait()
 	r.cancel()
 	for _, s := range watches {
 		s.end()
 	}
 	r.wg.Wait()
+}
+
+// enroll notes a registration that Close has to close, and reports false if it
+// is too late for that.
+func (r *Registry) enroll(g *Registration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.registrations[g] = struct{}{}
+	}
+	return !r.closed
+}
+
+// discharge undoes enroll.
+func (r *Registry) discharge(g *Registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.registrations, g)
 }
 
 // usable returns an error if the Registry has no store or was closed.
@@ -272,7 +316,7 @@ func (r *Registry) list(ctx context.Context, service string) ([]Endpoint, error)
 		if !b.Snapshot {
 			return nil, errNoSnapshot
 		}
-		slices.SortFunc(b.Put, func(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+		slices.SortFunc(b.Put, compareEndpoints)
 		if b.Put == nil {
 			b.Put = []Endpoint{}
 		}
@@ -356,4 +400,7 @@ func (r *Registry) release(s *shared) {
 func (r *Registry) drop(s *shared) {
 	delete(r.watches, s.subject)
 	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holder.stop()
 }

@@ -57,10 +57,10 @@ func (c change) id() string {
 	return c.old.ID
 }
 
-// net is what became of endpoints over several steps, by ID.
-type net map[string]change
+// diff is what became of endpoints over several steps, by ID.
+type diff map[string]change
 
-func (n net) add(changes []change) {
+func (n diff) add(changes []change) {
 	for _, c := range changes {
 		id := c.id()
 		if before, ok := n[id]; ok {
@@ -74,7 +74,7 @@ func (n net) add(changes []change) {
 	}
 }
 
-func (n net) sorted() []change {
+func (n diff) sorted() []change {
 	return slices.SortedFunc(maps.Values(n), compareChanges)
 }
 
@@ -132,6 +132,7 @@ type shared struct {
 	version  int   // counts the steps
 	length   int   // changes and steps in the chain since the last sweep
 	cursors  map[*cursor]struct{}
+	holder   holder
 	wakes    []func() // of the followers; the slice is replaced, never modified
 
 	// The set in order as it was before step orderAt, and in the form of a
@@ -258,20 +259,34 @@ func (s *shared) apply(b Batch) {
 	default:
 		s.fold(b) // the readers, who know nothing yet, take the whole set
 	}
-	s.status = Status{Synced: true, AsOf: time.Now()}
+	s.status = Status{Synced: true, AsOf: time.Now(), Held: was.Held}
+	held := s.noteLosses(changes)
+	if !held.empty() {
+		s.setHeld()
+	}
 	size := len(s.set)
-	if was.Synced && !was.Stale() && len(changes) == 0 {
+	fresh := was.Stale() // and is not any more
+	if was.Synced && !fresh && len(changes) == 0 {
 		s.mu.Unlock()
-		return
+	} else {
+		if !was.Synced || fresh {
+			s.statuses++
+		}
+		s.publish(changes)
 	}
-	if !was.Synced || was.Stale() {
-		s.statuses++
+
+	hooks, service := &s.registry.hooks, s.subject.service
+	if b.Snapshot && was.Synced && hooks.Resynced != nil {
+		hooks.Resynced(service, len(changes))
 	}
-	s.publish(changes)
-	if was.Stale() {
+	if fresh {
 		s.registry.log.Info("naming: fresh again", s.subject.attr(),
 			slog.Duration("stale", time.Since(was.StaleSince)), slog.Int("endpoints", size))
+		if hooks.Stale != nil {
+			hooks.Stale(service, time.Time{})
+		}
 	}
+	s.tellHeld(held)
 }
 
 // fail notes that the watch failed. The set stays as it is: stale beats empty.
@@ -287,7 +302,7 @@ func (s *shared) fail(err error) {
 		s.status.StaleSince = time.Now()
 	}
 	s.status.Err = err
-	size := len(s.set)
+	since, size := s.status.StaleSince, len(s.set)
 	if again {
 		s.mu.Unlock() // the same once more is no news
 	} else {
@@ -300,12 +315,20 @@ func (s *shared) fail(err error) {
 	}
 	s.registry.log.Log(context.Background(), level, "naming: watch failed, will be tried again",
 		s.subject.attr(), slog.Any("err", err), slog.Int("endpoints kept", size))
+	hooks := &s.registry.hooks
+	if hooks.WatchFailed != nil {
+		hooks.WatchFailed(s.subject.service, err)
+	}
+	if first && hooks.Stale != nil {
+		hooks.Stale(s.subject.service, since)
+	}
 }
 
 // end tells the readers that the Registry was closed.
 func (s *shared) end() {
 	s.mu.Lock()
 	s.ended = true
+	s.holder.stop()
 	if !s.status.Stale() {
 		s.status.StaleSince = time.Now()
 	}
@@ -387,7 +410,7 @@ func tidy(changes []change) []change {
 	slices.SortStableFunc(changes, compareChanges)
 	for i := 1; i < len(changes); i++ {
 		if changes[i-1].id() == changes[i].id() {
-			n := make(net, len(changes))
+			n := make(diff, len(changes))
 			n.add(changes)
 			return n.sorted()
 		}
@@ -430,6 +453,13 @@ func (s *shared) sweep() {
 	}
 }
 
+// has reports whether there is an endpoint id, and whether that is known.
+func (s *shared) has(id string) (there, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set[id] != nil, s.status.Synced && !s.status.Stale()
+}
+
 // ordered returns the set sorted by ID. The slice must not be modified. s.mu is
 // held.
 func (s *shared) ordered() []*entry {
@@ -438,7 +468,7 @@ func (s *shared) ordered() []*entry {
 		s.order = slices.AppendSeq(make([]*entry, 0, len(s.set)), maps.Values(s.set))
 		slices.SortFunc(s.order, func(a, b *entry) int { return cmp.Compare(a.ID, b.ID) })
 	case s.orderAt != s.tail:
-		n := make(net)
+		n := make(diff)
 		for t := s.orderAt; t != s.tail; t = t.next {
 			n.add(t.changes)
 		}

@@ -747,6 +747,7 @@ func TestBadInput(t *testing.T) {
 			{"metadata not UTF-8", `"\"\xff\""`, apply(naming.Change{Endpoint: naming.Endpoint{Addr: "a:1", Metadata: json.RawMessage("\"\xff\"")}})},
 			{"address not UTF-8", `"a\xff"`, apply(naming.Change{Endpoint: naming.Endpoint{Addr: "a\xff"}})},
 			{"ID not UTF-8", `"\xff"`, apply(naming.Change{Endpoint: naming.Endpoint{ID: "\xff", Addr: "a"}})},
+			{"condition without a lease", `IfFree`, apply(naming.Change{IfFree: true, Endpoint: naming.Endpoint{Addr: "a:1"}})},
 			{"resolve", "empty service name", resolveErr},
 			{"follow", `"\xff"`, followErr},
 			{"list", "empty service name", listErr},

@@ -14,7 +14,7 @@ type cursor struct {
 	mu       sync.Mutex // taken after shared.mu, if both
 	at       *step      // the step to read next; before the set was taken, the one to wait for
 	started  bool       // the set was taken
-	behind   net        // what steps before at changed, and the reader was not told
+	behind   diff       // what steps before at changed, and the reader was not told
 	finished bool
 	closed   bool
 }
@@ -93,7 +93,7 @@ func (c *cursor) fold() {
 	for next := c.at.after(); next != nil; next = c.at.after() {
 		if c.started {
 			if c.behind == nil {
-				c.behind = make(net)
+				c.behind = make(diff)
 			}
 			c.behind.add(c.at.changes)
 		}

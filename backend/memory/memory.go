@@ -82,13 +82,15 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 		leases[i] = l
 	}
 	for i, c := range changes {
-		switch id := c.Endpoint.ID; c.Op {
-		case naming.Add:
-			s.set(name, id, &entry{endpoint: c.Endpoint, lease: leases[i]})
-		case naming.Delete:
-			if old := s.get(name, id); old != nil && (leases[i] == nil || leases[i] == old.lease) {
-				s.set(name, id, nil)
+		id := c.Endpoint.ID
+		old := s.get(name, id)
+		switch {
+		case c.Op == naming.Add:
+			if !c.IfFree || old == nil || old.lease == leases[i] {
+				s.set(name, id, &entry{endpoint: c.Endpoint, lease: leases[i]})
 			}
+		case old != nil && (leases[i] == nil || leases[i] == old.lease):
+			s.set(name, id, nil)
 		}
 	}
 	return nil

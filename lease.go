@@ -1,0 +1,216 @@
+package naming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// leaseLoad is how many endpoints share a lease. To renew one lease is much
+// cheaper than a hundred; but what a registry does to a lease grows with what
+// the lease holds, and what shares a lease is lost together.
+const leaseLoad = 100
+
+// callTimeout bounds a call to the store on behalf of a lease or registration,
+// so that one that gets no answer leaves time for another before the lease ends.
+func callTimeout(ttl time.Duration) time.Duration {
+	return min(max(ttl/3, time.Second), 10*time.Second)
+}
+
+// leases are the leases of a Registry's registrations.
+type leases struct {
+	registry *Registry
+	mu       sync.Mutex
+	open     map[time.Duration][]*sharedLease // by the time to live asked for
+}
+
+// sharedLease is a lease that up to leaseLoad registrations share, and the
+// goroutine that renews it for them.
+type sharedLease struct {
+	pool   *leases
+	ttl    time.Duration // asked for
+	cancel context.CancelFunc
+
+	// members and closed are guarded by leases.mu.
+	members int
+	closed  bool // not in the pool any more
+	orphans []orphan
+
+	ready chan struct{} // closed when lease or err is set
+	lease Lease
+	err   error
+
+	gone chan struct{} // closed when the lease has ended
+
+	mu      sync.Mutex
+	overdue error         // not nil: not renewed for longer than its time to live, and why
+	changed chan struct{} // closed, and replaced, when overdue changes
+}
+
+// take returns a lease with room for one more member, which must leave it. It
+// does not wait: the caller awaits ready.
+func (p *leases) take(ttl time.Duration) *sharedLease {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.open[ttl] {
+		if l.members < leaseLoad {
+			l.members++
+			return l
+		}
+	}
+	ctx, cancel := context.WithCancel(p.registry.ctx)
+	l := &sharedLease{
+		pool: p, ttl: ttl, cancel: cancel, members: 1,
+		ready:   make(chan struct{}),
+		gone:    make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+	if p.open == nil {
+		p.open = make(map[time.Duration][]*sharedLease)
+	}
+	p.open[ttl] = append(p.open[ttl], l)
+	p.registry.wg.Go(func() { l.run(ctx) })
+	return l
+}
+
+// leave gives up what take returned, and reports whether that was the last
+// member's: the lease is then not renewed any more and may be revoked.
+func (l *sharedLease) leave() (last bool) {
+	p := l.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.members--
+	if l.members > 0 {
+		return false
+	}
+	l.drop()
+	l.cancel()
+	return true
+}
+
+// drop takes the lease out of the pool. leases.mu is held.
+func (l *sharedLease) drop() {
+	if l.closed {
+		return
+	}
+	l.closed = true
+	rest := l.pool.open[l.ttl][:0:0]
+	for _, o := range l.pool.open[l.ttl] {
+		if o != l {
+			rest = append(rest, o)
+		}
+	}
+	l.pool.open[l.ttl] = rest
+}
+
+// lost notes that the lease has ended, and tells the members. It may be called
+// more than once.
+func (l *sharedLease) lost() {
+	p := l.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.drop()
+	l.cancel()
+	select {
+	case <-l.gone:
+	default:
+		close(l.gone)
+	}
+}
+
+// orphan is an endpoint under the lease whose registration was closed while the
+// registry could not be told.
+type orphan struct{ service, id string }
+
+// orphan makes the lease remove an endpoint, which otherwise it would keep alive
+// as long as another member does.
+func (l *sharedLease) orphan(service, id string) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	l.orphans = append(l.orphans, orphan{service, id})
+}
+
+// removeOrphans tries to remove the orphans there are.
+func (l *sharedLease) removeOrphans(ctx context.Context) {
+	l.pool.mu.Lock()
+	orphans := l.orphans
+	l.orphans = nil
+	l.pool.mu.Unlock()
+	for i, o := range orphans {
+		call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
+		err := l.pool.registry.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id, Addr: o.id}, Lease: l.lease})
+		cancel()
+		if err != nil {
+			l.pool.mu.Lock()
+			l.orphans = append(l.orphans, orphans[i:]...)
+			l.pool.mu.Unlock()
+			return
+		}
+	}
+}
+
+// run grants the lease and renews it until ctx is done or the lease has ended.
+// It does not stop trying when the time to live is over: a registry that was
+// down may have kept the lease, and if not it will say so.
+func (l *sharedLease) run(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
+	l.lease, l.err = l.pool.registry.store.Grant(call, l.ttl)
+	cancel()
+	if l.err != nil {
+		l.pool.mu.Lock()
+		l.drop()
+		l.pool.mu.Unlock()
+		close(l.ready)
+		return
+	}
+	close(l.ready)
+
+	ttl := l.lease.TTL()
+	renewed := time.Now()
+	var b backoff
+	for wait := jitter(ttl / 3); sleep(ctx, wait); {
+		call, cancel := context.WithTimeout(ctx, callTimeout(ttl))
+		begun := time.Now()
+		err := l.lease.Renew(call)
+		cancel()
+		switch {
+		case err == nil:
+			renewed = begun
+			b.reset()
+			l.setOverdue(nil)
+			l.removeOrphans(ctx)
+			wait = jitter(ttl / 3)
+		case errors.Is(err, ErrLeaseLost):
+			l.lost()
+			return
+		default:
+			if over := time.Since(renewed) - ttl; over >= 0 {
+				l.setOverdue(fmt.Errorf("not renewed for longer than its time to live of %v: %w", ttl, err))
+				wait = b.delay()
+			} else {
+				wait = min(b.delay(), -over)
+			}
+		}
+	}
+}
+
+func (l *sharedLease) setOverdue(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if (l.overdue == nil) == (err == nil) {
+		return
+	}
+	l.overdue = err
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// state returns why the lease can be assumed to have ended, nil if it can not,
+// and a channel that is closed when that changes.
+func (l *sharedLease) state() (overdue error, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.overdue, l.changed
+}
