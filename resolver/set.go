@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -21,10 +22,17 @@ type member struct {
 	grpc      grpcresolver.Endpoint
 }
 
+// attributeKey is the key of a member among the attributes of its endpoint.
 type attributeKey struct{}
 
+// String is what gRPC logs.
+func (attributeKey) String() string { return "naming.Endpoint" }
+
 func newMember(e naming.Endpoint) *member {
-	info := e.Info()
+	var info naming.Info
+	if matters(e.Metadata) {
+		info = e.Info()
+	}
 	m := &member{endpoint: e, draining: info.Draining}
 	// Only ever the address: whatever else is in it, in its attributes above
 	// all, makes gRPC connect anew when it changes.
@@ -35,6 +43,13 @@ func newMember(e naming.Endpoint) *member {
 	}
 	m.grpc.Attributes = m.grpc.Attributes.WithValue(attributeKey{}, m)
 	return m
+}
+
+// matters reports whether metadata may hold what matters here. To decode what
+// does not would be most of the cost of a big service.
+func matters(metadata []byte) bool {
+	return bytes.Contains(metadata, []byte("weight")) || bytes.Contains(metadata, []byte("draining")) ||
+		bytes.IndexByte(metadata, '\\') >= 0 // either of them, escaped
 }
 
 // grpcWeight returns a positive weight as gRPC's policies take it. They add the
@@ -307,7 +322,7 @@ func merge(list []grpcresolver.Endpoint, edits []edit) []grpcresolver.Endpoint {
 // address the first represents all, and draining ones are left out if there are
 // others.
 func (s *set) hold(held []naming.Endpoint) {
-	if slices.EqualFunc(s.held, held, naming.Endpoint.Equal) {
+	if len(s.held) == len(held) && (len(held) == 0 || &s.held[0] == &held[0]) || slices.EqualFunc(s.held, held, naming.Endpoint.Equal) {
 		return
 	}
 	s.held = held

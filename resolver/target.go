@@ -74,10 +74,12 @@ func newTarget(b *Builder, service string) *target {
 // several calls the first one does it, and the others wait.
 func (t *target) start() error {
 	t.once.Do(func() {
-		t.source, t.startErr = t.builder.follow(t.service, t.wake)
-		if t.startErr != nil {
+		source, err := t.builder.follow(t.service, t.wake)
+		if err != nil {
+			t.startErr = err
 			return
 		}
+		t.source = source
 		t.step()
 		t.wakeMu.Lock()
 		defer t.wakeMu.Unlock()

@@ -23,7 +23,8 @@ import (
 
 // clientConn is a ClientConn that writes down what it is told.
 type clientConn struct {
-	block chan struct{} // not nil: UpdateState waits until it is closed
+	block chan struct{} // not nil: calls wait until it is closed
+	news  chan struct{} // not nil: has a token after a call
 
 	mu     sync.Mutex
 	calls  []call
@@ -65,6 +66,10 @@ func (cc *clientConn) call(c call) {
 	cc.late = cc.late || cc.closed
 	block := cc.block
 	cc.mu.Unlock()
+	select {
+	case cc.news <- struct{}{}:
+	default:
+	}
 	if block != nil {
 		<-block
 	}

@@ -1,0 +1,141 @@
+package resolver_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/roundrobin"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/resolver"
+)
+
+// A client of a service that is found in a registry.
+func Example() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+
+	// A server, and its entry in the registry.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := grpc.NewServer()
+	defer server.Stop()
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	go server.Serve(l)
+	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String()}); err != nil {
+		log.Fatal(err)
+	}
+
+	// The client. One Builder serves all ClientConns of the program.
+	b := resolver.NewBuilder(r, nil)
+	conn, err := grpc.NewClient("naming:///greeter", grpc.WithResolvers(b),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	answer, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Status)
+	// Output: SERVING
+}
+
+// Another load balancing policy than round_robin.
+func ExampleNewBuilder() {
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	b := resolver.NewBuilder(r, &resolver.Options{
+		ServiceConfig: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`,
+	})
+	fmt.Println(b.Scheme())
+	// Output: naming
+}
+
+// Any name of a service makes a target.
+func ExampleBuilder_Target() {
+	b := resolver.NewBuilder(nil, nil)
+	fmt.Println(b.Target("greeter"))
+	fmt.Println(b.Target("shop/eu-1/what's new?"))
+	// Output:
+	// naming:///greeter
+	// naming:///shop/eu-1/what%27s%20new%3F
+}
+
+// A load balancing policy that reads the metadata: round_robin among the
+// endpoints of one zone, if there are any.
+func ExampleEndpointOf() {
+	balancer.Register(zonePolicy{})
+
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	ctx := context.Background()
+	for zone, n := range map[string]int{"eu-1": 1, "eu-2": 2} {
+		for range n {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				log.Fatal(err)
+			}
+			server := grpc.NewServer()
+			defer server.Stop()
+			healthpb.RegisterHealthServer(server, health.NewServer())
+			go server.Serve(l)
+			metadata := map[string]any{"zone": zone}
+			if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String(), Metadata: metadata}); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	b := resolver.NewBuilder(r, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"zone_eu-2":{}}]}`})
+	conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	fmt.Println(err)
+	// Output:
+	// 3 endpoints, 2 of them in eu-2
+	// <nil>
+}
+
+// zonePolicy makes a balancer that shows round_robin the endpoints of its zone
+// only.
+type zonePolicy struct{}
+
+func (zonePolicy) Name() string { return "zone_eu-2" }
+
+func (zonePolicy) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return &zoneBalancer{balancer.Get(roundrobin.Name).Build(cc, opts)}
+}
+
+type zoneBalancer struct{ balancer.Balancer }
+
+func (b *zoneBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
+	var near []grpcresolver.Endpoint
+	for _, e := range s.ResolverState.Endpoints {
+		if e, ok := resolver.EndpointOf(e); !ok || e.Info().Zone != "eu-2" {
+			continue
+		}
+		near = append(near, e)
+	}
+	fmt.Printf("%d endpoints, %d of them in eu-2\n", len(s.ResolverState.Endpoints), len(near))
+	if len(near) > 0 {
+		s.ResolverState.Endpoints = near // a new slice: that of the state is shared
+	}
+	return b.Balancer.UpdateClientConnState(s)
+}

@@ -1,0 +1,473 @@
+package resolver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/resolver"
+)
+
+// Tests in this file use real ClientConns and, on loopback, real servers. They
+// wait for what happens, and for nothing else.
+
+const (
+	pickFirst  = `{"loadBalancingConfig":[{"pick_first":{}}]}`
+	roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 10 * time.Second
+
+// server is a gRPC server that counts its connections.
+type server struct {
+	net.Listener
+	grpc    *grpc.Server
+	accepts atomic.Int64
+}
+
+func (s *server) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err == nil {
+		s.accepts.Add(1)
+	}
+	return c, err
+}
+
+func (s *server) addr() string { return s.Listener.Addr().String() }
+
+func newServer(t testing.TB) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{Listener: l, grpc: grpc.NewServer()}
+	healthpb.RegisterHealthServer(s.grpc, health.NewServer())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.grpc.Serve(s)
+	}()
+	t.Cleanup(func() {
+		s.grpc.Stop()
+		<-served
+	})
+	return s
+}
+
+// world is a registry in memory, and what a test has of gRPC.
+type world struct {
+	testing.TB
+	store    *memory.Store
+	registry *naming.Registry
+	builder  *resolver.Builder
+}
+
+func newWorld(t testing.TB, opts *resolver.Options) *world {
+	store := new(memory.Store)
+	r := naming.New(store, quiet)
+	t.Cleanup(r.Close)
+	return &world{t, store, r, resolver.NewBuilder(r, opts)}
+}
+
+func (w *world) dial(service string, opts ...grpc.DialOption) *grpc.ClientConn {
+	w.Helper()
+	opts = append(opts, grpc.WithResolvers(w.builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(w.builder.Target(service), opts...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (w *world) apply(service string, changes ...naming.Change) {
+	w.Helper()
+	apply(w, w.store, service, changes...)
+}
+
+// call1 makes a call, and returns the address of the server that answered.
+func call1(conn *grpc.ClientConn, opts ...grpc.CallOption) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return callIn(ctx, conn, opts...)
+}
+
+func callIn(ctx context.Context, conn *grpc.ClientConn, opts ...grpc.CallOption) (string, error) {
+	var p peer.Peer
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, append(opts, grpc.Peer(&p))...)
+	if err != nil {
+		return "", err
+	}
+	return p.Addr.String(), nil
+}
+
+// reach calls until each of the servers has answered, and no other did in the
+// last 2*len(servers) calls.
+func (w *world) reach(conn *grpc.ClientConn, servers ...*server) {
+	w.Helper()
+	want := make(map[string]bool)
+	for _, s := range servers {
+		want[s.addr()] = true
+	}
+	deadline := time.Now().Add(patience)
+	seen, good := make(map[string]bool), 0
+	for len(seen) < len(want) || good < 2*len(want) {
+		addr, err := call1(conn)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if good++; want[addr] {
+			seen[addr] = true
+		} else {
+			clear(seen)
+			good = 0
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("calls reach %v in the end, want %v", seen, want)
+		}
+	}
+}
+
+func TestCallsReachAllEndpoints(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b, c := newServer(t), newServer(t), newServer(t)
+	w.apply("greeter", at(a.addr(), b.addr())...)
+	conn := w.dial("greeter")
+	w.reach(conn, a, b)
+	w.apply("greeter", append(at(c.addr()), del(a.addr())...)...)
+	w.reach(conn, b, c)
+}
+
+// TestMetadataMakesNoConnections is G21 with gRPC itself.
+func TestMetadataMakesNoConnections(t *testing.T) {
+	for _, policy := range []string{roundRobin, pickFirst} {
+		t.Run(policy, func(t *testing.T) {
+			w := newWorld(t, &resolver.Options{ServiceConfig: policy})
+			servers := []*server{newServer(t), newServer(t), newServer(t)}
+			metadata := func(i int) (changes []naming.Change) {
+				for _, s := range servers {
+					changes = append(changes, add(naming.Endpoint{
+						Addr:     s.addr(),
+						Metadata: fmt.Appendf(nil, `{"weight":%d,"zone":"z%d"}`, i+1, i%2),
+					})...)
+				}
+				return changes
+			}
+			w.apply("greeter", metadata(0)...)
+			conn := w.dial("greeter")
+			if policy == roundRobin {
+				w.reach(conn, servers...)
+			} else if _, err := call1(conn); err != nil {
+				t.Fatal(err)
+			}
+			accepts := func() (n int64) {
+				for _, s := range servers {
+					n += s.accepts.Load()
+				}
+				return n
+			}
+			before := accepts()
+			// What a second ClientConn of the service was told, gRPC's was as well.
+			witness := newWitness()
+			r := build(t, w.builder, witness, "greeter")
+			defer r.Close()
+			for i := range 50 {
+				w.apply("greeter", metadata(i)...)
+				if i%10 == 0 {
+					// Other IDs for the same addresses, too.
+					for _, s := range servers {
+						w.apply("greeter", add(naming.Endpoint{ID: fmt.Sprint("id-", i, s.addr()), Addr: s.addr()})...)
+						w.apply("greeter", del(s.addr(), fmt.Sprint("id-", i-10, s.addr()))...)
+					}
+				}
+				if _, err := call1(conn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.apply("greeter", at(servers[0].addr())...) // a mark
+			witness.await(t, func(c call) bool {
+				for _, e := range c.state.Endpoints {
+					if e, _ := resolver.EndpointOf(e); e.ID == servers[0].addr() && e.Metadata == nil {
+						return true
+					}
+				}
+				return false
+			})
+			for range 10 {
+				if _, err := call1(conn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := accepts() - before; got != 0 {
+				t.Errorf("%d new connections, want none", got)
+			}
+		})
+	}
+}
+
+// newWitness returns a clientConn that can be waited for.
+func newWitness() *clientConn { return &clientConn{news: make(chan struct{}, 1)} }
+
+// await waits until the newest call is what done wants.
+func (cc *clientConn) await(t testing.TB, done func(call) bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		cc.mu.Lock()
+		n := len(cc.calls)
+		ok := n > 0 && done(cc.calls[n-1])
+		cc.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-cc.news:
+		case <-timeout:
+			t.Fatal("it did not happen")
+		}
+	}
+}
+
+// wantError makes calls until one fails, and checks how it failed.
+func wantError(t testing.TB, conn *grpc.ClientConn, code codes.Code, text string) {
+	t.Helper()
+	for start := time.Now(); ; {
+		_, err := call1(conn)
+		if status.Code(err) == code && strings.Contains(status.Convert(err).Message(), text) {
+			return
+		}
+		if time.Since(start) > patience {
+			t.Fatalf("calls end with %v, want %v and the text %q", err, code, text)
+		}
+	}
+}
+
+// TestNoEndpointsIsSaidClearly: what gRPC itself says then is "no children to
+// pick from" or "produced zero addresses".
+func TestNoEndpointsIsSaidClearly(t *testing.T) {
+	const text = `service "greeter" has no endpoints`
+	for _, c := range []struct {
+		name string
+		opts resolver.Options
+		dial []grpc.DialOption
+	}{
+		{name: "default"},
+		{name: "pick_first", opts: resolver.Options{ServiceConfig: pickFirst}},
+		{name: "method config", opts: resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{}],"timeout":"20s"}]}`}},
+		{name: "gRPC's default", opts: resolver.Options{NoServiceConfig: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, &c.opts)
+			s := newServer(t)
+			conn := w.dial("greeter", c.dial...)
+			wantError(t, conn, codes.Unavailable, text)
+			for range 3 {
+				w.apply("greeter", at(s.addr())...)
+				if _, err := call1(conn, grpc.WaitForReady(true)); err != nil {
+					t.Fatal(err)
+				}
+				w.apply("greeter", del(s.addr())...)
+				wantError(t, conn, codes.Unavailable, text)
+			}
+		})
+	}
+}
+
+// TestDialledWhileTheRegistryIsDown is S6 (g): deadlines hold, and the
+// ClientConn recovers by itself.
+func TestDialledWhileTheRegistryIsDown(t *testing.T) {
+	w := newWorld(t, nil)
+	s := newServer(t)
+	w.apply("greeter", at(s.addr())...)
+	w.store.Down(errors.New("no route to registry"))
+	conn := w.dial("greeter")
+	wantError(t, conn, codes.Unavailable, "no route to registry")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := callIn(ctx, conn, grpc.WaitForReady(true)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a call that waits for ready ended with %v, want its deadline", err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := call1(conn, grpc.WaitForReady(true))
+		waiting <- err
+	}()
+	w.store.Up()
+	if err := <-waiting; err != nil {
+		t.Errorf("a call that waited ended with %v", err)
+	}
+	w.reach(conn, s)
+}
+
+func TestDialledWhileTheRegistryIsSilent(t *testing.T) {
+	w := newWorld(t, &resolver.Options{FirstAnswer: 20 * time.Millisecond})
+	s := newServer(t)
+	w.apply("greeter", at(s.addr())...)
+	w.store.Silence()
+	conn := w.dial("greeter")
+	wantError(t, conn, codes.Unavailable, "no answer from the registry")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := callIn(ctx, conn, grpc.WaitForReady(true)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a call that waits for ready ended with %v, want its deadline", err)
+	}
+	w.store.Speak()
+	if _, err := call1(conn, grpc.WaitForReady(true)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAStatusInAnErrorIsNotThatOfTheCall: the clients of etcd wrap gRPC's
+// statuses, and gRPC would end calls with them that ought to wait.
+func TestAStatusInAnErrorIsNotThatOfTheCall(t *testing.T) {
+	w := newWorld(t, nil)
+	s := newServer(t)
+	w.apply("greeter", at(s.addr())...)
+	w.store.Refuse(status.Error(codes.PermissionDenied, "not you"))
+	conn := w.dial("greeter")
+	wantError(t, conn, codes.Unavailable, "not you")
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := call1(conn, grpc.WaitForReady(true))
+		waiting <- err
+	}()
+	for range 50 {
+		wantError(t, conn, codes.Unavailable, "not you") // time for the other to go wrong
+	}
+	w.store.Up()
+	if err := <-waiting; err != nil {
+		t.Errorf("a call that waited ended with %v", err)
+	}
+}
+
+// TestIdle: a ClientConn that went idle is answered from memory, also while the
+// registry is down.
+func TestIdle(t *testing.T) {
+	w := newWorld(t, nil)
+	s := newServer(t)
+	w.apply("greeter", at(s.addr())...)
+	conn := w.dial("greeter", grpc.WithIdleTimeout(time.Millisecond))
+	w.reach(conn, s)
+	w.store.Down(errors.New("down"))
+	for range 5 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		for state := conn.GetState(); state != connectivity.Idle; state = conn.GetState() {
+			if !conn.WaitForStateChange(ctx, state) {
+				t.Fatal("the ClientConn does not become idle")
+			}
+		}
+		cancel()
+		if addr, err := call1(conn); err != nil || addr != s.addr() {
+			t.Fatalf("a call after idleness: %v, %v", addr, err)
+		}
+	}
+}
+
+// TestNoCallFails is G10 and G11: whatever the registry does, calls go on.
+func TestNoCallFails(t *testing.T) {
+	for _, policy := range []string{roundRobin, pickFirst} {
+		t.Run(policy, func(t *testing.T) {
+			w := newWorld(t, &resolver.Options{ServiceConfig: policy})
+			servers := make([]*server, 6)
+			for i := range servers {
+				servers[i] = newServer(t)
+			}
+			w.apply("greeter", at(servers[0].addr(), servers[1].addr(), servers[2].addr())...)
+			conn := w.dial("greeter")
+			if _, err := call1(conn); err != nil {
+				t.Fatal(err)
+			}
+			stop := make(chan struct{})
+			var calls, failed atomic.Int64
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						if _, err := call1(conn); err != nil && failed.Add(1) < 5 {
+							t.Error(err)
+						}
+						calls.Add(1)
+					}
+				})
+			}
+			witness := newWitness()
+			r := build(t, w.builder, witness, "greeter")
+			defer r.Close()
+			for i := range 20 {
+				// The other half takes over, in one step.
+				from, to := servers[:3], servers[3:]
+				if i%2 == 1 {
+					from, to = to, from
+				}
+				var changes []naming.Change
+				for j := range from {
+					changes = append(changes, del(from[j].addr())...)
+					changes = append(changes, at(to[j].addr())...)
+				}
+				w.apply("greeter", changes...)
+				switch i {
+				case 3:
+					w.store.Break(errors.New("broken"))
+				case 6:
+					w.store.Down(errors.New("down"))
+					w.callOften(conn)
+					w.store.Up()
+				}
+				list := strings.Join(ordered(to), " ")
+				witness.await(t, func(c call) bool { return c.addrs() == list })
+				w.callOften(conn)
+			}
+			close(stop)
+			wg.Wait()
+			if n := failed.Load(); n > 0 {
+				t.Errorf("%d of %d calls failed", n, calls.Load())
+			}
+		})
+	}
+}
+
+// callOften makes a number of calls.
+func (w *world) callOften(conn *grpc.ClientConn) {
+	w.Helper()
+	for range 30 {
+		if _, err := call1(conn); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// ordered returns the addresses of servers in the order in which they are
+// published.
+func ordered(servers []*server) []string {
+	var list []string
+	for _, s := range servers {
+		list = append(list, s.addr())
+	}
+	slices.Sort(list)
+	return list
+}

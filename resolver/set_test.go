@@ -1,0 +1,223 @@
+package resolver
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/experimental/balancer/weight"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/naming-go/naming"
+)
+
+// model is what a list of endpoints should be, worked out the slow way.
+func model(endpoints, held []naming.Endpoint) []naming.Endpoint {
+	byID := func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) }
+	sorted := slices.SortedFunc(slices.Values(endpoints), byID)
+	draining := func(e naming.Endpoint) bool { return e.Info().Draining }
+	listed := make(map[string]bool)
+	var list []naming.Endpoint
+	take := func(from []naming.Endpoint, draining bool) {
+		for _, e := range from {
+			if e.Addr != "" && !listed[e.Addr] && e.Info().Draining == draining {
+				listed[e.Addr] = true
+				list = append(list, e)
+			}
+		}
+	}
+	take(sorted, false)
+	if len(list) == 0 {
+		take(sorted, true)
+	}
+	for _, e := range sorted {
+		listed[e.Addr] = true // it is not held back, whether it is listed or not
+	}
+	before := len(list)
+	// Of the held with one address the first counts, whatever it says.
+	var first []naming.Endpoint
+	seen := make(map[string]bool)
+	for _, e := range held {
+		if !seen[e.Addr] {
+			first = append(first, e)
+			seen[e.Addr] = true
+		}
+	}
+	take(first, false)
+	if before == 0 && len(list) == 0 && !slices.ContainsFunc(first, func(e naming.Endpoint) bool { return e.Addr != "" && !draining(e) }) {
+		take(first, true)
+	}
+	return list
+}
+
+// TestSetAgainstModel makes random changes to a set and compares the list with
+// the model's after each of them.
+func TestSetAgainstModel(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		random := func() naming.Endpoint {
+			e := naming.Endpoint{ID: fmt.Sprint("id", rnd.IntN(12))}
+			if rnd.IntN(10) > 0 {
+				e.Addr = fmt.Sprint("10.0.0.", rnd.IntN(8), ":1")
+			}
+			switch rnd.IntN(4) {
+			case 0:
+				e.Metadata = json.RawMessage(`{"draining":true}`)
+			case 1:
+				e.Metadata = fmt.Appendf(nil, `{"weight":%d}`, rnd.IntN(3))
+			}
+			return e
+		}
+		truth := make(map[string]naming.Endpoint)
+		var held []naming.Endpoint
+		s := newSet()
+		for i := range 60 {
+			event := naming.Event{Status: naming.Status{Synced: true}}
+			if i == 0 {
+				for range rnd.IntN(8) {
+					e := random()
+					truth[e.ID] = e
+				}
+				event.Snapshot = true
+				event.Put = slices.SortedFunc(maps.Values(truth), func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+			} else {
+				touched := make(map[string]bool)
+				for range rnd.IntN(4) {
+					e := random()
+					if touched[e.ID] {
+						continue
+					}
+					touched[e.ID] = true
+					if _, there := truth[e.ID]; there && rnd.IntN(2) == 0 {
+						delete(truth, e.ID)
+						event.Deleted = append(event.Deleted, e.ID)
+					} else {
+						truth[e.ID] = e
+						event.Put = append(event.Put, e)
+					}
+				}
+			}
+			if rnd.IntN(5) == 0 {
+				held = nil
+				for range rnd.IntN(4) {
+					held = append(held, random())
+				}
+				slices.SortFunc(held, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+				held = slices.CompactFunc(held, func(a, b naming.Endpoint) bool { return a.ID == b.ID })
+			}
+			event.Status.Held = held
+			before := s.published
+			snapshot := slices.Clone(before)
+			changed := s.update(event)
+			var got []naming.Endpoint
+			for _, e := range s.published {
+				got = append(got, memberOf(e).endpoint)
+			}
+			want := model(slices.Collect(maps.Values(truth)), held)
+			if !slices.EqualFunc(got, want, naming.Endpoint.Equal) {
+				t.Fatalf("seed %d, step %d: got %v, want %v\nof %v\nheld %v", seed, i, got, want, truth, held)
+			}
+			if equal := equalEndpoints(snapshot, s.published); changed == equal {
+				t.Fatalf("seed %d, step %d: changed = %v, although the list went from %v to %v", seed, i, changed, snapshot, s.published)
+			}
+			for i := range before {
+				if before[i].Attributes != snapshot[i].Attributes {
+					t.Fatalf("seed %d, step %d: a published list was modified", seed, i)
+				}
+			}
+		}
+	}
+}
+
+// TestMembersAreMadeOnce is what makes an update cost one copy of a slice.
+func TestMembersAreMadeOnce(t *testing.T) {
+	var put []naming.Endpoint
+	for _, a := range []string{"a:1", "b:1", "c:1"} {
+		put = append(put, naming.Endpoint{ID: a, Addr: a})
+	}
+	s := newSet()
+	s.update(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
+	before := s.published
+	s.update(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
+	after := s.published
+	if len(after) != 2 || after[0].Attributes != before[0].Attributes || &after[1].Addresses[0] != &before[2].Addresses[0] {
+		t.Errorf("got %v, want the first and the last of %v, as they were", after, before)
+	}
+}
+
+// TestOnlyTheAddress holds this package to what TLS and gRPC's connections
+// depend on: nothing but the address goes into an Address.
+func TestOnlyTheAddress(t *testing.T) {
+	m := newMember(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"weight":3,"ServerName":"evil"}`)})
+	if got, want := m.grpc.Addresses[0], (grpcresolver.Address{Addr: "a:1"}); got != want {
+		t.Errorf("got %#v, want %#v", got, want)
+	}
+}
+
+func TestWeight(t *testing.T) {
+	for _, c := range []struct {
+		metadata string
+		want     uint32 // 0: no attribute, which gRPC takes for 1
+	}{
+		{``, 0},
+		{`{"zone":"a"}`, 0},
+		{`{"weight":0}`, 0},
+		{`{"weight":-3}`, 0},
+		{`{"weight":"heavy"}`, 0},
+		{`{"weight":0.2}`, 1},
+		{`{"weight":1}`, 1},
+		{`{"weight":2.5}`, 3},
+		{`{"weight":65535}`, 65535},
+		{`{"weight":1e300}`, 65535},
+		{`{"w\u0065ight":7}`, 7},
+	} {
+		m := newMember(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(c.metadata)})
+		if got := weight.FromEndpoint(m.grpc).Weight; got != c.want {
+			t.Errorf("%s: got weight %d, want %d", c.metadata, got, c.want)
+		}
+		if e, ok := EndpointOf(m.grpc); !ok || !e.Equal(m.endpoint) {
+			t.Errorf("%s: EndpointOf returned %v, %v", c.metadata, e, ok)
+		}
+	}
+}
+
+func TestEndpointOfNobody(t *testing.T) {
+	for _, e := range []grpcresolver.Endpoint{
+		{},
+		weight.Set(grpcresolver.Endpoint{}, weight.EndpointInfo{Weight: 1}),
+	} {
+		if got, ok := EndpointOf(e); ok {
+			t.Errorf("EndpointOf(%v) = %v, true", e, got)
+		}
+	}
+}
+
+func TestAttributesEqual(t *testing.T) {
+	at := func(id, addr, metadata string) grpcresolver.Endpoint {
+		return newMember(naming.Endpoint{ID: id, Addr: addr, Metadata: []byte(metadata)}).grpc
+	}
+	e := at("i", "a:1", `{"zone":"a","weight":2}`)
+	for _, c := range []struct {
+		name string
+		o    grpcresolver.Endpoint
+		want bool
+	}{
+		{"itself", e, true},
+		{"made again", at("i", "a:1", `{"zone":"a","weight":2}`), true},
+		{"spelt otherwise", at("i", "a:1", `{ "weight":2, "zone":"a" }`), true},
+		{"another zone", at("i", "a:1", `{"zone":"b","weight":2}`), false},
+		{"another weight", at("i", "a:1", `{"zone":"a","weight":3}`), false},
+		{"another ID", at("j", "a:1", `{"zone":"a","weight":2}`), false},
+	} {
+		if got := e.Attributes.Equal(c.o.Attributes); got != c.want {
+			t.Errorf("%s: Equal = %v, want %v", c.name, got, c.want)
+		}
+	}
+	if (&member{}).Equal("something else") {
+		t.Error("a member equals a string")
+	}
+}
