@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -78,9 +79,14 @@ func (ca *CA) ClientConfig(tb testing.TB, name string) *tls.Config {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+}
+
+// Pool returns the pool with nothing but ca.
+func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
-	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return pool
 }
 
 func template(tb testing.TB, name string, valid time.Duration) *x509.Certificate {
@@ -137,8 +143,9 @@ func ServedSerial(tb testing.TB, addr string, config *tls.Config) string {
 	config = config.Clone()
 	// A certificate that has expired is shown too.
 	config.InsecureSkipVerify = true
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: Patience}, Config: config}
-	conn, err := d.DialContext(tb.Context(), "tcp", addr)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -75,10 +75,10 @@ func Start(tb testing.TB, build func() []*Process) {
 		for _, p := range ps {
 			p.Launch(tb)
 		}
-		err = nil
 		for _, p := range ps {
-			if e := p.await(); e != nil && !errors.Is(err, errTaken) {
-				err = e
+			// If one has ended, the others may wait for it for ever.
+			if err = p.await(ps...); err != nil {
+				break
 			}
 		}
 		if err == nil {
@@ -150,33 +150,46 @@ func (p *Process) launch() error {
 // Await waits until the process is healthy.
 func (p *Process) Await(tb testing.TB) {
 	tb.Helper()
-	if err := p.await(); err != nil {
+	if err := p.await(p); err != nil {
 		tb.Fatal(err)
 	}
 }
 
-func (p *Process) await() error {
+// await waits until p is healthy or one of group, which includes p, has ended.
+func (p *Process) await(group ...*Process) error {
+	var ended error
+	err := poll(p.name+" is not healthy", func() error {
+		// After what answered, too: if p has ended, that is somebody else's
+		// server on our port.
+		unhealthy := p.cmd.Healthy()
+		for _, q := range group {
+			if ended = q.ended(); ended != nil {
+				return nil
+			}
+		}
+		return unhealthy
+	})
+	if ended != nil {
+		return ended
+	}
+	return err
+}
+
+// ended returns nil as long as there is a process, or why there is none.
+func (p *Process) ended() error {
 	p.mu.Lock()
-	r, healthy := p.running, p.cmd.Healthy
-	p.mu.Unlock()
-	if r == nil {
+	defer p.mu.Unlock()
+	switch {
+	case p.isRunning():
+		return nil
+	case p.running == nil:
 		return fmt.Errorf("%s does not run", p.name)
 	}
-	if healthy == nil {
-		return nil
-	}
-	err := poll(p.name+" is not healthy", healthy, r.done)
-	select {
-	case <-r.done:
-	default:
-		return err
-	}
-	// Even if something answered: it is somebody else's server on our port.
 	end := p.tail()
 	if bytes.Contains(end, []byte("address already in use")) {
 		return fmt.Errorf("%s: %w", p.name, errTaken)
 	}
-	return fmt.Errorf("%s ended: %v\n%s", p.name, r.err, end)
+	return fmt.Errorf("%s ended: %v\n%s", p.name, p.running.err, end)
 }
 
 // Restart kills the process if it runs, starts it again and waits until it is

@@ -24,7 +24,7 @@ func pause(p *os.Process) error {
 		return err
 	}
 	// Threads that are at work stop a little later.
-	return poll("not all of its threads have stopped", func() error { return stopped(p.Pid) }, nil)
+	return poll("not all of its threads have stopped", func() error { return stopped(p.Pid) })
 }
 
 // stopped returns an error unless every thread of the process has been stopped.

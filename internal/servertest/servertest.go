@@ -133,13 +133,12 @@ func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p
 // tells nobody; what can be waited for is to be waited for.
 func Poll(tb testing.TB, what string, f func() error) {
 	tb.Helper()
-	if err := poll(what, f, nil); err != nil {
+	if err := poll(what, f); err != nil {
 		tb.Fatal(err)
 	}
 }
 
-// poll gives up early when stop is closed.
-func poll(what string, f func() error, stop <-chan struct{}) error {
+func poll(what string, f func() error) error {
 	give := time.NewTimer(Patience)
 	defer give.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -151,8 +150,6 @@ func poll(what string, f func() error, stop <-chan struct{}) error {
 		}
 		select {
 		case <-tick.C:
-		case <-stop:
-			return fmt.Errorf("%s: %w", what, err)
 		case <-give.C:
 			return fmt.Errorf("%s: still after %v: %w", what, Patience, err)
 		}
