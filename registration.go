@@ -451,26 +451,17 @@ func (g *Registration) put(ctx context.Context, gentle bool) error {
 	return nil
 }
 
-// deleted reports whether the endpoint is in the registry no more, as far as is
-// news.
+// deleted reports whether the watch told of the endpoint's deletion since it was
+// last asked. A first set without the endpoint does not count: it may be older
+// than the put.
 func (g *Registration) deleted() bool {
-	n, _ := g.own.read()
-	gone := false
-	if n.set != nil {
-		gone = true
-		for _, e := range n.set {
-			if e.ID == g.endpoint.ID {
-				gone = false
-				break
-			}
-		}
-	}
-	for _, c := range n.changes {
+	news, _ := g.own.read()
+	for _, c := range news.changes {
 		if c.id() == g.endpoint.ID {
-			gone = c.new == nil
+			return c.new == nil
 		}
 	}
-	return gone
+	return false
 }
 
 // note notes what is known now: an error, and whether it means that the endpoint
