@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/resolver"
 )
 
@@ -573,6 +574,71 @@ func TestDraining(t *testing.T) {
 			b.want(cc, step.want...)
 		}
 		closing(r, cc)
+	})
+}
+
+// TestSuddenLoss is G13, as gRPC sees it.
+func TestSuddenLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(memory.Store)
+		registry := naming.New(store, &naming.Options{Logger: quiet.Logger})
+		defer registry.Close()
+		b := &bubble{t, store, registry, resolver.NewBuilder(registry, nil)}
+		apply(b, b.store, "s", at("a:1", "b:1", "c:1")...)
+		cc := new(clientConn)
+		r := build(b, b.builder, cc, "s")
+		b.want(cc, "a:1 b:1 c:1")
+		time.Sleep(time.Hour)
+		b.store.Wipe()
+		b.want(cc)
+		apply(b, b.store, "s", at("d:1")...)
+		b.want(cc, "d:1 a:1 b:1 c:1")
+		time.Sleep(time.Second)
+		apply(b, b.store, "s", at("b:1")...)
+		b.want(cc, "b:1 d:1 a:1 c:1")
+		time.Sleep(time.Hour)
+		b.want(cc, "b:1 d:1")
+		// Who drains first may leave at any pace.
+		apply(b, b.store, "s", add(
+			naming.Endpoint{Addr: "b:1", Metadata: []byte(`{"draining":true}`)},
+			naming.Endpoint{Addr: "d:1", Metadata: []byte(`{"draining":true}`)},
+		)...)
+		b.want(cc, "b:1 d:1")
+		time.Sleep(time.Second)
+		apply(b, b.store, "s", del("b:1", "d:1")...)
+		b.want(cc, "", "error")
+		closing(r, cc)
+	})
+}
+
+func TestPublishedHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(memory.Store)
+		var mu sync.Mutex
+		var got []string
+		opts := *quiet
+		opts.Hooks = &naming.Hooks{Published: func(service string, addresses int) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, fmt.Sprint(service, " ", addresses))
+		}}
+		registry := naming.New(store, &opts)
+		defer registry.Close()
+		apply(t, store, "s", at("a:1", "b:1")...)
+		cc := new(clientConn)
+		r := build(t, resolver.NewBuilder(registry, nil), cc, "s")
+		synctest.Wait()
+		time.Sleep(time.Second)
+		store.Break(errors.New("broken"))
+		time.Sleep(time.Minute)
+		apply(t, store, "s", del("a:1", "b:1")...)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []string{"s 2", "s 0"}; !slices.Equal(got, want) {
+			t.Errorf("the hook was told %q, want %q", got, want)
+		}
+		r.Close()
 	})
 }
 

@@ -57,6 +57,7 @@ type Builder struct {
 	config      string // empty: none
 	emptyConfig string // that of a service without endpoints
 	firstAnswer time.Duration
+	told        func(service string, addresses int) // nil, or a hook of the Registry's
 
 	mu      sync.Mutex
 	targets map[string]*target // by service
@@ -88,7 +89,7 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	if o.FirstAnswer <= 0 {
 		o.FirstAnswer = DefaultFirstAnswer
 	}
-	return &Builder{
+	b := &Builder{
 		follow: func(service string, wake func()) (source, error) {
 			if r == nil {
 				return nil, fmt.Errorf("%w: NewBuilder was given a nil Registry", naming.ErrInvalid)
@@ -101,6 +102,10 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 		firstAnswer: o.FirstAnswer,
 		targets:     make(map[string]*target),
 	}
+	if r != nil {
+		b.told = r.Hooks().Published
+	}
+	return b
 }
 
 // withPickFirst returns a service config with another load balancing policy.
@@ -285,8 +290,7 @@ func (c *conn) deliverOne() bool {
 	return true
 }
 
-// tell tells cc a state. The errors that UpdateState returns ask for another
-// resolution, which would find nothing else than the watch will tell anyway.
+// tell tells cc a state.
 func (c *conn) tell(s *state) {
 	skipped := s.number != c.told+1
 	c.told = s.number
@@ -297,7 +301,7 @@ func (c *conn) tell(s *state) {
 		// leave the endpoints in use.
 		if c.published != nil {
 			c.published = nil
-			_ = c.cc.UpdateState(grpcresolver.State{
+			c.update(grpcresolver.State{
 				Endpoints:     []grpcresolver.Endpoint{},
 				ServiceConfig: c.parseEmptyConfig(),
 			})
@@ -307,7 +311,16 @@ func (c *conn) tell(s *state) {
 		// What was skipped came to nothing.
 	default:
 		c.published = s.endpoints
-		_ = c.cc.UpdateState(grpcresolver.State{Endpoints: s.endpoints, ServiceConfig: c.config})
+		c.update(grpcresolver.State{Endpoints: s.endpoints, ServiceConfig: c.config})
+	}
+}
+
+func (c *conn) update(s grpcresolver.State) {
+	// The error asks for another resolution, which would find nothing that the
+	// watch will not tell anyway.
+	_ = c.cc.UpdateState(s)
+	if t := c.target; t.builder.told != nil {
+		t.builder.told(t.service, len(s.Endpoints))
 	}
 }
 

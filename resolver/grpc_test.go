@@ -451,6 +451,48 @@ func TestNoCallFails(t *testing.T) {
 	}
 }
 
+// TestNoCallFailsWhenAllLeasesExpire is G13 with gRPC itself: the servers are
+// all right, it is the registry that lost them.
+func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
+	for _, policy := range []string{roundRobin, pickFirst} {
+		t.Run(policy, func(t *testing.T) {
+			store := new(memory.Store)
+			held := make(chan int, 10)
+			registry := naming.New(store, &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
+				Held: func(_ string, endpoints []naming.Endpoint) { held <- len(endpoints) },
+			}})
+			defer registry.Close()
+			w := &world{t, store, registry, resolver.NewBuilder(registry, &resolver.Options{ServiceConfig: policy})}
+			servers := []*server{newServer(t), newServer(t), newServer(t)}
+			put := func() {
+				lease, err := store.Grant(context.Background(), time.Hour)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range servers {
+					w.apply("greeter", naming.Change{Op: naming.Add, Endpoint: naming.Endpoint{Addr: s.addr()}, Lease: lease})
+				}
+			}
+			put()
+			conn := w.dial("greeter")
+			w.callOften(conn)
+			before := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load()
+			for range 5 {
+				store.ExpireAll()
+				if n := <-held; n != 3 {
+					t.Errorf("%d endpoints are held, want 3", n)
+				}
+				w.callOften(conn)
+				put()
+				w.callOften(conn)
+			}
+			if got := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load() - before; policy == pickFirst && got > 0 || got > 2 {
+				t.Errorf("%d new connections", got)
+			}
+		})
+	}
+}
+
 // callOften makes a number of calls.
 func (w *world) callOften(conn *grpc.ClientConn) {
 	w.Helper()

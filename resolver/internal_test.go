@@ -155,6 +155,28 @@ func TestHeldEndpointsComeLast(t *testing.T) {
 	})
 }
 
+// TestALossThatWasOver: the first event tells of a loss, with the status of a
+// moment at which it was over. The set was never empty, and is not published so.
+func TestALossThatWasOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := new(script), new(log)
+		r, err := scripted(s).Build(grpcresolver.Target{URL: parse("naming:///x")}, l, grpcresolver.BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synced := naming.Status{Synced: true}
+		s.play(naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b")}, Status: synced})
+		l.want(t, "state a b")
+		time.Sleep(time.Second)
+		s.mu.Lock()
+		s.events = append(s.events, naming.Event{Batch: naming.Batch{Deleted: []string{"a", "b"}}, Status: synced})
+		s.mu.Unlock()
+		s.play(naming.Event{Batch: naming.Batch{Put: endpoints("a", "b")}, Status: synced})
+		l.want(t)
+		r.Close()
+	})
+}
+
 // TestFollowsOnce: a thousand Builds at once make one follower.
 func TestFollowsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

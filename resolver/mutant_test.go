@@ -14,7 +14,7 @@ func TestMutants(t *testing.T) {
 			Name: "publishes an empty set before a new one",
 			File: "builder.go",
 			Old:  "c.published = s.endpoints\n",
-			New:  "c.published = s.endpoints\n_ = c.cc.UpdateState(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}})\n",
+			New:  "c.published = s.endpoints\nc.update(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}})\n",
 			Test: "^TestHistories$",
 		},
 		{
@@ -27,8 +27,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "clears the set on an error",
 			File: "target.go",
-			Old:  "case ok && event.Status.Synced:\n",
-			New:  "case ok && event.Status.Synced && event.Status.Err == nil:\n",
+			Old:  "\t\tif event.Status.Synced {\n\t\t\tt.synced = true\n",
+			New:  "\t\tif t.synced = event.Status.Synced && event.Status.Err == nil; t.synced {\n",
 			Test: "^TestErrorsLeaveTheAddressesAlone$",
 		},
 		{
@@ -62,8 +62,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "publishes what did not change",
 			File: "target.go",
-			Old:  "if !changed && t.synced {",
-			New:  "if false && !changed && t.synced {",
+			Old:  "; !changed && !first {",
+			New:  "; !changed && !first && false {",
 			Test: "^TestEqualStateIsNotPublished$",
 		},
 		{
@@ -156,6 +156,20 @@ func TestMutants(t *testing.T) {
 			Old:  "slices.Concat(list, suspects)",
 			New:  "slices.Concat(suspects, list)",
 			Test: "^TestHeldEndpointsComeLast$",
+		},
+		{
+			Name: "publishes a status of another moment than the endpoints",
+			File: "target.go",
+			Old:  "; ok; event, ok = t.source.Next() {",
+			New:  "; ok; ok = false {",
+			Test: "^TestALossThatWasOver$",
+		},
+		{
+			Name: "does not tell the hook",
+			File: "builder.go",
+			Old:  "t.builder.told != nil {",
+			New:  "t.builder.told == nil {",
+			Test: "^TestPublishedHook$",
 		},
 		{
 			Name: "sends calls to servers that drain",

@@ -125,15 +125,20 @@ func newSet() *set {
 	return &set{byID: make(map[string]*member), byAddr: make(map[string]*member)}
 }
 
-// update takes an event in, and reports whether the published list changed.
-// Besides one copy of the list, it costs what the event is worth.
-func (s *set) update(e naming.Event) (changed bool) {
+// take takes an event in. Besides one copy of the list it costs what the event
+// is worth.
+func (s *set) take(e naming.Event) {
 	if e.Snapshot {
 		s.fill(e.Put)
 	} else {
 		s.apply(e.Batch)
 	}
 	s.hold(e.Status.Held)
+}
+
+// publish makes the list of what was taken, and reports whether it is another
+// than before.
+func (s *set) publish() (changed bool) {
 	list := s.active
 	if len(list) == 0 {
 		list = s.draining

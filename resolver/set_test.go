@@ -112,7 +112,8 @@ func TestSetAgainstModel(t *testing.T) {
 			event.Status.Held = held
 			before := s.published
 			snapshot := slices.Clone(before)
-			changed := s.update(event)
+			s.take(event)
+			changed := s.publish()
 			var got []naming.Endpoint
 			for _, e := range s.published {
 				got = append(got, memberOf(e).endpoint)
@@ -140,9 +141,11 @@ func TestMembersAreMadeOnce(t *testing.T) {
 		put = append(put, naming.Endpoint{ID: a, Addr: a})
 	}
 	s := newSet()
-	s.update(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
+	s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
+	s.publish()
 	before := s.published
-	s.update(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
+	s.take(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
+	s.publish()
 	after := s.published
 	if len(after) != 2 || after[0].Attributes != before[0].Attributes || &after[1].Addresses[0] != &before[2].Addresses[0] {
 		t.Errorf("got %v, want the first and the last of %v, as they were", after, before)

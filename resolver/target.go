@@ -205,21 +205,30 @@ func (t *target) step() {
 	late := t.late
 	t.late = false
 	t.wakeMu.Unlock()
-	event, ok := t.source.Next()
+	first, failed := !t.synced, error(nil)
+	// The endpoints and the status of one event need not be of the same moment:
+	// what just came back may be missing from the endpoints and not be held any
+	// more either. They are once there is no other event.
+	for event, ok := t.source.Next(); ok; event, ok = t.source.Next() {
+		if event.Status.Synced {
+			t.synced = true
+			t.set.take(event)
+		} else {
+			failed = event.Status.Err
+		}
+	}
 	switch {
-	case ok && event.Status.Synced:
-		changed := t.set.update(event)
-		if !changed && t.synced {
+	case t.synced:
+		if changed := t.set.publish(); !changed && !first {
 			return // an error, for example: the endpoints stay
 		}
-		t.synced = true
 		if list := t.set.published; len(list) > 0 {
 			t.publish(&state{endpoints: list})
 		} else {
 			t.publish(&state{err: t.errorf("has no endpoints")})
 		}
-	case ok && event.Status.Err != nil:
-		t.publish(&state{err: t.errorf("cannot be looked up: %v", event.Status.Err)})
+	case failed != nil:
+		t.publish(&state{err: t.errorf("cannot be looked up: %v", failed)})
 	case late && t.current() == nil:
 		t.publish(&state{err: t.errorf("cannot be looked up: no answer from the registry in %v", t.builder.firstAnswer)})
 	}
