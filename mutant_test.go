@@ -97,3 +97,118 @@ func TestMutants(t *testing.T) {
 		},
 	})
 }
+
+// TestRegistrationMutants does the same to the registrations and the hold.
+func TestRegistrationMutants(t *testing.T) {
+	mutant.Run(t, ".", 3, []mutant.Mutant{
+		{
+			Name: "gives up after a few attempts",
+			File: "registration.go",
+			Old:  "				g.note(err, missing)\n",
+			New:  "				g.note(err, missing)\n				if g.State().Attempts > 8 {\n					return\n				}\n",
+			Test: "TestRegistrationHeals|TestRegistrationOutage",
+		}, {
+			Name: "takes the endpoint from its successor",
+			File: "registration.go",
+			Old:  "g.put(ctx, !putAt.IsZero())",
+			New:  "g.put(ctx, false)",
+			Test: "TestSuccessor",
+		}, {
+			Name: "removes its successor",
+			File: "registration.go",
+			Old:  "Addr: g.endpoint.Addr}, Lease: l.lease})",
+			New:  "Addr: g.endpoint.Addr}})",
+			Test: "TestSuccessor",
+		}, {
+			Name: "does not see that the endpoint was deleted",
+			File: "registration.go",
+			Old:  "			if g.deleted() {",
+			New:  "			if g.deleted() && ctx.Err() != nil {",
+			Test: "TestDeleted$",
+		}, {
+			Name: "takes a first set for the last word",
+			File: "registration.go",
+			Old:  "			case !there:\n",
+			New:  "			case !there && !known:\n",
+			Test: "TestDeletedBeforeWatch",
+		}, {
+			Name: "goes on with a lease that has ended",
+			File: "registration.go",
+			Old:  "		if errors.Is(err, ErrLeaseLost) {",
+			New:  "		if errors.Is(err, ErrLeaseLost) && ctx.Err() != nil {",
+			Test: "TestRegistrationHeals",
+		}, {
+			Name: "does not wait before it removes",
+			File: "registration.go",
+			Old:  "	if marked {\n		sleep(ctx, g.opts.Propagation)",
+			New:  "	if !marked {\n		sleep(ctx, g.opts.Propagation)",
+			Test: "TestRegister$",
+		}, {
+			Name: "does not say that it drains",
+			File: "registration.go",
+			Old:  "	marked := g.mark(ctx)\n",
+			New:  "	marked := true\n",
+			Test: "TestRegister$|TestRegistryCloseWithdraws",
+		}, {
+			Name: "leaves an orphan on a lease that others renew",
+			File: "registration.go",
+			Old:  "		l.orphan(g.service, g.endpoint.ID)\n",
+			New:  "",
+			Test: "TestCloseWhileDown",
+		}, {
+			Name: "has a lease for every endpoint",
+			File: "lease.go",
+			Old:  "l.members < leaseLoad",
+			New:  "l.members < 1",
+			Test: "TestSharedLeases",
+		}, {
+			Name: "puts everything on one lease",
+			File: "lease.go",
+			Old:  "l.members < leaseLoad",
+			New:  "l.members > 0",
+			Test: "TestSharedLeases",
+		}, {
+			Name: "renews a lease that holds nothing",
+			File: "lease.go",
+			Old:  "	l.drop()\n	l.cancel()\n	return true\n",
+			New:  "	return true\n",
+			Test: "TestSharedLeases|TestRegistrationLeaks",
+		}, {
+			Name: "says that it is registered when it is not",
+			File: "lease.go",
+			Old:  "				l.setOverdue(fmt.Errorf(\"not renewed for longer than its time to live of %v: %w\", ttl, err))\n",
+			New:  "				_ = fmt.Errorf(\"%w\", err)\n",
+			Test: "TestRegistrationOutage",
+		}, {
+			Name: "holds nothing",
+			File: "hold.go",
+			Old:  "	for id, l := range h.lost {\n",
+			New:  "	for id, l := range h.lost {\n		continue\n",
+			Test: "TestHold",
+		}, {
+			Name: "holds what said that it would go",
+			File: "hold.go",
+			Old:  "		case c.old.Info().Draining:",
+			New:  "		case c.old.Info().Draining && c.new != nil:",
+			Test: "TestHold",
+		}, {
+			Name: "holds a single one",
+			File: "hold.go",
+			Old:  "shrunk < 2 && len(s.set) > 0",
+			New:  "false",
+			Test: "TestHold/a_single_one|TestHold/slowly",
+		}, {
+			Name: "never lets go",
+			File: "hold.go",
+			Old:  "		h.timer = time.AfterFunc(opts.For, s.expire)\n",
+			New:  "		_ = s.expire\n",
+			Test: "TestHold",
+		}, {
+			Name: "holds more and more",
+			File: "hold.go",
+			Old:  "	if len(m) <= 2*n+64 {",
+			New:  "	if len(m) <= 2*n+6400000 {",
+			Test: "TestHoldBounded",
+		},
+	})
+}

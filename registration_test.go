@@ -361,6 +361,21 @@ func TestPredecessorReturns(t *testing.T) {
 	})
 }
 
+// A deletion is noticed before the lease is renewed, without its being lost.
+func TestDeleted(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		g := register(t, r, "svc", "a:1", nil)
+		defer g.Close()
+		for range 10 {
+			time.Sleep(time.Minute)
+			remove(t, s, "svc", "a:1")
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+			listed(t, s, "svc", "a:1")
+		}
+	})
+}
+
 // A deletion that the watch could not tell of is noticed all the same.
 func TestDeletedBeforeWatch(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
