@@ -1,0 +1,74 @@
+package memory_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/conformance"
+)
+
+// registry is a store that keeps what its hook is told.
+type registry struct {
+	memory.Store
+
+	mu       sync.Mutex
+	reported []naming.Malformed
+}
+
+// refusal stands for an error of a registry's client library.
+type refusal struct{ why string }
+
+func (r *refusal) Error() string { return r.why }
+
+func TestConformance(t *testing.T) {
+	conformance.Run(t, conformance.Harness{
+		New: func(t *testing.T) naming.Store {
+			r := new(registry)
+			r.OnMalformed = func(m *naming.Malformed) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.reported = append(r.reported, *m)
+			}
+			return r
+		},
+		Interrupt: func(t *testing.T, s naming.Store) {
+			s.(*registry).Break(errors.New("interrupted"))
+		},
+		Silence: func(t *testing.T, s naming.Store) func() {
+			s.(*registry).Silence()
+			return s.(*registry).Speak
+		},
+		SilenceBound: memory.SilenceBound,
+		Down: func(t *testing.T, s naming.Store) func() {
+			s.(*registry).Down(errors.New("down"))
+			return s.(*registry).Up
+		},
+		Deny: func(t *testing.T, s naming.Store) func() {
+			s.(*registry).Refuse(fmt.Errorf("%w: %w", naming.ErrPermission, &refusal{"no such user"}))
+			return s.(*registry).Up
+		},
+		Cause: func(err error) bool {
+			var r *refusal
+			return errors.As(err, &r)
+		},
+		Calls: func(s naming.Store) int { return s.(*registry).Calls() },
+		Malformed: func(t *testing.T, s naming.Store, service, id string) string {
+			s.(*registry).PutMalformed(service, id, errors.New("gibberish"))
+			return id
+		},
+		Reported: func(s naming.Store) []naming.Malformed {
+			r := s.(*registry)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return append([]naming.Malformed(nil), r.reported...)
+		},
+		Bubble: true,
+		TTL:    time.Minute,
+		Quiet:  time.Hour,
+	})
+}

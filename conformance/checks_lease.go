@@ -1,0 +1,602 @@
+package conformance
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/naming-go/naming"
+)
+
+func leaseTellsTTL(e *env) error {
+	for _, ttl := range []time.Duration{e.ttl, 3 * e.ttl, e.ttl + e.ttl/3, long} {
+		l, err := e.grant(ttl)
+		if err != nil {
+			return err
+		}
+		got := l.TTL()
+		if got <= 0 {
+			return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
+		}
+		for range 2 {
+			if err := e.renew(l); err != nil {
+				return err
+			}
+			if again := l.TTL(); again != got {
+				return fmt.Errorf("the TTL of a lease was %v and is %v after Renew", got, again)
+			}
+		}
+		if err := e.revoke(l); err != nil {
+			return err
+		}
+		if again := l.TTL(); again != got {
+			return fmt.Errorf("the TTL of a lease was %v and is %v after Revoke", got, again)
+		}
+	}
+	return nil
+}
+
+func revokeRemoves(e *env) error {
+	s := e.scene("greeter")
+	leases, err := e.grants(2)
+	if err != nil {
+		return err
+	}
+	a, b, c, d := ep("a", "10.0.0.1:80", ""), ep("b", "10.0.0.2:80", `{"weight":1}`), ep("c", "10.0.0.3:80", ""), ep("d", "10.0.0.4:80", "")
+	if err := s.apply(add(nil, a)...); err != nil {
+		return err
+	}
+	if err := s.watch(); err != nil {
+		return err
+	}
+	if err := s.apply(append(add(leases[0], b, c), add(leases[1], d)...)...); err != nil {
+		return err
+	}
+	if err := s.loosely(patience, sets(a, d), func() error { return e.revoke(leases[0]) }); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	if err := s.step(sets(a), func() error { return e.revoke(leases[1]) }); err != nil {
+		return err
+	}
+	// An endpoint that was put under none first, and under a lease since.
+	leases, err = e.grants(1)
+	if err != nil {
+		return err
+	}
+	if err := s.apply(add(leases[0], a)...); err != nil {
+		return err
+	}
+	if err := s.step(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
+		return err
+	}
+	return s.holds()
+}
+
+func revokeAgain(e *env) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(2)
+	if err != nil {
+		return err
+	}
+	a := ep("a", "10.0.0.1:80", "")
+	if err := s.apply(add(leases[0], a)...); err != nil {
+		return err
+	}
+	if err := s.step(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
+		return err
+	}
+	if err := s.apply(add(leases[1], a)...); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := e.revoke(leases[0]); err != nil {
+			return fmt.Errorf("of a lease that was revoked: %w", err)
+		}
+	}
+	short, err := e.grant(e.ttl)
+	if err != nil {
+		return err
+	}
+	b := ep("b", "10.0.0.2:80", "")
+	if err := s.apply(add(short, b)...); err != nil {
+		return err
+	}
+	if err := s.stepWithin(expiry(short), sets(a), func() error { return nil }); err != nil {
+		return err
+	}
+	if err := e.revoke(short); err != nil {
+		return fmt.Errorf("of a lease that expired: %w", err)
+	}
+	return s.holds()
+}
+
+func leaseExpires(e *env) error {
+	s := e.scene("greeter")
+	if err := s.apply(add(nil, ep("stays", "10.0.0.1:80", ""))...); err != nil {
+		return err
+	}
+	if err := s.watch(); err != nil {
+		return err
+	}
+	granted := time.Now()
+	l, err := e.grant(e.ttl)
+	if err != nil {
+		return err
+	}
+	if err := s.apply(add(l, ep("goes", "10.0.0.2:80", ""))...); err != nil {
+		return err
+	}
+	if err := s.stepWithin(expiry(l), s.now.without("goes"), func() error { return nil }); err != nil {
+		return fmt.Errorf("a lease of %v that nobody renews: %w", l.TTL(), err)
+	}
+	if lived := time.Since(granted); lived < l.TTL() {
+		return fmt.Errorf("a lease of %v ended after %v", l.TTL(), lived)
+	}
+	return s.holds()
+}
+
+func renewKeeps(e *env) error {
+	for try := 1; ; try++ {
+		late, err := e.renewing("greeter-" + strconv.Itoa(try))
+		if err == nil || !late || try == 3 {
+			return err
+		}
+	}
+}
+
+// renewing renews a lease in time, and then no more. It reports whether it was
+// held up itself, so that the lease may have expired rightly.
+func (e *env) renewing(service string) (late bool, err error) {
+	want := sets(ep("a", "10.0.0.1:80", ""))
+	seen, gone := false, false // guarded by the watch's mu
+	r := e.watch(service, nil, func(s set) error {
+		seen = seen || s.equal(want)
+		gone = gone || seen && !s.equal(want)
+		return nil
+	})
+	l, err := e.grant(e.ttl)
+	if err != nil {
+		return false, err
+	}
+	err = func() error {
+		last := time.Now()
+		renewed := func(err error) error {
+			late = late || time.Since(last) >= l.TTL()
+			last = time.Now()
+			return err
+		}
+		if err := renewed(e.apply(service, add(l, want["a"])...)); err != nil {
+			return err
+		}
+		if err := r.await(patience, want); err != nil {
+			return renewed(err)
+		}
+		for range 10 {
+			if err := r.during(l.TTL() / 4); err != nil {
+				return err
+			}
+			if err := renewed(e.renew(l)); err != nil {
+				return fmt.Errorf("of a lease of %v, after a quarter of it: %w", l.TTL(), err)
+			}
+			if err := e.listed(service, want); err != nil {
+				return renewed(err)
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if gone {
+			return fmt.Errorf("%s: an endpoint went while its lease of %v was renewed each quarter of it", r.what, l.TTL())
+		}
+		return nil
+	}()
+	if err != nil {
+		return late, err
+	}
+	return false, r.await(expiry(l), set{})
+}
+
+func renewAfterEnd(e *env) error {
+	for _, end := range ends {
+		s := e.scene("greeter-" + end.name)
+		stays := ep("stays", "10.0.0.1:80", "")
+		if err := s.apply(add(nil, stays)...); err != nil {
+			return err
+		}
+		if err := s.watch(); err != nil {
+			return err
+		}
+		l, err := e.grant(e.ttl)
+		if err != nil {
+			return err
+		}
+		held := []naming.Endpoint{ep("a", "10.0.0.2:80", `{"weight":1}`), ep("b", "10.0.0.3:80", "")}
+		if err := s.apply(add(l, held...)...); err != nil {
+			return err
+		}
+		if err := s.loosely(expiry(l), sets(stays), func() error { return end.act(e, l) }); err != nil {
+			return err
+		}
+		for range 2 {
+			if err := renewEnded(s, l, held...); err != nil {
+				return fmt.Errorf("of a lease that was %s: %w", end.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// renewEnded renews a lease that has ended, and held some endpoints then. Either
+// they are all there when Renew has returned, or it says so.
+func renewEnded(s *scene, l naming.Lease, held ...naming.Endpoint) error {
+	for _, r := range s.readers {
+		r.free()
+	}
+	err := s.e.renew(l)
+	want := s.now
+	if err == nil {
+		want = s.now.with(held...)
+		if err := s.e.listed(s.service, want); err != nil {
+			return fmt.Errorf("after Renew has returned nil: %w", err)
+		}
+	} else if err := kind("Renew", err, naming.ErrLeaseLost); err != nil {
+		return err
+	}
+	return s.loosely(patience, want, func() error { return nil })
+}
+
+// ends are the ways in which a lease ends.
+var ends = []struct {
+	name string
+	act  func(*env, naming.Lease) error
+}{
+	{"revoked", (*env).revoke},
+	{"expired", func(*env, naming.Lease) error { return nil }}, // those who wait see it
+}
+
+func renewBringsNothingBack(e *env) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(2)
+	if err != nil {
+		return err
+	}
+	l, other := leases[0], leases[1]
+	a, b, c, d := ep("a", "10.0.0.1:80", ""), ep("b", "10.0.0.2:80", ""), ep("c", "10.0.0.3:80", `1`), ep("d", "10.0.0.4:80", "")
+	leave := func(l naming.Lease) error {
+		if err := s.apply(add(l, a, b, c, d)...); err != nil {
+			return err
+		}
+		// Each leaves the lease in another way: deleted, put under another
+		// lease, put under none. Only d stays under it.
+		if err := s.apply(slices.Concat(del(a), add(other, b), add(nil, ep(c.ID, c.Addr, `2`)))...); err != nil {
+			return err
+		}
+		return s.apply(del(b)...)
+	}
+	if err := leave(l); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := e.renew(l); err != nil {
+			return err
+		}
+		if err := s.flush(); err != nil {
+			return fmt.Errorf("after Renew: %w", err)
+		}
+	}
+	short, err := e.grant(e.ttl)
+	if err != nil {
+		return err
+	}
+	if err := leave(short); err != nil {
+		return err
+	}
+	if err := s.stepWithin(expiry(short), s.now.without("d"), func() error { return nil }); err != nil {
+		return err
+	}
+	if err := renewEnded(s, short, d); err != nil {
+		return err
+	}
+	return s.holds()
+}
+
+func replacedLeaseIsRevoked(e *env) error {
+	return replacedLease(e, long, (*env).revoke)
+}
+
+func replacedLeaseExpires(e *env) error {
+	return replacedLease(e, e.ttl, nil)
+}
+
+// replacedLease moves endpoints away from a lease, and ends it; a nil end leaves
+// it to expire.
+func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(2)
+	if err != nil {
+		return err
+	}
+	old, err := e.grant(ttl)
+	if err != nil {
+		return err
+	}
+	var (
+		other = ep("now under another lease", "10.0.0.1:80", `1`)
+		none  = ep("now under none", "10.0.0.2:80", `1`)
+		moved = ep("now under another lease, at another address", "10.0.0.3:80", `1`)
+		still = ep("still under the old lease", "10.0.0.4:80", `1`)
+		late  = ep("only now under the old lease", "10.0.0.5:80", `1`)
+		back  = ep("under the old lease again", "10.0.0.6:80", `1`)
+	)
+	for _, changes := range [][]naming.Change{
+		append(add(old, other, none, moved, still, back), add(nil, late)...),
+		add(leases[0], other, back), // nothing changes but the lease
+		add(nil, none),
+		add(leases[1], ep(moved.ID, "[::1]:80", `1`)),
+		add(old, late, back),
+	} {
+		if err := s.apply(changes...); err != nil {
+			return err
+		}
+	}
+	want, limit := s.now.without(still.ID, late.ID, back.ID), patience
+	if end == nil {
+		limit, end = expiry(old), func(*env, naming.Lease) error { return nil }
+	}
+	if err := s.loosely(limit, want, func() error { return end(e, old) }); err != nil {
+		return err
+	}
+	if err := s.holds(); err != nil {
+		return fmt.Errorf("after the old lease has ended: %w", err)
+	}
+	// The new leases are as good as any.
+	if err := s.step(s.now.without(other.ID), func() error { return e.revoke(leases[0]) }); err != nil {
+		return err
+	}
+	if err := s.step(s.now.without(moved.ID), func() error { return e.revoke(leases[1]) }); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+func applyUnderLostLease(e *env) error {
+	for _, end := range ends {
+		s := e.scene("greeter-" + end.name)
+		a := ep("a", "10.0.0.1:80", "")
+		if err := s.apply(add(nil, a)...); err != nil {
+			return err
+		}
+		if err := s.watch(); err != nil {
+			return err
+		}
+		l, err := e.grant(e.ttl)
+		if err != nil {
+			return err
+		}
+		b := ep("b", "10.0.0.2:80", "")
+		if err := s.apply(add(l, b)...); err != nil {
+			return err
+		}
+		if err := s.stepWithin(expiry(l), sets(a), func() error { return end.act(e, l) }); err != nil {
+			return err
+		}
+		tries := [][]naming.Change{add(l, b), add(l, ep(a.ID, "10.0.0.3:80", "")), add(l, b, ep("c", "10.0.0.4:80", ""))}
+		if e.atomic {
+			tries = append(tries, append(add(nil, ep("d", "10.0.0.5:80", "")), add(l, b)...))
+		}
+		for _, changes := range tries {
+			err := guard(patience, "Apply", func() error { return e.store.Apply(e.ctx, e.prefix+s.service, changes...) })
+			if err := kind("Apply under a lease that was "+end.name, err, naming.ErrLeaseLost); err != nil {
+				return err
+			}
+		}
+		if err := s.holds(); err != nil {
+			return fmt.Errorf("after Apply under a lease that was %s: %w", end.name, err)
+		}
+	}
+	return nil
+}
+
+func sharedLease(e *env) error {
+	leases, err := e.grants(1)
+	if err != nil {
+		return err
+	}
+	var scenes []*scene
+	for i := range 3 {
+		s := e.scene("greeter-" + strconv.Itoa(i))
+		if err := s.watch(); err != nil {
+			return err
+		}
+		if err := s.apply(append(add(nil, ep("stays", "10.0.0.1:80", "")), add(leases[0], some(5, strconv.Itoa(i))...)...)...); err != nil {
+			return err
+		}
+		scenes = append(scenes, s)
+	}
+	if err := scenes[1].apply(add(leases[0], ep("id-00000", "10.0.0.9:80", "9"))...); err != nil {
+		return err
+	}
+	if err := e.renew(leases[0]); err != nil {
+		return err
+	}
+	for _, s := range scenes {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	for i, s := range scenes {
+		if err := s.loosely(patience, sets(ep("stays", "10.0.0.1:80", "")), func() error {
+			if i > 0 {
+				return nil
+			}
+			for _, s := range scenes {
+				for _, r := range s.readers {
+					r.free()
+				}
+			}
+			return e.revoke(leases[0])
+		}); err != nil {
+			return fmt.Errorf("after the lease of three services was revoked: %w", err)
+		}
+	}
+	if err := quietAll(e, scenes); err != nil {
+		return err
+	}
+	for _, s := range scenes {
+		if err := e.listed(s.service, s.now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteOnlyUnderLease(e *env) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(3)
+	if err != nil {
+		return err
+	}
+	l, other, ended := leases[0], leases[1], leases[2]
+	if err := e.revoke(ended); err != nil {
+		return err
+	}
+	a, b, c, d := ep("a", "10.0.0.1:80", ""), ep("b", "10.0.0.2:80", ""), ep("c", "10.0.0.3:80", ""), ep("d", "10.0.0.4:80", "")
+	if err := s.apply(slices.Concat(add(l, a), add(other, b), add(nil, c), add(l, d))...); err != nil {
+		return err
+	}
+	if err := s.apply(add(other, d)...); err != nil {
+		return err
+	}
+	under := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+		changes := del(eps...)
+		for i := range changes {
+			changes[i].Lease = l
+		}
+		return changes
+	}
+	// None of these is under the lease named.
+	for _, changes := range [][]naming.Change{
+		under(l, b), under(l, c), under(l, d), under(other, a), under(other, c),
+		under(l, ep("nothing", "", "")),
+		under(ended, a), under(ended, b), under(ended, c),
+		slices.Concat(under(other, a), under(l, b, c, d)),
+	} {
+		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
+			return err
+		}
+	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("after deletions under leases that the endpoints are not under: %w", err)
+	}
+	// These are.
+	if err := s.step(s.now.without("a"), func() error { return e.apply(s.service, under(l, a)...) }); err != nil {
+		return err
+	}
+	if err := s.step(s.now.without("d"), func() error { return e.apply(s.service, under(other, d)...) }); err != nil {
+		return err
+	}
+	// One condition does not hold; the rest of the batch goes on.
+	next := s.now.without("b").with(a)
+	if !e.atomic {
+		for _, r := range s.readers {
+			r.allow(s.now.without("b"))
+		}
+	}
+	if err := s.step(next, func() error {
+		return e.apply(s.service, slices.Concat(under(other, b), under(l, c), add(nil, a))...)
+	}); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+func putOnlyIfFree(e *env) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(3)
+	if err != nil {
+		return err
+	}
+	l, other, ended := leases[0], leases[1], leases[2]
+	if err := e.revoke(ended); err != nil {
+		return err
+	}
+	a, b, c := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`)
+	ifFree := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+		changes := add(l, eps...)
+		for i := range changes {
+			changes[i].IfFree = true
+		}
+		return changes
+	}
+	mine := func(ep naming.Endpoint) naming.Endpoint {
+		ep.Metadata = []byte(`{"mine":true}`)
+		return ep
+	}
+	// These are free, or under the lease already.
+	for _, changes := range [][]naming.Change{
+		ifFree(l, a),
+		ifFree(l, a),
+		ifFree(l, mine(a)),
+		append(ifFree(l, ep("a", "[::1]:80", `2`), ep("d", "10.0.0.4:80", "")), add(other, b)...),
+		add(nil, c),
+	} {
+		if err := s.apply(changes...); err != nil {
+			return err
+		}
+	}
+	// These are not.
+	for _, changes := range [][]naming.Change{
+		ifFree(l, mine(b)), ifFree(l, b), ifFree(l, mine(c)), ifFree(l, c), ifFree(other, mine(a)), ifFree(other, mine(c)),
+		slices.Concat(ifFree(l, mine(b), mine(c)), ifFree(other, mine(a))),
+	} {
+		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
+			return err
+		}
+	}
+	// One condition does not hold; the rest of the batch goes on.
+	fresh := ep("fresh", "10.0.0.5:80", "")
+	if err := s.step(s.now.with(fresh), func() error {
+		return e.apply(s.service, append(ifFree(l, mine(b)), add(nil, fresh)...)...)
+	}); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("after puts of endpoints that were not free: %w", err)
+	}
+	err = guard(patience, "Apply", func() error {
+		return e.store.Apply(e.ctx, e.prefix+s.service, ifFree(ended, ep("late", "10.0.0.6:80", ""))...)
+	})
+	if err := kind("Apply under a lease that was revoked, if the ID is free", err, naming.ErrLeaseLost); err != nil {
+		return err
+	}
+	// What was left alone is under the lease it was under, and what was put is
+	// under the new one.
+	if err := s.step(s.now.without("b"), func() error { return e.revoke(other) }); err != nil {
+		return err
+	}
+	if err := s.apply(ifFree(l, b)...); err != nil {
+		return err
+	}
+	if err := s.loosely(patience, sets(c, fresh), func() error { return e.revoke(l) }); err != nil {
+		return err
+	}
+	return s.flush()
+}

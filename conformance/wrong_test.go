@@ -1,0 +1,435 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// wrong is a store in memory with one defect: a function that is set stands in
+// for the method of its name.
+type wrong struct {
+	*memory.Store
+	apply    func(ctx context.Context, service string, changes []naming.Change) error
+	watch    func(ctx context.Context, service string) watchSeq
+	services func(ctx context.Context) namesSeq
+	grant    func(ctx context.Context, ttl time.Duration) (naming.Lease, error)
+	report   func(*naming.Malformed)
+
+	released chan struct{} // closed after the check, so that what a mutant left can end
+
+	// A mutex is never held while something blocks: synctest does not see
+	// such a deadlock, and the test would hang.
+	mu       sync.Mutex
+	reported []naming.Malformed
+	bad      map[string]bool // IDs of malformed entries
+	silent   bool
+}
+
+type (
+	watchSeq = iter.Seq2[naming.Batch, error]
+	namesSeq = iter.Seq2[[]string, error]
+)
+
+func (w *wrong) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	if w.apply != nil {
+		return w.apply(ctx, service, changes)
+	}
+	return w.good(ctx, service, changes...)
+}
+
+// good is the Apply that is not wrong.
+func (w *wrong) good(ctx context.Context, service string, changes ...naming.Change) error {
+	own := slices.Clone(changes)
+	for i, c := range own {
+		if l, ok := c.Lease.(*wrongLease); ok {
+			own[i].Lease = l.Lease
+		}
+	}
+	err := w.Store.Apply(ctx, service, own...)
+	for _, c := range changes {
+		if l, ok := c.Lease.(*wrongLease); ok && err == nil && c.Op == naming.Add {
+			l.mu.Lock()
+			l.held = append(l.held, held{service, c.Endpoint})
+			l.mu.Unlock()
+		}
+	}
+	return err
+}
+
+func (w *wrong) Watch(ctx context.Context, service string) watchSeq {
+	if w.watch != nil {
+		return w.watch(ctx, service)
+	}
+	return w.Store.Watch(ctx, service)
+}
+
+func (w *wrong) Services(ctx context.Context) namesSeq {
+	if w.services != nil {
+		return w.services(ctx)
+	}
+	return w.Store.Services(ctx)
+}
+
+func (w *wrong) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
+	if w.grant != nil {
+		return w.grant(ctx, ttl)
+	}
+	return w.Store.Grant(ctx, ttl)
+}
+
+// wrongLease is a lease whose functions, if set, stand in for the methods.
+type wrongLease struct {
+	naming.Lease
+	renew, revoke func(ctx context.Context) error
+	ttl           func() time.Duration
+
+	mu   sync.Mutex
+	held []held // all that was ever put under the lease
+}
+
+type held struct {
+	service  string
+	endpoint naming.Endpoint
+}
+
+func (l *wrongLease) Renew(ctx context.Context) error {
+	if l.renew != nil {
+		return l.renew(ctx)
+	}
+	return l.Lease.Renew(ctx)
+}
+
+func (l *wrongLease) Revoke(ctx context.Context) error {
+	if l.revoke != nil {
+		return l.revoke(ctx)
+	}
+	return l.Lease.Revoke(ctx)
+}
+
+func (l *wrongLease) TTL() time.Duration {
+	if l.ttl != nil {
+		return l.ttl()
+	}
+	return l.Lease.TTL()
+}
+
+func (l *wrongLease) all() []held {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.held)
+}
+
+// leases makes the store grant leases that defect was done to.
+func (w *wrong) leases(defect func(l *wrongLease)) {
+	w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
+		inner, err := w.Store.Grant(ctx, ttl)
+		if err != nil {
+			return nil, err
+		}
+		l := &wrongLease{Lease: inner}
+		defect(l)
+		return l, nil
+	}
+}
+
+// batches makes every watch yield what a new f makes of each batch.
+func (w *wrong) batches(start func(service string) func(naming.Batch) []naming.Batch) {
+	w.watch = func(ctx context.Context, service string) watchSeq {
+		return func(yield func(naming.Batch, error) bool) {
+			f := start(service)
+			for b, err := range w.Store.Watch(ctx, service) {
+				if err != nil {
+					yield(b, err)
+					return
+				}
+				for _, b := range f(b) {
+					if !yield(b, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// each is batches for what needs no state.
+func (w *wrong) each(f func(service string, b naming.Batch) []naming.Batch) {
+	w.batches(func(service string) func(naming.Batch) []naming.Batch {
+		return func(b naming.Batch) []naming.Batch { return f(service, b) }
+	})
+}
+
+// ends makes every watch end in another way.
+func (w *wrong) ends(end func(ctx context.Context, err error, yield func(naming.Batch, error) bool)) {
+	w.watch = func(ctx context.Context, service string) watchSeq {
+		return func(yield func(naming.Batch, error) bool) {
+			for b, err := range w.Store.Watch(ctx, service) {
+				if err != nil {
+					end(ctx, err, yield)
+					return
+				}
+				if !yield(b, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// changes makes Apply change its changes first.
+func (w *wrong) changes(f func(c naming.Change) naming.Change) {
+	w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+		changes, err := naming.Normalize(service, changes)
+		if err != nil {
+			return err
+		}
+		for i, c := range changes {
+			changes[i] = f(c)
+		}
+		return w.good(ctx, service, changes...)
+	}
+}
+
+// metadata makes Apply change metadata first.
+func (w *wrong) metadata(f func(m json.RawMessage) json.RawMessage) {
+	w.changes(func(c naming.Change) naming.Change {
+		if c.Endpoint.Metadata != nil {
+			c.Endpoint.Metadata = f(c.Endpoint.Metadata)
+		}
+		return c
+	})
+}
+
+// names makes the store use f of every service name.
+func (w *wrong) names(f func(string) string) {
+	w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+		return w.good(ctx, f(service), changes...)
+	}
+	w.watch = func(ctx context.Context, service string) watchSeq { return w.Store.Watch(ctx, f(service)) }
+}
+
+// lists makes every list of services what f makes of it.
+func (w *wrong) lists(f func(names []string) []string) {
+	w.services = func(ctx context.Context) namesSeq {
+		return func(yield func([]string, error) bool) {
+			for names, err := range w.Store.Services(ctx) {
+				if err == nil {
+					names = f(names)
+				}
+				if !yield(names, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// errors makes every error what f makes of it.
+func (w *wrong) errors(f func(error) error) {
+	pass := func(err error) error {
+		if err != nil {
+			err = f(err)
+		}
+		return err
+	}
+	w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+		return pass(w.good(ctx, service, changes...))
+	}
+	w.ends(func(ctx context.Context, err error, yield func(naming.Batch, error) bool) {
+		yield(naming.Batch{}, pass(err))
+	})
+	w.services = func(ctx context.Context) namesSeq {
+		return func(yield func([]string, error) bool) {
+			for names, err := range w.Store.Services(ctx) {
+				if !yield(names, pass(err)) {
+					return
+				}
+			}
+		}
+	}
+	w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
+		inner, err := w.Store.Grant(ctx, ttl)
+		if err != nil {
+			return nil, pass(err)
+		}
+		l := &wrongLease{Lease: inner}
+		l.renew = func(ctx context.Context) error { return pass(inner.Renew(ctx)) }
+		l.revoke = func(ctx context.Context) error { return pass(inner.Revoke(ctx)) }
+		return l, nil
+	}
+}
+
+// idles makes every watch do something each second in which nothing happened,
+// and yield the batches that it returns.
+func (w *wrong) idles(do func(ctx context.Context, service string, last naming.Batch) []naming.Batch) {
+	type item struct {
+		b   naming.Batch
+		err error
+	}
+	w.watch = func(ctx context.Context, service string) watchSeq {
+		return func(yield func(naming.Batch, error) bool) {
+			inner, cancel := context.WithCancel(ctx)
+			items := make(chan item)
+			done := make(chan struct{})
+			defer func() { cancel(); <-done }()
+			go func() {
+				defer close(done)
+				for b, err := range w.Store.Watch(inner, service) {
+					select {
+					case items <- item{b, err}:
+					case <-inner.Done():
+						if err == nil {
+							continue
+						}
+						select {
+						case items <- item{b, err}:
+						case <-time.After(time.Second): // nobody is there any more
+						}
+					}
+				}
+			}()
+			var last naming.Batch
+			for {
+				select {
+				case it := <-items:
+					last = it.b
+					if !yield(it.b, it.err) || it.err != nil {
+						return
+					}
+				case <-time.After(time.Second):
+					for _, b := range do(ctx, service, last) {
+						if !yield(b, nil) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// list is the good list of a service.
+func (w *wrong) list(ctx context.Context, service string) []naming.Endpoint {
+	for b, err := range w.Store.Watch(ctx, service) {
+		if err == nil {
+			return b.Put
+		}
+		break
+	}
+	return nil
+}
+
+// known returns a function that keeps what a watch has shown.
+func known() (state set, take func(naming.Batch)) {
+	state = make(set)
+	return state, func(b naming.Batch) {
+		if b.Snapshot {
+			clear(state)
+		}
+		state.put(b.Put...)
+		for _, id := range b.Deleted {
+			delete(state, id)
+		}
+	}
+}
+
+// only passes batches on unless there is nothing in them.
+func only(b naming.Batch) []naming.Batch {
+	if !b.Snapshot && len(b.Put) == 0 && len(b.Deleted) == 0 {
+		return nil
+	}
+	return []naming.Batch{b}
+}
+
+// refusal stands for an error of a client library.
+type refusal struct{ why string }
+
+func (r *refusal) Error() string { return r.why }
+
+// harness is that of stores in memory with a defect; nil is none.
+func harness(defect func(*wrong)) *Harness {
+	return &Harness{
+		New: func(t *testing.T) naming.Store {
+			w := &wrong{Store: new(memory.Store), released: make(chan struct{}), bad: make(map[string]bool)}
+			w.OnMalformed = func(m *naming.Malformed) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.report(m)
+			}
+			w.report = func(m *naming.Malformed) { w.reported = append(w.reported, *m) }
+			if defect != nil {
+				defect(w)
+			}
+			t.Cleanup(func() { close(w.released) })
+			return w
+		},
+		Interrupt: func(t *testing.T, s naming.Store) { s.(*wrong).Break(errors.New("interrupted")) },
+		Silence: func(t *testing.T, s naming.Store) func() {
+			w := s.(*wrong)
+			set := func(silent bool) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.silent = silent
+			}
+			set(true)
+			w.Store.Silence()
+			return func() { set(false); w.Speak() }
+		},
+		SilenceBound: memory.SilenceBound,
+		Down: func(t *testing.T, s naming.Store) func() {
+			s.(*wrong).Down(errors.New("down"))
+			return s.(*wrong).Up
+		},
+		Deny: func(t *testing.T, s naming.Store) func() {
+			s.(*wrong).Refuse(fmt.Errorf("%w: %w", naming.ErrPermission, &refusal{"no such user"}))
+			return s.(*wrong).Up
+		},
+		Cause: func(err error) bool { var r *refusal; return errors.As(err, &r) },
+		Calls: func(s naming.Store) int { return s.(*wrong).Calls() },
+		Malformed: func(t *testing.T, s naming.Store, service, id string) string {
+			w := s.(*wrong)
+			w.mu.Lock()
+			w.bad[id] = true
+			w.mu.Unlock()
+			w.PutMalformed(service, id, errors.New("gibberish"))
+			return id
+		},
+		Reported: func(s naming.Store) []naming.Malformed {
+			w := s.(*wrong)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return slices.Clone(w.reported)
+		},
+		Bubble: true,
+		TTL:    30 * time.Second,
+		Quiet:  10 * time.Second,
+	}
+}
+
+// runs is how often a test repeats what might come out otherwise.
+func runs() int {
+	if mutant.Full() {
+		return 50
+	}
+	return 5
+}
+
+func find(t *testing.T, name string) check {
+	t.Helper()
+	i := slices.IndexFunc(checks, func(c check) bool { return c.name == name })
+	if i < 0 {
+		t.Fatalf("there is no check %q", name)
+	}
+	return checks[i]
+}
