@@ -153,7 +153,7 @@ type Change struct {
 	// is still under that lease, and left alone, without an error, if it is
 	// not. A Delete without a lease deletes unconditionally.
 	//
-	// It must come from the same Store.
+	// A lease of another Store is ErrInvalid.
 	Lease Lease
 
 	// IfFree, of an Add with a lease, is a condition: the endpoint is put only
@@ -205,7 +205,9 @@ type Batch struct {
 type Store interface {
 	// Apply makes changes to a service: all of them or none where the registry
 	// can, in their order where it cannot, which the backend documents. It
-	// returns nil only when every change is in the registry. After an error
+	// returns nil only when every change is in the registry, where watches that
+	// the same Store starts from then on find it. Of changes to one ID the last
+	// counts. After an error
 	// the caller does not know, and applies the changes again: applying a
 	// change twice is the same as applying it once, and deleting what is not
 	// there is no error.
@@ -229,8 +231,9 @@ type Store interface {
 	//
 	// A snapshot is complete or is not yielded. Changes that the registry made
 	// at once are in one batch. An older state of an endpoint never follows a
-	// newer one, also across two watches of one Store: a replica that lags is
-	// no source. Repeats are allowed. A state that did not last may be left
+	// newer one, also across two watches of one Store, the second of which
+	// begins after the first has yielded the newer: a replica that lags is no
+	// source. Repeats are allowed. A state that did not last may be left
 	// out; a state that lasts is yielded.
 	//
 	// The sequence ends with an error, always, and with one only: the zero
