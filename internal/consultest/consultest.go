@@ -2,7 +2,7 @@
 // happens to agents.
 //
 //	a := consultest.Start(t, nil)
-//	store := consul.New(a.Client(t), nil)
+//	client := a.Client(t)
 //	a.Restart(t) // nothing that was in memory is left
 //
 // The agents are processes on 127.0.0.1 and end with the test. They serve HTTP,

@@ -2,7 +2,7 @@
 // happens to servers.
 //
 //	c := etcdtest.Start(t, nil)
-//	store := etcd.New(c.Client(t), nil)
+//	client := c.Client(t)
 //	c.Members[0].Pause(t)
 //
 // The servers are processes on 127.0.0.1 with their data below t.TempDir(), and
@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +131,9 @@ func Start(tb testing.TB, opts *Options) *Cluster {
 			m.Process = servertest.NewProcess(tb, m.Name, servertest.Command{
 				Path:    path,
 				Args:    c.flags(m, &o, caFile),
+				Env:     []string{"ETCD_UNSUPPORTED_ARCH=" + runtime.GOARCH}, // 3.4 asks for it on arm64
 				Healthy: m.healthy,
+				Serving: m.serving,
 			})
 			ps[i] = m.Process
 		}
@@ -227,7 +230,7 @@ func (m *Member) Endpoint() string {
 
 // healthy asks etcd whether it can serve, for which it needs a leader.
 func (m *Member) healthy() error {
-	return m.get("/health", func(body io.Reader) error {
+	return get(m.Endpoint()+"/health", m.cluster.adminTLS(), func(body io.Reader) error {
 		b, err := io.ReadAll(body)
 		if err == nil && !strings.Contains(string(b), `"health":"true"`) {
 			err = errors.New(string(b))
@@ -236,19 +239,25 @@ func (m *Member) healthy() error {
 	})
 }
 
-// get reads from the HTTP side of the member.
-func (m *Member) get(path string, read func(io.Reader) error) error {
-	transport := &http.Transport{TLSClientConfig: m.cluster.adminTLS(), DisableKeepAlives: true}
+// serving asks for what other members do. A new member asks those that are to be
+// its peers and have a port; before they serve it, it would wait for seconds.
+func (m *Member) serving() error {
+	return get(m.peer+"/version", nil, func(io.Reader) error { return nil })
+}
+
+// get reads from a server.
+func get(url string, config *tls.Config, read func(io.Reader) error) error {
+	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: transport, Timeout: 2 * time.Second}
-	resp, err := client.Get(m.Endpoint() + path)
+	resp, err := client.Get(url)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, body)
 	}
 	return read(resp.Body)
 }
@@ -259,7 +268,7 @@ func (m *Member) Metric(tb testing.TB, name string) float64 {
 	tb.Helper()
 	var sum float64
 	found := false
-	err := m.get("/metrics", func(body io.Reader) error {
+	err := get(m.Endpoint()+"/metrics", m.cluster.adminTLS(), func(body io.Reader) error {
 		lines := bufio.NewScanner(body)
 		for lines.Scan() {
 			// name{labels} value
@@ -393,12 +402,11 @@ func (c *Cluster) Kill(tb testing.TB) {
 func (c *Cluster) Restart(tb testing.TB) {
 	tb.Helper()
 	c.Kill(tb)
-	for _, m := range c.Members {
-		m.Launch(tb)
+	ps := make([]*servertest.Process, len(c.Members))
+	for i, m := range c.Members {
+		ps[i] = m.Process
 	}
-	for _, m := range c.Members {
-		m.Await(tb)
-	}
+	servertest.StartAll(tb, ps)
 }
 
 // Pause stops all members as kill -STOP does: connections stay open and nothing

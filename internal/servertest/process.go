@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -23,6 +25,9 @@ type Command struct {
 	// Healthy returns nil once the server can be used. It is polled; a call of
 	// it must end by itself.
 	Healthy func() error
+	// Serving, if any, returns nil once the other servers of a cluster can
+	// talk to it. It is polled before the next one is started.
+	Serving func() error
 }
 
 // Process is a server. Its methods are verbs of a test: one that cannot be
@@ -72,16 +77,7 @@ func Start(tb testing.TB, build func() []*Process) {
 	var err error
 	for range 5 {
 		ps := build()
-		for _, p := range ps {
-			p.Launch(tb)
-		}
-		for _, p := range ps {
-			// If one has ended, the others may wait for it for ever.
-			if err = p.await(ps...); err != nil {
-				break
-			}
-		}
-		if err == nil {
+		if err = startAll(ps); err == nil {
 			return
 		}
 		for _, p := range ps {
@@ -97,21 +93,48 @@ func Start(tb testing.TB, build func() []*Process) {
 	tb.Fatal(err)
 }
 
-// Launch starts the process and does not wait until it is healthy. It does
-// nothing if it runs.
-func (p *Process) Launch(tb testing.TB) {
-	tb.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.isRunning() {
-		return
+func startAll(ps []*Process) error {
+	for _, p := range ps {
+		if err := p.launch(); err != nil {
+			return err
+		}
 	}
-	if err := p.launch(); err != nil {
-		tb.Fatalf("%s: %v", p.name, err)
+	for _, p := range ps {
+		// If one has ended, the others may wait for it for ever.
+		if err := p.await(ps...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartAll starts those of the processes that do not run, one after the other,
+// and waits until all are healthy.
+func StartAll(tb testing.TB, ps []*Process) {
+	tb.Helper()
+	if err := startAll(ps); err != nil {
+		tb.Fatal(err)
 	}
 }
 
+// launch starts the process, if it does not run, and waits until it serves.
 func (p *Process) launch() error {
+	p.mu.Lock()
+	var err error
+	if !p.isRunning() {
+		err = p.exec()
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	if p.cmd.Serving == nil {
+		return nil
+	}
+	return p.poll("does not serve", p.cmd.Serving, p)
+}
+
+func (p *Process) exec() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -119,7 +142,11 @@ func (p *Process) launch() error {
 	defer log.Close()
 	fmt.Fprintf(log, "--- %s %q\n", p.cmd.Path, p.cmd.Args)
 	cmd := exec.Command(p.cmd.Path, p.cmd.Args...)
-	cmd.Env = append(os.Environ(), p.cmd.Env...)
+	// What is set for the servers of whoever runs the tests is not for ours.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "ETCD_") || strings.HasPrefix(v, "CONSUL_")
+	})
+	cmd.Env = append(cmd.Env, p.cmd.Env...)
 	// Files, unlike other writers, need no goroutine that copies.
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = procAttr()
@@ -157,17 +184,22 @@ func (p *Process) Await(tb testing.TB) {
 
 // await waits until p is healthy or one of group, which includes p, has ended.
 func (p *Process) await(group ...*Process) error {
+	return p.poll("is not healthy", p.cmd.Healthy, group...)
+}
+
+// poll waits until f returns nil or one of group, which includes p, has ended.
+func (p *Process) poll(what string, f func() error, group ...*Process) error {
 	var ended error
-	err := poll(p.name+" is not healthy", func() error {
-		// After what answered, too: if p has ended, that is somebody else's
+	err := poll(p.name+" "+what, func() error {
+		// Also after it answered: if p has ended, that was somebody else's
 		// server on our port.
-		unhealthy := p.cmd.Healthy()
+		err := f()
 		for _, q := range group {
 			if ended = q.ended(); ended != nil {
 				return nil
 			}
 		}
-		return unhealthy
+		return err
 	})
 	if ended != nil {
 		return ended
@@ -197,8 +229,7 @@ func (p *Process) ended() error {
 func (p *Process) Restart(tb testing.TB) {
 	tb.Helper()
 	p.Kill(tb)
-	p.Launch(tb)
-	p.Await(tb)
+	StartAll(tb, []*Process{p})
 }
 
 // Kill kills the process as kill -9 does, stopped or not, and returns when it

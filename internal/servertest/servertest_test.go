@@ -148,11 +148,10 @@ func TestProcess(t *testing.T) {
 	if !p.Up() || greeting(addr) != nil {
 		t.Error("not up after Start")
 	}
-	p.Launch(t) // it runs already
 	pid := p.Pid()
-	p.Await(t)
+	StartAll(t, []*Process{p}) // it runs already
 	if p.Pid() != pid {
-		t.Error("Launch started a second process")
+		t.Error("a second process was started")
 	}
 
 	p.Pause(t)
