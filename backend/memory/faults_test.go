@@ -1,0 +1,300 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// in runs f in a bubble, with a store that has service svc with endpoint a:1,
+// under a lease of an hour, and a function that waits for the next batch of a
+// watch of it, which has yielded its snapshot.
+func in(t *testing.T, f func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error))) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := new(memory.Store)
+		l, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, "a:1", l)
+		pull, stop := iter.Pull2(s.Watch(t.Context(), "svc"))
+		defer stop()
+		next := func() (naming.Batch, error) {
+			b, err, _ := pull()
+			return b, err
+		}
+		if b, err := next(); err != nil || !b.Snapshot || !slices.Equal(ids(b), []string{"+a:1"}) {
+			t.Fatalf("first batch %v, %v", b, err)
+		}
+		f(t, s, l, next)
+	})
+}
+
+func add(t *testing.T, s *memory.Store, addr string, l naming.Lease) {
+	t.Helper()
+	if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{Addr: addr}, Lease: l}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ids(b naming.Batch) (list []string) {
+	for _, e := range b.Put {
+		list = append(list, "+"+e.ID)
+	}
+	for _, id := range b.Deleted {
+		list = append(list, "-"+id)
+	}
+	return list
+}
+
+// first returns the first batch of a new watch.
+func first(t *testing.T, s *memory.Store) (naming.Batch, error) {
+	for b, err := range s.Watch(t.Context(), "svc") {
+		return b, err
+	}
+	return naming.Batch{}, errors.New("no batch")
+}
+
+func want(t *testing.T, what string, b naming.Batch, err error, wantErr error, want ...string) {
+	t.Helper()
+	if !errors.Is(err, wantErr) || !slices.Equal(ids(b), want) {
+		t.Errorf("%s: %v, %v, want %v, %v", what, ids(b), err, want, wantErr)
+	}
+}
+
+var errDown = errors.New("down")
+
+func TestBreakAndDown(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		lists, stop := iter.Pull2(s.Services(t.Context()))
+		defer stop()
+		lists()
+		s.Break(errDown)
+		b, err := next()
+		want(t, "broken watch", b, err, errDown)
+		if _, err, _ := lists(); !errors.Is(err, errDown) {
+			t.Errorf("broken list of services: %v", err)
+		}
+		b, err = first(t, s)
+		want(t, "a new watch", b, err, nil, "+a:1")
+
+		s.Down(errDown)
+		b, err = first(t, s)
+		want(t, "while down", b, err, errDown)
+		_, err = s.Grant(t.Context(), time.Second)
+		for _, err := range []error{err, l.Renew(t.Context()), l.Revoke(t.Context()), s.Apply(t.Context(), "svc")} {
+			if !errors.Is(err, errDown) {
+				t.Errorf("while down: %v", err)
+			}
+		}
+		s.Up()
+		b, err = first(t, s)
+		want(t, "up again", b, err, nil, "+a:1")
+	})
+}
+
+func TestRefuseFunc(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		var asked []string
+		s.RefuseFunc(func(method, service string) error {
+			asked = append(asked, strings.TrimSpace(method+" "+service))
+			if method == "Apply" {
+				return errDown
+			}
+			return nil
+		})
+		if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "b:1"}}); !errors.Is(err, errDown) {
+			t.Errorf("refused Apply: %v", err)
+		}
+		b, err := first(t, s)
+		want(t, "a watch that is not refused", b, err, nil, "+a:1")
+		if err := l.Renew(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if w := []string{"Apply svc", "Watch svc", "Renew"}; !slices.Equal(asked, w) {
+			t.Errorf("asked about %q, want %q", asked, w)
+		}
+		s.Refuse(io.EOF)
+		if err := l.Renew(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("refused Renew: %v", err)
+		}
+		s.Refuse(nil)
+		add(t, s, "b:1", nil)
+		b, err = next()
+		want(t, "the watch that ran meanwhile", b, err, nil, "+b:1")
+	})
+}
+
+func TestSilence(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s.Silence()
+		s.Silence()
+		go func() {
+			time.Sleep(memory.SilenceBound / 2)
+			s.Speak()
+			s.Speak()
+		}()
+		begin := time.Now()
+		if err := s.Apply(ctx, "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "b:1"}}); err != nil || time.Since(begin) != memory.SilenceBound/2 {
+			t.Errorf("a call during a short silence: %v after %v", err, time.Since(begin))
+		}
+		b, err := next()
+		want(t, "after a short silence", b, err, nil, "+b:1")
+
+		s.Silence()
+		begin = time.Now()
+		if _, err := next(); err == nil || time.Since(begin) != memory.SilenceBound {
+			t.Errorf("a watch in a silence: %v after %v, want an error after %v", err, time.Since(begin), memory.SilenceBound)
+		}
+		begin = time.Now()
+		if _, err := first(t, s); err == nil || time.Since(begin) != memory.SilenceBound {
+			t.Errorf("a watch begun in a silence: %v after %v, want an error after %v", err, time.Since(begin), memory.SilenceBound)
+		}
+		if err := l.Renew(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a call in a silence: %v", err)
+		}
+		time.Sleep(time.Hour)
+		s.Speak()
+		b, err = first(t, s)
+		want(t, "after a silence in which the lease expired", b, err, nil, "+b:1")
+	})
+}
+
+func TestDelay(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		s.Delay(20 * time.Second)
+		begin := time.Now()
+		b, err := first(t, s)
+		want(t, "a delayed watch", b, err, nil, "+a:1")
+		if d := time.Since(begin); d != 20*time.Second {
+			t.Errorf("took %v, want 20s", d)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Apply(ctx, "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "b:1"}}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Apply with less time than the delay: %v", err)
+		}
+		s.Delay(0)
+		b, err = first(t, s)
+		want(t, "nothing was done", b, err, nil, "+a:1")
+	})
+}
+
+func TestWipe(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		add(t, s, "b:1", nil)
+		next()
+		s.Wipe()
+		b, err := next()
+		want(t, "wiped, together", b, err, nil, "-a:1", "-b:1")
+		if err := l.Renew(t.Context()); !errors.Is(err, naming.ErrLeaseLost) {
+			t.Errorf("renewal of a wiped lease: %v", err)
+		}
+	})
+}
+
+func TestExpire(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		l2, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, "b:1", l2)
+		add(t, s, "c:1", l2)
+		next()
+		s.Expire(l2)
+		s.Expire(l2)
+		b, err := next()
+		want(t, "one lease", b, err, nil, "-b:1", "-c:1")
+		s.ExpireAll()
+		b, err = next()
+		want(t, "all leases", b, err, nil, "-a:1")
+		if err := l.Renew(t.Context()); !errors.Is(err, naming.ErrLeaseLost) {
+			t.Errorf("renewal of an expired lease: %v", err)
+		}
+		defer func() {
+			if recover() == nil {
+				t.Error("Expire of another store's lease did not panic")
+			}
+		}()
+		new(memory.Store).Expire(l)
+	})
+}
+
+func TestLag(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		s.Lag()
+		add(t, s, "b:1", nil)
+		b, err := next()
+		want(t, "a watch that ran", b, err, nil, "+b:1")
+		old, stop := iter.Pull2(s.Watch(t.Context(), "svc"))
+		defer stop()
+		b, err, _ = old()
+		want(t, "a watch of the replica that lags", b, err, nil, "+a:1")
+		for b, err := range s.Watch(t.Context(), "new") {
+			want(t, "a service the replica does not know", b, err, nil)
+			break
+		}
+		add(t, s, "c:1", nil)
+		s.CatchUp()
+		b, err, _ = old()
+		want(t, "caught up", b, err, nil, "+a:1", "+b:1", "+c:1")
+		if !b.Snapshot {
+			t.Error("caught up without a snapshot")
+		}
+	})
+}
+
+func TestMalformed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reported []string
+		s := &memory.Store{OnMalformed: func(m *naming.Malformed) {
+			reported = append(reported, fmt.Sprintf("%s/%s: %v", m.Service, m.Key, m.Err))
+		}}
+		s.PutMalformed("svc", "bad", errDown)
+		for range s.Services(t.Context()) {
+			break
+		}
+		add(t, s, "a:1", nil)
+		b, err := first(t, s)
+		want(t, "beside a malformed entry", b, err, nil, "+a:1")
+		if w := []string{"svc/bad: down"}; !slices.Equal(reported, w) {
+			t.Errorf("reported %q, want %q", reported, w)
+		}
+	})
+}
+
+// A watch that is not read costs memory for the set, and then yields it whole.
+func TestSlowWatch(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		for i := range 1000 {
+			id := fmt.Sprint("x", i)
+			add(t, s, id, nil)
+			if err := s.Apply(t.Context(), "svc", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: id}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		add(t, s, "last", nil)
+		b, err := next()
+		if !b.Snapshot {
+			if len(ids(b)) > 100 {
+				t.Errorf("kept %d notes of a set of two", len(ids(b)))
+			}
+			return
+		}
+		want(t, "after 1000 endpoints came and went", b, err, nil, "+a:1", "+last")
+	})
+}
