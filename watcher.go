@@ -113,22 +113,33 @@ func (n news) empty() bool { return n.set == nil && len(n.changes) == 0 }
 // read returns what is new, and a channel that is closed when there may be more.
 func (c *cursor) read() (news, <-chan struct{}) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.started {
-		// The locks have an order.
-		c.mu.Unlock()
-		c.shared.mu.Lock()
-		defer c.shared.mu.Unlock()
-		c.mu.Lock()
-		if !c.started {
-			c.at = c.shared.tail
-			if !c.shared.status.Synced {
-				return news{}, c.at.ready
-			}
-			c.started = true
-			return news{set: c.shared.ordered()}, c.at.ready
-		}
+	if c.started {
+		defer c.mu.Unlock()
+		return c.advance()
 	}
+	c.mu.Unlock() // the locks have an order
+	c.shared.mu.Lock()
+	defer c.shared.mu.Unlock()
+	return c.readShared()
+}
+
+// readShared is read, with shared.mu held.
+func (c *cursor) readShared() (news, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.started {
+		return c.advance()
+	}
+	c.at = c.shared.tail
+	if !c.shared.status.Synced {
+		return news{}, c.at.ready
+	}
+	c.started = true
+	return news{set: c.shared.ordered()}, c.at.ready
+}
+
+// advance is read, once the set was taken. c.mu is held.
+func (c *cursor) advance() (news, <-chan struct{}) {
 	// What a reader that keeps up finds, without a map: nothing or one step.
 	next := c.at.after()
 	if len(c.behind) == 0 {
@@ -248,15 +259,11 @@ func (r *Registry) Follow(service string, wake func()) (*Follower, error) {
 // It does not block. After the Registry was closed it still tells so, in the
 // status; after Close it returns false.
 func (f *Follower) Next() (Event, bool) {
-	c := f.cursor
-	n, _ := c.read()
-	s := c.shared
-	s.mu.Lock()
-	status, statuses, closed := s.status, s.statuses, c.closed
+	s := f.cursor.shared
+	s.mu.Lock() // the changes and the status are of one moment
+	n, _ := f.cursor.readShared()
+	status, statuses, closed := s.status, s.statuses, f.cursor.closed
 	s.mu.Unlock()
-	if status.Synced && !c.started {
-		n, _ = c.read() // the first snapshot came in between
-	}
 	if closed || n.empty() && statuses == f.statuses {
 		return Event{}, false
 	}
