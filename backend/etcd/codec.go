@@ -52,7 +52,8 @@ type Codec struct {
 // Other members of a value are kept: they appear in the endpoint's metadata as
 // the member "@entry", an object, and become members of the value again when
 // such an endpoint is put, be it after a detour through another registry. To
-// hold it, metadata that is no object becomes {"@entry":{...},"@metadata":...}.
+// hold it, metadata that is no object, or an empty one, becomes
+// {"@entry":{...},"@metadata":...}.
 //
 // A member "ID" is added to the value of an endpoint that has neither an address
 // nor metadata, which would be malformed, and of one whose key would be taken
@@ -71,7 +72,7 @@ func encodeUpdate(service string, e naming.Endpoint) ([]byte, error) {
 	b = appendString(b, e.Addr)
 	b = append(b, `,"Metadata":`...)
 	b = appendJSON(b, metadata)
-	if e.Addr == "" && metadata == nil && extra == nil || slashed(e.Addr) && claimed(service, escape(e.ID), e.Addr) {
+	if e.Addr == "" && metadata == nil || slashed(e.Addr) && claimed(service, escape(e.ID), e.Addr) {
 		b = append(b, `,"ID":`...)
 		b = appendString(b, e.ID)
 	}
@@ -113,31 +114,43 @@ func decodeUpdate(_ string, value []byte) (naming.Endpoint, error) {
 	if e, ok := decodeCanonical(value); ok {
 		return e, nil
 	}
-	var e naming.Endpoint
-	members, err := object(value)
+	e, members, err := decodeMembers(value)
+	if err == nil {
+		e.Metadata = putEntry(e.Metadata, members)
+	}
+	return e, err
+}
+
+// decodePlain decodes as the old package does, which knows no other members.
+func decodePlain(_ string, value []byte) (naming.Endpoint, error) {
+	if e, ok := decodeCanonical(value); ok {
+		return e, nil
+	}
+	e, _, err := decodeMembers(value)
+	return e, err
+}
+
+// decodeMembers returns the endpoint in a value and the members that are no part
+// of it.
+func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.RawMessage, err error) {
+	members, err = object(value)
 	if err != nil {
-		return e, err
+		return e, nil, err
 	}
 	var op naming.Operation
-	if err := take(members, "Op", &op); err != nil {
-		return e, err
+	err = errors.Join(take(members, "Op", &op), take(members, "Addr", &e.Addr), take(members, "Metadata", &e.Metadata))
+	if err != nil {
+		return e, nil, err
 	}
-	if err := take(members, "Addr", &e.Addr); err != nil {
-		return e, err
-	}
-	if err := take(members, "Metadata", &e.Metadata); err != nil {
-		return e, err
-	}
-	if id, ok := members["ID"]; ok && json.Unmarshal(id, &e.ID) == nil {
+	if id, ok := members["ID"]; ok && id[0] == '"' {
 		delete(members, "ID")
 		e.ID = "ID" // whatever it is, empty too
 	}
 	e.Metadata = noNull(e.Metadata)
 	if e.ID == "" && e.Addr == "" && e.Metadata == nil {
-		return e, errors.New("neither an address nor metadata")
+		return e, nil, errors.New("neither an address nor metadata")
 	}
-	e.Metadata = putEntry(e.Metadata, members)
-	return e, nil
+	return e, members, nil
 }
 
 // decodeCanonical decodes what encoding/json makes of an Update, which is nearly
@@ -227,15 +240,16 @@ func putEntry(metadata json.RawMessage, members map[string]json.RawMessage) json
 	switch {
 	case len(rest) == 0:
 		return append(b, '}')
-	case rest[0] != '{':
+	case rest[0] != '{', isEmpty(rest):
 		b = append(b, `,"`+metadataMember+`":`...)
 		return append(append(b, rest...), '}')
 	}
-	rest = bytes.TrimLeft(rest[1:], " \t\r\n")
-	if rest[0] != '}' {
-		b = append(b, ',')
-	}
-	return append(b, rest...)
+	return append(append(b, ','), rest[1:]...)
+}
+
+// isEmpty reports whether an object is {}.
+func isEmpty(m []byte) bool {
+	return m[0] == '{' && bytes.TrimLeft(m[1:], " \t\r\n")[0] == '}'
 }
 
 // takeEntry undoes putEntry. Metadata that is not of its making, or would give
@@ -255,7 +269,7 @@ func takeEntry(metadata json.RawMessage, own ...string) (json.RawMessage, map[st
 	}
 	delete(members, entryMember)
 	if m, ok := members[metadataMember]; ok {
-		if len(members) == 1 && m[0] != '{' && string(m) != "null" {
+		if len(members) == 1 && (m[0] != '{' || isEmpty(m)) && string(m) != "null" {
 			return m, extra
 		}
 		return metadata, nil
@@ -263,5 +277,5 @@ func takeEntry(metadata json.RawMessage, own ...string) (json.RawMessage, map[st
 	if len(members) == 0 {
 		return nil, extra
 	}
-	return appendJSON(nil, append(append([]byte{'{'}, appendMembers(nil, members)[1:]...), '}')), extra
+	return encodeObject(members), extra
 }

@@ -1,0 +1,245 @@
+package etcd
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/naming-go/naming"
+)
+
+// codecs are all of them, by the names of their golden files.
+var codecs = map[string]*Codec{
+	"default": Default(), "kratos": Kratos(), "kitex": Kitex(),
+	"gomicro": GoMicro(), "gozero": GoZero(), "gokit": GoKit(),
+}
+
+// golden reads the lines of a golden file: a value as the framework writes it, a
+// tab, and the endpoint that it is, as JSON; or "malformed".
+func golden(t testing.TB, name string) (lines [][2]string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		value, want, ok := strings.Cut(strings.TrimRight(line, "\n"), "\t")
+		if !ok {
+			t.Fatalf("%s: no tab in %q", name, line)
+		}
+		lines = append(lines, [2]string{value, want})
+	}
+	return lines
+}
+
+const service, id = "greeter", "i-1"
+
+// decode is what a Store makes of a value.
+func decode(c *Codec, value string) (naming.Endpoint, error) {
+	l := &layout{codec: c}
+	e, _, _, err := l.entry(service, id, []byte(value))
+	return e, err
+}
+
+func TestGolden(t *testing.T) {
+	for name, c := range codecs {
+		for _, line := range golden(t, name) {
+			value, want := line[0], line[1]
+			got, err := decode(c, value)
+			if want == "malformed" {
+				if err == nil {
+					t.Errorf("%s: %s is %+v, want it malformed", name, value, got)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", name, value, err)
+				continue
+			}
+			var e struct {
+				Addr     string
+				Metadata json.RawMessage
+			}
+			if err := json.Unmarshal([]byte(want), &e); err != nil {
+				t.Fatal(err)
+			}
+			if w := (naming.Endpoint{ID: id, Addr: e.Addr, Metadata: noNull(e.Metadata)}); !got.Equal(w) {
+				t.Errorf("%s: %s is\n%s %s, want\n%s %s", name, value, got.Addr, got.Metadata, w.Addr, w.Metadata)
+			}
+			// What is put again has lost nothing, the framework's way of
+			// writing it included.
+			again, err := c.Encode(service, got)
+			if err != nil {
+				t.Errorf("%s: put again: %v", name, err)
+				continue
+			}
+			if sameValue(string(again), value) {
+				continue
+			}
+			e2, err := decode(c, string(again))
+			if err != nil || !e2.Equal(got) {
+				t.Errorf("%s: %s is, put again,\n%s, err %v", name, value, again, err)
+			}
+		}
+	}
+}
+
+func sameValue(a, b string) bool {
+	return a == b || naming.Endpoint{Metadata: []byte(a)}.Equal(naming.Endpoint{Metadata: []byte(b)})
+}
+
+// TestWritten pins what is written, byte by byte where the old package's
+// programs may compare.
+func TestWritten(t *testing.T) {
+	for name, want := range map[string]string{
+		"default": `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","weight":3,"zone":"a"}}`,
+		"kratos":  `{"id":"i-1","name":"greeter","version":"v1","metadata":{"naming.metadata":"{\"weight\":3}","zone":"a"},"endpoints":["grpc://10.0.0.7:9000"]}`,
+		"kitex":   `{"network":"tcp","address":"10.0.0.7:9000","weight":3,"tags":{"version":"v1","zone":"a"}}`,
+		"gomicro": `{"name":"greeter","version":"v1","metadata":null,"endpoints":[],"nodes":[{"metadata":{"naming.metadata":"{\"weight\":3}","zone":"a"},"id":"i-1","address":"10.0.0.7:9000"}]}`,
+		"gozero":  "",
+		"gokit":   "",
+	} {
+		e := naming.Endpoint{ID: id, Addr: "10.0.0.7:9000", Metadata: []byte(`{"version": "v1", "weight":3,"zone":"a"}`)}
+		got, err := codecs[name].Encode(service, e)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%s: %s, want an error for metadata", name, got)
+			}
+			e.Metadata, want = nil, e.Addr
+			got, err = codecs[name].Encode(service, e)
+		}
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %s, err %v, want\n%s", name, got, err, want)
+		}
+	}
+}
+
+var documents = []string{
+	"", `{}`, `[]`, `[1,"a",null]`, `"a"`, `0`, `1e400`, `true`, `{"a":null}`, `{"version":"v1"}`, `{"version":1}`, `{"version":""}`,
+	`{"weight":1}`, `{"weight":1.0}`, `{"weight":"1"}`, `{"weight":-1}`, `{"tags":["a"],"draining":true,"zone":"z"}`,
+	`{"naming.metadata":"{}"}`, `{"naming.metadata":"[1]"}`, `{"naming.metadata":5,"a":"b"}`, `{"url":"http://1.2.3.4"}`,
+	`{"@entry":{"a":1}}`, `{"@entry":{"Addr":"x","name":"y","nodes":1}}`, `{"@entry":5}`, `{"@entry":{}}`, `{"@metadata":1}`,
+	`{"@entry":{"a":1},"@metadata":{"b":1}}`, `{"@entry":{"a":1},"@metadata":null}`, `{"@entry":{"a":1},"@metadata":[1]}`,
+	`{"@entry":{"a":1},"b":"c"}`, `{"@entry":{"endpoints":[1],"metadata":2}}`, `{"<>&":"\u2028\u0000"}`, `{"metadata":{"a":"b"},"endpoints":["grpc://1.2.3.4:5"]}`,
+}
+
+func TestRoundTrip(t *testing.T) {
+	for name, c := range codecs {
+		for _, addr := range []string{"10.0.0.7:9000", "[::1]:80", "[fe80::1%25eth0]:80", "unix:/run/a.sock", "host:80", ""} {
+			for _, m := range documents {
+				e := naming.Endpoint{ID: id, Addr: addr, Metadata: noNull([]byte(m))}
+				value, err := c.Encode(service, e)
+				if err != nil {
+					if name == "gozero" || name == "gokit" {
+						continue
+					}
+					t.Errorf("%s: %q %s: %v", name, addr, m, err)
+					continue
+				}
+				if strings.HasPrefix(string(value), "{") && !json.Valid(value) {
+					t.Errorf("%s: %q %s is put as %s, which is not JSON", name, addr, m, value)
+				}
+				got, err := decode(c, string(value))
+				if addr == "" && name == "kitex" {
+					continue // it has no such entries, but must not panic
+				}
+				if err != nil || !got.Equal(e) {
+					t.Errorf("%s: %q %s is put as\n%s and is then %q %s, err %v", name, addr, m, value, got.Addr, got.Metadata, err)
+				}
+			}
+		}
+	}
+}
+
+func TestUnknownMembers(t *testing.T) {
+	for _, metadata := range []string{`null`, `{"a":1}`, `{}`, `[1]`, `"x"`, `7`} {
+		value := `{"Op":0,"Addr":"a:1","Metadata":` + metadata + `,"Extra":{"b":[1]},"Zone":"z"}`
+		e, err := decode(Default(), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Default().Encode("another", e)
+		if err != nil || !sameValue(string(again), value) {
+			t.Errorf("%s\nis copied as\n%s, err %v", value, again, err)
+		}
+		plain, err := decodePlain("", []byte(value))
+		if err != nil || !sameValue(string(plain.Metadata), string(noNull([]byte(metadata)))) {
+			t.Errorf("the old package's reader of %s has metadata %s, err %v", value, plain.Metadata, err)
+		}
+	}
+}
+
+// FuzzDecode: no value panics, and what is understood survives being put again.
+func FuzzDecode(f *testing.F) {
+	for name := range codecs {
+		for _, line := range golden(f, name) {
+			f.Add([]byte(line[0]))
+		}
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		for name, c := range codecs {
+			e, err := decode(c, string(value))
+			if err != nil {
+				continue
+			}
+			changes, err := naming.Normalize(service, []naming.Change{{Endpoint: e}})
+			if err != nil {
+				t.Fatalf("%s: %q is %+v, which is refused: %v", name, value, e, err)
+			}
+			e = changes[0].Endpoint
+			again, err := c.Encode(service, e)
+			if err != nil {
+				t.Fatalf("%s: %q is %q %s: %v", name, value, e.Addr, e.Metadata, err)
+			}
+			got, err := decode(c, string(again))
+			if err != nil || !got.Equal(e) {
+				t.Fatalf("%s: %q is %q %s, put as %q, and then %q %s, err %v", name, value, e.Addr, e.Metadata, again, got.Addr, got.Metadata, err)
+			}
+		}
+	})
+}
+
+// FuzzEncode: any endpoint makes the round trip in the default format, under any
+// name, and is no other service's.
+func FuzzEncode(f *testing.F) {
+	for _, e := range [][4]string{
+		{"greeter", "", "10.0.0.7:9000", "null"}, {"a/b", "x/y", "unix:/run/s", `{"a":1}`}, {"a/unix:", "sock", "unix:/sock", ""},
+		{"a/", "x", "/x", ""}, {"%2F", "%2F", "%25", `"x"`}, {"a/b:", "", "b://c", ""}, {"svc", "nowhere", "", ""},
+	} {
+		f.Add(e[0], e[1], e[2], []byte(e[3]))
+	}
+	l := &layout{codec: Default()}
+	f.Fuzz(func(t *testing.T, service, id, addr string, metadata []byte) {
+		changes, err := naming.Normalize(service, []naming.Change{{Endpoint: naming.Endpoint{ID: id, Addr: addr, Metadata: metadata}}})
+		if err != nil {
+			if !errors.Is(err, naming.ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		e := changes[0].Endpoint
+		value, err := l.codec.Encode(service, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := l.key(service, e.ID)
+		if owner, ok := l.owner(key, value); !ok || owner != service {
+			t.Fatalf("%q = %s of %q is listed under %q", key, value, service, owner)
+		}
+		for i := range key {
+			if key[i] != '/' || i == 0 {
+				continue
+			}
+			got, _, mine, err := l.entry(key[:i], key[i+1:], value)
+			if mine != (key[:i] == service) {
+				t.Fatalf("%q = %s of %q: belongs to %q: %v", key, value, service, key[:i], mine)
+			}
+			if mine && (err != nil || !got.Equal(e)) {
+				t.Fatalf("%q = %s is %+v, want %+v, err %v", key, value, got, e, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,45 @@
+// Package etcd keeps endpoints in etcd.
+//
+// [Store] is the [naming.Store] on a client of one's own:
+//
+//	r := naming.New(etcd.New(client, nil), nil)
+//
+// It shares keys and values with programs on etcd's former package
+// clientv3/naming and on its present one, client/v3/naming, and with another
+// [Codec] those of kratos, go-zero, go-kit, kitex or go-micro.
+//
+// # From clientv3/naming
+//
+// A program that was written for etcd's former package clientv3/naming, on
+// gRPC's former package naming, changes its imports to
+//
+//	import (
+//		etcdnaming "github.com/naming-go/naming/backend/etcd"
+//		"github.com/naming-go/naming"
+//		clientv3 "go.etcd.io/etcd/client/v3"
+//	)
+//
+// and the line that dials, since gRPC has neither grpc.RoundRobin nor
+// grpc.WithBalancer any more: [GRPCResolver] is a resolver.Builder.
+//
+//	conn, err := grpc.Dial("my-service", grpc.WithBalancer(grpc.RoundRobin(r)), ...) // was
+//	conn, err := grpc.NewClient("etcd:///my-service", grpc.WithResolvers(r), ...)    // is
+//
+// grpc.NewClient does not connect by itself, and so does not block, with
+// grpc.WithBlock or without; the first call waits for the service if it is made
+// with grpc.WaitForReady(true).
+//
+// The examples of [GRPCResolver] are those of the former package: register an
+// endpoint, dial, force a delete, register under a lease.
+//
+// It differs from the former package only in this: a watch that broke, or that
+// fell behind a compaction, goes on with what has changed meanwhile, where the
+// old one ended for good; deletions after a compaction do not panic;
+// errors.Is(err, naming.ErrWatcherClosed) holds for a closed watcher;
+// Next may be called concurrently; a put that changes nothing is not reported;
+// values without an address and metadata are left out; an update with neither
+// is refused.
+//
+// New programs register with a Registry, which renews leases and puts back what
+// was lost.
+package etcd
