@@ -8,8 +8,9 @@ BENCH    ?= .
 COUNT    ?= 1
 FUZZTIME ?= 30s
 
-# The registries the tests start. Empty until a backend needs one.
-SERVERS ?=
+# The registries the tests start. Another one, etcd 3.4, is Debian's package
+# etcd-server, which is also looked for in PATH.
+SERVERS := bin/etcd bin/consul
 
 # Modules below the root. The root and the tools are built without go.work, as
 # they are by others; the rest needs it to be built against this tree.
