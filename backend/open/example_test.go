@@ -1,0 +1,44 @@
+package open_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/open"
+)
+
+// The registry is a matter of configuration.
+func ExampleStore() {
+	ctx := context.Background()
+	url := "memory:" // from a flag, or the environment
+	store, done, err := open.Store(ctx, url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer done()
+	r := naming.New(store, nil)
+	defer r.Close()
+	endpoints, err := r.List(ctx, "greeter")
+	fmt.Println(len(endpoints), err)
+	// Output: 0 <nil>
+}
+
+// A URL that cannot work is refused in words that one can act on, and that may
+// be logged: a password in it is not repeated.
+func ExampleStore_refused() {
+	ctx := context.Background()
+	for _, url := range []string{
+		"zookeeper://10.0.0.1",
+		"etcd://10.0.0.1:2379?timeout=3s",
+		"etcd://app:hunter2@10.0.0.1:2379",
+	} {
+		_, _, err := open.Store(ctx, url, nil)
+		fmt.Println(err)
+	}
+	// Output:
+	// naming: invalid argument: URL of a store: unknown scheme "zookeeper"; known are etcd, etcds, memory
+	// naming: invalid argument: URL of a store: unknown parameter "timeout"; known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file
+	// naming: invalid argument: URL of a store: it has a user before the host: credentials are read from files or the environment
+}

@@ -1,0 +1,196 @@
+// Package open makes a [naming.Store] of a URL, so that a program's
+// configuration says which registry it uses:
+//
+//	store, done, err := open.Store(ctx, "etcd://10.0.0.1:2379?prefix=/naming/", nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer done()
+//	r := naming.New(store, nil)
+//	defer r.Close()
+//
+// A program that imports this package links the client of every registry. One
+// that needs a single registry, or more say in how its client is made, imports
+// that backend instead.
+//
+// # memory:
+//
+// A [memory.Store] of its own for each call.
+//
+// # etcd://host:port and etcds://host:port
+//
+// A [naming.Store] of package backend/etcd on a client of its own, with TLS in
+// the case of etcds. The port is 2379 if there is none. Parameters of the query:
+//
+//	endpoint       host:port of another member; may come more than once
+//	prefix         what every key begins with, such as /naming/
+//	cacert         file with the certificates that the servers' are checked
+//	               against, in PEM; the system's if there is none (etcds)
+//	cert, key      files with the client's certificate and key, in PEM (etcds);
+//	               read again for every connection
+//	username-file  file with the name of the user, and
+//	password-file  with the password; a line end after them is cut off
+//	username-env   name of the environment variable with the name of the user,
+//	password-env   and with the password
+//
+// Further members are parameters because package net/url takes
+// "host1:2379,host2:2379" for no host.
+//
+// The client is made as etcd's is, without waiting, except that one with a
+// password fetches a token first. Store waits for that, until ctx is done or
+// for five seconds, and fails if etcd cannot be reached.
+//
+// # Secrets
+//
+// URLs end up in logs, process lists and bug reports, so there is no place in
+// one for a password: a URL with a user in it is refused. No error repeats what
+// might be a secret that came to the wrong place; it names the part of the URL
+// that is wrong, and quotes of it only the scheme, the names of parameters and of
+// certificate files.
+package open
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// Options are the options of [Store]. A nil pointer means the defaults.
+type Options struct {
+	// OnMalformed, if not nil, is called for every entry of the registry that
+	// cannot be understood. It may be called concurrently and must not block.
+	OnMalformed func(*naming.Malformed)
+}
+
+// opener makes a store of a URL. It is given the parameters of the query that it
+// knows.
+type opener struct {
+	params []string // those that it knows
+	open   func(context.Context, *url.URL, url.Values, *Options) (naming.Store, func() error, error)
+}
+
+// openers returns the openers by scheme.
+func openers() map[string]opener {
+	return map[string]opener{
+		"memory": {nil, openMemory},
+		"etcd":   {etcdParams, openEtcd},
+		"etcds":  {append(slices.Clone(etcdParams), tlsParams...), openEtcd},
+	}
+}
+
+// Store returns the store that a URL names, and a function that releases what it
+// holds, to be called when nothing uses the store any more. ctx bounds Store and
+// has no effect afterwards.
+//
+// An error is [naming.ErrInvalid] if the URL can never work. No error contains a
+// secret.
+func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, func() error, error) {
+	if opts == nil {
+		opts = new(Options)
+	}
+	u, o, params, err := parse(rawURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, done, err := o.open(ctx, u, params, opts)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open %s store: %w", u.Scheme, err)
+	}
+	return store, done, nil
+}
+
+// parse takes a URL apart. It neither reads files nor asks anybody.
+func parse(rawURL string) (*url.URL, opener, url.Values, error) {
+	fail := func(format string, args ...any) (*url.URL, opener, url.Values, error) {
+		return nil, opener{}, nil, invalid(format, args...)
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return fail("%s", reason(err))
+	}
+	if u.User != nil {
+		return fail("it has a user before the host: credentials are read from files or the environment")
+	}
+	all := openers()
+	o, ok := all[u.Scheme]
+	schemes := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
+	if u.Scheme == "" {
+		return fail("it has no scheme; known are %s", schemes)
+	}
+	if !ok {
+		return fail("unknown scheme %q; known are %s", u.Scheme, schemes)
+	}
+	if u.Fragment != "" {
+		return fail("it has a fragment (#), and none is defined; %q in a parameter is written %q", "#", "%23")
+	}
+	params, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fail("the query has an escape (%%) that is none, or a semicolon")
+	}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		switch {
+		case !slices.Contains(o.params, name):
+			return fail("unknown %s", describe(name, u.Scheme, o.params))
+		case len(params[name]) > 1 && name != "endpoint":
+			return fail("parameter %q comes more than once", name)
+		case slices.Contains(params[name], ""):
+			return fail("parameter %q is empty", name)
+		}
+	}
+	return u, o, params, nil
+}
+
+// describe names a parameter, unless it looks like something else that came to
+// its place, and lists those that there are.
+func describe(name, scheme string, known []string) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz-_"
+	if name != "" && len(name) <= 20 && strings.Trim(strings.ToLower(name), letters) == "" {
+		name = fmt.Sprintf("parameter %q", name)
+	} else {
+		name = "parameter"
+	}
+	if len(known) == 0 {
+		return fmt.Sprintf("%s: %s has none", name, scheme)
+	}
+	known = slices.Sorted(slices.Values(known))
+	return fmt.Sprintf("%s; known for %s are %s", name, scheme, strings.Join(known, ", "))
+}
+
+// reason says what is wrong with a URL that does not parse. The error of package
+// url says it with the URL.
+func reason(err error) string {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		err = parse.Err
+	}
+	var escape url.EscapeError
+	switch {
+	case errors.As(err, &escape):
+		return "it has an escape (%) that is none"
+	case strings.Contains(err.Error(), "port"):
+		return "the port is no number (further hosts are parameters: ?endpoint=host:port)"
+	case strings.Contains(err.Error(), "userinfo"):
+		return "it has a user before the host: credentials are read from files or the environment"
+	case strings.Contains(err.Error(), "scheme"):
+		return "it has no scheme"
+	}
+	return "it is no URL"
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: URL of a store: "+format, append([]any{naming.ErrInvalid}, args...)...)
+}
+
+func openMemory(_ context.Context, u *url.URL, _ url.Values, opts *Options) (naming.Store, func() error, error) {
+	if u.Host != "" || u.Path != "" || u.Opaque != "" {
+		return nil, nil, invalid("there is something after %q", "memory:")
+	}
+	return &memory.Store{OnMalformed: opts.OnMalformed}, func() error { return nil }, nil
+}

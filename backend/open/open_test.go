@@ -1,0 +1,227 @@
+package open_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// roundTrip puts an endpoint and reads it back.
+func roundTrip(t *testing.T, store naming.Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	want := naming.Endpoint{ID: "a:1", Addr: "a:1"}
+	if err := store.Apply(ctx, "greeter", naming.Change{Endpoint: want}); err != nil {
+		t.Fatal(err)
+	}
+	for b, err := range store.Watch(ctx, "greeter") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !b.Snapshot || len(b.Put) != 1 || !b.Put[0].Equal(want) {
+			t.Errorf("read %+v, want a snapshot with %+v", b, want)
+		}
+		break
+	}
+}
+
+func mustOpen(t *testing.T, url string) naming.Store {
+	t.Helper()
+	store, done, err := open.Store(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	})
+	return store
+}
+
+func TestMemory(t *testing.T) {
+	roundTrip(t, mustOpen(t, "memory:"))
+
+	var reported []*naming.Malformed
+	store, _, err := open.Store(t.Context(), "memory:", &open.Options{
+		OnMalformed: func(m *naming.Malformed) { reported = append(reported, m) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.(*memory.Store).PutMalformed("greeter", "x", errors.New("no JSON"))
+	for range store.Watch(t.Context(), "greeter") {
+		break
+	}
+	if len(reported) != 1 || reported[0].Key != "x" {
+		t.Errorf("reported %v, want the entry x", reported)
+	}
+}
+
+// Each URL that can never work is refused with words that say what is wrong.
+func TestInvalid(t *testing.T) {
+	const known = "known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file"
+	for url, want := range map[string]string{
+		"":                                   "it has no scheme; known are etcd, etcds, memory",
+		"greeter":                            "it has no scheme; known are etcd, etcds, memory",
+		"zookeeper://h:1":                    `unknown scheme "zookeeper"; known are etcd, etcds, memory`,
+		"localhost:2379":                     `unknown scheme "localhost"; known are etcd, etcds, memory`,
+		"::":                                 "it has no scheme",
+		"etcd://[::1":                        "it is no URL",
+		"memory://h":                         `something after "memory:"`,
+		"memory:x":                           `something after "memory:"`,
+		"memory:?x=1":                        `unknown parameter "x": memory has none`,
+		"etcd:":                              "there is no host: write etcd://host:port",
+		"etcd://":                            "there is no host: write etcd://host:port",
+		"etcd:h:2379":                        "no slashes before the host: write etcd://host:port",
+		"etcd://h1:2379,h2:2379":             "(further hosts are parameters: ?endpoint=host:port)",
+		"etcd://h1,h2:2379/":                 "not host:port (further hosts are parameters: ?endpoint=host:port)",
+		"etcd://h:0":                         "not host:port",
+		"etcd://h:70000":                     "not host:port",
+		"etcd://h:http":                      "the port is no number",
+		"etcd://h/naming/":                   "?prefix=/naming/",
+		"etcd://h#x":                         "fragment",
+		"etcd://h?prefix=%zz":                "escape",
+		"etcd://h%zz":                        "escape",
+		"etcd://h?a;b":                       "semicolon",
+		"etcd://h?timeout=3s":                `unknown parameter "timeout"; ` + known,
+		"etcd://h?password=hunter2":          `unknown parameter "password"; ` + known,
+		"etcd://h?hunter2:hunter2=1":         "unknown parameter; " + known,
+		"etcd://h?cacert=x":                  `unknown parameter "cacert"; ` + known,
+		"etcd://h?prefix=a&prefix=b":         `parameter "prefix" comes more than once`,
+		"etcd://h?prefix=":                   `parameter "prefix" is empty`,
+		"etcd://h?endpoint=i:1&endpoint=j:x": `parameter "endpoint" number 2 is not host:port`,
+		"etcd://h?endpoint=http://i:1":       `parameter "endpoint" number 1 is not host:port`,
+		"etcds://h?cert=x":                   `of the parameters "cert" and "key" it has one without the other`,
+		"etcd://user:hunter2@h":              "it has a user before the host",
+		"etcd://user@h":                      "it has a user before the host",
+		"etcd://us er:hunter2@h":             "it has a user before the host",
+		"etcd://user:hun#ter2@h":             "the port is no number",
+		"zookeeper://user:hunter2@h":         "it has a user before the host",
+		"etcd://h?endpoint=user:hunter2@i:1": `parameter "endpoint" number 1 is not host:port`,
+		"etcd://h?username-file=/dev/null&username-env=X": `both of the parameters "username-file" and "username-env"`,
+	} {
+		_, _, err := open.Store(t.Context(), url, nil)
+		if !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want ErrInvalid with %q", url, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: the error repeats a secret: %v", url, err)
+		}
+	}
+}
+
+// What URLs refer to, and is not there or no good.
+func TestReferences(t *testing.T) {
+	dir := t.TempDir()
+	empty, junk := filepath.Join(dir, "empty"), filepath.Join(dir, "junk")
+	servertest.WriteFile(t, empty, []byte("\n"))
+	servertest.WriteFile(t, junk, []byte("hunter2"))
+	large := filepath.Join(dir, "large")
+	servertest.WriteFile(t, large, make([]byte, 65<<10))
+	t.Setenv("OPEN_TEST_USER", "hunter2")
+	for _, c := range []struct {
+		url, want string
+		is        error
+	}{
+		{"etcds://h?cacert=" + dir + "/none", dir + "/none: no such file", fs.ErrNotExist},
+		{"etcds://h?cacert=" + junk, "no certificate in PEM", nil},
+		{"etcds://h?cert=" + junk + "&key=" + junk, `parameters "cert" and "key"`, nil},
+		{"etcd://h?password-file=hunter2", `parameter "password-file": no such file`, fs.ErrNotExist},
+		{"etcd://h?password-file=" + dir, `parameter "password-file"`, nil},
+		{"etcd://h?password-file=" + empty, "empty", nil},
+		{"etcd://h?password-file=" + large, "more than 65536 bytes", nil},
+		{"etcd://h?password-env=hunter2", `parameter "password-env": the environment variable is not set`, nil},
+		{"etcd://h?username-env=OPEN_TEST_USER", "one without the other", naming.ErrInvalid},
+		{"etcd://h?password-file=" + junk, "one without the other", naming.ErrInvalid},
+	} {
+		_, _, err := open.Store(t.Context(), c.url, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("%q: error %v, want one with %q", c.url, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: the error repeats a secret: %v", c.url, err)
+		}
+	}
+}
+
+// Without credentials nobody is asked, so that a registry that is down is no
+// error. With them Store waits, no longer than its context.
+func TestDown(t *testing.T) {
+	mustOpen(t, "etcd://127.0.0.1:1")
+
+	t.Setenv("OPEN_TEST_USER", "user")
+	t.Setenv("OPEN_TEST_PASSWORD", "hunter2")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, _, err := open.Store(ctx, "etcd://127.0.0.1:1?username-env=OPEN_TEST_USER&password-env=OPEN_TEST_PASSWORD", nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v, want that of the context", err)
+	}
+	_, _, err = open.Store(ctx, "etcd://127.0.0.1:1", nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v, want that of the context, which was done before", err)
+	}
+}
+
+func TestEtcd(t *testing.T) {
+	c := etcdtest.Start(t, &etcdtest.Options{Members: 3})
+	addrs := make([]string, len(c.Members))
+	for i, m := range c.Members {
+		addrs[i] = m.Addr
+	}
+	store := mustOpen(t, "etcd://"+addrs[0]+"?prefix=/a/&endpoint="+addrs[1]+"&endpoint="+addrs[2])
+	roundTrip(t, store)
+	roundTrip(t, mustOpen(t, "etcd:///?prefix=/b/&endpoint="+addrs[1]))
+
+	resp, err := c.Client(t).Get(t.Context(), "/a/greeter/a:1")
+	if err != nil || len(resp.Kvs) != 1 {
+		t.Errorf("at the key with the prefix there is %v, %v", resp, err)
+	}
+	// The others are there for this. An election may cost a call or two.
+	c.Members[0].Kill(t)
+	servertest.Poll(t, "a member that answers", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return store.Apply(ctx, "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "b:1"}})
+	})
+}
+
+func TestEtcdTLSAndCredentials(t *testing.T) {
+	c := etcdtest.Start(t, &etcdtest.Options{TLS: true})
+	c.EnableAuth(t, etcdtest.User{Name: "app", Password: "hunter2", Prefix: "/app/"})
+	dir := t.TempDir()
+	file := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		servertest.WriteFile(t, path, data)
+		return path
+	}
+	pair := file("pair.pem", c.CA().Issue(t, "", time.Hour))
+	url := "etcds://" + c.Members[0].Addr + "?prefix=/app/" +
+		"&cacert=" + file("ca.pem", c.CA().PEM) + "&cert=" + pair + "&key=" + pair
+	user, password := file("user", []byte("app\n")), file("password", []byte("hunter2\r\n"))
+	roundTrip(t, mustOpen(t, url+"&username-file="+user+"&password-file="+password))
+
+	t.Setenv("OPEN_TEST_PASSWORD", "hunter2")
+	roundTrip(t, mustOpen(t, url+"&username-file="+user+"&password-env=OPEN_TEST_PASSWORD"))
+
+	if err := os.WriteFile(password, []byte("hunter3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := open.Store(t.Context(), url+"&username-file="+user+"&password-file="+password, nil)
+	if !errors.Is(err, naming.ErrPermission) || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("with a wrong password: error %v, want ErrPermission without it", err)
+	}
+}
