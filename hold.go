@@ -221,7 +221,7 @@ func (s *shared) tellHeld(t turnover) {
 		slices.SortFunc(list, compareEndpoints)
 	}
 	if len(t.held) > 0 {
-		log.Error("naming: most endpoints vanished at once, held", s.subject.attr(), slog.Int("held", len(t.held)), slog.Duration("for", s.registry.hold.For))
+		log.Warn("naming: most endpoints vanished at once, held", s.subject.attr(), slog.Int("held", len(t.held)), slog.Duration("for", s.registry.hold.For))
 		if hooks.Held != nil {
 			hooks.Held(service, t.held)
 		}
