@@ -119,6 +119,116 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
+// BenchmarkChurn is 2,000 changes to a service of 1,000 endpoints, one after the
+// other and as fast as they go or at a pace that a registry on a disk keeps up,
+// until the ClientConn has the last.
+func BenchmarkChurn(b *testing.B) {
+	for _, pace := range []time.Duration{0, time.Millisecond} {
+		b.Run(fmt.Sprint("pace=", pace), func(b *testing.B) {
+			store := new(memory.Store)
+			r := naming.New(store, nil)
+			defer r.Close()
+			apply(b, store, "s", many(1000)...)
+			var updates atomic.Int64
+			var last atomic.Int64 // endpoints
+			told := make(chan struct{}, 1)
+			cc := freeConn{&updates, func(s grpcresolver.State) {
+				last.Store(int64(len(s.Endpoints)))
+				select {
+				case told <- struct{}{}:
+				default:
+				}
+			}}
+			res := build(b, resolver.NewBuilder(r, nil), cc, "s")
+			defer res.Close()
+			<-told
+			var lag time.Duration
+			updates.Store(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range 1000 {
+					addr := fmt.Sprintf("192.168.0.%d:9000", i%100)
+					apply(b, store, "s", at(addr)...)
+					time.Sleep(pace)
+					apply(b, store, "s", del(addr)...)
+					time.Sleep(pace)
+				}
+				apply(b, store, "s", at("192.168.0.1:9000")...)
+				start := time.Now()
+				for last.Load() != 1001 {
+					<-told
+				}
+				lag += time.Since(start)
+				apply(b, store, "s", del("192.168.0.1:9000")...)
+				for last.Load() != 1000 {
+					<-told
+				}
+			}
+			b.ReportMetric(float64(updates.Load())/float64(b.N), "updates/op")
+			b.ReportMetric(lag.Seconds()*1000/float64(b.N), "last-ms/op")
+		})
+	}
+}
+
+// BenchmarkFirstSet is a Build for a service that the Registry knows.
+func BenchmarkFirstSet(b *testing.B) {
+	for _, n := range []int{10, 50_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			store := new(memory.Store)
+			r := naming.New(store, nil)
+			defer r.Close()
+			apply(b, store, "s", many(n)...)
+			builder := resolver.NewBuilder(r, nil)
+			var updates atomic.Int64
+			told := make(chan struct{}, 1)
+			cc := freeConn{&updates, func(grpcresolver.State) { told <- struct{}{} }}
+			first := build(b, builder, cc, "s")
+			<-told
+			first.Close()
+			b.ReportAllocs()
+			for b.Loop() {
+				res := build(b, builder, cc, "s")
+				<-told
+				res.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkServices is what 2,000 services of 3 endpoints take.
+func BenchmarkServices(b *testing.B) {
+	const services = 2000
+	store := new(memory.Store)
+	for i := range services {
+		apply(b, store, fmt.Sprint("s", i), many(3)...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r := naming.New(store, nil)
+		builder := resolver.NewBuilder(r, nil)
+		var updates atomic.Int64
+		var done sync.WaitGroup
+		cc := freeConn{&updates, func(grpcresolver.State) { done.Done() }}
+		b.StopTimer()
+		goroutines, before := runtime.NumGoroutine(), inUse()
+		b.StartTimer()
+		var resolvers []grpcresolver.Resolver
+		done.Add(services)
+		for i := range services {
+			resolvers = append(resolvers, build(b, builder, cc, fmt.Sprint("s", i)))
+		}
+		done.Wait()
+		b.StopTimer()
+		b.ReportMetric(float64(inUse()-before)/services, "B/service")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/services, "goroutines/service")
+		for _, r := range resolvers {
+			r.Close()
+		}
+		r.Close()
+		b.StartTimer()
+	}
+}
+
 // inUse returns the bytes that heap and stacks take.
 func inUse() int64 {
 	runtime.GC()

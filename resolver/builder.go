@@ -3,6 +3,7 @@ package resolver
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ const (
 	DefaultScheme        = "naming"
 	DefaultServiceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 	DefaultFirstAnswer   = 5 * time.Second
+	DefaultCacheMaxAge   = 24 * time.Hour
 )
 
 // Options are the options of a [Builder]. The zero value, and a nil pointer,
@@ -42,6 +44,37 @@ type Options struct {
 	// reported to a ClientConn that has no endpoints yet. 0 means
 	// [DefaultFirstAnswer].
 	FirstAnswer time.Duration
+
+	// Addresses says that ClientConns are given the addresses also in the form
+	// that gRPC had before it had endpoints, for load balancing policies that
+	// read nothing else; those made with gRPC's package balancer/base are such.
+	// It makes every change cost 64 more bytes for each endpoint.
+	Addresses bool
+
+	// Cache is a directory in which the last good set of each service is kept,
+	// for programs that start while the registry is down. It is made if need
+	// be, readable by the program's user only, and can be shared by programs
+	// but not by registries. Empty means that nothing is kept.
+	//
+	// A saved set is used if the registry fails, or says nothing for a second,
+	// before it has answered for the first time. That is logged (Warn), and
+	// load balancing policies can tell with [CachedAt]. What the registry
+	// answers in the end replaces it.
+	//
+	// Saved is what the registry vouches for: neither an empty set, nor a stale
+	// one, nor one from which endpoints are held back. The first set is saved
+	// at once and changes at most every 10 seconds, so that a program's last
+	// changes may be missing. What cannot be read, or was changed since it was
+	// written, is logged and otherwise ignored.
+	Cache string
+
+	// CacheMaxAge is how long ago the registry may have vouched for a saved set
+	// that is used. 0 means [DefaultCacheMaxAge].
+	CacheMaxAge time.Duration
+
+	// Logger receives what an operator wants to know of the cache. Nil means
+	// slog.Default().
+	Logger *slog.Logger
 }
 
 // Builder makes the resolvers of ClientConns, for grpc.WithResolvers. It
@@ -57,6 +90,8 @@ type Builder struct {
 	config      string // empty: none
 	emptyConfig string // that of a service without endpoints
 	firstAnswer time.Duration
+	addresses   bool
+	cache       *cache                              // nil: none
 	told        func(service string, addresses int) // nil, or a hook of the Registry's
 
 	mu      sync.Mutex
@@ -89,6 +124,12 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	if o.FirstAnswer <= 0 {
 		o.FirstAnswer = DefaultFirstAnswer
 	}
+	if o.CacheMaxAge <= 0 {
+		o.CacheMaxAge = DefaultCacheMaxAge
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
 	b := &Builder{
 		follow: func(service string, wake func()) (source, error) {
 			if r == nil {
@@ -100,7 +141,11 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 		config:      o.ServiceConfig,
 		emptyConfig: withPickFirst(o.ServiceConfig),
 		firstAnswer: o.FirstAnswer,
+		addresses:   o.Addresses,
 		targets:     make(map[string]*target),
+	}
+	if o.Cache != "" {
+		b.cache = &cache{dir: o.Cache, maxAge: o.CacheMaxAge, log: o.Logger}
 	}
 	if r != nil {
 		b.told = r.Hooks().Published
@@ -232,8 +277,8 @@ type conn struct {
 	idle   chan struct{} // not nil: closed when busy ends, for Close to wait for
 
 	// Used by whoever made conn busy.
-	told      uint64                  // the number of the state that cc was told last
-	published []grpcresolver.Endpoint // the endpoints that cc has
+	told      uint64 // the number of the state that cc was told last
+	published *state // what cc has endpoints of, or nil
 }
 
 // ResolveNow implements the Resolver of gRPC's package resolver. It does
@@ -301,17 +346,19 @@ func (c *conn) tell(s *state) {
 		// leave the endpoints in use.
 		if c.published != nil {
 			c.published = nil
-			c.update(grpcresolver.State{
-				Endpoints:     []grpcresolver.Endpoint{},
-				ServiceConfig: c.parseEmptyConfig(),
-			})
+			c.update(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}, ServiceConfig: c.parseEmptyConfig()})
 		}
 		c.cc.ReportError(s.err)
-	case skipped && equalEndpoints(c.published, s.endpoints):
+	case skipped && c.published != nil && c.published.equal(s):
 		// What was skipped came to nothing.
 	default:
-		c.published = s.endpoints
-		c.update(grpcresolver.State{Endpoints: s.endpoints, ServiceConfig: c.config})
+		c.published = s
+		c.update(grpcresolver.State{
+			Addresses:     s.addresses,
+			Endpoints:     s.endpoints,
+			Attributes:    s.attributes,
+			ServiceConfig: c.config,
+		})
 	}
 }
 

@@ -2,9 +2,13 @@ package resolver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -63,6 +67,81 @@ func ExampleNewBuilder() {
 	})
 	fmt.Println(b.Scheme())
 	// Output: naming
+}
+
+// A program that starts while the registry is down, and was running before.
+func ExampleCachedAt() {
+	balancer.Register(cachePolicy{})
+	dir, err := os.MkdirTemp("", "naming")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := grpc.NewServer()
+	defer server.Stop()
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	go server.Serve(l)
+
+	run := func(store *memory.Store) {
+		silent := slog.New(slog.DiscardHandler)
+		r := naming.New(store, &naming.Options{Logger: silent})
+		defer r.Close()
+		b := resolver.NewBuilder(r, &resolver.Options{
+			Cache:         dir,
+			Logger:        silent,
+			ServiceConfig: `{"loadBalancingConfig":[{"tell_cached":{}}]}`,
+		})
+		conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer conn.Close()
+		answer, err := healthpb.NewHealthClient(conn).Check(context.Background(), &healthpb.HealthCheckRequest{})
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(answer.Status)
+		for files := 0; files == 0; { // until it is saved
+			entries, _ := filepath.Glob(filepath.Join(dir, "*.cache"))
+			files = len(entries)
+		}
+	}
+
+	store := new(memory.Store)
+	e := naming.Endpoint{Addr: l.Addr().String()}
+	if err := store.Apply(context.Background(), "greeter", naming.Change{Op: naming.Add, Endpoint: e}); err != nil {
+		log.Fatal(err)
+	}
+	run(store)
+	store.Down(errors.New("out of service"))
+	run(store)
+	// Output:
+	// 1 endpoint, saved: false
+	// SERVING
+	// 1 endpoint, saved: true
+	// SERVING
+}
+
+// cachePolicy is round_robin, and tells where its endpoints are from.
+type cachePolicy struct{}
+
+func (cachePolicy) Name() string { return "tell_cached" }
+
+func (cachePolicy) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return &cacheBalancer{balancer.Get(roundrobin.Name).Build(cc, opts)}
+}
+
+type cacheBalancer struct{ balancer.Balancer }
+
+func (b *cacheBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
+	_, saved := resolver.CachedAt(s.ResolverState)
+	fmt.Printf("%d endpoint, saved: %v\n", len(s.ResolverState.Endpoints), saved)
+	return b.Balancer.UpdateClientConnState(s)
 }
 
 // Any name of a service makes a target.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,12 +15,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
+	grpcresolver "google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
 	"github.com/naming-go/naming"
@@ -491,6 +496,84 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestColdStartWithRealCalls is G15 with gRPC itself.
+func TestColdStartWithRealCalls(t *testing.T) {
+	dir := t.TempDir()
+	s := newServer(t)
+	w := newWorld(t, &resolver.Options{Cache: dir})
+	w.apply("greeter", at(s.addr())...)
+	conn := w.dial("greeter")
+	w.reach(conn, s)
+	for start := time.Now(); ; runtime.Gosched() {
+		if files, _ := filepath.Glob(filepath.Join(dir, "*.cache")); len(files) == 1 {
+			break
+		}
+		if time.Since(start) > patience {
+			t.Fatal("nothing was saved")
+		}
+	}
+	for range 5 {
+		next := newWorld(t, &resolver.Options{Cache: dir, Logger: quiet.Logger})
+		next.store.Down(errors.New("down"))
+		next.reach(next.dial("greeter"), s)
+	}
+}
+
+// basePolicy is a load balancing policy of the kind that is made with gRPC's
+// package balancer/base, which reads State.Addresses only.
+type basePolicy struct{ mine chan naming.Endpoint }
+
+func (p basePolicy) Build(info base.PickerBuildInfo) balancer.Picker {
+	for sc, i := range info.ReadySCs {
+		//lint:ignore SA1019 such policies have nothing else
+		if e, ok := resolver.EndpointOf(grpcresolver.Endpoint{Attributes: i.Address.BalancerAttributes}); ok {
+			select {
+			case p.mine <- e:
+			default:
+			}
+		}
+		return onePicker{sc}
+	}
+	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+}
+
+type onePicker struct{ balancer.SubConn }
+
+func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{SubConn: p.SubConn}, nil
+}
+
+// TestPoliciesThatReadAddresses: without the option they see nothing at all.
+func TestPoliciesThatReadAddresses(t *testing.T) {
+	policy := basePolicy{make(chan naming.Endpoint, 1)}
+	balancer.Register(base.NewBalancerBuilder("naming_test_base", policy, base.Config{}))
+	const config = `{"loadBalancingConfig":[{"naming_test_base":{}}]}`
+	s := newServer(t)
+	w := newWorld(t, &resolver.Options{ServiceConfig: config})
+	w.apply("greeter", at(s.addr())...)
+	wantError(t, w.dial("greeter"), codes.Unavailable, "produced zero addresses")
+
+	w = newWorld(t, &resolver.Options{ServiceConfig: config, Addresses: true})
+	e := naming.Endpoint{ID: s.addr(), Addr: s.addr(), Metadata: []byte(`{"zone":"a"}`)}
+	w.apply("greeter", add(e)...)
+	conn := w.dial("greeter")
+	if _, err := call1(conn); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-policy.mine; !got.Equal(e) {
+		t.Errorf("the policy was given %v, want %v", got, e)
+	}
+	for i := range 10 {
+		w.apply("greeter", add(naming.Endpoint{Addr: s.addr(), Metadata: fmt.Appendf(nil, "%d", i)})...)
+		w.callOften(conn)
+	}
+	if n := s.accepts.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+	w.apply("greeter", del(s.addr())...)
+	wantError(t, conn, codes.Unavailable, `service "greeter" has no endpoints`)
 }
 
 // callOften makes a number of calls.

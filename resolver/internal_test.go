@@ -75,6 +75,9 @@ func (l *log) add(line string) {
 
 func (l *log) UpdateState(s grpcresolver.State) error {
 	line := "state"
+	if _, ok := CachedAt(s); ok {
+		line = "cached"
+	}
 	for _, e := range s.Endpoints {
 		line += " " + e.Addresses[0].Addr
 	}

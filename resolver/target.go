@@ -3,10 +3,14 @@ package resolver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/attributes"
 	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/naming-go/naming"
 )
 
 // A change that comes while others do is published when none came for
@@ -19,9 +23,16 @@ const (
 // state is what ClientConns are told: endpoints, or why there are none. It is
 // never modified.
 type state struct {
-	number    uint64 // counts the states of a target
-	endpoints []grpcresolver.Endpoint
-	err       error
+	number     uint64 // counts the states of a target
+	endpoints  []grpcresolver.Endpoint
+	addresses  []grpcresolver.Address // of the endpoints, if that was asked for
+	attributes *attributes.Attributes // nil, or those of a cached set
+	err        error
+}
+
+// equal reports whether a ClientConn can be told either of two states.
+func (s *state) equal(o *state) bool {
+	return s.err == nil && o.err == nil && s.attributes == o.attributes && equalEndpoints(s.endpoints, o.endpoints)
 }
 
 // target is what the ClientConns of one service share: one Follower and what is
@@ -42,8 +53,10 @@ type target struct {
 	running bool        // somebody is at work: run, or start
 	pending time.Time   // when the oldest change came that Next has not been asked for; zero if there is none
 	latest  time.Time   // when the newest change came
+	timer   *time.Timer // until the first state: makes it slow, or late
+	slow    bool        // the registry has been silent long enough for the cache to be used
 	late    bool        // the registry has been silent for too long
-	timer   *time.Timer // until the first state: makes it late
+	loaded  *loaded     // what was in the cache, until it is looked at
 	closed  bool
 	done    chan struct{} // closed when closed is set
 	work    sync.WaitGroup
@@ -51,23 +64,42 @@ type target struct {
 	// Used by whoever is at work.
 	set         *set
 	synced      bool
+	failure     error // of the registry, before it is synced
+	cached      cacheUse
 	publishedAt time.Time
 	ready       []*conn // scratch
+	saver       *saver  // nil: there is no cache
 
 	mu    sync.Mutex
 	state *state // nil: nothing is known yet
 	conns map[*conn]struct{}
 }
 
+// cacheUse is how far the use of the cache has come.
+type cacheUse int
+
+const (
+	notAsked cacheUse = iota
+	loading
+	noUse
+	inUse
+)
+
 func newTarget(b *Builder, service string) *target {
-	return &target{
+	t := &target{
 		builder: b,
 		service: service,
 		running: true, // until start is through
 		done:    make(chan struct{}),
 		set:     newSet(),
 		conns:   make(map[*conn]struct{}),
+		cached:  noUse,
 	}
+	if b.cache != nil {
+		t.cached = notAsked
+		t.saver = &saver{cache: b.cache, service: service}
+	}
+	return t
 }
 
 // start begins to follow the service and takes what is known already. Of
@@ -84,7 +116,7 @@ func (t *target) start() error {
 		t.wakeMu.Lock()
 		defer t.wakeMu.Unlock()
 		if t.state == nil {
-			t.timer = time.AfterFunc(t.builder.firstAnswer, t.tooLate)
+			t.wait()
 		}
 		if t.pending.IsZero() {
 			t.running = false
@@ -93,6 +125,20 @@ func (t *target) start() error {
 		}
 	})
 	return t.startErr
+}
+
+// wait sets the timer for what is to be done if the registry goes on to say
+// nothing. t.wakeMu is held.
+func (t *target) wait() {
+	first := min(cacheWait, t.builder.firstAnswer/2)
+	switch {
+	case t.builder.cache == nil:
+		t.timer = time.AfterFunc(t.builder.firstAnswer, t.tooLate)
+	case !t.slow:
+		t.timer = time.AfterFunc(first, t.tooSlow)
+	default:
+		t.timer = time.AfterFunc(t.builder.firstAnswer-first, t.tooLate)
+	}
 }
 
 // join adds a ClientConn, and tells it what is known.
@@ -119,6 +165,9 @@ func (t *target) close() {
 	t.wakeMu.Unlock()
 	if t.source != nil {
 		t.source.Close()
+	}
+	if t.saver != nil {
+		t.saver.close()
 	}
 	t.work.Wait()
 }
@@ -150,6 +199,18 @@ func (t *target) tooLate() {
 	t.wakeMu.Lock()
 	defer t.wakeMu.Unlock()
 	t.late = true
+	t.poke()
+}
+
+// tooSlow is called when the first answer takes so long that the cache is used.
+func (t *target) tooSlow() {
+	t.wakeMu.Lock()
+	defer t.wakeMu.Unlock()
+	if t.closed || t.timer == nil {
+		return // answered as the timer fired
+	}
+	t.slow = true
+	t.wait()
 	t.poke()
 }
 
@@ -202,36 +263,100 @@ func (t *target) collect() {
 func (t *target) step() {
 	t.wakeMu.Lock()
 	t.pending = time.Time{}
-	late := t.late
-	t.late = false
+	slow, late, loaded := t.slow, t.late, t.loaded
+	t.loaded = nil
 	t.wakeMu.Unlock()
-	first, failed := !t.synced, error(nil)
+	first, news, stale := !t.synced, false, false
 	// The endpoints and the status of one event need not be of the same moment:
 	// what just came back may be missing from the endpoints and not be held any
 	// more either. They are once there is no other event.
 	for event, ok := t.source.Next(); ok; event, ok = t.source.Next() {
+		news, stale = true, event.Status.Stale()
 		if event.Status.Synced {
 			t.synced = true
 			t.set.take(event)
 		} else {
-			failed = event.Status.Err
+			t.failure = event.Status.Err
 		}
 	}
 	switch {
 	case t.synced:
-		if changed := t.set.publish(); !changed && !first {
-			return // an error, for example: the endpoints stay
+		if news {
+			t.publishSet(first, stale)
 		}
-		if list := t.set.published; len(list) > 0 {
-			t.publish(&state{endpoints: list})
-		} else {
-			t.publish(&state{err: t.errorf("has no endpoints")})
-		}
-	case failed != nil:
-		t.publish(&state{err: t.errorf("cannot be looked up: %v", failed)})
+	case loaded != nil:
+		t.publishCached(loaded)
+	case t.cached == notAsked && (t.failure != nil || slow):
+		// It is read by a goroutine that nobody waits for.
+		t.cached = loading
+		go t.loadCache()
+	case t.cached == noUse && t.failure != nil && news:
+		t.publish(&state{err: t.lookupError()})
 	case late && t.current() == nil:
-		t.publish(&state{err: t.errorf("cannot be looked up: no answer from the registry in %v", t.builder.firstAnswer)})
+		t.publish(&state{err: t.lookupError()})
 	}
+}
+
+// publishSet publishes what the registry told, if it is anything else.
+func (t *target) publishSet(first, stale bool) {
+	changed := t.set.publish()
+	if t.saver != nil {
+		t.saver.tell(!stale && len(t.set.held) == 0, changed || first, t.set.active, t.set.draining)
+	}
+	if !changed && !first {
+		return // an error, for example: the endpoints stay
+	}
+	if first && t.cached == inUse {
+		t.builder.cache.log.Info("naming: the registry answered, saved endpoints are not used any more", slog.String("service", t.service))
+	}
+	if list := t.set.published; len(list) > 0 {
+		t.publish(t.endpoints(list))
+	} else {
+		t.publish(&state{err: t.errorf("has no endpoints")})
+	}
+}
+
+// publishCached publishes what was in the cache, while the registry has not
+// answered.
+func (t *target) publishCached(l *loaded) {
+	if len(l.endpoints) == 0 {
+		t.cached = noUse
+		if t.failure != nil {
+			t.publish(&state{err: t.lookupError()})
+		}
+		return
+	}
+	t.cached = inUse
+	t.builder.cache.log.Warn("naming: the registry does not answer, saved endpoints are used", slog.String("service", t.service),
+		slog.Any("err", t.failure), slog.Duration("age", time.Since(l.at)), slog.Int("endpoints", len(l.endpoints)))
+	t.set.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: l.endpoints}})
+	t.set.publish()
+	s := t.endpoints(t.set.published)
+	s.attributes = attributes.New(cachedKey{}, l.at)
+	t.publish(s)
+}
+
+// endpoints returns the state of a list.
+func (t *target) endpoints(list []grpcresolver.Endpoint) *state {
+	s := &state{endpoints: list}
+	if t.builder.addresses {
+		s.addresses = make([]grpcresolver.Address, len(list))
+		for i, e := range list {
+			s.addresses[i] = e.Addresses[0]
+			//lint:ignore SA1019 this is the one place where it is still of use: an Address outside of an Endpoint
+			s.addresses[i].BalancerAttributes = e.Attributes
+		}
+	}
+	return s
+}
+
+// lookupError says why there are no endpoints, while the registry has not
+// answered.
+func (t *target) lookupError() error {
+	if t.failure != nil {
+		return t.errorf("cannot be looked up: %v", t.failure)
+	}
+	return t.errorf("cannot be looked up: no answer from the registry in %v", t.builder.firstAnswer)
 }
 
 // errorf returns an error that names the service. It has the text of its cause
