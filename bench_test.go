@@ -113,8 +113,42 @@ func BenchmarkFirstSet(b *testing.B) {
 }
 
 // BenchmarkFanOut is one change until the last of many watchers of a service
-// with ten endpoints has it. The metrics are of one idle watcher.
+// with ten endpoints has it. The metrics are of one idle watcher. The floor is
+// as many goroutines that are woken by a channel and find a value: compare with
+// it, in one run.
 func BenchmarkFanOut(b *testing.B) {
+	b.Run("floor/goroutines=5000", func(b *testing.B) {
+		type step struct {
+			ready chan struct{}
+			next  *step
+			value *naming.Update
+		}
+		tail := &step{ready: make(chan struct{})}
+		var done sync.WaitGroup
+		for range 5_000 {
+			go func(s *step) {
+				for {
+					<-s.ready
+					if s.next == nil {
+						return
+					}
+					s = s.next
+					done.Done()
+				}
+			}(tail)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			done.Add(5_000)
+			tail.next = &step{ready: make(chan struct{})}
+			tail.value = &naming.Update{}
+			next := tail.next
+			close(tail.ready)
+			tail = next
+			done.Wait()
+		}
+		close(tail.ready)
+	})
 	for _, n := range []int{1, 5_000} {
 		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {
 			s := filled(b, 10)
