@@ -1,0 +1,78 @@
+package otelnaming_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	otelnaming "github.com/naming-go/naming/observe/otel"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// The metrics of a server that announces itself. A real program has a reader
+// that exports them, to Prometheus or over OTLP.
+func Example() {
+	reader := sdkmetric.NewManualReader()
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	metrics, err := otelnaming.New(&otelnaming.Options{MeterProvider: provider})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer metrics.Close()
+
+	r := naming.New(new(memory.Store), &naming.Options{Hooks: metrics.Hooks(), Logger: quiet})
+	defer r.Close()
+	ctx := context.Background()
+	_, err = r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(ctx, &all); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			for _, p := range m.Data.(metricdata.Sum[int64]).DataPoints {
+				fmt.Println(m.Name, p.Attributes.Encoded(attribute.DefaultEncoder()), p.Value, m.Unit)
+			}
+		}
+	}
+	// Unordered output:
+	// naming.endpoint.registrations naming.registration.again=false,naming.service.name=greeter 1 {registration}
+	// naming.endpoint.registered naming.service.name=greeter 1 {endpoint}
+	// naming.watch.stale  0 {watch}
+}
+
+// A program counts and logs what its registry does.
+func ExampleJoinHooks() {
+	metrics, err := otelnaming.New(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer metrics.Close()
+	own := &naming.Hooks{
+		Registered: func(service string, e naming.Endpoint, again bool) {
+			fmt.Println("registered:", service, e.ID, again)
+		},
+	}
+
+	r := naming.New(new(memory.Store), &naming.Options{Hooks: otelnaming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
+	defer r.Close()
+	_, err = r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: registered: greeter 10.0.0.7:9000 false
+}

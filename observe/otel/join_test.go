@@ -1,0 +1,104 @@
+package otelnaming_test
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming"
+	otelnaming "github.com/naming-go/naming/observe/otel"
+)
+
+// recording returns hooks that write down, under a name, what they are called
+// with: every step-th there is, from the first on.
+func recording(name string, log *[]string, first, step int) *naming.Hooks {
+	h := new(naming.Hooks)
+	v := reflect.ValueOf(h).Elem()
+	for i := first; i < v.NumField(); i += step {
+		f := v.Field(i)
+		hook := v.Type().Field(i).Name
+		f.Set(reflect.MakeFunc(f.Type(), func(args []reflect.Value) []reflect.Value {
+			*log = append(*log, fmt.Sprint(name, " ", hook, " ", args))
+			return nil
+		}))
+	}
+	return h
+}
+
+// argument returns a value of a type that a hook takes, other than the zero value.
+func argument(of reflect.Type) reflect.Value {
+	v := reflect.New(of).Elem()
+	switch p := v.Addr().Interface().(type) {
+	case *string:
+		*p = "s"
+	case *bool:
+		*p = true
+	case *int:
+		*p = 7
+	case *error:
+		*p = errTest
+	case *time.Time:
+		*p = time.Unix(1, 0)
+	case *naming.Endpoint:
+		p.ID = "a"
+	case *[]naming.Endpoint:
+		*p = []naming.Endpoint{{ID: "a"}, {ID: "b"}}
+	default:
+		panic("a hook takes " + of.String())
+	}
+	return v
+}
+
+// TestJoinHooks asserts that every hook package naming has is joined: called
+// once each, with the arguments, in order.
+func TestJoinHooks(t *testing.T) {
+	type hooks = naming.Hooks
+	for _, c := range []struct {
+		name string
+		join func(log *[]string) *hooks
+		want func(field int) []string
+	}{
+		{"none", func(*[]string) *hooks { return otelnaming.JoinHooks() },
+			func(int) []string { return nil }},
+		{"nil and empty", func(*[]string) *hooks { return otelnaming.JoinHooks(nil, new(hooks), nil) },
+			func(int) []string { return nil }},
+		{"one", func(log *[]string) *hooks { return otelnaming.JoinHooks(recording("a", log, 0, 1)) },
+			func(int) []string { return []string{"a"} }},
+		{"three and nil", func(log *[]string) *hooks {
+			return otelnaming.JoinHooks(recording("a", log, 0, 1), nil, recording("b", log, 0, 1), recording("c", log, 0, 1))
+		}, func(int) []string { return []string{"a", "b", "c"} }},
+		{"halves", func(log *[]string) *hooks {
+			return otelnaming.JoinHooks(recording("a", log, 0, 2), recording("b", log, 1, 2), recording("c", log, 0, 2))
+		}, func(field int) []string {
+			if field%2 == 0 {
+				return []string{"a", "c"}
+			}
+			return []string{"b"}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var log []string
+			v := reflect.ValueOf(*c.join(&log))
+			for i := range v.NumField() {
+				field, f := v.Type().Field(i).Name, v.Field(i)
+				var want []string
+				if !f.IsNil() {
+					var args []reflect.Value
+					for j := range f.Type().NumIn() {
+						args = append(args, argument(f.Type().In(j)))
+					}
+					log = nil
+					f.Call(args)
+					for _, name := range c.want(i) {
+						want = append(want, fmt.Sprint(name, " ", field, " ", args))
+					}
+				}
+				if f.IsNil() != (len(c.want(i)) == 0) || !slices.Equal(log, want) {
+					t.Errorf("%s: called %q, want %q", field, log, want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,321 @@
+package otelnaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/naming-go/naming"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// ScopeName is the name of the instrumentation scope of the metrics.
+const ScopeName = "github.com/naming-go/naming/observe/otel"
+
+// The attributes of the metrics.
+const (
+	ServiceNameKey       = attribute.Key("naming.service.name")
+	RegistrationAgainKey = attribute.Key("naming.registration.again")
+	ReleaseReasonKey     = attribute.Key("naming.release.reason")
+	ErrorTypeKey         = attribute.Key("error.type")
+)
+
+// Options are the options of [New]. The zero value, and a nil pointer, mean the
+// defaults.
+type Options struct {
+	// MeterProvider makes the instruments. Nil means otel.GetMeterProvider().
+	MeterProvider metric.MeterProvider
+
+	// Attributes are added to every measurement. They tell the registries of a
+	// program apart that has several.
+	Attributes []attribute.KeyValue
+
+	// ErrorType returns the value of error.type for an error that is not nil.
+	// It must return one of few values and is called as the hooks are. Nil
+	// means the function [ErrorType].
+	ErrorType func(error) string
+}
+
+// Metrics are the metrics of one [naming.Registry]. A program with several
+// makes one for each, with other Attributes.
+type Metrics struct {
+	attributes []attribute.KeyValue
+	errorType  func(error) string
+	callback   metric.Registration
+
+	registrations, losses, withdrawals, holds, releases metric.Int64Counter
+	failures, resyncs, changes, updates                 metric.Int64Counter
+
+	registered, held, stale metric.Int64ObservableUpDownCounter
+	staleness               metric.Float64ObservableGauge
+	addresses               metric.Int64ObservableGauge
+
+	all metric.MeasurementOption // Attributes alone
+
+	mu       sync.Mutex
+	services map[string]*service
+}
+
+// service is what the observed metrics tell of a service. It is guarded by
+// Metrics.mu but for option, which does not change.
+type service struct {
+	option metric.MeasurementOption // the attributes that all of its measurements have
+
+	registers  bool           // an endpoint was registered
+	registered map[string]int // how many registrations have an endpoint in the registry, by ID
+	holds      bool           // an endpoint was held
+	held       int64
+	staleSince time.Time // zero: it is not stale
+	publishes  bool      // a set of addresses was published
+	addresses  int64
+}
+
+// New makes the instruments. Its errors are those of the meter provider.
+func New(opts *Options) (*Metrics, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.MeterProvider == nil {
+		o.MeterProvider = otel.GetMeterProvider()
+	}
+	if o.ErrorType == nil {
+		o.ErrorType = ErrorType
+	}
+	m := &Metrics{
+		attributes: slices.Clone(o.Attributes),
+		errorType:  o.ErrorType,
+		services:   make(map[string]*service),
+	}
+	m.all = metric.WithAttributes(m.attributes...)
+
+	meter := o.MeterProvider.Meter(ScopeName)
+	var errs []error
+	counter := func(name, unit, description string) metric.Int64Counter {
+		c, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		errs = append(errs, err)
+		return c
+	}
+	upDownCounter := func(name, unit, description string) metric.Int64ObservableUpDownCounter {
+		c, err := meter.Int64ObservableUpDownCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		errs = append(errs, err)
+		return c
+	}
+	m.registrations = counter("naming.endpoint.registrations", "{registration}", "Endpoints of this process that came to be in the registry.")
+	m.losses = counter("naming.endpoint.losses", "{loss}", "Endpoints of this process that the registry lost.")
+	m.withdrawals = counter("naming.endpoint.withdrawals", "{withdrawal}", "Endpoints of this process that were closed.")
+	m.holds = counter("naming.endpoint.holds", "{hold}", "Endpoints that vanished as in a fault of the registry and were held.")
+	m.releases = counter("naming.endpoint.releases", "{release}", "Endpoints that were held and are no more.")
+	m.failures = counter("naming.watch.failures", "{failure}", "Failures of watches, and failed attempts to start them again.")
+	m.resyncs = counter("naming.watch.resyncs", "{resync}", "Snapshots that replaced a set known before.")
+	m.changes = counter("naming.watch.resync.changes", "{change}", "Endpoints changed by snapshots that replaced a set known before.")
+	m.updates = counter("naming.resolver.updates", "{update}", "Sets of addresses handed to gRPC channels.")
+	m.registered = upDownCounter("naming.endpoint.registered", "{endpoint}", "Endpoints of this process that are in the registry.")
+	m.held = upDownCounter("naming.endpoint.held", "{endpoint}", "Endpoints that vanished as in a fault of the registry and are held.")
+	m.stale = upDownCounter("naming.watch.stale", "{watch}", "Services whose endpoints are stale.")
+	var err error
+	m.staleness, err = meter.Float64ObservableGauge("naming.watch.staleness", metric.WithUnit("s"), metric.WithDescription("How long the endpoints of a service have been stale."))
+	errs = append(errs, err)
+	m.addresses, err = meter.Int64ObservableGauge("naming.resolver.addresses", metric.WithUnit("{address}"), metric.WithDescription("Addresses in the set that was last handed to a gRPC channel."))
+	errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("otelnaming: %w", err)
+	}
+	m.callback, err = meter.RegisterCallback(m.observe, m.registered, m.held, m.stale, m.staleness, m.addresses)
+	if err != nil {
+		return nil, fmt.Errorf("otelnaming: %w", err)
+	}
+	return m, nil
+}
+
+// Close ends the observation: the UpDownCounters and the gauges are reported no
+// more. It belongs after the Close of the Registry, of which hooks do not tell:
+// a service that was stale then would stay so. The counters go on counting.
+// Close may be called more than once.
+func (m *Metrics) Close() error {
+	if err := m.callback.Unregister(); err != nil {
+		return fmt.Errorf("otelnaming: %w", err)
+	}
+	return nil
+}
+
+// Hooks returns the hooks that record the metrics, for the options of one
+// Registry. They may be joined with others by [JoinHooks].
+func (m *Metrics) Hooks() *naming.Hooks {
+	ctx := context.Background()
+	return &naming.Hooks{
+		Registered: func(name string, e naming.Endpoint, again bool) {
+			m.note(name, func(s *service) {
+				s.registers = true
+				if s.registered == nil {
+					s.registered = make(map[string]int)
+				}
+				s.registered[e.ID]++
+			})
+			m.registrations.Add(ctx, 1, m.with(name, RegistrationAgainKey.Bool(again)))
+		},
+		Lost: func(name string, e naming.Endpoint, err error) {
+			m.note(name, func(s *service) { s.unregister(e.ID) })
+			m.losses.Add(ctx, 1, m.withError(name, err))
+		},
+		Withdrawn: func(name string, e naming.Endpoint, err error) {
+			m.note(name, func(s *service) { s.unregister(e.ID) })
+			m.withdrawals.Add(ctx, 1, m.withError(name, err))
+		},
+		WatchFailed: func(name string, err error) {
+			m.failures.Add(ctx, 1, m.withError(name, err))
+		},
+		Stale: func(name string, since time.Time) {
+			m.note(name, func(s *service) { s.staleSince = since })
+		},
+		Resynced: func(name string, changed int) {
+			o := m.with(name)
+			m.resyncs.Add(ctx, 1, o)
+			m.changes.Add(ctx, int64(changed), o)
+		},
+		Held: func(name string, endpoints []naming.Endpoint) {
+			n := int64(len(endpoints))
+			o := m.note(name, func(s *service) {
+				s.holds = true
+				s.held += n
+			})
+			m.holds.Add(ctx, n, o)
+		},
+		Released: func(name string, endpoints []naming.Endpoint, back bool) {
+			n := int64(len(endpoints))
+			reason := "expired"
+			if back {
+				reason = "back"
+			}
+			m.note(name, func(s *service) { s.held -= n })
+			m.releases.Add(ctx, n, m.with(name, ReleaseReasonKey.String(reason)))
+		},
+		Published: func(name string, addresses int) {
+			o := m.note(name, func(s *service) {
+				s.publishes = true
+				s.addresses = int64(addresses)
+			})
+			m.updates.Add(ctx, 1, o)
+		},
+	}
+}
+
+// unregister notes that a registration has its endpoint in the registry no
+// more. A registration that is withdrawn need not have had it there.
+func (s *service) unregister(id string) {
+	if s.registered[id] > 1 {
+		s.registered[id]--
+	} else {
+		delete(s.registered, id)
+	}
+}
+
+// note calls f, which must be quick, with the service that has the name, and
+// returns the attributes of the service.
+func (m *Metrics) note(name string, f func(*service)) metric.MeasurementOption {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.services[name]
+	if s == nil {
+		s = &service{option: m.with(name)}
+		m.services[name] = s
+	}
+	f(s)
+	return s.option
+}
+
+// with returns the attributes of a measurement.
+func (m *Metrics) with(name string, more ...attribute.KeyValue) metric.MeasurementOption {
+	attrs := make([]attribute.KeyValue, 0, len(m.attributes)+1+len(more))
+	attrs = append(attrs, m.attributes...)
+	if name != "" {
+		attrs = append(attrs, ServiceNameKey.String(name))
+	}
+	return metric.WithAttributeSet(attribute.NewSet(append(attrs, more...)...))
+}
+
+func (m *Metrics) withError(name string, err error) metric.MeasurementOption {
+	if err == nil {
+		return m.with(name)
+	}
+	return m.with(name, ErrorTypeKey.String(m.errorType(err)))
+}
+
+// observe reports what is not counted. The observer is called without the lock,
+// for which hooks would have to wait.
+func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
+	type reading struct {
+		service
+		registered int64
+	}
+	m.mu.Lock()
+	readings := make([]reading, 0, len(m.services))
+	for _, s := range m.services {
+		readings = append(readings, reading{*s, int64(len(s.registered))})
+	}
+	m.mu.Unlock()
+
+	var stale int64
+	for _, r := range readings {
+		if r.registers {
+			o.ObserveInt64(m.registered, r.registered, r.option)
+		}
+		if r.holds {
+			// Held and Released are called from different goroutines, and so
+			// may come in the wrong order.
+			o.ObserveInt64(m.held, max(r.held, 0), r.option)
+		}
+		if r.publishes {
+			o.ObserveInt64(m.addresses, r.addresses, r.option)
+		}
+		if !r.staleSince.IsZero() {
+			stale++
+			o.ObserveFloat64(m.staleness, time.Since(r.staleSince).Seconds(), r.option)
+		}
+	}
+	o.ObserveInt64(m.stale, stale, m.all)
+	return nil
+}
+
+// ErrorType returns the value of error.type for an error that a hook was given:
+//
+//	lease_lost         naming.ErrLeaseLost
+//	permission_denied  naming.ErrPermission
+//	invalid_argument   naming.ErrInvalid
+//	registry_closed    naming.ErrRegistryClosed
+//	timeout            context.DeadlineExceeded, or an error whose method Timeout says so
+//	canceled           context.Canceled
+//	_OTHER             any other
+//
+// The first of them that it wraps counts. A program that knows its backend can
+// give a function of its own in [Options]: one that asks status.Code, for
+// example, with etcd.
+func ErrorType(err error) string {
+	for _, c := range errorTypes {
+		if errors.Is(err, c.err) {
+			return c.name
+		}
+	}
+	var t interface{ Timeout() bool }
+	if errors.As(err, &t) && t.Timeout() {
+		return "timeout"
+	}
+	return "_OTHER"
+}
+
+var errorTypes = []struct {
+	err  error
+	name string
+}{
+	{naming.ErrLeaseLost, "lease_lost"},
+	{naming.ErrPermission, "permission_denied"},
+	{naming.ErrInvalid, "invalid_argument"},
+	{naming.ErrRegistryClosed, "registry_closed"},
+	{context.DeadlineExceeded, "timeout"},
+	{context.Canceled, "canceled"},
+}

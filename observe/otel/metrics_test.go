@@ -1,0 +1,791 @@
+package otelnaming_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	otelnaming "github.com/naming-go/naming/observe/otel"
+	"github.com/naming-go/naming/resolver"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/resource"
+	grpcresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+)
+
+var errTest = errors.New("as the test wants it")
+
+// meter is a meter provider and its reader.
+type meter struct {
+	*sdkmetric.MeterProvider
+	reader *sdkmetric.ManualReader
+}
+
+func newMeter(views ...sdkmetric.View) meter {
+	r := sdkmetric.NewManualReader()
+	return meter{sdkmetric.NewMeterProvider(sdkmetric.WithReader(r), sdkmetric.WithResource(resource.Empty()), sdkmetric.WithView(views...)), r}
+}
+
+// read returns all that is reported, one line for each series, sorted.
+func (m meter) read() (list []string) {
+	for md := range m.metrics() {
+		switch data := md.Data.(type) {
+		case metricdata.Sum[int64]:
+			list = append(list, lines(md.Name, data.DataPoints)...)
+		case metricdata.Gauge[int64]:
+			list = append(list, lines(md.Name, data.DataPoints)...)
+		case metricdata.Gauge[float64]:
+			list = append(list, lines(md.Name, data.DataPoints)...)
+		default:
+			panic(fmt.Sprintf("%s has %T", md.Name, md.Data))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (m meter) metrics() iter.Seq[metricdata.Metrics] {
+	return func(yield func(metricdata.Metrics) bool) {
+		var all metricdata.ResourceMetrics
+		if err := m.reader.Collect(context.Background(), &all); err != nil {
+			panic(err)
+		}
+		for _, scope := range all.ScopeMetrics {
+			if scope.Scope.Name != otelnaming.ScopeName {
+				panic("unexpected scope " + scope.Scope.Name)
+			}
+			for _, md := range scope.Metrics {
+				if !yield(md) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func lines[N int64 | float64](name string, points []metricdata.DataPoint[N]) (list []string) {
+	for _, p := range points {
+		var attrs []string
+		for _, kv := range p.Attributes.ToSlice() {
+			attrs = append(attrs, string(kv.Key)+"="+kv.Value.String())
+		}
+		list = append(list, fmt.Sprintf("%s{%s} %v", name, strings.Join(attrs, " "), p.Value))
+	}
+	return list
+}
+
+// only returns the lines of metrics whose names begin with one of prefixes.
+func only(list []string, prefixes ...string) []string {
+	return slices.DeleteFunc(list, func(line string) bool {
+		return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) })
+	})
+}
+
+// compare compares lines with a text.
+func compare(t *testing.T, when string, got []string, want string) {
+	t.Helper()
+	var lines []string
+	for line := range strings.Lines(want) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	slices.Sort(lines)
+	if !slices.Equal(got, lines) {
+		t.Errorf("%s:\n%s\nwant:\n%s", when, strings.Join(got, "\n"), strings.Join(lines, "\n"))
+	}
+}
+
+func newMetrics(t testing.TB, opts *otelnaming.Options) *otelnaming.Metrics {
+	t.Helper()
+	m, err := otelnaming.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func newRegistry(store naming.Store, hooks *naming.Hooks) *naming.Registry {
+	return naming.New(store, &naming.Options{Logger: quiet, Hooks: hooks})
+}
+
+func register(t *testing.T, r *naming.Registry, service string, ttl time.Duration, addrs ...string) (list []*naming.Registration) {
+	t.Helper()
+	for _, addr := range addrs {
+		g, err := r.Register(context.Background(), service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Wait: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// apply makes changes on behalf of another program.
+func apply(t *testing.T, store *memory.Store, service string, op naming.Operation, addrs ...string) {
+	t.Helper()
+	var changes []naming.Change
+	for _, addr := range addrs {
+		changes = append(changes, naming.Change{Op: op, Endpoint: naming.Endpoint{Addr: addr}})
+	}
+	if err := store.Apply(context.Background(), service, changes...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStory has everything that a hook can tell happen, and reads all metrics
+// in between.
+func TestStory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := newRegistry(store, m.Hooks())
+		check := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			compare(t, when, meter.read(), want)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var reader sync.WaitGroup
+		defer reader.Wait()
+		defer cancel()
+		reader.Go(func() {
+			for range r.Watch(ctx, "batch") {
+			}
+		})
+
+		check("in the beginning", `
+			naming.watch.stale{} 0`)
+
+		registrations := register(t, r, "greeter", time.Hour, "a:1", "b:1", "c:1")
+		check("registered", `
+			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.watch.stale{} 0`)
+
+		store.Wipe()
+		check("wiped", `
+			naming.endpoint.held{naming.service.name=greeter} 3
+			naming.endpoint.holds{naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.registered{naming.service.name=greeter} 0
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.watch.stale{} 0`)
+
+		time.Sleep(time.Minute)
+		check("registered again", `
+			naming.endpoint.held{naming.service.name=greeter} 0
+			naming.endpoint.holds{naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
+			naming.watch.stale{} 0`)
+
+		// The new watches last too long to begin before the story goes on.
+		store.Break(fmt.Errorf("the token is old: %w", naming.ErrPermission))
+		apply(t, store, "greeter", naming.Add, "d:1")
+		apply(t, store, "batch", naming.Add, "e:1", "f:1", "g:1", "h:1")
+		store.Delay(time.Minute)
+		time.Sleep(20 * time.Second)
+		outage := `
+			naming.endpoint.held{naming.service.name=greeter} 0
+			naming.endpoint.holds{naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
+			naming.watch.failures{error.type=permission_denied naming.service.name=batch} 1
+			naming.watch.failures{error.type=permission_denied naming.service.name=greeter} 1
+			naming.watch.stale{} 2
+			naming.watch.staleness{naming.service.name=batch} %[1]d
+			naming.watch.staleness{naming.service.name=greeter} %[1]d`
+		check("20 seconds into an outage", fmt.Sprintf(outage, 20))
+		time.Sleep(30 * time.Second)
+		check("50 seconds into an outage", fmt.Sprintf(outage, 50))
+
+		store.Delay(0)
+		time.Sleep(time.Minute)
+		check("fresh again", `
+			naming.endpoint.held{naming.service.name=greeter} 0
+			naming.endpoint.holds{naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
+			naming.watch.failures{error.type=permission_denied naming.service.name=batch} 1
+			naming.watch.failures{error.type=permission_denied naming.service.name=greeter} 1
+			naming.watch.resync.changes{naming.service.name=batch} 4
+			naming.watch.resync.changes{naming.service.name=greeter} 1
+			naming.watch.resyncs{naming.service.name=batch} 1
+			naming.watch.resyncs{naming.service.name=greeter} 1
+			naming.watch.stale{} 0`)
+
+		apply(t, store, "batch", naming.Delete, "e:1", "f:1", "g:1", "h:1")
+		synctest.Wait()
+		compare(t, "vanished", only(meter.read(), "naming.endpoint.held"), `
+			naming.endpoint.held{naming.service.name=batch} 4
+			naming.endpoint.held{naming.service.name=greeter} 0`)
+		time.Sleep(10 * time.Minute)
+		if err := registrations[0].Close(); err != nil {
+			t.Fatal(err)
+		}
+		check("one closed", `
+			naming.endpoint.held{naming.service.name=batch} 0
+			naming.endpoint.held{naming.service.name=greeter} 0
+			naming.endpoint.holds{naming.service.name=batch} 4
+			naming.endpoint.holds{naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.registered{naming.service.name=greeter} 2
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
+			naming.endpoint.releases{naming.release.reason=expired naming.service.name=batch} 4
+			naming.endpoint.withdrawals{naming.service.name=greeter} 1
+			naming.watch.failures{error.type=permission_denied naming.service.name=batch} 1
+			naming.watch.failures{error.type=permission_denied naming.service.name=greeter} 1
+			naming.watch.resync.changes{naming.service.name=batch} 4
+			naming.watch.resync.changes{naming.service.name=greeter} 1
+			naming.watch.resyncs{naming.service.name=batch} 1
+			naming.watch.resyncs{naming.service.name=greeter} 1
+			naming.watch.stale{} 0`)
+
+		store.Refuse(errTest)
+		r.Close()
+		compare(t, "closed", only(meter.read(), "naming.endpoint.registered", "naming.endpoint.withdrawals"), `
+			naming.endpoint.registered{naming.service.name=greeter} 0
+			naming.endpoint.withdrawals{naming.service.name=greeter} 1
+			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 2`)
+	})
+}
+
+// TestServices asserts that the list of services is a watch without a name.
+func TestServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := newRegistry(store, m.Hooks())
+		var reader sync.WaitGroup
+		defer reader.Wait()
+		defer r.Close()
+		reader.Go(func() {
+			for range r.Services(context.Background()) {
+			}
+		})
+		synctest.Wait()
+		store.Break(errTest)
+		apply(t, store, "greeter", naming.Add, "a:1")
+		store.Delay(time.Minute)
+		time.Sleep(30 * time.Second)
+		compare(t, "broken", meter.read(), `
+			naming.watch.failures{error.type=_OTHER} 1
+			naming.watch.stale{} 1
+			naming.watch.staleness{} 30`)
+		time.Sleep(time.Minute)
+		compare(t, "fresh again", meter.read(), `
+			naming.watch.failures{error.type=_OTHER} 1
+			naming.watch.resync.changes{} 1
+			naming.watch.resyncs{} 1
+			naming.watch.stale{} 0`)
+	})
+}
+
+// TestLosses has the registry lose an endpoint in every way that the metrics
+// can tell from others.
+func TestLosses(t *testing.T) {
+	const ttl = 15 * time.Second
+	for _, c := range []struct {
+		name  string
+		lose  func(*memory.Store)
+		after time.Duration
+		want  string
+	}{
+		{"deleted", func(s *memory.Store) {
+			_ = s.Apply(context.Background(), "greeter", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "a:1"}})
+		}, time.Second, "_OTHER"},
+		{"lease lost", func(s *memory.Store) {
+			s.RefuseFunc(func(method, _ string) error {
+				if method == "Renew" {
+					return nil
+				}
+				return errTest
+			})
+			s.Break(errTest)
+			s.ExpireAll()
+		}, time.Minute, "lease_lost"},
+		{"refused", func(s *memory.Store) {
+			s.Down(fmt.Errorf("expired: %w", naming.ErrPermission))
+		}, time.Minute, "permission_denied"},
+		{"silence", func(s *memory.Store) { s.Silence() }, time.Minute, "timeout"},
+		{"down", func(s *memory.Store) { s.Down(errTest) }, 24 * time.Hour, "_OTHER"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				meter := newMeter()
+				m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+				store := new(memory.Store)
+				r := newRegistry(store, m.Hooks())
+				defer r.Close()
+				register(t, r, "greeter", ttl, "a:1")
+				synctest.Wait() // for the watch, which is to tell of the deletion
+				c.lose(store)
+				time.Sleep(c.after)
+				compare(t, "lost", only(meter.read(), "naming.endpoint.losses"),
+					"naming.endpoint.losses{error.type="+c.want+" naming.service.name=greeter} 1")
+				store.Speak()
+				store.Up()
+				time.Sleep(time.Minute)
+				compare(t, "again", only(meter.read(), "naming.endpoint.registered"),
+					"naming.endpoint.registered{naming.service.name=greeter} 1")
+			})
+		})
+	}
+}
+
+// clientConn is a ClientConn that looks at nothing.
+type clientConn struct{ grpcresolver.ClientConn }
+
+func (clientConn) UpdateState(grpcresolver.State) error                 { return nil }
+func (clientConn) ReportError(error)                                    {}
+func (clientConn) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+
+func TestResolver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := newRegistry(store, m.Hooks())
+		defer r.Close()
+		apply(t, store, "greeter", naming.Add, "a:1", "b:1")
+		b := resolver.NewBuilder(r, nil)
+		g, err := b.Build(grpcresolver.Target{URL: url.URL{Scheme: b.Scheme(), Path: "/greeter"}}, clientConn{}, grpcresolver.BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		check := func(when, want string) {
+			t.Helper()
+			time.Sleep(time.Minute) // changes are published together
+			compare(t, when, only(meter.read(), "naming.resolver."), want)
+		}
+		check("two", `
+			naming.resolver.addresses{naming.service.name=greeter} 2
+			naming.resolver.updates{naming.service.name=greeter} 1`)
+		apply(t, store, "greeter", naming.Add, "c:1")
+		check("three", `
+			naming.resolver.addresses{naming.service.name=greeter} 3
+			naming.resolver.updates{naming.service.name=greeter} 2`)
+		apply(t, store, "greeter", naming.Delete, "a:1")
+		check("two again", `
+			naming.resolver.addresses{naming.service.name=greeter} 2
+			naming.resolver.updates{naming.service.name=greeter} 3`)
+	})
+}
+
+// TestClose asserts that what the hooks cannot take back ends with Close.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := newRegistry(store, m.Hooks())
+		register(t, r, "greeter", time.Hour, "a:1")
+		store.Down(errTest)
+		synctest.Wait()
+		r.Close()
+		for range 2 {
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		compare(t, "closed", only(meter.read(), "naming.endpoint.", "naming.watch.stale"), `
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1
+			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 1`)
+	})
+}
+
+// TestRegisteredByID asserts that an endpoint which two registrations have is
+// one, and that one which was never there is none.
+func TestRegisteredByID(t *testing.T) {
+	meter := newMeter()
+	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
+	a, b := naming.Endpoint{ID: "a"}, naming.Endpoint{ID: "b"}
+	check := func(when string, want int) {
+		t.Helper()
+		compare(t, when, only(meter.read(), "naming.endpoint.registered"), fmt.Sprintf("naming.endpoint.registered{naming.service.name=s} %d", want))
+	}
+	h.Withdrawn("s", b, nil)
+	h.Registered("s", a, false)
+	check("one", 1)
+	h.Registered("s", a, false)
+	check("a predecessor", 1)
+	h.Withdrawn("s", a, nil)
+	check("the predecessor is closed", 1)
+	h.Lost("s", a, errTest)
+	check("lost", 0)
+	h.Withdrawn("s", a, nil)
+	check("closed while lost", 0)
+	h.Registered("s", b, false)
+	check("another", 1)
+}
+
+// TestReleaseBeforeHold asserts that hooks which overtake each other come to
+// the same in the end.
+func TestReleaseBeforeHold(t *testing.T) {
+	meter := newMeter()
+	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
+	list := []naming.Endpoint{{ID: "a"}, {ID: "b"}}
+	h.Held("s", list)
+	h.Released("s", list, true)
+	h.Released("s", list, false)
+	compare(t, "overtaken", only(meter.read(), "naming.endpoint.held"), "naming.endpoint.held{naming.service.name=s} 0")
+	h.Held("s", list)
+	compare(t, "in the end", only(meter.read(), "naming.endpoint.held"), "naming.endpoint.held{naming.service.name=s} 0")
+}
+
+func TestOptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		var all []*naming.Hooks
+		for _, name := range []string{"x", "y"} {
+			all = append(all, newMetrics(t, &otelnaming.Options{
+				MeterProvider: meter,
+				Attributes:    []attribute.KeyValue{attribute.String("registry", name)},
+				ErrorType:     func(err error) string { return err.Error() + " " + name },
+			}).Hooks())
+		}
+		for i, h := range all {
+			h.Registered("s", naming.Endpoint{ID: "a"}, true)
+			h.Lost("s", naming.Endpoint{ID: "a"}, errors.New("gone"))
+			h.Withdrawn("s", naming.Endpoint{ID: "a"}, nil)
+			h.WatchFailed("", errors.New("broken"))
+			h.Stale("s", time.Now().Add(-time.Duration(i+1)*time.Second))
+			h.Resynced("s", i)
+			h.Held("s", make([]naming.Endpoint, i+1))
+			h.Released("s", make([]naming.Endpoint, 1), true)
+			h.Published("s", 10+i)
+		}
+		compare(t, "two registries", meter.read(), `
+			naming.endpoint.held{naming.service.name=s registry=x} 0
+			naming.endpoint.held{naming.service.name=s registry=y} 1
+			naming.endpoint.holds{naming.service.name=s registry=x} 1
+			naming.endpoint.holds{naming.service.name=s registry=y} 2
+			naming.endpoint.losses{error.type=gone x naming.service.name=s registry=x} 1
+			naming.endpoint.losses{error.type=gone y naming.service.name=s registry=y} 1
+			naming.endpoint.registered{naming.service.name=s registry=x} 0
+			naming.endpoint.registered{naming.service.name=s registry=y} 0
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=s registry=x} 1
+			naming.endpoint.registrations{naming.registration.again=true naming.service.name=s registry=y} 1
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=s registry=x} 1
+			naming.endpoint.releases{naming.release.reason=back naming.service.name=s registry=y} 1
+			naming.endpoint.withdrawals{naming.service.name=s registry=x} 1
+			naming.endpoint.withdrawals{naming.service.name=s registry=y} 1
+			naming.resolver.addresses{naming.service.name=s registry=x} 10
+			naming.resolver.addresses{naming.service.name=s registry=y} 11
+			naming.resolver.updates{naming.service.name=s registry=x} 1
+			naming.resolver.updates{naming.service.name=s registry=y} 1
+			naming.watch.failures{error.type=broken x registry=x} 1
+			naming.watch.failures{error.type=broken y registry=y} 1
+			naming.watch.resync.changes{naming.service.name=s registry=x} 0
+			naming.watch.resync.changes{naming.service.name=s registry=y} 1
+			naming.watch.resyncs{naming.service.name=s registry=x} 1
+			naming.watch.resyncs{naming.service.name=s registry=y} 1
+			naming.watch.stale{registry=x} 1
+			naming.watch.stale{registry=y} 1
+			naming.watch.staleness{naming.service.name=s registry=x} 1
+			naming.watch.staleness{naming.service.name=s registry=y} 2`)
+	})
+}
+
+// TestGlobalProvider asserts that no options mean the global meter provider.
+func TestGlobalProvider(t *testing.T) {
+	meter, before := newMeter(), otel.GetMeterProvider()
+	otel.SetMeterProvider(meter.MeterProvider)
+	defer otel.SetMeterProvider(before)
+	newMetrics(t, nil)
+	compare(t, "reported", meter.read(), "naming.watch.stale{} 0")
+}
+
+// TestView asserts what the documentation says of a view that drops the name of
+// the service: the counts are those of all services.
+func TestView(t *testing.T) {
+	meter := newMeter(sdkmetric.NewView(
+		sdkmetric.Instrument{Name: "naming.endpoint.*"},
+		sdkmetric.Stream{AttributeFilter: attribute.NewDenyKeysFilter(otelnaming.ServiceNameKey)},
+	))
+	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
+	for _, name := range []string{"a", "b", "c"} {
+		h.Registered(name, naming.Endpoint{ID: "x"}, false)
+	}
+	compare(t, "without names", only(meter.read(), "naming.endpoint."), `
+		naming.endpoint.registered{} 3
+		naming.endpoint.registrations{naming.registration.again=false} 3`)
+}
+
+// TestInstruments asserts what the metrics are.
+func TestInstruments(t *testing.T) {
+	meter := newMeter()
+	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
+	fill(h)
+	var got []string
+	for md := range meter.metrics() {
+		kind := "gauge"
+		if sum, ok := md.Data.(metricdata.Sum[int64]); ok {
+			kind = "updowncounter"
+			if sum.IsMonotonic {
+				kind = "counter"
+			}
+		}
+		if !strings.HasSuffix(md.Description, ".") {
+			t.Errorf("%s: description %q", md.Name, md.Description)
+		}
+		got = append(got, fmt.Sprintf("%s %s %s", md.Name, md.Unit, kind))
+	}
+	slices.Sort(got)
+	compare(t, "instruments", got, `
+		naming.endpoint.held {endpoint} updowncounter
+		naming.endpoint.holds {hold} counter
+		naming.endpoint.losses {loss} counter
+		naming.endpoint.registered {endpoint} updowncounter
+		naming.endpoint.registrations {registration} counter
+		naming.endpoint.releases {release} counter
+		naming.endpoint.withdrawals {withdrawal} counter
+		naming.resolver.addresses {address} gauge
+		naming.resolver.updates {update} counter
+		naming.watch.failures {failure} counter
+		naming.watch.resync.changes {change} counter
+		naming.watch.resyncs {resync} counter
+		naming.watch.stale {watch} updowncounter
+		naming.watch.staleness s gauge`)
+}
+
+// fill calls every hook that package naming has, and so fails if one is nil.
+func fill(h *naming.Hooks) {
+	for _, f := range reflect.ValueOf(*h).Fields() {
+		var args []reflect.Value
+		for i := range f.Type().NumIn() {
+			args = append(args, argument(f.Type().In(i)))
+		}
+		f.Call(args)
+	}
+}
+
+func TestErrorType(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{naming.ErrLeaseLost, "lease_lost"},
+		{fmt.Errorf("wrapped: %w", naming.ErrLeaseLost), "lease_lost"},
+		{naming.ErrPermission, "permission_denied"},
+		{naming.ErrInvalid, "invalid_argument"},
+		{naming.ErrRegistryClosed, "registry_closed"},
+		{context.DeadlineExceeded, "timeout"},
+		{fmt.Errorf("dial: %w", timeout(true)), "timeout"},
+		{timeout(false), "_OTHER"},
+		{context.Canceled, "canceled"},
+		{errors.Join(context.DeadlineExceeded, naming.ErrPermission), "permission_denied"},
+		{errTest, "_OTHER"},
+	} {
+		if got := otelnaming.ErrorType(c.err); got != c.want {
+			t.Errorf("%v: %q, want %q", c.err, got, c.want)
+		}
+	}
+}
+
+type timeout bool
+
+func (timeout) Error() string   { return "timeout" }
+func (t timeout) Timeout() bool { return bool(t) }
+
+// failing is a meter provider whose instruments of one kind fail.
+type failing struct {
+	noop.MeterProvider
+	kind string
+}
+
+func (f failing) Meter(string, ...metric.MeterOption) metric.Meter {
+	return failingMeter{kind: f.kind}
+}
+
+type failingMeter struct {
+	noop.Meter
+	kind string
+}
+
+func (f failingMeter) err(kind string) error {
+	if f.kind == kind {
+		return errTest
+	}
+	return nil
+}
+
+func (f failingMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	return nil, f.err("counter")
+}
+
+func (f failingMeter) Int64ObservableUpDownCounter(string, ...metric.Int64ObservableUpDownCounterOption) (metric.Int64ObservableUpDownCounter, error) {
+	return nil, f.err("updowncounter")
+}
+
+func (f failingMeter) Int64ObservableGauge(string, ...metric.Int64ObservableGaugeOption) (metric.Int64ObservableGauge, error) {
+	return nil, f.err("gauge")
+}
+
+func (f failingMeter) Float64ObservableGauge(string, ...metric.Float64ObservableGaugeOption) (metric.Float64ObservableGauge, error) {
+	return nil, f.err("float gauge")
+}
+
+func (f failingMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	return noop.Registration{}, f.err("callback")
+}
+
+func TestErrors(t *testing.T) {
+	for _, kind := range []string{"counter", "updowncounter", "gauge", "float gauge", "callback"} {
+		m, err := otelnaming.New(&otelnaming.Options{MeterProvider: failing{kind: kind}})
+		if m != nil || !errors.Is(err, errTest) {
+			t.Errorf("%s: %v, %v", kind, m, err)
+		}
+	}
+	if _, err := otelnaming.New(&otelnaming.Options{MeterProvider: failing{}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConcurrent is for the race detector, and asserts that nothing is lost.
+func TestConcurrent(t *testing.T) {
+	const workers, rounds = 8, 200
+	meter := newMeter()
+	m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+	h := m.Hooks()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			name := fmt.Sprint("s", w%2)
+			e := naming.Endpoint{ID: fmt.Sprint(w)}
+			for range rounds {
+				h.Registered(name, e, false)
+				h.Held(name, []naming.Endpoint{e})
+				h.Stale(name, time.Now())
+				h.WatchFailed(name, errTest)
+				h.Resynced(name, 2)
+				h.Published(name, 7)
+				h.Stale(name, time.Time{})
+				h.Released(name, []naming.Endpoint{e}, true)
+				h.Lost(name, e, errTest)
+			}
+			h.Registered(name, e, true)
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range rounds {
+			meter.read()
+		}
+	}()
+	wg.Wait()
+	<-done
+	var want []string
+	for _, s := range []string{"s0", "s1"} {
+		for _, c := range []struct {
+			name, attr string
+			n          int
+		}{
+			{"endpoint.held", "", 0},
+			{"endpoint.holds", "", 800},
+			{"endpoint.losses", "error.type=_OTHER ", 800},
+			{"endpoint.registered", "", 4},
+			{"endpoint.registrations", "naming.registration.again=false ", 800},
+			{"endpoint.registrations", "naming.registration.again=true ", 4},
+			{"endpoint.releases", "naming.release.reason=back ", 800},
+			{"resolver.addresses", "", 7},
+			{"resolver.updates", "", 800},
+			{"watch.failures", "error.type=_OTHER ", 800},
+			{"watch.resync.changes", "", 1600},
+			{"watch.resyncs", "", 800},
+		} {
+			want = append(want, fmt.Sprintf("naming.%s{%snaming.service.name=%s} %d", c.name, c.attr, s, c.n))
+		}
+	}
+	want = append(want, "naming.watch.stale{} 0")
+	compare(t, "in the end", meter.read(), strings.Join(want, "\n"))
+}
+
+func BenchmarkHooks(b *testing.B) {
+	list := make([]naming.Endpoint, 100)
+	for i := range list {
+		list[i].ID = fmt.Sprint(i)
+	}
+	since := time.Now()
+	for _, p := range []struct {
+		name     string
+		provider metric.MeterProvider
+	}{{"noop", noop.NewMeterProvider()}, {"sdk", newMeter()}} {
+		h := newMetrics(b, &otelnaming.Options{MeterProvider: p.provider}).Hooks()
+		for _, c := range []struct {
+			name string
+			call func()
+		}{
+			{"Registered", func() { h.Registered("s", list[0], true); h.Lost("s", list[0], naming.ErrLeaseLost) }},
+			{"WatchFailed", func() { h.WatchFailed("s", errTest) }},
+			{"Stale", func() { h.Stale("s", since) }},
+			{"Resynced", func() { h.Resynced("s", 3) }},
+			{"Held", func() { h.Held("s", list); h.Released("s", list, true) }},
+			{"Published", func() { h.Published("s", 3) }},
+		} {
+			b.Run(p.name+"/"+c.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					c.call()
+				}
+			})
+		}
+	}
+	b.Run("sdk/Published/parallel", func(b *testing.B) {
+		h := newMetrics(b, &otelnaming.Options{MeterProvider: newMeter()}).Hooks()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				h.Published("s", 3)
+			}
+		})
+	})
+}
+
+// BenchmarkCollect reads the metrics of a thousand services.
+func BenchmarkCollect(b *testing.B) {
+	meter := newMeter()
+	h := newMetrics(b, &otelnaming.Options{MeterProvider: meter}).Hooks()
+	for i := range 1000 {
+		h.Published(fmt.Sprint(i), i)
+	}
+	var all metricdata.ResourceMetrics
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := meter.reader.Collect(context.Background(), &all); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
