@@ -1,0 +1,694 @@
+package naming_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// A server announces itself, a client finds it, and the server leaves.
+func Example() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil) // or a Store on etcd
+	defer r.Close()
+
+	server, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for view, err := range r.Watch(ctx, "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if len(view.Endpoints) > 0 {
+			fmt.Println("found", view.Endpoints[0].Addr)
+			break
+		}
+	}
+	if err := server.Close(); err != nil {
+		log.Fatal(err)
+	}
+	list, err := r.List(ctx, "greeter")
+	fmt.Println(len(list), err)
+	// Output:
+	// found 10.0.0.7:9000
+	// 0 <nil>
+}
+
+// The options have defaults that fit most programs.
+func ExampleNew() {
+	r := naming.New(new(memory.Store), &naming.Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Grace:  10 * time.Minute,
+		Reread: time.Hour,
+		Hold:   naming.Hold{Share: 0.8, For: time.Minute},
+	})
+	defer r.Close()
+
+	// New asks nobody anything. A store that is missing is found with the
+	// first call.
+	_, err := naming.New(nil, nil).List(context.Background(), "greeter")
+	fmt.Println(err)
+	// Output: naming: invalid argument: New was given a nil Store
+}
+
+// Close ends what the Registry began, and everything else fails from then on.
+func ExampleRegistry_Close() {
+	r := naming.New(new(memory.Store), nil)
+	w, err := r.Resolve("greeter")
+	if err != nil {
+		log.Fatal(err)
+	}
+	r.Close()
+
+	_, err = w.Next()
+	fmt.Println(err == naming.ErrWatcherClosed)
+	_, err = r.List(context.Background(), "greeter")
+	fmt.Println(err == naming.ErrRegistryClosed)
+	// Output:
+	// true
+	// true
+}
+
+// The loop is shown the state as it is now, and again whenever it changed. A
+// registry that fails makes the state stale; it does not end the loop.
+func ExampleRegistry_Watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	store := new(memory.Store)
+	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer r.Close()
+	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+		log.Fatal(err)
+	}
+
+	for view, err := range r.Watch(ctx, "greeter") {
+		if err != nil {
+			fmt.Println(errors.Is(err, context.Canceled))
+			break
+		}
+		fmt.Println(len(view.Endpoints), "endpoint, stale:", view.Stale())
+		if view.Stale() {
+			fmt.Println(view.Err)
+			cancel()
+		} else {
+			store.Down(errors.New("connection refused"))
+		}
+	}
+	// Output:
+	// 1 endpoint, stale: false
+	// 1 endpoint, stale: true
+	// memory: watch "greeter": connection refused
+	// true
+}
+
+// A Watcher tells first what there is, and then what changed.
+func ExampleRegistry_Resolve() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	update := func(u ...naming.Update) {
+		if err := r.Update(ctx, "greeter", u...); err != nil {
+			log.Fatal(err)
+		}
+	}
+	update(naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})
+
+	w, err := r.Resolve("greeter")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer w.Close()
+	next := func() {
+		updates, err := w.Next()
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, u := range updates {
+			fmt.Println(u.Op, u.Addr, u.Metadata)
+		}
+		fmt.Println()
+	}
+	next()
+	update(
+		naming.Update{Op: naming.Delete, Addr: "10.0.0.7:9000"},
+		naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000", Metadata: map[string]any{"zone": "eu-1"}},
+	)
+	next()
+	// Output:
+	// Add 10.0.0.7:9000 <nil>
+	// Add 10.0.0.8:9000 <nil>
+	//
+	// Delete 10.0.0.7:9000 <nil>
+	// Add 10.0.0.8:9000 map[zone:eu-1]
+}
+
+// List asks the registry once. With an error nothing is known.
+func ExampleRegistry_List() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	r := naming.New(store, nil)
+	defer r.Close()
+	list, err := r.List(ctx, "greeter")
+	fmt.Println(len(list), err)
+
+	store.Down(errors.New("connection refused"))
+	list, err = r.List(ctx, "greeter")
+	fmt.Println(list == nil, err)
+	// Output:
+	// 0 <nil>
+	// true naming: list "greeter": memory: watch "greeter": connection refused
+}
+
+// The names of all services that have endpoints.
+func ExampleRegistry_Services() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	for _, service := range []string{"greeter", "billing", "billing/eu-1"} {
+		if err := r.Update(ctx, service, naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for names, err := range r.Services(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(names)
+		break // else the loop goes on when the list changed
+	}
+	// Output: [billing billing/eu-1 greeter]
+}
+
+// Update puts and deletes endpoints that stay without a lease, all together.
+func ExampleRegistry_Update() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	err := r.Update(ctx, "greeter",
+		naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000", Metadata: map[string]any{"weight": 10}},
+		naming.Update{Op: naming.Delete, Addr: "10.0.0.8:9000"}, // not there: no error
+	)
+	fmt.Println(err)
+	err = r.Update(ctx, "greeter", naming.Update{Op: naming.Add})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// naming: update "greeter": naming: invalid argument: Add in service "greeter": endpoint with ID "" and address "" has no metadata either
+}
+
+// What can never work is an error at once; a registry that is down is none.
+func ExampleRegistry_Register() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer r.Close()
+
+	_, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: ":9000"}, nil)
+	fmt.Println(err)
+
+	store.Down(errors.New("connection refused"))
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+	fmt.Println(err, reg.State().Registered)
+	store.Up()
+	fmt.Println(reg.Wait(ctx), reg.State().Registered)
+	// Output:
+	// naming: register in "greeter": naming: invalid argument: address ":9000": no host: clients cannot dial the wildcard address a server listens on
+	// <nil> false
+	// <nil> true
+}
+
+// State suits a readiness probe, and OnChange a gauge.
+func ExampleRegistration_State() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		TTL:  10 * time.Second,
+		Wait: true,
+		OnChange: func(s naming.RegistrationState) {
+			// Count it, or log it. It is called from another goroutine.
+		},
+		Propagation: -1, // not to wait for clients that an example does not have
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := reg.State()
+	fmt.Println("registered:", s.Registered, "failed attempts since:", s.Attempts, "error:", s.Err)
+	// Output: registered: true failed attempts since: 0 error: <nil>
+}
+
+// Wait waits until the endpoint is in the registry.
+func ExampleRegistration_Wait() {
+	store := new(memory.Store)
+	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer r.Close()
+	store.Down(errors.New("connection refused"))
+	defer store.Up()
+	reg, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		Propagation: -1, // not to wait for clients that an example does not have
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	fmt.Println(reg.Wait(ctx))
+	// Output: context deadline exceeded; the last attempt failed: memory: grant: connection refused
+}
+
+// Update changes the metadata in place: nobody's connections break.
+func ExampleRegistration_Update() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		Propagation: -1, // not to wait for clients that an example does not have
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := reg.Update(ctx, json.RawMessage(`{"weight":20,"zone":"eu-1"}`)); err != nil {
+		log.Fatal(err)
+	}
+	list, err := r.List(ctx, "greeter")
+	fmt.Printf("%s %v\n", list[0].Metadata, err)
+	// Output: {"weight":20,"zone":"eu-1"} <nil>
+}
+
+// A server that is to be left alone for a while, such as for a profile.
+func ExampleRegistration_Drain() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		Propagation: -1, // not to wait for clients that an example does not have
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	draining := func() bool {
+		list, err := r.List(ctx, "greeter")
+		if err != nil {
+			log.Fatal(err)
+		}
+		return list[0].Info().Draining
+	}
+	fmt.Println(reg.Drain(ctx), draining())
+	fmt.Println(reg.Resume(ctx), draining())
+	// Output:
+	// <nil> true
+	// <nil> false
+}
+
+// Resume ends what Drain began.
+func ExampleRegistration_Resume() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		Propagation: -1, // not to wait for clients that an example does not have
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := reg.Drain(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reg.State().Draining)
+	if err := reg.Resume(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reg.State().Draining)
+	// Output:
+	// true
+	// false
+}
+
+// The order in which a server stops without dropping a call. Close needs no
+// context: the one of a program that is being terminated is done already.
+func ExampleRegistration_Close() {
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	reg, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+		Propagation: 100 * time.Millisecond, // clients hear of it within that
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reg.Close())
+	// Now server.GracefulStop().
+	// Output: <nil>
+}
+
+// A Follower suits a program that keeps the set in a form of its own, and would
+// rather be called than wait.
+func ExampleRegistry_Follow() {
+	ctx := context.Background()
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+		log.Fatal(err)
+	}
+
+	wake := make(chan struct{}, 1)
+	f, err := r.Follow("greeter", func() {
+		select {
+		case wake <- struct{}{}:
+		default: // it will look at everything anyway
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	set := make(map[string]naming.Endpoint)
+	for len(set) == 0 {
+		// What is known already is there without a wake-up.
+		for e, ok := f.Next(); ok; e, ok = f.Next() {
+			if e.Snapshot {
+				clear(set)
+			}
+			for _, id := range e.Deleted {
+				delete(set, id)
+			}
+			for _, p := range e.Put {
+				set[p.ID] = p
+			}
+			fmt.Println(len(set), "endpoint, stale:", e.Status.Stale())
+		}
+		if len(set) == 0 {
+			<-wake
+		}
+	}
+	// Output: 1 endpoint, stale: false
+}
+
+// Next does not wait, and tells of failures too: they are in the status, and
+// end nothing.
+func ExampleFollower_Next() {
+	store := new(memory.Store)
+	store.Down(errors.New("connection refused"))
+	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer r.Close()
+	failed := make(chan struct{}, 1)
+	f, err := r.Follow("greeter", func() {
+		select {
+		case failed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	<-failed
+	e, ok := f.Next()
+	fmt.Println(ok, "known:", e.Status.Synced, "error:", e.Status.Err)
+	_, ok = f.Next()
+	fmt.Println(ok)
+	// Output:
+	// true known: false error: memory: watch "greeter": connection refused
+	// false
+}
+
+// After Close there is nothing new any more.
+func ExampleFollower_Close() {
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	f, err := r.Follow("greeter", func() {})
+	if err != nil {
+		log.Fatal(err)
+	}
+	f.Close()
+	_, ok := f.Next()
+	fmt.Println(ok)
+	// Output: false
+}
+
+// An address that a server listens on need not be one that clients can dial.
+func ExampleCheckAddress() {
+	for _, addr := range []string{"10.0.0.7:9000", "[2001:db8::7]:9000", "unix:/run/greeter.sock", "0.0.0.0:9000", "[::]:9000", "10.0.0.7:0", "greeter"} {
+		fmt.Println(addr, naming.CheckAddress(addr))
+	}
+	// Output:
+	// 10.0.0.7:9000 <nil>
+	// [2001:db8::7]:9000 <nil>
+	// unix:/run/greeter.sock <nil>
+	// 0.0.0.0:9000 naming: invalid argument: address "0.0.0.0:9000": clients cannot dial the wildcard address a server listens on
+	// [::]:9000 naming: invalid argument: address "[::]:9000": clients cannot dial the wildcard address a server listens on
+	// 10.0.0.7:0 naming: invalid argument: address "10.0.0.7:0": the port is not a number from 1 to 65535
+	// greeter naming: invalid argument: address "greeter": not host:port
+}
+
+// Names of services are free, but for this.
+func ExampleCheckService() {
+	fmt.Println(naming.CheckService("billing/eu-1, new"))
+	fmt.Println(naming.CheckService(""))
+	fmt.Println(naming.CheckService("\xff"))
+	// Output:
+	// <nil>
+	// naming: invalid argument: empty service name
+	// naming: invalid argument: service name "\xff" is not UTF-8
+}
+
+// Every Store's Apply begins with Normalize.
+func ExampleNormalize() {
+	changes, err := naming.Normalize("greeter", []naming.Change{
+		{Endpoint: naming.Endpoint{Addr: "10.0.0.7:9000", Metadata: json.RawMessage("null")}},
+	})
+	fmt.Println(changes[0].Endpoint.ID, changes[0].Endpoint.Metadata == nil, err)
+
+	_, err = naming.Normalize("greeter", []naming.Change{
+		{Endpoint: naming.Endpoint{Addr: "10.0.0.7:9000", Metadata: json.RawMessage("{")}},
+	})
+	fmt.Println(errors.Is(err, naming.ErrInvalid), err)
+	// Output:
+	// 10.0.0.7:9000 true <nil>
+	// true naming: invalid argument: Add in service "greeter": metadata "{" of endpoint "10.0.0.7:9000" is not JSON
+}
+
+// Metadata is compared by its value, and numbers as they are spelt.
+func ExampleEndpoint_Equal() {
+	with := func(metadata string) naming.Endpoint {
+		return naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(metadata)}
+	}
+	fmt.Println(with(`{"zone":"a","weight":1}`).Equal(with(`{ "weight": 1, "zone": "\u0061" }`)))
+	fmt.Println(with(`{"weight":1}`).Equal(with(`{"weight":1.0}`)))
+	// Output:
+	// true
+	// false
+}
+
+// Members of the metadata that have a meaning. One that is not what it should be
+// takes nothing away from the others.
+func ExampleEndpoint_Info() {
+	e := naming.Endpoint{Addr: "10.0.0.7:9000", Metadata: json.RawMessage(
+		`{"weight": 10, "zone": "eu-1", "version": 3, "tags": ["canary"], "draining": true, "owner": "team a"}`)}
+	info := e.Info()
+	fmt.Println(info.Weight, info.Zone, info.Tags, info.Draining)
+	fmt.Printf("%q, as it is no string\n", info.Version)
+	// Output:
+	// 10 eu-1 [canary] true
+	// "", as it is no string
+}
+
+// A stale view has the last endpoints known.
+func ExampleStatus_Stale() {
+	v := naming.View{
+		Endpoints: []naming.Endpoint{{ID: "a", Addr: "10.0.0.7:9000"}},
+		Status:    naming.Status{Synced: true, StaleSince: time.Now(), Err: errors.New("connection refused")},
+	}
+	fmt.Println(v.Stale(), len(v.Endpoints))
+	// Output: true 1
+}
+
+func ExampleOperation_String() {
+	fmt.Println(naming.Add, naming.Delete, naming.Operation(7))
+	// Output: Add Delete Operation(7)
+}
+
+// The JSON of an Update is that of gRPC's former package naming.
+func ExampleUpdate() {
+	b, err := json.Marshal(naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
+	fmt.Println(string(b), err)
+	// Output: {"Op":0,"Addr":"10.0.0.7:9000","Metadata":null} <nil>
+}
+
+// An entry of the registry that cannot be understood.
+func ExampleMalformed() {
+	store := &memory.Store{OnMalformed: func(m *naming.Malformed) { fmt.Println(m) }}
+	r := naming.New(store, nil)
+	defer r.Close()
+	store.PutMalformed("greeter", "10.0.0.7:9000", errors.New("not a JSON object"))
+	list, err := r.List(context.Background(), "greeter")
+	fmt.Println(len(list), err)
+	// Output:
+	// naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
+	// 0 <nil>
+}
+
+// The cause of a Malformed can be asked for, as that of any error.
+func ExampleMalformed_Unwrap() {
+	cause := errors.New("not a JSON object")
+	var err error = &naming.Malformed{Service: "greeter", Key: "10.0.0.7:9000", Err: cause}
+	fmt.Println(errors.Is(err, cause))
+	// Output: true
+}
+
+func ExampleMalformed_Error() {
+	fmt.Println((&naming.Malformed{Service: "greeter", Key: "10.0.0.7:9000", Err: errors.New("not a JSON object")}).Error())
+	// Output: naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
+}
+
+// Hooks count what an operator watches.
+func ExampleHooks() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	held := make(chan int, 1)
+	r := naming.New(store, &naming.Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Hooks: &naming.Hooks{
+			Held: func(service string, endpoints []naming.Endpoint) { held <- len(endpoints) },
+		},
+	})
+	defer r.Close()
+	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
+		if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: addr}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for range r.Watch(ctx, "greeter") {
+		break // from now on the service is watched
+	}
+	store.Wipe()
+	fmt.Println("held:", <-held)
+	// Output: held: 3
+}
+
+// Packages that extend a Registry call its hooks for what they do.
+func ExampleRegistry_Hooks() {
+	r := naming.New(new(memory.Store), &naming.Options{Hooks: &naming.Hooks{
+		Published: func(service string, addresses int) { fmt.Println(service, addresses) },
+	}})
+	defer r.Close()
+	if f := r.Hooks().Published; f != nil {
+		f("greeter", 3)
+	}
+	// Output: greeter 3
+}
+
+// Endpoints that vanish together, and did not say that they would, are kept in
+// sight for a while: that is what a fault of the registry looks like.
+func ExampleHold() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	r := naming.New(store, &naming.Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Hold:   naming.Hold{For: 10 * time.Minute},
+	})
+	defer r.Close()
+	err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for view, err := range r.Watch(ctx, "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(len(view.Endpoints), "endpoints,", len(view.Held), "held")
+		if len(view.Held) > 0 {
+			break
+		}
+		store.Wipe()
+	}
+	// Output:
+	// 2 endpoints, 0 held
+	// 0 endpoints, 2 held
+}
+
+// A Store can be wrapped, here by one that lets nobody write.
+func ExampleStore() {
+	var store naming.Store = readOnly{new(memory.Store)}
+	r := naming.New(store, nil)
+	defer r.Close()
+	err := r.Update(context.Background(), "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
+	fmt.Println(errors.Is(err, naming.ErrPermission))
+	// Output: true
+}
+
+type readOnly struct{ naming.Store }
+
+func (s readOnly) Apply(context.Context, string, ...naming.Change) error {
+	return naming.ErrPermission
+}
+
+// What a Registration does with a lease can be done by hand.
+func ExampleLease() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	lease, err := store.Grant(ctx, 15*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	e := naming.Endpoint{Addr: "10.0.0.7:9000"}
+	fmt.Println(store.Apply(ctx, "greeter", naming.Change{Endpoint: e, Lease: lease}))
+	fmt.Println(lease.Renew(ctx))
+
+	// A successor with the same address takes the endpoint over.
+	successor, err := store.Grant(ctx, 15*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(store.Apply(ctx, "greeter", naming.Change{Endpoint: e, Lease: successor}))
+	// The end of the first lease does not take it away.
+	fmt.Println(lease.Revoke(ctx))
+	fmt.Println(errors.Is(lease.Renew(ctx), naming.ErrLeaseLost))
+
+	for b := range store.Watch(ctx, "greeter") {
+		fmt.Println(len(b.Put), "endpoint")
+		break
+	}
+	// Output:
+	// <nil>
+	// <nil>
+	// <nil>
+	// <nil>
+	// true
+	// 1 endpoint
+}
+
+// A Delete under a lease leaves a successor alone, and an Add that is IfFree
+// does not take its place.
+func ExampleChange() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	mine, _ := store.Grant(ctx, 15*time.Second)
+	successor, _ := store.Grant(ctx, 15*time.Second)
+	e := func(version string) naming.Endpoint {
+		return naming.Endpoint{Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"version":"` + version + `"}`)}
+	}
+	err := store.Apply(ctx, "greeter",
+		naming.Change{Endpoint: e("1"), Lease: mine},
+		naming.Change{Endpoint: e("2"), Lease: successor},
+		naming.Change{Endpoint: e("1"), Lease: mine, IfFree: true},
+		naming.Change{Op: naming.Delete, Endpoint: e("1"), Lease: mine},
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for b := range store.Watch(ctx, "greeter") {
+		fmt.Printf("%s\n", b.Put[0].Metadata)
+		break
+	}
+	// Output: {"version":"2"}
+}
