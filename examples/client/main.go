@@ -1,0 +1,68 @@
+// Command client calls the servers of a service, wherever they are.
+//
+//	go run ./examples/client -store 'etcd://localhost:2379?prefix=/naming/'
+package main
+
+import (
+	"context"
+	"flag"
+	"log"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/resolver"
+)
+
+func main() {
+	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
+	calls := flag.Int("n", 10, "how many calls to make, one every 500 ms")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	store, done, err := open.Store(ctx, *url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer done()
+	if err := run(ctx, store, *calls); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, store naming.Store, calls int) error {
+	r := naming.New(store, nil)
+	defer r.Close()
+	conn, err := grpc.NewClient("naming:///greeter",
+		grpc.WithResolvers(resolver.NewBuilder(r, nil)),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := healthpb.NewHealthClient(conn) // or what protoc made of your service
+
+	for range calls {
+		var server peer.Peer
+		// A call waits for a server if there is none; without that it would fail.
+		answer, err := client.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true), grpc.Peer(&server))
+		if err != nil {
+			return err
+		}
+		log.Print(server.Addr, " says ", answer.Status)
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}

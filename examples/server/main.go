@@ -1,0 +1,60 @@
+// Command server is a gRPC server that announces itself, and leaves without
+// dropping a call when it is told to terminate. Package serve does what run does
+// here, and follows the server's health as well.
+//
+//	go run ./examples/server -store 'etcd://localhost:2379?prefix=/naming/'
+package main
+
+import (
+	"context"
+	"flag"
+	"log"
+	"net"
+	"os/signal"
+	"syscall"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/open"
+)
+
+func main() {
+	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
+	addr := flag.String("addr", "127.0.0.1:0", "where to listen: an `address` at which clients reach it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	store, done, err := open.Store(ctx, *url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer done()
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, health.NewServer()) // or your service
+	log.Print("serving at ", listener.Addr())
+	if err := run(ctx, store, server, listener); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, store naming.Store, server *grpc.Server, listener net.Listener) error {
+	r := naming.New(store, nil)
+	defer r.Close()
+	go server.Serve(listener)
+	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: listener.Addr().String()}, nil)
+	if err != nil {
+		return err // nobody could dial that address; a registry that is down is no error
+	}
+	<-ctx.Done()          // SIGTERM
+	err = reg.Close()     // clients turn to other servers,
+	server.GracefulStop() // and calls in progress end
+	return err
+}
