@@ -37,7 +37,9 @@ type Options struct {
 	ServiceConfig string
 
 	// NoServiceConfig says that ClientConns are given none, so that
-	// grpc.WithDefaultServiceConfig, or else gRPC's default, counts.
+	// grpc.WithDefaultServiceConfig, or else gRPC's default, counts. What is
+	// said then to callers of a service that lost its last endpoint is up to
+	// the load balancing policy; round_robin has "no children to pick from".
 	NoServiceConfig bool
 
 	// FirstAnswer is how long the registry may be silent before that is

@@ -28,9 +28,16 @@
 //
 // The naming.Endpoint is in the attributes of the resolver.Endpoint, where load
 // balancing policies find it with [EndpointOf]. A change of metadata makes no
-// new connections. Proxies are the exception to the former: with HTTPS_PROXY in
-// force, gRPC's own wrapper around a resolver drops the attributes of endpoints;
-// grpc.WithNoProxy keeps them.
+// new connections. Where a proxy is in force (HTTPS_PROXY), gRPC's own wrapper
+// around a resolver drops the attributes of endpoints; grpc.WithNoProxy keeps
+// them. All ClientConns of a service are given the same slices, which a policy
+// must not modify.
+//
+// A "weight" in the metadata, rounded to a whole number from 1 to 65,535, is
+// also where gRPC's own policies look for one. Of those in grpc-go 1.85, ring_hash
+// does, and pick_first if it shuffles (shuffleAddressList). round_robin and
+// least_request treat all endpoints alike, and weighted_round_robin goes by the
+// load that servers report.
 //
 // The whole set is given to gRPC in one step, the first change after a quiet
 // time at once. While changes come thick and fast, they are collected until
@@ -45,4 +52,7 @@
 //
 // A service that has no endpoints fails such calls with the code Unavailable and
 // a message that says so.
+//
+// A program that starts while the registry is down can go on with the endpoints
+// that it, or its predecessor, knew: see Cache in the [Options].
 package resolver

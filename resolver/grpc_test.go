@@ -576,6 +576,26 @@ func TestPoliciesThatReadAddresses(t *testing.T) {
 	wantError(t, conn, codes.Unavailable, `service "greeter" has no endpoints`)
 }
 
+// TestWeightsReachPickFirst: of two endpoints a heavy one is almost always the
+// first in a shuffled list.
+func TestWeightsReachPickFirst(t *testing.T) {
+	w := newWorld(t, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`})
+	light, heavy := newServer(t), newServer(t)
+	w.apply("greeter", add(
+		naming.Endpoint{ID: "1", Addr: light.addr()}, // the same as weight 1
+		naming.Endpoint{ID: "2", Addr: heavy.addr(), Metadata: []byte(`{"weight":65535}`)},
+	)...)
+	const n = 20
+	for range n {
+		if _, err := call1(w.dial("greeter")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := heavy.accepts.Load(); got < n-1 {
+		t.Errorf("%d of %d ClientConns picked the heavy endpoint", got, n)
+	}
+}
+
 // callOften makes a number of calls.
 func (w *world) callOften(conn *grpc.ClientConn) {
 	w.Helper()

@@ -62,8 +62,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "publishes what did not change",
 			File: "target.go",
-			Old:  "; !changed && !first {",
-			New:  "; !changed && !first && false {",
+			Old:  "\tif !changed && !first {",
+			New:  "\tif false && !changed && !first {",
 			Test: "^TestEqualStateIsNotPublished$",
 		},
 		{
