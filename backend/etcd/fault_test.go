@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,24 +58,28 @@ func newReader(t *testing.T, r *rig) *reader {
 	return rd
 }
 
-// truth is what etcd has, asked by another client.
+// truth is what etcd has, asked by another client, of the majority.
 func (rd *reader) truth(t *testing.T) string {
 	t.Helper()
-	s := etcd.New(rd.admin, &etcd.Options{Prefix: rd.prefix})
-	var got string
+	dir := rd.prefix + "svc/"
+	var set naming.Batch
 	servertest.Poll(t, "etcd does not answer", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		for b, err := range s.Watch(ctx, "svc") {
-			if err != nil {
-				return err
+		resp, err := rd.admin.Get(ctx, dir, clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		set = naming.Batch{}
+		for _, kv := range resp.Kvs {
+			var u naming.Update
+			if json.Unmarshal(kv.Value, &u) == nil && u.Addr != "" {
+				set.Put = append(set.Put, naming.Endpoint{ID: string(kv.Key[len(dir):]), Addr: u.Addr})
 			}
-			got = strings.TrimPrefix(text(b), "snapshot ")
-			break
 		}
 		return nil
 	})
-	return got
+	return text(set)
 }
 
 // converge waits until the reader has what etcd has, and says that it is fresh.

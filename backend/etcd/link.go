@@ -37,8 +37,8 @@ type link struct {
 	// heard is when the stream last showed that it lives, since began.
 	heard atomic.Int64
 	// need is the revision that an answer must have to be a sign of life. A
-	// server that has not come as far as a watch starts is behind, and will
-	// catch up, or it is another one, and will not.
+	// server that has not come as far as a watch starts, or as was heard, is
+	// behind, and will catch up, or it is another one, and will not.
 	need atomic.Int64
 	key  atomic.Value // string: where a watch is permitted
 }
@@ -121,6 +121,11 @@ func (l *link) failure() error {
 // begin notes that a watch begins after a revision.
 func (l *link) begin(dir string, rev int64) {
 	l.key.Store(dir)
+	l.reach(rev)
+}
+
+// reach raises need.
+func (l *link) reach(rev int64) {
 	for need := l.need.Load(); need < rev && !l.need.CompareAndSwap(need, rev); need = l.need.Load() {
 	}
 }
@@ -130,6 +135,7 @@ func (l *link) begin(dir string, rev int64) {
 func (l *link) hear(rev int64) {
 	if rev >= l.need.Load() {
 		l.heard.Store(int64(time.Since(l.began)))
+		l.reach(rev)
 	}
 }
 

@@ -90,17 +90,13 @@ func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(
 	if keysOnly {
 		opts = append(opts, clientv3.WithKeysOnly())
 	}
-	limit := int64(pageSize)
-	for {
-		st, err := s.readPages(ctx, dir, limit, opts, start, visit)
-		if err != nil && limit > 0 && errors.Is(err, rpctypes.ErrCompacted) {
-			// The revision of the first page is gone. A single page has no
-			// such trouble, whatever its size.
-			limit = 0
-			continue
-		}
-		return st, err
+	st, err := s.readPages(ctx, dir, pageSize, opts, start, visit)
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		// The revision of the first page is gone. A single page has no such
+		// trouble, whatever its size.
+		st, err = s.readPages(ctx, dir, 0, opts, start, visit)
 	}
+	return st, err
 }
 
 func (s *Store) readPages(ctx context.Context, dir string, limit int64, opts []clientv3.OpOption, start func(n int), visit func(*mvccpb.KeyValue)) (state, error) {

@@ -67,10 +67,13 @@ type Options struct {
 // and their callers read anew. That is on purpose. The client's own way, to
 // resume a watch at the next revision, waits forever on a server that was
 // replaced by one that has not come that far, and skips what happened before on
-// one that has. If the client's Watcher is not its own but was replaced by
-// another, as package namespace makes one, that one is used, and does resume;
-// watches on it end as well when the answers reveal another cluster or an older
-// revision.
+// one that has.
+//
+// If the client's Watcher is not its own but was replaced by another, as package
+// namespace makes one, that one is used, and does resume. Its watches end when
+// the answers reveal another cluster or an older revision, but a server that was
+// replaced by one of the same name may go unnoticed: rather use Options.Prefix,
+// or give the Registry a Reread.
 //
 // A service whose name is the beginning of another's, as "a" is of "a/b", reads
 // and is sent the entries of both, and leaves out those that are not its own.
