@@ -400,10 +400,10 @@ func ExampleFollower_Next() {
 	store.Down(errors.New("connection refused"))
 	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	defer r.Close()
-	failed := make(chan struct{}, 1)
+	wake := make(chan struct{}, 1)
 	f, err := r.Follow("greeter", func() {
 		select {
-		case failed <- struct{}{}:
+		case wake <- struct{}{}:
 		default:
 		}
 	})
@@ -411,8 +411,11 @@ func ExampleFollower_Next() {
 		log.Fatal(err)
 	}
 	defer f.Close()
-	<-failed
-	e, ok := f.Next()
+	e, ok := f.Next() // before any wake-up: it may have something to tell already
+	for !ok {
+		<-wake
+		e, ok = f.Next()
+	}
 	fmt.Println(ok, "known:", e.Status.Synced, "error:", e.Status.Err)
 	_, ok = f.Next()
 	fmt.Println(ok)

@@ -1,0 +1,421 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+var (
+	quiet  = &naming.Options{Logger: slog.New(slog.DiscardHandler)}
+	errCut = errors.New("connection reset")
+)
+
+func put(store *memory.Store, service string, addrs ...string) {
+	for _, addr := range addrs {
+		if err := store.Apply(context.Background(), service, naming.Change{Endpoint: naming.Endpoint{Addr: addr}}); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// The tests that examples declare, so that TestExamples runs what they show.
+var declared []func(*testing.T)
+
+func declare(test func(*testing.T)) { declared = append(declared, test) }
+
+func TestExamples(t *testing.T) {
+	declared = nil
+	ExampleStore_failover()
+	ExampleStore_ExpireAll()
+	for _, test := range declared {
+		test(t)
+	}
+}
+
+// How a program's own test of a failover looks. In a bubble of testing/synctest
+// time passes by itself, so that an outage of an hour takes none.
+func ExampleStore_failover() {
+	TestFailover := func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := new(memory.Store)
+			r := naming.New(store, nil)
+			defer r.Close()
+			_, err := r.Register(t.Context(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := r.Resolve("greeter") // or what the program has instead
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if ups, err := w.Next(); err != nil || len(ups) > 1 {
+				t.Fatalf("at first: %v, %v", ups, err)
+			}
+			synctest.Wait()
+
+			store.Down(errors.New("connection refused"))
+			time.Sleep(time.Hour) // all leases expire
+			store.Up()
+			time.Sleep(time.Minute) // no failed call waits longer than half of that for the next
+
+			list, err := r.List(t.Context(), "greeter")
+			if err != nil || len(list) != 1 {
+				t.Errorf("after the outage: %v, %v, want the endpoint", list, err)
+			}
+		})
+	}
+	declare(TestFailover)
+	// Output:
+}
+
+// All leases end in one moment, as they do when a registry was cut off for
+// longer than their time to live. The servers are alive and come back; what
+// clients do meanwhile is worth a test.
+func ExampleStore_ExpireAll() {
+	TestMassExpiry := func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			store := new(memory.Store)
+			r := naming.New(store, nil)
+			defer r.Close()
+			for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
+				if _, err := r.Register(t.Context(), "greeter", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait() // the watch has told of all three
+			store.ExpireAll()
+			synctest.Wait()
+			for view := range r.Watch(t.Context(), "greeter") {
+				if len(view.Endpoints) != 0 || len(view.Held) != 3 {
+					t.Errorf("%d endpoints, %d held, want 0 and 3", len(view.Endpoints), len(view.Held))
+				}
+				break
+			}
+			time.Sleep(time.Minute)
+			for view := range r.Watch(t.Context(), "greeter") {
+				if len(view.Endpoints) != 3 || len(view.Held) != 0 {
+					t.Errorf("%d endpoints, %d held, want 3 and 0", len(view.Endpoints), len(view.Held))
+				}
+				break
+			}
+		})
+	}
+	declare(TestMassExpiry)
+	// Output:
+}
+
+// The zero value is ready to use, and needs no Close.
+func Example() {
+	r := naming.New(new(memory.Store), nil)
+	defer r.Close()
+	list, err := r.List(context.Background(), "greeter")
+	fmt.Println(len(list), err)
+	// Output: 0 <nil>
+}
+
+// A watch begins with all there is, and goes on with what changes.
+func ExampleStore_Watch() {
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000")
+	for b, err := range store.Watch(context.Background(), "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("snapshot:", b.Snapshot, "put:", len(b.Put))
+		if !b.Snapshot {
+			break
+		}
+		put(store, "greeter", "10.0.0.8:9000")
+	}
+	// Output:
+	// snapshot: true put: 1
+	// snapshot: false put: 1
+}
+
+// Changes of one Apply are made, and seen, together.
+func ExampleStore_Apply() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000")
+	err := store.Apply(ctx, "greeter",
+		naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "10.0.0.7:9000"}},
+		naming.Change{Endpoint: naming.Endpoint{Addr: "10.0.0.8:9000"}},
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for b := range store.Watch(ctx, "greeter") {
+		fmt.Println(b.Put[0].Addr, len(b.Put))
+		break
+	}
+	// Output: 10.0.0.8:9000 1
+}
+
+func ExampleStore_Services() {
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000")
+	put(store, "billing", "10.0.0.8:9000")
+	for names := range store.Services(context.Background()) {
+		fmt.Println(names)
+		break
+	}
+	// Output: [billing greeter]
+}
+
+// A lease that ended takes its endpoints along.
+func ExampleStore_Expire() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	lease, err := store.Grant(ctx, time.Minute)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Apply(ctx, "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "10.0.0.7:9000"}, Lease: lease}); err != nil {
+		log.Fatal(err)
+	}
+	store.Expire(lease)
+	for b := range store.Watch(ctx, "greeter") {
+		fmt.Println(len(b.Put), "endpoints")
+		break
+	}
+	fmt.Println(errors.Is(lease.Renew(ctx), naming.ErrLeaseLost))
+	// Output:
+	// 0 endpoints
+	// true
+}
+
+func ExampleStore_Grant() {
+	lease, err := new(memory.Store).Grant(context.Background(), 15*time.Second)
+	fmt.Println(lease.TTL(), err)
+	// Output: 15s <nil>
+}
+
+// The watches that run break; new ones start as usual.
+func ExampleStore_Break() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	for _, err := range store.Watch(ctx, "greeter") {
+		if err != nil {
+			fmt.Println(err)
+			break
+		}
+		store.Break(errCut)
+	}
+	for b, err := range store.Watch(ctx, "greeter") {
+		fmt.Println("snapshot:", b.Snapshot, err)
+		break
+	}
+	// Output:
+	// memory: watch "greeter": connection reset
+	// snapshot: true <nil>
+}
+
+// The watches that run go on, and everything else is refused.
+func ExampleStore_Refuse() {
+	store := new(memory.Store)
+	store.Refuse(naming.ErrPermission)
+	_, err := store.Grant(context.Background(), time.Minute)
+	fmt.Println(errors.Is(err, naming.ErrPermission))
+	store.Refuse(nil)
+	_, err = store.Grant(context.Background(), time.Minute)
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
+}
+
+// A registry that lets clients read and not write.
+func ExampleStore_RefuseFunc() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	r := naming.New(store, quiet)
+	defer r.Close()
+	store.RefuseFunc(func(method, service string) error {
+		if method == "Apply" {
+			return naming.ErrPermission
+		}
+		return nil
+	})
+	err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
+	fmt.Println(errors.Is(err, naming.ErrPermission))
+	_, err = r.List(ctx, "greeter")
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
+}
+
+// An outage: what was known stays, and is stale.
+func ExampleStore_Down() {
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000")
+	r := naming.New(store, quiet)
+	defer r.Close()
+	down := false
+	for view, err := range r.Watch(context.Background(), "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(len(view.Endpoints), "endpoint, stale:", view.Stale())
+		switch {
+		case !down:
+			store.Down(errCut)
+			down = true
+			continue
+		case view.Stale():
+			store.Up()
+			continue
+		}
+		break
+	}
+	// Output:
+	// 1 endpoint, stale: false
+	// 1 endpoint, stale: true
+	// 1 endpoint, stale: false
+}
+
+// Up ends Down and Refuse.
+func ExampleStore_Up() {
+	store := new(memory.Store)
+	store.Down(errCut)
+	_, err := store.Grant(context.Background(), time.Minute)
+	fmt.Println(err)
+	store.Up()
+	_, err = store.Grant(context.Background(), time.Minute)
+	fmt.Println(err)
+	// Output:
+	// memory: grant: connection reset
+	// <nil>
+}
+
+// A registry that accepts everything and says nothing: calls take as long as
+// their context.
+func ExampleStore_Silence() {
+	store := new(memory.Store)
+	store.Silence()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := store.Grant(ctx, time.Minute)
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	// Output: true
+}
+
+// Speak ends Silence, and calls that wait go on.
+func ExampleStore_Speak() {
+	store := new(memory.Store)
+	store.Silence()
+	time.AfterFunc(10*time.Millisecond, store.Speak)
+	_, err := store.Grant(context.Background(), time.Minute)
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+// A registry that is slow, for one with less patience.
+func ExampleStore_Delay() {
+	store := new(memory.Store)
+	store.Delay(time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err := store.Apply(ctx, "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "10.0.0.7:9000"}})
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	// Output: true
+}
+
+// Somebody wiped the registry. Its readers see it, and package resolver's keep
+// the endpoints for a while.
+func ExampleStore_Wipe() {
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000", "10.0.0.8:9000")
+	r := naming.New(store, quiet)
+	defer r.Close()
+	for view, err := range r.Watch(context.Background(), "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(len(view.Endpoints), "endpoints,", len(view.Held), "held")
+		if len(view.Endpoints) == 0 {
+			break
+		}
+		store.Wipe()
+	}
+	// Output:
+	// 2 endpoints, 0 held
+	// 0 endpoints, 2 held
+}
+
+// A replica that has lost its leader answers with an older state.
+func ExampleStore_Lag() {
+	store := new(memory.Store)
+	r := naming.New(store, nil)
+	defer r.Close()
+	list := func() int {
+		endpoints, err := r.List(context.Background(), "greeter")
+		if err != nil {
+			log.Fatal(err)
+		}
+		return len(endpoints)
+	}
+	store.Lag()
+	put(store, "greeter", "10.0.0.7:9000")
+	fmt.Println(list())
+	store.CatchUp()
+	fmt.Println(list())
+	// Output:
+	// 0
+	// 1
+}
+
+// CatchUp ends Lag, also for watches that run.
+func ExampleStore_CatchUp() {
+	store := new(memory.Store)
+	store.Lag()
+	put(store, "greeter", "10.0.0.7:9000")
+	for b := range store.Watch(context.Background(), "greeter") {
+		fmt.Println("snapshot:", b.Snapshot, "put:", len(b.Put))
+		if len(b.Put) > 0 {
+			break
+		}
+		store.CatchUp()
+	}
+	// Output:
+	// snapshot: true put: 0
+	// snapshot: true put: 1
+}
+
+// Another program wrote something that is no endpoint. It hides nothing else.
+func ExampleStore_PutMalformed() {
+	store := &memory.Store{OnMalformed: func(m *naming.Malformed) { fmt.Println(m.Service, m.Key, m.Err) }}
+	put(store, "greeter", "10.0.0.7:9000")
+	store.PutMalformed("greeter", "10.0.0.8:9000", errors.New("not a JSON object"))
+	for b := range store.Watch(context.Background(), "greeter") {
+		fmt.Println(len(b.Put), "endpoint")
+		break
+	}
+	// Output:
+	// greeter 10.0.0.8:9000 not a JSON object
+	// 1 endpoint
+}
+
+// Calls shows that an idle watch asks nothing, and that readers share one.
+func ExampleStore_Calls() {
+	store := new(memory.Store)
+	r := naming.New(store, nil)
+	defer r.Close()
+	for range 1000 {
+		for range r.Watch(context.Background(), "greeter") {
+			break
+		}
+	}
+	fmt.Println(store.Calls())
+	// Output: 1
+}
