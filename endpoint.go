@@ -61,27 +61,38 @@ type Info struct {
 
 // Info returns what the reserved members of the metadata say. A member that is
 // missing or of another type than it should be has the zero value, and so has a
-// weight that is not positive.
+// weight that is not positive. Names are compared as they are, with their case.
 func (e Endpoint) Info() Info {
 	var info Info
-	// Most endpoints have none of it; an object starts with a brace.
-	if m := bytes.TrimLeft(e.Metadata, " \t\r\n"); len(m) == 0 || m[0] != '{' {
+	if !mayHaveInfo(e.Metadata) {
 		return info
 	}
-	var members struct {
-		Weight, Zone, Version, Tags, Draining json.RawMessage
-	}
+	var members map[string]json.RawMessage // and not a struct, which ignores case
 	if json.Unmarshal(e.Metadata, &members) != nil {
 		return info
 	}
 	// One at a time: a wrong one takes nothing away from the others.
-	member(members.Weight, &info.Weight)
-	member(members.Zone, &info.Zone)
-	member(members.Version, &info.Version)
-	member(members.Tags, &info.Tags)
-	member(members.Draining, &info.Draining)
+	member(members["weight"], &info.Weight)
+	member(members["zone"], &info.Zone)
+	member(members["version"], &info.Version)
+	member(members["tags"], &info.Tags)
+	member(members["draining"], &info.Draining)
 	info.Weight = max(info.Weight, 0)
 	return info
+}
+
+// mayHaveInfo reports false for most metadata without reserved members, which is
+// most metadata there is.
+func mayHaveInfo(m json.RawMessage) bool {
+	if bytes.IndexByte(m, '{') < 0 {
+		return false
+	}
+	for _, name := range [...]string{`"weight"`, `"zone"`, `"version"`, `"tags"`, `"draining"`, `\`} {
+		if bytes.Contains(m, []byte(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // member decodes m into v, or leaves v alone.

@@ -812,6 +812,10 @@ func TestEndpointInfo(t *testing.T) {
 		{` {"weight":2.5,"zone":"z","version":"v","tags":["a","b"],"draining":true,"more":{}}`, naming.Info{Weight: 2.5, Zone: "z", Version: "v", Tags: []string{"a", "b"}, Draining: true}},
 		{`{"weight":"heavy","zone":7,"tags":["a",1],"draining":"yes","version":"kept"}`, naming.Info{Version: "kept"}},
 		{`{"weight":-1}`, naming.Info{}},
+		{`{"Weight":1,"DRAINING":true}`, naming.Info{}},
+		{`{"w\u0065ight":1}`, naming.Info{Weight: 1}},
+		{`["weight"]`, naming.Info{}},
+		{`"{\"weight\":1}"`, naming.Info{}},
 		{`{"weight":null,"draining":null}`, naming.Info{}},
 	} {
 		e := naming.Endpoint{Metadata: json.RawMessage(c.metadata)}
