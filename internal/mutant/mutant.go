@@ -1,5 +1,4 @@
-// Package mutant tests tests: it plants a bug in a package and sees whether a
-// test of the package notices.
+// Package mutant tests tests: it plants a bug and sees whether a test notices.
 package mutant
 
 import (
@@ -15,7 +14,8 @@ import (
 type Mutant struct {
 	// Name says what is wrong with the mutant.
 	Name string
-	// File is the name of a file in the package's directory.
+	// File is the path of a file, from the directory of the tests: its mere name
+	// if it is of the same package.
 	File string
 	// Old is a text that occurs in File exactly once, so that a mutant cannot
 	// silently fall out of step with the code; New takes its place.
@@ -28,8 +28,8 @@ type Mutant struct {
 // Full reports whether tests run at full length, which make full asks for.
 func Full() bool { return os.Getenv("NAMING_FULL") != "" }
 
-// Run fails t for every mutant of the package in dir that passes its test, or
-// does not compile. The package in the tree is not touched. Every mutant
+// Run fails t for every mutant that passes its test, which is in the package in
+// dir, or does not compile. The files in the tree are not touched. Every mutant
 // compiles the package anew, so unless tests run at full length only the first
 // of few mutants do.
 func Run(t *testing.T, dir string, few int, mutants []Mutant) {
@@ -65,7 +65,7 @@ func run(t *testing.T, dir string, m Mutant) (string, error) {
 		t.Fatalf("%s has %d times, want once:\n%s", m.File, n, m.Old)
 	}
 	tmp := t.TempDir()
-	changed, overlay := filepath.Join(tmp, m.File), filepath.Join(tmp, "overlay.json")
+	changed, overlay := filepath.Join(tmp, filepath.Base(m.File)), filepath.Join(tmp, "overlay.json")
 	list, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
 	if err != nil {
 		t.Fatal(err)
