@@ -8,6 +8,10 @@ BENCH    ?= .
 COUNT    ?= 1
 FUZZTIME ?= 30s
 
+# The registry of zero-drop, and how many calls it makes.
+STORE           ?= memory
+ZERO_DROP_CALLS ?= 200000
+
 # The registries the tests start. Another one, etcd 3.4, is Debian's package
 # etcd-server, which is also looked for in PATH.
 SERVERS := bin/etcd bin/consul
@@ -36,7 +40,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help test check tidy tidy-check full bench cover fuzz demo servers clean
+.PHONY: help test check tidy tidy-check full bench cover fuzz demo zero-drop servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +83,9 @@ fuzz: ## fuzz each target for FUZZTIME
 
 demo: ## run the quickstart
 	go run ./examples/quickstart
+
+zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd ZERO_DROP_CALLS=number
+	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
 
 servers: bin/etcd bin/consul ## build the registries that the tests start
 

@@ -1,0 +1,172 @@
+package zerodrop
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/resolver"
+)
+
+// client is a ClientConn, and what it was given.
+type client struct {
+	run      *run
+	name     string
+	balances bool // connects to every address
+	conn     *grpc.ClientConn
+	registry *naming.Registry
+
+	mu  sync.Mutex
+	set map[string]bool // the addresses it has; nil before the first
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// startClients makes ClientConns of both kinds on Registries of their own, and
+// waits until they are connected.
+func (r *run) startClients() error {
+	for i := range 2 {
+		registry := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+			Stale: func(_ string, since time.Time) {
+				if !since.IsZero() {
+					r.phase.stale.Add(1)
+				}
+			},
+			Resynced: func(string, int) { r.phase.resynced.Add(1) },
+			Held:     func(_ string, held []naming.Endpoint) { r.phase.held.Add(int64(len(held))) },
+		}})
+		for _, policy := range []string{"round_robin", "pick_first"} {
+			c := &client{run: r, name: fmt.Sprint(policy, " ", i), balances: policy == "round_robin", registry: registry}
+			r.clients = append(r.clients, c)
+			inner := resolver.NewBuilder(registry, &resolver.Options{
+				ServiceConfig: `{"loadBalancingConfig":[{"` + policy + `":{}}]}`,
+			})
+			var err error
+			c.conn, err = grpc.NewClient(inner.Target(r.service),
+				grpc.WithResolvers(recorder{inner, c}),
+				grpc.WithTransportCredentials(insecure.NewCredentials()),
+				grpc.WithDisableRetry(),
+				grpc.WithNoProxy())
+			if err != nil {
+				return err
+			}
+			c.conn.Connect()
+		}
+	}
+	for _, c := range r.clients {
+		for s := c.conn.GetState(); s != connectivity.Ready; s = c.conn.GetState() {
+			if !c.conn.WaitForStateChange(r.ctx, s) {
+				return fmt.Errorf("%s does not connect: %w", c.name, r.ctx.Err())
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) closeClients() {
+	r.ending.Store(true)
+	for _, c := range r.clients {
+		if c.conn != nil {
+			_ = c.conn.Close()
+		}
+		c.registry.Close()
+	}
+}
+
+// balancing returns how many clients connect to every address.
+func (r *run) balancing() (n int) {
+	for _, c := range r.clients {
+		if c.balances {
+			n++
+		}
+	}
+	return n
+}
+
+// take notes a set that the client is given, and holds it against the servers
+// that there are.
+func (c *client) take(addrs []string) {
+	r := c.run
+	c.mu.Lock()
+	first := c.set == nil
+	c.set = make(map[string]bool)
+	for _, a := range addrs {
+		c.set[a] = true
+	}
+	c.mu.Unlock()
+	r.phase.published.Add(1)
+	if !first && !r.ending.Load() && !r.fleet.anyLive(addrs) {
+		r.broken("%s was given %v, none of which is alive", c.name, addrs)
+	}
+	r.changed()
+}
+
+func (c *client) lists(addr string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.set[addr]
+}
+
+func (c *client) addrs() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.set))
+}
+
+// settled returns an error unless the client is up to date and has the
+// addresses in want. It may have suspects besides: what a server that left while
+// the watch was broken had no chance to tell.
+func (c *client) settled(ctx context.Context, want []string) error {
+	for v, err := range c.registry.Watch(ctx, c.run.service) {
+		switch {
+		case err != nil:
+			return err
+		case v.Stale():
+			return fmt.Errorf("stale: %w", v.Err)
+		}
+		got := slices.DeleteFunc(c.addrs(), func(a string) bool {
+			return !slices.Contains(want, a) && slices.ContainsFunc(v.Held, func(e naming.Endpoint) bool { return e.Addr == a })
+		})
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("it has %v, want %v", got, want)
+		}
+		break
+	}
+	return nil
+}
+
+// recorder is a resolver's Builder that tells a client what gRPC is given.
+type recorder struct {
+	grpcresolver.Builder
+	client *client
+}
+
+func (b recorder) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, opts grpcresolver.BuildOptions) (grpcresolver.Resolver, error) {
+	return b.Builder.Build(target, recordedConn{cc, b.client}, opts)
+}
+
+type recordedConn struct {
+	grpcresolver.ClientConn
+	client *client
+}
+
+func (cc recordedConn) UpdateState(s grpcresolver.State) error {
+	var addrs []string
+	for _, e := range s.Endpoints {
+		for _, a := range e.Addresses {
+			addrs = append(addrs, a.Addr)
+		}
+	}
+	cc.client.take(addrs)
+	return cc.ClientConn.UpdateState(s)
+}

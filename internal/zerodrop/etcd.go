@@ -1,0 +1,88 @@
+package zerodrop
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/faultproxy"
+)
+
+// Etcd returns a new etcd cluster of three. It ends with tb. Servers and clients
+// of the scenarios have a client of etcd each, and reach it through proxies.
+func Etcd(tb testing.TB) Backend {
+	c := etcdtest.Start(tb, &etcdtest.Options{Members: 3})
+	var proxies []*faultproxy.Proxy
+	var endpoints []string
+	for _, m := range c.Members {
+		p := faultproxy.New(tb, m.Addr)
+		proxies = append(proxies, p)
+		endpoints = append(endpoints, p.Addr())
+	}
+	// What the client logs of calls that fail is what the scenarios are about.
+	if os.Getenv("ETCD_CLIENT_DEBUG") == "" {
+		os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
+	}
+	store := func() *etcd.Store {
+		config := c.Config(endpoints...)
+		// A link that has healed is found to have: to wait longer is safe, and
+		// makes a run longer.
+		quick := backoff.DefaultConfig
+		quick.BaseDelay, quick.MaxDelay = 20*time.Millisecond, 500*time.Millisecond
+		config.DialOptions = append(config.DialOptions, grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}))
+		client, err := clientv3.New(config)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = client.Close() })
+		return etcd.New(client, &etcd.Options{Prefix: "/zerodrop/", SilenceBound: 5 * time.Second})
+	}
+	each := func(f func(*faultproxy.Proxy)) func() error {
+		return func() error {
+			for _, p := range proxies {
+				f(p)
+			}
+			return nil
+		}
+	}
+	// A verb of the cluster that fails ends the test.
+	verb := func(f func(testing.TB)) func() error {
+		return func() error { f(tb); return nil }
+	}
+	var lost *etcdtest.Member
+	return Backend{
+		Name:        "etcd",
+		Servers:     store(),
+		Clients:     store(),
+		TTL:         3 * time.Second,
+		Propagation: 300 * time.Millisecond,
+		Close:       4 * time.Second,
+		Settle:      90 * time.Second,
+		Verbs: Verbs{
+			Down:    each((*faultproxy.Proxy).Cut),
+			Up:      each((*faultproxy.Proxy).Heal),
+			Restart: verb(c.Restart),
+			Silence: verb(c.Pause),
+			Speak:   verb(c.Continue),
+			Wipe:    verb(c.Wipe),
+			ExpireLeases: verb(func(tb testing.TB) {
+				for _, id := range c.ListLeases(tb) {
+					c.RevokeLease(tb, id)
+				}
+			}),
+			BreakWatches: each((*faultproxy.Proxy).Reset),
+			ChangeLeader: verb(func(tb testing.TB) { c.MoveLeader(tb) }),
+			LoseMember: verb(func(tb testing.TB) {
+				lost = c.Leader(tb)
+				lost.Kill(tb)
+			}),
+			RegainMember: verb(func(tb testing.TB) { lost.Restart(tb) }),
+		},
+	}
+}

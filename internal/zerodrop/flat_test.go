@@ -1,0 +1,148 @@
+package zerodrop
+
+import (
+	"errors"
+	"net"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/internal/mutant"
+	"github.com/naming-go/naming/resolver"
+)
+
+// TestDialAndClose: ClientConns that come and go leave nothing behind, whatever
+// they were in the middle of.
+func TestDialAndClose(t *testing.T) {
+	cycles := 500
+	if mutant.Full() {
+		cycles = 10_000
+	}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(lis)
+	}()
+	defer func() {
+		s.Stop()
+		<-served
+	}()
+	store := new(memory.Store)
+	r := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
+	defer r.Close()
+	if err := r.Update(t.Context(), "greeter", naming.Update{Addr: lis.Addr().String()}); err != nil {
+		t.Fatal(err)
+	}
+	b := resolver.NewBuilder(r, nil)
+	cycle := func(i int) {
+		switch i % 10 {
+		case 3:
+			store.Down(errors.New("down"))
+		case 6:
+			store.Up()
+		}
+		conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch i % 4 {
+		case 0: // never used
+		case 1:
+			conn.Connect()
+		default: // in use; it fails while the store is down
+			_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+			if down := i%10 >= 3 && i%10 < 6; (err != nil) != down {
+				t.Fatalf("cycle %d: %v", i, err)
+			}
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 200 {
+		cycle(i)
+	}
+	goroutines, heap := settledAt(0)
+	for i := range cycles {
+		cycle(i)
+	}
+	goroutines2, heap2 := settledAt(goroutines)
+	t.Logf("%d cycles: %d goroutines and %d KiB before, %d and %d KiB after", cycles, goroutines, heap>>10, goroutines2, heap2>>10)
+	if goroutines2 > goroutines {
+		buf := make([]byte, 1<<20)
+		t.Errorf("%d goroutines, want %d:\n%s", goroutines2, goroutines, buf[:runtime.Stack(buf, true)])
+	}
+	// A ClientConn is some 50 KiB, so a leak of one in a hundred would show.
+	if grown := int64(heap2) - int64(heap); grown > 512<<10 {
+		t.Errorf("the heap grew by %d bytes in %d cycles", grown, cycles)
+	}
+}
+
+// settledAt waits until there are no more than n goroutines, or what is left is
+// there to stay, and returns how many there are and what is in use of the heap.
+// gRPC ends some of its goroutines after Close has returned.
+func settledAt(n int) (goroutines int, heap uint64) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	goroutines = runtime.NumGoroutine()
+	for same := 0; same < 50 && goroutines > n; same++ {
+		<-tick.C
+		if now := runtime.NumGoroutine(); now < goroutines {
+			goroutines, same = now, 0
+		}
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first made unreachable by finalizers
+	runtime.ReadMemStats(&m)
+	return runtime.NumGoroutine(), m.HeapAlloc
+}
+
+// BenchmarkDialWhileDown is the time that the first use of a ClientConn blocks
+// in the resolver's Build while the registry does not answer.
+func BenchmarkDialWhileDown(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		fault func(*memory.Store)
+	}{
+		{"down", func(s *memory.Store) { s.Down(errors.New("down")) }},
+		{"silent", (*memory.Store).Silence},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			store := new(memory.Store)
+			c.fault(store)
+			r := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
+			defer r.Close()
+			builder := resolver.NewBuilder(r, nil)
+			var took []time.Duration
+			for b.Loop() {
+				conn, err := grpc.NewClient(builder.Target("greeter"), grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+				if err != nil {
+					b.Fatal(err)
+				}
+				start := time.Now()
+				conn.Connect() // builds the resolver
+				took = append(took, time.Since(start))
+				_ = conn.Close()
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-median")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
+			b.ReportMetric(float64(took[len(took)-1].Microseconds()), "µs-max")
+		})
+	}
+}

@@ -1,0 +1,227 @@
+package zerodrop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/serve"
+)
+
+// fleet is the servers. What it says of them is from the servers themselves,
+// not from the registry.
+type fleet struct {
+	run     *run
+	accepts atomic.Int64 // connections
+
+	mu      sync.Mutex
+	servers []*server          // those that were started and not stopped
+	live    map[string]*server // those that accept, by address
+}
+
+// server is a server that package serve runs.
+type server struct {
+	fleet    *fleet
+	addr     string
+	registry *naming.Registry
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	err      error // of serve.Run; set before ended is closed
+	open     atomic.Int64
+
+	registered chan *naming.Registration // capacity 1
+	reg        *naming.Registration
+}
+
+// start starts a server at an address, or at one of its own, and returns when
+// it was announced; or, if the registry is not there, when it serves.
+func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	b := &f.run.backend
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &server{
+		fleet: f, addr: lis.Addr().String(), cancel: cancel,
+		registry: naming.New(b.Servers, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+			Lost: func(string, naming.Endpoint, error) { f.run.phase.lost.Add(1) },
+		}}),
+		ended:      make(chan struct{}),
+		registered: make(chan *naming.Registration, 1),
+	}
+	g, h := grpc.NewServer(), health.NewServer()
+	healthpb.RegisterHealthServer(g, h)
+	g.RegisterService(f.run.ledger.serviceDesc(), nil)
+	f.mu.Lock()
+	f.servers = append(f.servers, s)
+	f.mu.Unlock()
+	go func() {
+		defer close(s.ended)
+		s.err = serve.Run(ctx, s.registry, f.run.service, g, &listener{Listener: lis, server: s}, &serve.Options{
+			Health:         h,
+			Register:       &naming.RegisterOptions{TTL: b.TTL, Propagation: b.Propagation, CloseTimeout: b.Propagation + b.Close},
+			OnRegistration: func(reg *naming.Registration) { s.registered <- reg },
+		})
+		s.registry.Close()
+	}()
+	select {
+	case s.reg = <-s.registered:
+	case <-s.ended:
+		return nil, fmt.Errorf("%s: %w", s.addr, s.err)
+	}
+	if !registryIsThere {
+		return s, nil
+	}
+	wait, done := context.WithTimeout(f.run.ctx, b.Settle)
+	defer done()
+	if err := s.reg.Wait(wait); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.addr, err)
+	}
+	return s, nil
+}
+
+// startMany starts n servers at once.
+func (f *fleet) startMany(n int) ([]*server, error) {
+	started, errs := make([]*server, n), make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { started[i], errs[i] = f.start("", true) })
+	}
+	wg.Wait()
+	return started, errors.Join(errs...)
+}
+
+// stop stops a server in order, and returns when it has ended.
+func (s *server) stop() error {
+	f := s.fleet
+	s.cancel()
+	<-s.ended
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.servers = slices.DeleteFunc(f.servers, func(o *server) bool { return o == s })
+	if s.err != nil {
+		return fmt.Errorf("%s: %w", s.addr, s.err)
+	}
+	return nil
+}
+
+// stopMany stops servers at once.
+func stopMany(servers []*server) error {
+	errs := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() { errs[i] = s.stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// stopAll stops all that is left, at the end.
+func (f *fleet) stopAll() {
+	f.run.ending.Store(true)
+	_ = stopMany(f.all())
+}
+
+// all returns the servers, the oldest first.
+func (f *fleet) all() []*server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.servers)
+}
+
+// addrs returns the addresses of those that were started and not stopped,
+// sorted.
+func (f *fleet) addrs() (addrs []string) {
+	for _, s := range f.all() {
+		addrs = append(addrs, s.addr)
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+func (f *fleet) anyLive(addrs []string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(addrs, func(a string) bool { return f.live[a] != nil })
+}
+
+// connected returns an error unless every server has n connections.
+func (f *fleet) connected(n int) error {
+	for _, s := range f.all() {
+		if open := s.open.Load(); open < int64(n) {
+			return fmt.Errorf("%s has %d connections, want %d", s.addr, open, n)
+		}
+	}
+	return nil
+}
+
+// listener tells the fleet when its server accepts, and counts.
+type listener struct {
+	net.Listener
+	server      *server
+	begin, end_ sync.Once
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	l.begin.Do(func() {
+		f := l.server.fleet
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.live == nil {
+			f.live = make(map[string]*server)
+		}
+		f.live[l.server.addr] = l.server
+	})
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.server.fleet.accepts.Add(1)
+	l.server.open.Add(1)
+	l.server.fleet.run.changed()
+	return &conn{Conn: c, server: l.server}, nil
+}
+
+// Close is the first that a server does to stop.
+func (l *listener) Close() error {
+	l.end_.Do(func() {
+		f, addr := l.server.fleet, l.server.addr
+		f.mu.Lock()
+		delete(f.live, addr)
+		f.mu.Unlock()
+		if !f.run.strict || f.run.ending.Load() {
+			return
+		}
+		for _, c := range f.run.clients {
+			if c.lists(addr) {
+				f.run.broken("%s stops while %s still lists it", addr, c.name)
+			}
+		}
+	})
+	return l.Listener.Close()
+}
+
+// conn counts down.
+type conn struct {
+	net.Conn
+	server *server
+	once   sync.Once
+}
+
+func (c *conn) Close() error {
+	c.once.Do(func() { c.server.open.Add(-1) })
+	return c.Conn.Close()
+}

@@ -1,0 +1,68 @@
+package zerodrop
+
+import (
+	"testing"
+
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// TestMutants plants what other resolvers and servers do wrong, and sees whether
+// the harness notices.
+func TestMutants(t *testing.T) {
+	const builder, target, set = "../../resolver/builder.go", "../../resolver/target.go", "../../resolver/set.go"
+	for i, m := range []struct {
+		scenario string
+		mutant.Mutant
+	}{
+		{"turnover", mutant.Mutant{
+			Name: "publishes an empty set before a new one",
+			File: builder,
+			Old:  "_ = c.cc.UpdateState(s)\n",
+			New:  "_ = c.cc.UpdateState(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}, ServiceConfig: s.ServiceConfig})\n\t_ = c.cc.UpdateState(s)\n",
+		}},
+		{"outage", mutant.Mutant{
+			Name: "clears the set on an error",
+			File: target,
+			Old:  "\t\t\tt.set.take(event)\n",
+			New:  "\t\t\tif event.Status.Stale() {\n\t\t\t\tevent.Batch.Snapshot, event.Batch.Put = true, nil\n\t\t\t}\n\t\t\tt.set.take(event)\n",
+		}},
+		{"mass expiry", mutant.Mutant{
+			Name: "does not hold what vanished at once",
+			File: set,
+			Old:  "\ts.hold(e.Status.Held)\n",
+			New:  "\ts.hold(nil)\n",
+		}},
+		{"metadata", mutant.Mutant{
+			Name: "puts metadata into the attributes of addresses",
+			File: set,
+			Old:  "m.grpc.Attributes = m.grpc.Attributes.WithValue(attributeKey{}, m)\n",
+			New:  "m.grpc.Attributes = m.grpc.Attributes.WithValue(attributeKey{}, m)\n\tm.addresses[0].Attributes = m.grpc.Attributes\n",
+		}},
+		{"rolling restart", mutant.Mutant{
+			Name: "does not wait for clients to hear of a server that leaves",
+			File: "../../registration.go",
+			Old:  "\tif marked {\n\t\tsleep(ctx, g.opts.Propagation)\n\t}\n",
+			New:  "",
+		}},
+		{"rolling restart", mutant.Mutant{
+			Name: "stops a server before its endpoint is withdrawn",
+			File: "../../serve/serve.go",
+			Old:  "\tcase err = <-announced:\n\tcase",
+			New:  "\tcase <-ctx.Done():\n\tcase",
+		}},
+		{"wipe", mutant.Mutant{
+			Name: "takes a wiped registry at its word",
+			File: "../../hold.go",
+			Old:  "\tif len(changes) == 0 || opts.Off ||",
+			New:  "\tif true || len(changes) == 0 || opts.Off ||",
+		}},
+	} {
+		if i == 2 && !mutant.Full() {
+			t.Log("2 of the mutants; all of them with NAMING_FULL=1")
+			return
+		}
+		t.Setenv("ZERO_DROP_ONLY", m.scenario)
+		m.Test = "^TestScenario$"
+		mutant.Run(t, ".", 1, []mutant.Mutant{m.Mutant})
+	}
+}

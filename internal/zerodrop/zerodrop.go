@@ -1,0 +1,409 @@
+// Package zerodrop shows that no call is dropped, whatever happens to servers
+// that leave in order, and to the registry.
+//
+// It runs real gRPC servers and clients on loopback over a registry. Clients
+// call in closed loops, fail fast and never retry; meanwhile servers come and
+// go, and the registry fails. It holds that
+//
+//   - no call fails;
+//   - every call that ended well was handled by exactly one server, once;
+//   - no set of addresses given to gRPC is empty or has no server that is alive;
+//   - no server stops while a client still lists it, unless the registry failed;
+//   - no client makes a connection because of a change of metadata, another
+//     order, a resync or an outage;
+//   - after every scenario, the registry has just the servers there are, and
+//     every client lists them.
+//
+// A run that made too few calls, or in which a fault had no effect, shows
+// nothing: it is invalid, which is no success either.
+package zerodrop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/naming-go/naming"
+)
+
+// Backend is a registry, and what can be done to it.
+type Backend struct {
+	// Name is for reports.
+	Name string
+	// Servers is where servers register, and Clients what clients watch. They
+	// may be one.
+	Servers, Clients naming.Store
+	// TTL is the time to live of the servers' endpoints, and Propagation the
+	// time they give clients to hear of their leaving. 0 means two seconds and
+	// 150 ms, as is right for a registry in memory.
+	TTL, Propagation time.Duration
+	// Close is how long a server tries to withdraw beyond the Propagation. 0
+	// means one second.
+	Close time.Duration
+	// Settle bounds how long it may take until all is well again after a
+	// fault. 0 means 30 seconds.
+	Settle time.Duration
+
+	Verbs
+}
+
+// Verbs are what happens to registries. Each returns when it is so. A scenario
+// for which one is nil is left out, and the log says so.
+type Verbs struct {
+	// Down takes the registry away, and Up brings it back with what it held,
+	// but for leases that ended meanwhile.
+	Down, Up func() error
+	// Restart kills the registry and starts it again.
+	Restart func() error
+	// Silence makes the registry accept and not answer, until Speak.
+	Silence, Speak func() error
+	// Wipe makes the registry empty. It may be called after Down.
+	Wipe func() error
+	// ExpireLeases ends all leases, although they are renewed.
+	ExpireLeases func() error
+	// BreakWatches ends all watches, which can be made again at once.
+	BreakWatches func() error
+	// ChangeLeader makes another member the leader.
+	ChangeLeader func() error
+	// LoseMember kills a member, and RegainMember brings it back.
+	LoseMember, RegainMember func() error
+}
+
+// Options are the options of [Run].
+type Options struct {
+	// Calls is how many calls are made at least, evenly over the scenarios.
+	Calls int
+	// Rate is how many calls are made in a second at most; 0 means as many as
+	// the machine can.
+	Rate int
+	// Limit bounds the time of one scenario. 0 means two minutes.
+	Limit time.Duration
+	// Only, if not empty, names the scenarios to run.
+	Only []string
+	// Seed decides which servers are stopped.
+	Seed uint64
+	// Logf is told how it goes.
+	Logf func(format string, args ...any)
+}
+
+// Report is what a run found.
+type Report struct {
+	Calls, Failed int
+	// Broken are the rules that were broken, failed calls among them, and
+	// Invalid why the run shows nothing. There may be more than are listed.
+	Broken, Invalid []string
+	Took            time.Duration
+	// QuietGap is the longest time between two successful calls of one caller
+	// while nothing happened, Gap that of the whole run.
+	QuietGap, Gap time.Duration
+}
+
+// Err returns an error if the run was not a success.
+func (r *Report) Err() error {
+	var errs []error
+	for _, s := range r.Broken {
+		errs = append(errs, errors.New(s))
+	}
+	for _, s := range r.Invalid {
+		errs = append(errs, errors.New("invalid: "+s))
+	}
+	return errors.Join(errs...)
+}
+
+// String returns the last line of a run.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d calls, %d failed", r.Calls, r.Failed)
+	if n := len(r.Broken); n > 0 {
+		fmt.Fprintf(&b, ", %d findings", n)
+	}
+	if len(r.Invalid) > 0 {
+		b.WriteString(", invalid")
+	}
+	return b.String()
+}
+
+const (
+	fleetSize  = 4
+	perConn    = 2                // closed loops on each ClientConn
+	callLimit  = 10 * time.Second // a call that takes longer has failed
+	mostListed = 30
+)
+
+// total is what is known of all scenarios together.
+type total struct {
+	backend Backend
+	opts    Options
+	rand    *rand.Rand
+	ledger  ledger
+	workers uint64 // made so far
+
+	mu     sync.Mutex
+	report Report
+}
+
+// run is one scenario in progress: servers and clients of its own, of a service
+// of its own, so that what one scenario leaves behind, such as a long wait
+// before a watch is tried again, does not meet the next.
+type run struct {
+	*total
+	ctx     context.Context
+	service string
+	phase   phase
+	fleet   fleet
+	clients []*client
+
+	// strict says that the registry is well, so that a server that stops was
+	// taken off all lists before.
+	strict bool
+	ending atomic.Bool
+
+	newsMu sync.Mutex
+	news   chan struct{} // closed, and replaced, when something changed
+}
+
+// Run runs all scenarios that the backend has the verbs for. The error tells of
+// what kept it from running; what it found is in the Report.
+func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
+	if b.TTL == 0 {
+		b.TTL = 2 * time.Second
+	}
+	if b.Propagation == 0 {
+		b.Propagation = 150 * time.Millisecond
+	}
+	if b.Close == 0 {
+		b.Close = time.Second
+	}
+	if b.Settle == 0 {
+		b.Settle = 30 * time.Second
+	}
+	if opts.Limit == 0 {
+		opts.Limit = 2 * time.Minute
+	}
+	t := &total{backend: b, opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0))}
+	t.opts.Logf("store %s, at least %d calls, seed %d", b.Name, opts.Calls, opts.Seed)
+	start := time.Now()
+	var names []string
+	for _, s := range t.newRun(ctx).scenarios() {
+		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) {
+			continue
+		}
+		if s.applicable() {
+			names = append(names, s.name)
+		} else {
+			t.opts.Logf("%-30s not applicable to %s", s.name, b.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, errors.New("no scenario to run")
+	}
+	share := (opts.Calls + len(names) - 1) / len(names)
+	for _, name := range names {
+		if err := t.newRun(ctx).play(name, share); err != nil {
+			return &t.report, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	r := t.newRun(ctx)
+	r.phase.name = "in the end"
+	if t.report.Calls < opts.Calls {
+		r.invalid("%d calls were made, want %d", t.report.Calls, opts.Calls)
+	}
+	t.ledger.check(r)
+	t.report.Took = time.Since(start)
+	return &t.report, nil
+}
+
+func (t *total) newRun(ctx context.Context) *run {
+	r := &run{total: t, ctx: ctx, news: make(chan struct{})}
+	r.fleet.run = r
+	return r
+}
+
+// play sets a scenario up, plays it until share calls were made, and takes it
+// down.
+func (r *run) play(name string, share int) error {
+	all := r.scenarios()
+	s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
+	r.phase.name, r.service, r.strict = name, "zero/drop/"+name, !s.faulty
+	defer r.fleet.stopAll()
+	if _, err := r.fleet.startMany(fleetSize); err != nil {
+		return fmt.Errorf("the first servers: %w", err)
+	}
+	defer r.closeClients()
+	if err := r.startClients(); err != nil {
+		return err
+	}
+	if err := r.settle(); err != nil {
+		return fmt.Errorf("before the first call: %w", err)
+	}
+
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range len(r.clients) * perConn {
+		r.workers++
+		w := &worker{run: r, id: r.workers << 40, client: r.clients[i%len(r.clients)]}
+		wg.Go(func() { w.loop(stop) })
+	}
+	start, accepts, published, cycles := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load(), 0
+	for cycles == 0 || r.phase.calls.Load() < int64(share) && time.Since(start) < r.opts.Limit {
+		cycles++
+		err := s.cycle()
+		if err == nil {
+			err = r.settle()
+		}
+		if r.ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			r.broken("cycle %d: %v", cycles, err)
+			break
+		}
+	}
+	took := time.Since(start)
+	accepts, published = r.fleet.accepts.Load()-accepts, r.phase.published.Load()-published
+	r.ending.Store(true)
+	close(stop)
+	wg.Wait()
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+
+	p := &r.phase
+	gap := time.Duration(p.gap.Load())
+	r.opts.Logf("%-30s %6d calls, %d failed, longest gap %3d ms; %3d connections, %3d sets published, %2d held, %d lost, %d stale, %d resyncs; %d cycles in %v",
+		name, p.calls.Load(), p.failed.Load(), gap.Milliseconds(), accepts, published, p.held.Load(), p.lost.Load(), p.stale.Load(), p.resynced.Load(), cycles, took.Round(time.Millisecond))
+	if accepts != 0 && s.still && p.lost.Load() == 0 {
+		r.broken("%d new connections, want none", accepts)
+	}
+	if s.publishes && published == 0 {
+		r.invalid("no set was published")
+	}
+	if s.effect != nil {
+		if n, what := s.effect(p); n == 0 {
+			r.invalid("it caused no %s", what)
+		}
+	}
+	if n := p.calls.Load(); n < int64(share) {
+		r.invalid("%d calls were made, want %d", n, share)
+	}
+	if name == quietScenario {
+		r.report.QuietGap = gap
+	}
+	r.report.Gap = max(r.report.Gap, gap)
+	return nil
+}
+
+// broken notes that a rule was broken.
+func (r *run) broken(format string, args ...any) {
+	r.note(&r.report.Broken, fmt.Sprintf(format, args...))
+}
+
+// invalid notes that the run shows nothing.
+func (r *run) invalid(format string, args ...any) {
+	r.note(&r.report.Invalid, fmt.Sprintf(format, args...))
+}
+
+func (r *run) note(list *[]string, what string) {
+	what = r.phase.name + ": " + what
+	r.mu.Lock()
+	listed := len(*list) < mostListed
+	if listed {
+		*list = append(*list, what)
+	}
+	r.mu.Unlock()
+	if listed {
+		r.opts.Logf("!! %s", what)
+	}
+}
+
+// changed wakes those who wait for something to change.
+func (r *run) changed() {
+	r.newsMu.Lock()
+	defer r.newsMu.Unlock()
+	close(r.news)
+	r.news = make(chan struct{})
+}
+
+// pause lets calls be made for a while.
+func (r *run) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.ctx.Done():
+	}
+}
+
+// await waits until done reports true.
+func (r *run) await(what string, done func() bool) error {
+	for start := time.Now(); !done(); r.pause(time.Millisecond) {
+		if time.Since(start) > r.backend.Settle {
+			return fmt.Errorf("no %s in %v", what, r.backend.Settle)
+		}
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits until the registry has just the servers there are, every client
+// is fresh and lists these, with none but suspects beside them, and those that
+// balance are connected to each.
+func (r *run) settle() error {
+	ctx, cancel := context.WithTimeout(r.ctx, r.backend.Settle)
+	defer cancel()
+	for {
+		r.newsMu.Lock()
+		news := r.news
+		r.newsMu.Unlock()
+		err := r.settled(ctx)
+		if err == nil {
+			return nil
+		}
+		// The registry does not tell, so it is asked now and then.
+		t := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-news:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("not settled in %v: %w", r.backend.Settle, err)
+		}
+		t.Stop()
+	}
+}
+
+func (r *run) settled(ctx context.Context) error {
+	want := r.fleet.addrs()
+	for _, c := range r.clients {
+		if err := c.settled(ctx, want); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	if err := r.fleet.connected(r.balancing()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for b, err := range r.backend.Clients.Watch(ctx, r.service) {
+		if err != nil {
+			return fmt.Errorf("the registry: %w", err)
+		}
+		var got []string
+		for _, e := range b.Put {
+			got = append(got, e.Addr)
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			return fmt.Errorf("the registry has %v, want %v", got, want)
+		}
+		return nil
+	}
+	return errors.New("the registry said nothing")
+}
