@@ -209,8 +209,8 @@ func (l *sharedLease) setOverdue(err error) {
 
 // state returns why the lease can be assumed to have ended, nil if it can not,
 // and a channel that is closed when that changes.
-func (l *sharedLease) state() (overdue error, changed <-chan struct{}) {
+func (l *sharedLease) state() (changed <-chan struct{}, overdue error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.overdue, l.changed
+	return l.changed, l.overdue
 }
