@@ -38,7 +38,8 @@
 //
 // The client is made as etcd's is, without waiting, except that one with a
 // password fetches a token first. Store waits for that, until ctx is done or
-// for five seconds, and fails if etcd cannot be reached.
+// for five seconds, and fails if etcd cannot be reached. The client logs as
+// etcd's does by default, to standard error.
 //
 // # Secrets
 //

@@ -1,0 +1,120 @@
+// Package examples_test tests the programs of this directory, and that the
+// README shows what is in them.
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming/internal/etcdtest"
+)
+
+// A server announces itself, a client finds it, and the server leaves when it is
+// told to.
+func TestServerAndClient(t *testing.T) {
+	c := etcdtest.Start(t, nil)
+	url := "etcd://" + c.Members[0].Addr + "?prefix=/naming/"
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+
+	server := exec.CommandContext(ctx, filepath.Join(bin, "server"), "-store", url)
+	r, w := io.Pipe()
+	server.Stderr = w
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(r)
+	if !lines.Scan() || !strings.Contains(lines.Text(), "serving at ") {
+		t.Fatalf("the server wrote %q", lines.Text())
+	}
+	_, addr, _ := strings.Cut(lines.Text(), "serving at ")
+	var rest bytes.Buffer
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&rest, r)
+	}()
+
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "client"), "-store", url, "-n", "1").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), addr+" says SERVING") {
+		t.Errorf("the client, of a server at %s: %v\n%s", addr, err, out)
+	}
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err = server.Wait()
+	w.Close()
+	<-read
+	if err != nil {
+		t.Errorf("the server: %v\n%s", err, &rest)
+	}
+	left, err := c.Client(t).Get(ctx, "/naming/greeter/"+addr)
+	if err != nil || len(left.Kvs) > 0 {
+		t.Errorf("the server left %v, %v", left, err)
+	}
+}
+
+const root = ".."
+
+// Every block of Go in the README is part of the program that the comment above
+// it names.
+func TestReadmeCode(t *testing.T) {
+	readme := read(t, "README.md")
+	blocks := regexp.MustCompile("(?s)(?:<!-- (\\S+) -->\n)?```go\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	if len(blocks) < 2 {
+		t.Errorf("the README has %d blocks of Go, want one of a server and one of a client", len(blocks))
+	}
+	for _, b := range blocks {
+		file, code := b[1], b[2]
+		if file == "" {
+			t.Errorf("no comment says which file this is of:\n%s", code)
+			continue
+		}
+		if !strings.Contains(flat(read(t, file)), flat(code)) {
+			t.Errorf("this is not in %s:\n%s", file, code)
+		}
+	}
+}
+
+// flat returns lines without their indentation.
+func flat(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimSpace(l)
+	}
+	return "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// Links between documents lead somewhere.
+func TestLinks(t *testing.T) {
+	for _, doc := range []string{"README.md", "DESIGN.md", "CONTRIBUTING.md"} {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllStringSubmatch(read(t, doc), -1) {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", doc, m[1], err)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
