@@ -44,7 +44,7 @@ func TestMutants(t *testing.T) {
 			Name: "empties the set when the watch fails",
 			File: "watch.go",
 			Old:  "	size := len(s.set)\n	if again {",
-			New:  "	size := len(s.set)\n	for _, e := range s.set {\n		defer s.apply(Batch{Deleted: []string{e.ID}})\n	}\n	if again {",
+			New:  "	size := len(s.set)\n	for _, e := range s.set {\n		defer s.apply(Batch{Deleted: []string{e.ID}}, false)\n	}\n	if again {",
 			Test: "TestOutage",
 		}, {
 			Name: "gives up when the store breaks its contract",

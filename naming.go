@@ -105,6 +105,10 @@ var (
 	// It is not returned when the registry could not be asked.
 	ErrLeaseLost = errors.New("naming: lease lost")
 
+	// ErrDeleted is why an endpoint is not registered that somebody deleted
+	// from the registry: see [RegistrationState]. No function returns it.
+	ErrDeleted = errors.New("naming: endpoint deleted from the registry")
+
 	// ErrInvalid is returned for arguments that can never work, such as an
 	// empty service name or metadata that is not JSON. Nothing was stored, and
 	// trying again does not help.

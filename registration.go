@@ -102,8 +102,6 @@ type RegistrationState struct {
 	Closed bool
 }
 
-var errDeleted = errors.New("the endpoint was deleted from the registry")
-
 // Register announces an endpoint of a service and keeps it announced until the
 // Registration is closed. It replaces an endpoint with the same ID, such as one
 // that an earlier process left behind.
@@ -346,6 +344,7 @@ func (g *Registration) run(ctx context.Context) {
 	defer confirm.Stop()
 	for missing := true; ; {
 		if missing || !g.upToDate() {
+			_ = g.deleted() // what was deleted before this is no news after it
 			// What is there before the first put is a predecessor's. What is
 			// there when ours was lost is a successor's.
 			if err := g.put(ctx, !putAt.IsZero()); err != nil {
@@ -366,7 +365,7 @@ func (g *Registration) run(ctx context.Context) {
 			g.lease.setOverdue(nil) // it took the endpoint, so it lives
 			g.note(nil, false)
 		}
-		overdue, changed := g.lease.state()
+		changed, overdue := g.lease.state()
 		if (overdue == nil) != g.State().Registered {
 			g.note(overdue, true)
 		}
@@ -381,7 +380,7 @@ func (g *Registration) run(ctx context.Context) {
 			lost = ErrLeaseLost
 		case <-g.wake:
 			if g.deleted() {
-				lost = errDeleted
+				lost = ErrDeleted
 			}
 		case <-confirm.C:
 			// A put that the watch has not told of by now was undone before
@@ -390,7 +389,7 @@ func (g *Registration) run(ctx context.Context) {
 			case !known:
 				confirm.Reset(confirmAfter)
 			case !there:
-				lost = errDeleted
+				lost = ErrDeleted
 			}
 		}
 		if lost != nil {
@@ -485,7 +484,6 @@ func (g *Registration) note(err error, gone bool) {
 	again := g.registered
 	g.registered = g.registered || s.Registered
 	state, e := *s, g.want
-	g.tell()
 	g.mu.Unlock()
 
 	log, hooks := g.registry.log, &g.registry.hooks
@@ -503,14 +501,23 @@ func (g *Registration) note(err error, gone bool) {
 		if hooks.Lost != nil {
 			hooks.Lost(g.service, e, err)
 		}
-	case err != nil && was.Err == nil:
-		log.Warn("naming: registration failed, will be tried again", attrs...)
 	case err != nil:
-		log.Debug("naming: registration failed, will be tried again", attrs...)
+		level := slog.LevelDebug
+		if was.Err == nil {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "naming: registration failed, will be tried again", attrs...)
+		if hooks.RegisterFailed != nil {
+			hooks.RegisterFailed(g.service, e, err)
+		}
 	}
 	if g.opts.OnChange != nil && (err != nil || was.Err != nil || state.Registered != was.Registered) {
 		g.opts.OnChange(state)
 	}
+	// Last, so that who waited for the change finds that all were told of it.
+	g.mu.Lock()
+	g.tell()
+	g.mu.Unlock()
 }
 
 // tell wakes those who wait for the state to change. g.mu is held.

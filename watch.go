@@ -128,6 +128,7 @@ type shared struct {
 	status   Status
 	statuses int   // counts the changes of status but for AsOf
 	ended    bool  // the Registry was closed
+	wasStale bool  // it was stale when the Registry was closed
 	tail     *step // the step to be filled next
 	version  int   // counts the steps
 	length   int   // changes and steps in the chain since the last sweep
@@ -178,6 +179,7 @@ func (s *shared) source(ctx context.Context) iter.Seq2[Batch, error] {
 // run keeps the subject watched until the watch is dropped or the Registry is
 // closed.
 func (s *shared) run() {
+	defer s.settle()
 	var b backoff
 	for {
 		lived, err := s.watch()
@@ -194,6 +196,22 @@ func (s *shared) run() {
 		if !sleep(s.ctx, b.delay()) {
 			return
 		}
+	}
+}
+
+// settle tells the hooks that what was stale or held is not any more, as
+// nobody watches it.
+func (s *shared) settle() {
+	s.mu.Lock()
+	held, stale := s.status.Held, s.status.Stale() && !s.ended || s.wasStale
+	s.status.Held = nil
+	s.mu.Unlock()
+	hooks := &s.registry.hooks
+	if len(held) > 0 && hooks.Released != nil {
+		hooks.Released(s.subject.service, held, false)
+	}
+	if stale && hooks.Stale != nil {
+		hooks.Stale(s.subject.service, time.Time{})
 	}
 }
 
@@ -227,7 +245,8 @@ func (s *shared) watch() (lived time.Duration, err error) {
 			}
 			return 0, err
 		}
-		if began.IsZero() {
+		first := began.IsZero()
+		if first {
 			if !b.Snapshot {
 				return 0, errNoSnapshot
 			}
@@ -237,13 +256,14 @@ func (s *shared) watch() (lived time.Duration, err error) {
 				defer t.Stop()
 			}
 		}
-		s.apply(b)
+		s.apply(b, first)
 	}
 	return 0, errSilentEnd
 }
 
-// apply folds a batch into the set and tells the readers what changed.
-func (s *shared) apply(b Batch) {
+// apply folds a batch into the set and tells the readers what changed. first
+// says that it is the first of a watch.
+func (s *shared) apply(b Batch, first bool) {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -276,7 +296,7 @@ func (s *shared) apply(b Batch) {
 	}
 
 	hooks, service := &s.registry.hooks, s.subject.service
-	if b.Snapshot && was.Synced && hooks.Resynced != nil {
+	if first && was.Synced && hooks.Resynced != nil {
 		hooks.Resynced(service, len(changes))
 	}
 	if fresh {
@@ -329,7 +349,8 @@ func (s *shared) end() {
 	s.mu.Lock()
 	s.ended = true
 	s.holder.stop()
-	if !s.status.Stale() {
+	s.wasStale = s.status.Stale()
+	if !s.wasStale {
 		s.status.StaleSince = time.Now()
 	}
 	s.status.Err = ErrRegistryClosed

@@ -19,15 +19,20 @@
 //
 //	naming.endpoint.registrations  {registration}  endpoints of this process that came to be in the registry;
 //	                                               naming.registration.again: whether after a loss
+//	naming.endpoint.registration.failures
+//	                               {failure}       failed attempts to put endpoints of this process there, or their
+//	                                               newest state; error.type
 //	naming.endpoint.losses         {loss}          endpoints of this process that the registry lost; error.type
 //	naming.endpoint.withdrawals    {withdrawal}    endpoints of this process that were closed; error.type if they
 //	                                               may stay listed until their lease ends
 //	naming.endpoint.holds          {hold}          endpoints that vanished and were held
 //	naming.endpoint.releases       {release}       endpoints that are held no more;
-//	                                               naming.release.reason: "back" or "expired"
+//	                                               naming.release.reason: "back" or "expired", which it also is
+//	                                               if the service is not watched any more
 //	naming.watch.failures          {failure}       failures of watches and failed attempts to start them; error.type
-//	naming.watch.resyncs           {resync}        snapshots that replaced a known set
-//	naming.watch.resync.changes    {change}        endpoints that these snapshots changed
+//	naming.watch.resyncs           {resync}        new watches whose first snapshot replaced a known set
+//	naming.watch.resync.changes    {change}        endpoints that these snapshots changed; both are of failed
+//	                                               watches and of periodic full reads
 //	naming.resolver.updates        {update}        sets of addresses handed to gRPC channels
 //
 // UpDownCounters, observed when metrics are collected.
@@ -44,17 +49,15 @@
 // The watch of the list of services counts as a watch, and has no
 // naming.service.name; what it changes are services.
 //
-// The hooks do not tell that a watch, or a gRPC channel, is no more. A service
-// that was stale when its last reader left stays so until it is watched again,
-// endpoints that were held then are never released, and the addresses are those
+// The hooks do not tell that a gRPC channel is no more: the addresses are those
 // that were handed out last, to whichever channel of the service. Close of
-// [Metrics] ends all of it.
-//
-// A registry that tells the whole set whenever it changed, as the list of
-// services does, makes a resync of every change.
+// [Metrics] ends that. When the watch of a service ends, because its last reader
+// left or the Registry was closed, it is not stale and holds nothing any more.
 //
 // Something is wrong while naming.watch.stale or naming.endpoint.held is not 0,
-// or naming.endpoint.registered is less than what the process registered.
+// or naming.endpoint.registered is less than what the process registered:
+// it is not reported before an endpoint was registered for the first time, but
+// naming.endpoint.registration.failures is when that fails.
 //
 // The number of series grows with the number of services and of error types
 // only: no attribute holds an ID, an address or the text of an error. Where

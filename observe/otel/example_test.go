@@ -55,7 +55,7 @@ func Example() {
 }
 
 // A program counts and logs what its registry does.
-func ExampleJoinHooks() {
+func ExampleMetrics_Hooks_joined() {
 	metrics, err := otelnaming.New(nil)
 	if err != nil {
 		fmt.Println(err)
@@ -68,7 +68,7 @@ func ExampleJoinHooks() {
 		},
 	}
 
-	r := naming.New(new(memory.Store), &naming.Options{Hooks: otelnaming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
+	r := naming.New(new(memory.Store), &naming.Options{Hooks: naming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
 	defer r.Close()
 	_, err = r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
 	if err != nil {

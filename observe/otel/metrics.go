@@ -49,7 +49,7 @@ type Metrics struct {
 	callback   metric.Registration
 
 	registrations, losses, withdrawals, holds, releases metric.Int64Counter
-	failures, resyncs, changes, updates                 metric.Int64Counter
+	failures, resyncs, changes, updates, attempts       metric.Int64Counter
 
 	registered, held, stale metric.Int64ObservableUpDownCounter
 	staleness               metric.Float64ObservableGauge
@@ -108,12 +108,13 @@ func New(opts *Options) (*Metrics, error) {
 	}
 	m.registrations = counter("naming.endpoint.registrations", "{registration}", "Endpoints of this process that came to be in the registry.")
 	m.losses = counter("naming.endpoint.losses", "{loss}", "Endpoints of this process that the registry lost.")
+	m.attempts = counter("naming.endpoint.registration.failures", "{failure}", "Failed attempts to put endpoints of this process into the registry.")
 	m.withdrawals = counter("naming.endpoint.withdrawals", "{withdrawal}", "Endpoints of this process that were closed.")
 	m.holds = counter("naming.endpoint.holds", "{hold}", "Endpoints that vanished as in a fault of the registry and were held.")
 	m.releases = counter("naming.endpoint.releases", "{release}", "Endpoints that were held and are no more.")
 	m.failures = counter("naming.watch.failures", "{failure}", "Failures of watches, and failed attempts to start them again.")
-	m.resyncs = counter("naming.watch.resyncs", "{resync}", "Snapshots that replaced a set known before.")
-	m.changes = counter("naming.watch.resync.changes", "{change}", "Endpoints changed by snapshots that replaced a set known before.")
+	m.resyncs = counter("naming.watch.resyncs", "{resync}", "New watches whose first snapshot replaced a set known before.")
+	m.changes = counter("naming.watch.resync.changes", "{change}", "Endpoints changed by the first snapshots of new watches.")
 	m.updates = counter("naming.resolver.updates", "{update}", "Sets of addresses handed to gRPC channels.")
 	m.registered = upDownCounter("naming.endpoint.registered", "{endpoint}", "Endpoints of this process that are in the registry.")
 	m.held = upDownCounter("naming.endpoint.held", "{endpoint}", "Endpoints that vanished as in a fault of the registry and are held.")
@@ -134,9 +135,9 @@ func New(opts *Options) (*Metrics, error) {
 }
 
 // Close ends the observation: the UpDownCounters and the gauges are reported no
-// more. It belongs after the Close of the Registry, of which hooks do not tell:
-// a service that was stale then would stay so. The counters go on counting.
-// Close may be called more than once.
+// more. It belongs after the Close of the Registry, which takes back all of them
+// but the addresses. The counters go on counting. Close may be called more than
+// once.
 func (m *Metrics) Close() error {
 	if err := m.callback.Unregister(); err != nil {
 		return fmt.Errorf("otelnaming: %w", err)
@@ -145,7 +146,7 @@ func (m *Metrics) Close() error {
 }
 
 // Hooks returns the hooks that record the metrics, for the options of one
-// Registry. They may be joined with others by [JoinHooks].
+// Registry. They may be joined with others by [naming.JoinHooks].
 func (m *Metrics) Hooks() *naming.Hooks {
 	ctx := context.Background()
 	return &naming.Hooks{
@@ -162,6 +163,9 @@ func (m *Metrics) Hooks() *naming.Hooks {
 		Lost: func(name string, e naming.Endpoint, err error) {
 			m.note(name, func(s *service) { s.unregister(e.ID) })
 			m.losses.Add(ctx, 1, m.withError(name, err))
+		},
+		RegisterFailed: func(name string, _ naming.Endpoint, err error) {
+			m.attempts.Add(ctx, 1, m.withError(name, err))
 		},
 		Withdrawn: func(name string, e naming.Endpoint, err error) {
 			m.note(name, func(s *service) { s.unregister(e.ID) })
@@ -188,7 +192,7 @@ func (m *Metrics) Hooks() *naming.Hooks {
 		},
 		Released: func(name string, endpoints []naming.Endpoint, back bool) {
 			n := int64(len(endpoints))
-			reason := "expired"
+			reason := "expired" // or the watch ended, which the hook does not tell apart
 			if back {
 				reason = "back"
 			}
@@ -285,6 +289,7 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 // ErrorType returns the value of error.type for an error that a hook was given:
 //
 //	lease_lost         naming.ErrLeaseLost
+//	deleted            naming.ErrDeleted
 //	permission_denied  naming.ErrPermission
 //	invalid_argument   naming.ErrInvalid
 //	registry_closed    naming.ErrRegistryClosed
@@ -313,6 +318,7 @@ var errorTypes = []struct {
 	name string
 }{
 	{naming.ErrLeaseLost, "lease_lost"},
+	{naming.ErrDeleted, "deleted"},
 	{naming.ErrPermission, "permission_denied"},
 	{naming.ErrInvalid, "invalid_argument"},
 	{naming.ErrRegistryClosed, "registry_closed"},

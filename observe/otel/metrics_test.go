@@ -97,6 +97,18 @@ func only(list []string, prefixes ...string) []string {
 	})
 }
 
+// uncounted returns list with "some" for how many attempts to register failed:
+// they are made at random times.
+func uncounted(list []string) []string {
+	for i, line := range list {
+		series, count, _ := strings.Cut(line, "} ")
+		if strings.HasPrefix(series, "naming.endpoint.registration.failures{") && count != "0" {
+			list[i] = series + "} some"
+		}
+	}
+	return list
+}
+
 // compare compares lines with a text.
 func compare(t *testing.T, when string, got []string, want string) {
 	t.Helper()
@@ -160,7 +172,7 @@ func TestStory(t *testing.T) {
 		check := func(when, want string) {
 			t.Helper()
 			synctest.Wait()
-			compare(t, when, meter.read(), want)
+			compare(t, when, uncounted(meter.read()), want)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		var reader sync.WaitGroup
@@ -184,17 +196,19 @@ func TestStory(t *testing.T) {
 		check("wiped", `
 			naming.endpoint.held{naming.service.name=greeter} 3
 			naming.endpoint.holds{naming.service.name=greeter} 3
-			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=deleted naming.service.name=greeter} 3
 			naming.endpoint.registered{naming.service.name=greeter} 0
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
 			naming.watch.stale{} 0`)
 
 		time.Sleep(time.Minute)
+		// Each tried its lease first, not knowing that it was lost.
 		check("registered again", `
 			naming.endpoint.held{naming.service.name=greeter} 0
 			naming.endpoint.holds{naming.service.name=greeter} 3
-			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=deleted naming.service.name=greeter} 3
 			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registration.failures{error.type=lease_lost naming.service.name=greeter} some
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
@@ -209,8 +223,9 @@ func TestStory(t *testing.T) {
 		outage := `
 			naming.endpoint.held{naming.service.name=greeter} 0
 			naming.endpoint.holds{naming.service.name=greeter} 3
-			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=deleted naming.service.name=greeter} 3
 			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registration.failures{error.type=lease_lost naming.service.name=greeter} some
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
@@ -228,8 +243,9 @@ func TestStory(t *testing.T) {
 		check("fresh again", `
 			naming.endpoint.held{naming.service.name=greeter} 0
 			naming.endpoint.holds{naming.service.name=greeter} 3
-			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=deleted naming.service.name=greeter} 3
 			naming.endpoint.registered{naming.service.name=greeter} 3
+			naming.endpoint.registration.failures{error.type=lease_lost naming.service.name=greeter} some
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
@@ -255,8 +271,9 @@ func TestStory(t *testing.T) {
 			naming.endpoint.held{naming.service.name=greeter} 0
 			naming.endpoint.holds{naming.service.name=batch} 4
 			naming.endpoint.holds{naming.service.name=greeter} 3
-			naming.endpoint.losses{error.type=_OTHER naming.service.name=greeter} 3
+			naming.endpoint.losses{error.type=deleted naming.service.name=greeter} 3
 			naming.endpoint.registered{naming.service.name=greeter} 2
+			naming.endpoint.registration.failures{error.type=lease_lost naming.service.name=greeter} some
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=greeter} 3
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
@@ -272,8 +289,10 @@ func TestStory(t *testing.T) {
 
 		store.Refuse(errTest)
 		r.Close()
-		compare(t, "closed", only(meter.read(), "naming.endpoint.registered", "naming.endpoint.withdrawals"), `
+		compare(t, "closed", only(uncounted(meter.read()), "naming.endpoint.registered", "naming.endpoint.registration.", "naming.endpoint.withdrawals"), `
 			naming.endpoint.registered{naming.service.name=greeter} 0
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
+			naming.endpoint.registration.failures{error.type=lease_lost naming.service.name=greeter} some
 			naming.endpoint.withdrawals{naming.service.name=greeter} 1
 			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 2`)
 	})
@@ -311,6 +330,224 @@ func TestServices(t *testing.T) {
 	})
 }
 
+// TestServicesChange asserts that a change of the list of services, which the
+// store tells as a whole each time, is no resync.
+func TestServicesChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := newRegistry(store, m.Hooks())
+		var reader sync.WaitGroup
+		defer reader.Wait()
+		defer r.Close()
+		var last []string
+		reader.Go(func() {
+			for names, err := range r.Services(context.Background()) {
+				if err == nil {
+					last = names
+				}
+			}
+		})
+		synctest.Wait()
+		for _, name := range []string{"a", "b", "c"} {
+			apply(t, store, name, naming.Add, "a:1")
+			time.Sleep(time.Minute)
+		}
+		apply(t, store, "a", naming.Delete, "a:1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !slices.Equal(last, []string{"b", "c"}) {
+			t.Errorf("services: %v", last)
+		}
+		compare(t, "changed", meter.read(), "naming.watch.stale{} 0")
+	})
+}
+
+// TestRegisterFailed has the store refuse some calls, and asserts that each
+// makes an attempt that failed.
+func TestRegisterFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		var mu sync.Mutex
+		var refused map[string][]error // by method
+		store.RefuseFunc(func(method, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			list := refused[method]
+			if len(list) == 0 {
+				return nil
+			}
+			refused[method] = list[1:]
+			return list[0]
+		})
+		refuse := func(list map[string][]error) {
+			mu.Lock()
+			defer mu.Unlock()
+			refused = list
+		}
+		check := func(when, want string) {
+			t.Helper()
+			compare(t, when, only(meter.read(), "naming.endpoint.losses", "naming.endpoint.registered", "naming.endpoint.registration"), want)
+		}
+		r := newRegistry(store, m.Hooks())
+		defer r.Close()
+
+		refuse(map[string][]error{
+			"Grant": {naming.ErrPermission, errTest},
+			"Apply": {naming.ErrPermission, context.DeadlineExceeded, errTest},
+		})
+		registrations := register(t, r, "greeter", time.Hour, "a:1")
+		check("registered", `
+			naming.endpoint.registered{naming.service.name=greeter} 1
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} 2
+			naming.endpoint.registration.failures{error.type=permission_denied naming.service.name=greeter} 2
+			naming.endpoint.registration.failures{error.type=timeout naming.service.name=greeter} 1
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1`)
+
+		refuse(map[string][]error{"Apply": {errTest, errTest}})
+		if err := registrations[0].Drain(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		check("draining", `
+			naming.endpoint.registered{naming.service.name=greeter} 1
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} 4
+			naming.endpoint.registration.failures{error.type=permission_denied naming.service.name=greeter} 2
+			naming.endpoint.registration.failures{error.type=timeout naming.service.name=greeter} 1
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1`)
+	})
+}
+
+// TestDown asserts what is reported if the registry was down when the process
+// began.
+func TestDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		store.Down(errTest)
+		r := newRegistry(store, m.Hooks())
+		defer r.Close()
+		g, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "a:1"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		compare(t, "down", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale"), `
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
+			naming.watch.stale{} 1
+			naming.watch.staleness{naming.service.name=greeter} 3600`)
+		store.Up()
+		if err := g.Wait(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		compare(t, "up", only(uncounted(meter.read()), "naming.endpoint."), `
+			naming.endpoint.registered{naming.service.name=greeter} 1
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1`)
+	})
+}
+
+// TestWatchEnds asserts that nothing is stale or held any more when the watch
+// ends in an outage.
+func TestWatchEnds(t *testing.T) {
+	const grace = 10 * time.Minute
+	for _, c := range []struct {
+		name  string
+		grace time.Duration
+		leave bool          // the last reader leaves
+		after time.Duration // that is still the same
+		close bool          // the Registry is closed then
+	}{
+		{name: "last reader leaves, no grace", grace: -1, leave: true},
+		{name: "grace period is over", grace: grace, leave: true, after: grace - time.Second},
+		{name: "closed with readers", grace: grace, after: time.Hour, close: true},
+		{name: "closed in the grace period", grace: grace, leave: true, after: grace / 2, close: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				meter := newMeter()
+				m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+				store := new(memory.Store)
+				r := naming.New(store, &naming.Options{
+					Logger: quiet, Hooks: m.Hooks(), Grace: c.grace, Hold: naming.Hold{For: 24 * time.Hour},
+				})
+				check := func(when, want string) {
+					t.Helper()
+					synctest.Wait()
+					compare(t, when, only(meter.read(), "naming.endpoint.", "naming.watch.stale", "naming.watch.resync"), want)
+				}
+				ctx, leave := context.WithCancel(context.Background())
+				var readers sync.WaitGroup
+				defer readers.Wait()
+				defer leave()
+				defer r.Close()
+				read := func() {
+					readers.Go(func() {
+						for range r.Watch(ctx, "greeter") {
+						}
+					})
+					readers.Go(func() {
+						for range r.Services(ctx) {
+						}
+					})
+					synctest.Wait()
+				}
+
+				apply(t, store, "greeter", naming.Add, "a:1", "b:1", "c:1")
+				read()
+				apply(t, store, "greeter", naming.Delete, "a:1", "b:1", "c:1")
+				synctest.Wait()
+				store.Down(errTest)
+				outage := `
+					naming.endpoint.held{naming.service.name=greeter} 3
+					naming.endpoint.holds{naming.service.name=greeter} 3
+					naming.watch.stale{} 2
+					naming.watch.staleness{naming.service.name=greeter} %[1]v
+					naming.watch.staleness{} %[1]v`
+				check("down", fmt.Sprintf(outage, 0))
+
+				if c.leave {
+					leave()
+				}
+				if c.after > 0 {
+					time.Sleep(c.after)
+					check("still watched", fmt.Sprintf(outage, c.after.Seconds()))
+				}
+				if c.close {
+					r.Close()
+				} else {
+					time.Sleep(time.Minute)
+				}
+				ended := `
+					naming.endpoint.held{naming.service.name=greeter} 0
+					naming.endpoint.holds{naming.service.name=greeter} 3
+					naming.endpoint.releases{naming.release.reason=expired naming.service.name=greeter} 3
+					naming.watch.stale{} %d`
+				check("ended", fmt.Sprintf(ended, 0))
+				if c.close {
+					return
+				}
+
+				// Who comes later knows nothing, and has nothing held.
+				ctx, leave = context.WithCancel(context.Background())
+				defer leave()
+				read()
+				check("watched again", fmt.Sprintf(ended, 2)+`
+					naming.watch.staleness{naming.service.name=greeter} 0
+					naming.watch.staleness{} 0`)
+				store.Up()
+				time.Sleep(time.Minute)
+				check("up", fmt.Sprintf(ended, 0))
+				r.Close()
+				check("closed", fmt.Sprintf(ended, 0))
+			})
+		})
+	}
+}
+
 // TestLosses has the registry lose an endpoint in every way that the metrics
 // can tell from others.
 func TestLosses(t *testing.T) {
@@ -323,7 +560,7 @@ func TestLosses(t *testing.T) {
 	}{
 		{"deleted", func(s *memory.Store) {
 			_ = s.Apply(context.Background(), "greeter", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "a:1"}})
-		}, time.Second, "_OTHER"},
+		}, time.Second, "deleted"},
 		{"lease lost", func(s *memory.Store) {
 			s.RefuseFunc(func(method, _ string) error {
 				if method == "Renew" {
@@ -403,7 +640,8 @@ func TestResolver(t *testing.T) {
 	})
 }
 
-// TestClose asserts that what the hooks cannot take back ends with Close.
+// TestClose asserts that Close ends what is observed, also what the hooks do not
+// take back, and not what is counted.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -411,17 +649,29 @@ func TestClose(t *testing.T) {
 		store := new(memory.Store)
 		r := newRegistry(store, m.Hooks())
 		register(t, r, "greeter", time.Hour, "a:1")
+		m.Hooks().Published("greeter", 1)
 		store.Down(errTest)
 		synctest.Wait()
 		r.Close()
+		counted := `
+			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1
+			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 1
+			naming.resolver.updates{naming.service.name=greeter} 1`
+		compare(t, "the Registry is closed", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale", "naming.resolver."), counted+`
+			naming.endpoint.registered{naming.service.name=greeter} 0
+			naming.resolver.addresses{naming.service.name=greeter} 1
+			naming.watch.stale{} 0`)
 		for range 2 {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		compare(t, "closed", only(meter.read(), "naming.endpoint.", "naming.watch.stale"), `
+		compare(t, "closed", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale", "naming.resolver."), counted)
+		m.Hooks().Registered("other", naming.Endpoint{ID: "b:1"}, false)
+		compare(t, "counted later", only(meter.read(), "naming.endpoint.registered", "naming.endpoint.registrations"), `
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1
-			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 1`)
+			naming.endpoint.registrations{naming.registration.again=false naming.service.name=other} 1`)
 	})
 }
 
@@ -478,6 +728,7 @@ func TestOptions(t *testing.T) {
 		for i, h := range all {
 			h.Registered("s", naming.Endpoint{ID: "a"}, true)
 			h.Lost("s", naming.Endpoint{ID: "a"}, errors.New("gone"))
+			h.RegisterFailed("s", naming.Endpoint{ID: "a"}, errors.New("refused"))
 			h.Withdrawn("s", naming.Endpoint{ID: "a"}, nil)
 			h.WatchFailed("", errors.New("broken"))
 			h.Stale("s", time.Now().Add(-time.Duration(i+1)*time.Second))
@@ -495,6 +746,8 @@ func TestOptions(t *testing.T) {
 			naming.endpoint.losses{error.type=gone y naming.service.name=s registry=y} 1
 			naming.endpoint.registered{naming.service.name=s registry=x} 0
 			naming.endpoint.registered{naming.service.name=s registry=y} 0
+			naming.endpoint.registration.failures{error.type=refused x naming.service.name=s registry=x} 1
+			naming.endpoint.registration.failures{error.type=refused y naming.service.name=s registry=y} 1
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=s registry=x} 1
 			naming.endpoint.registrations{naming.registration.again=true naming.service.name=s registry=y} 1
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=s registry=x} 1
@@ -568,6 +821,7 @@ func TestInstruments(t *testing.T) {
 		naming.endpoint.holds {hold} counter
 		naming.endpoint.losses {loss} counter
 		naming.endpoint.registered {endpoint} updowncounter
+		naming.endpoint.registration.failures {failure} counter
 		naming.endpoint.registrations {registration} counter
 		naming.endpoint.releases {release} counter
 		naming.endpoint.withdrawals {withdrawal} counter
@@ -591,6 +845,18 @@ func fill(h *naming.Hooks) {
 	}
 }
 
+// argument returns a value of a type that a hook takes.
+func argument(of reflect.Type) reflect.Value {
+	v := reflect.New(of)
+	switch p := v.Interface().(type) {
+	case *error:
+		*p = errTest
+	case *time.Time:
+		*p = time.Now()
+	}
+	return v.Elem()
+}
+
 func TestErrorType(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -598,6 +864,7 @@ func TestErrorType(t *testing.T) {
 	}{
 		{naming.ErrLeaseLost, "lease_lost"},
 		{fmt.Errorf("wrapped: %w", naming.ErrLeaseLost), "lease_lost"},
+		{naming.ErrDeleted, "deleted"},
 		{naming.ErrPermission, "permission_denied"},
 		{naming.ErrInvalid, "invalid_argument"},
 		{naming.ErrRegistryClosed, "registry_closed"},
@@ -694,6 +961,7 @@ func TestConcurrent(t *testing.T) {
 				h.Stale(name, time.Time{})
 				h.Released(name, []naming.Endpoint{e}, true)
 				h.Lost(name, e, errTest)
+				h.RegisterFailed(name, e, errTest)
 			}
 			h.Registered(name, e, true)
 		})
@@ -717,6 +985,7 @@ func TestConcurrent(t *testing.T) {
 			{"endpoint.holds", "", 800},
 			{"endpoint.losses", "error.type=_OTHER ", 800},
 			{"endpoint.registered", "", 4},
+			{"endpoint.registration.failures", "error.type=_OTHER ", 800},
 			{"endpoint.registrations", "naming.registration.again=false ", 800},
 			{"endpoint.registrations", "naming.registration.again=true ", 4},
 			{"endpoint.releases", "naming.release.reason=back ", 800},

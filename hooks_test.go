@@ -1,14 +1,14 @@
-package otelnaming_test
+package naming_test
 
 import (
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/naming-go/naming"
-	otelnaming "github.com/naming-go/naming/observe/otel"
 )
 
 // recording returns hooks that write down, under a name, what they are called
@@ -38,7 +38,7 @@ func argument(of reflect.Type) reflect.Value {
 	case *int:
 		*p = 7
 	case *error:
-		*p = errTest
+		*p = io.EOF
 	case *time.Time:
 		*p = time.Unix(1, 0)
 	case *naming.Endpoint:
@@ -60,17 +60,17 @@ func TestJoinHooks(t *testing.T) {
 		join func(log *[]string) *hooks
 		want func(field int) []string
 	}{
-		{"none", func(*[]string) *hooks { return otelnaming.JoinHooks() },
+		{"none", func(*[]string) *hooks { return naming.JoinHooks() },
 			func(int) []string { return nil }},
-		{"nil and empty", func(*[]string) *hooks { return otelnaming.JoinHooks(nil, new(hooks), nil) },
+		{"nil and empty", func(*[]string) *hooks { return naming.JoinHooks(nil, new(hooks), nil) },
 			func(int) []string { return nil }},
-		{"one", func(log *[]string) *hooks { return otelnaming.JoinHooks(recording("a", log, 0, 1)) },
+		{"one", func(log *[]string) *hooks { return naming.JoinHooks(recording("a", log, 0, 1)) },
 			func(int) []string { return []string{"a"} }},
 		{"three and nil", func(log *[]string) *hooks {
-			return otelnaming.JoinHooks(recording("a", log, 0, 1), nil, recording("b", log, 0, 1), recording("c", log, 0, 1))
+			return naming.JoinHooks(recording("a", log, 0, 1), nil, recording("b", log, 0, 1), recording("c", log, 0, 1))
 		}, func(int) []string { return []string{"a", "b", "c"} }},
 		{"halves", func(log *[]string) *hooks {
-			return otelnaming.JoinHooks(recording("a", log, 0, 2), recording("b", log, 1, 2), recording("c", log, 0, 2))
+			return naming.JoinHooks(recording("a", log, 0, 2), recording("b", log, 1, 2), recording("c", log, 0, 2))
 		}, func(field int) []string {
 			if field%2 == 0 {
 				return []string{"a", "c"}
