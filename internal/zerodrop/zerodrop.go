@@ -41,7 +41,7 @@ type Backend struct {
 	Servers, Clients naming.Store
 	// TTL is the time to live of the servers' endpoints, and Propagation the
 	// time they give clients to hear of their leaving. 0 means two seconds and
-	// 150 ms, as is right for a registry in memory.
+	// 300 ms, as is right for a registry in memory.
 	TTL, Propagation time.Duration
 	// Close is how long a server tries to withdraw beyond the Propagation. 0
 	// means one second.
@@ -175,7 +175,7 @@ func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 		b.TTL = 2 * time.Second
 	}
 	if b.Propagation == 0 {
-		b.Propagation = 150 * time.Millisecond
+		b.Propagation = 300 * time.Millisecond
 	}
 	if b.Close == 0 {
 		b.Close = time.Second
@@ -191,7 +191,7 @@ func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 	start := time.Now()
 	var names []string
 	for _, s := range t.newRun(ctx).scenarios() {
-		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) {
+		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) || len(opts.Only) == 0 && s.extra {
 			continue
 		}
 		if s.applicable() {
@@ -251,7 +251,11 @@ func (r *run) play(name string, share int) error {
 		wg.Go(func() { w.loop(stop) })
 	}
 	start, accepts, published, cycles := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load(), 0
-	for cycles == 0 || r.phase.calls.Load() < int64(share) && time.Since(start) < r.opts.Limit {
+	// A fault may pass unnoticed: it is repeated, within reason.
+	showed := func() bool {
+		return !(s.publishes && r.phase.published.Load() == published) && (s.effect == nil || s.effect(&r.phase) > 0)
+	}
+	for cycles == 0 || time.Since(start) < r.opts.Limit && (r.phase.calls.Load() < int64(share) || !showed() && cycles < 20) {
 		cycles++
 		err := s.cycle()
 		if err == nil {
@@ -265,7 +269,7 @@ func (r *run) play(name string, share int) error {
 			break
 		}
 	}
-	took := time.Since(start)
+	took, effective := time.Since(start), showed()
 	accepts, published = r.fleet.accepts.Load()-accepts, r.phase.published.Load()-published
 	r.ending.Store(true)
 	close(stop)
@@ -281,13 +285,8 @@ func (r *run) play(name string, share int) error {
 	if accepts != 0 && s.still && p.lost.Load() == 0 {
 		r.broken("%d new connections, want none", accepts)
 	}
-	if s.publishes && published == 0 {
-		r.invalid("no set was published")
-	}
-	if s.effect != nil {
-		if n, what := s.effect(p); n == 0 {
-			r.invalid("it caused no %s", what)
-		}
+	if !effective {
+		r.invalid("it had no effect")
 	}
 	if n := p.calls.Load(); n < int64(share) {
 		r.invalid("%d calls were made, want %d", n, share)
