@@ -1,0 +1,362 @@
+package consul
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+)
+
+// The keys of Meta that are ours. All begin with reserved.
+const (
+	reserved = "naming-"
+
+	metaID   = "naming-id"   // the endpoint's ID; what has it is ours
+	metaGen  = "naming-gen"  // the registration's number: of several with one ID, the highest counts
+	metaAddr = "naming-addr" // Addr, where Address and Port cannot say it
+	metaForm = "naming-form" // what kind of metadata there is; missing: none
+	metaJSON = "naming-json" // what of the metadata has no other place
+)
+
+// The values of metaForm.
+const (
+	formObject   = "object"        // members in Meta, Tags and metaJSON
+	formWeighted = "object+weight" // the same, and the weight in Weights
+	formValue    = "value"         // no object: all of it is in metaJSON
+)
+
+// The limits of Consul, in bytes.
+const (
+	maxPairs = 64
+	maxKey   = 128
+	maxValue = 512
+)
+
+// encode returns what is to be registered for an endpoint, but for its IDs and
+// its check. The error tells of a limit of Consul that the endpoint cannot meet.
+func encode(e naming.Endpoint, gen uint64) (*api.AgentServiceRegistration, error) {
+	r := &api.AgentServiceRegistration{Meta: map[string]string{metaGen: strconv.FormatUint(gen, 10)}}
+	put(r.Meta, metaID, e.ID)
+	if host, port, ok := splitAddr(e.Addr); ok {
+		r.Address, r.Port = host, port
+	} else {
+		put(r.Meta, metaAddr, e.Addr)
+	}
+	if len(e.Metadata) > 0 {
+		fixed := len(r.Meta)
+		members, isObject := decodeObject(e.Metadata)
+		if !isObject {
+			r.Meta[metaForm] = formValue
+			put(r.Meta, metaJSON, compact(e.Metadata))
+		} else if encodeObject(r, members, true); len(r.Meta) > maxPairs {
+			// Many short members take less room together.
+			for key := range r.Meta {
+				if !strings.HasPrefix(key, reserved) || strings.HasPrefix(key, metaJSON) {
+					delete(r.Meta, key)
+				}
+			}
+			encodeObject(r, members, false)
+		}
+		if n := len(r.Meta); n > maxPairs {
+			return nil, fmt.Errorf("metadata of %d bytes is too large for Consul: it takes %d pairs of a service's Meta, and there is room for %d", len(e.Metadata), n-fixed, maxPairs-fixed)
+		}
+	}
+	if n := len(r.Meta); n > maxPairs {
+		return nil, fmt.Errorf("an ID of %d bytes and an address of %d are too large for Consul: they take %d pairs of a service's Meta, of %d", len(e.ID), len(e.Addr), n, maxPairs)
+	}
+	return r, nil
+}
+
+// encodeObject puts the members of an object to their places. spread says that
+// strings go to Meta.
+func encodeObject(r *api.AgentServiceRegistration, members map[string]json.RawMessage, spread bool) {
+	r.Meta[metaForm] = formObject
+	rest := make(map[string]json.RawMessage)
+	for key, value := range members {
+		var s string
+		switch {
+		case key == "tags" && decodeTags(value, &r.Tags):
+		case key == "weight" && decodeWeight(value, &r.Weights):
+			r.Meta[metaForm] = formWeighted
+		case spread && plainKey(key) && value[0] == '"' && json.Unmarshal(value, &s) == nil && len(s) <= maxValue:
+			r.Meta[key] = s
+		default:
+			rest[key] = value
+		}
+	}
+	if len(rest) > 0 {
+		put(r.Meta, metaJSON, marshal(rest))
+	}
+}
+
+// plainKey reports whether a member's name can be a key of Meta.
+func plainKey(key string) bool {
+	if key == "" || len(key) > maxKey {
+		return false
+	}
+	for i := range len(key) {
+		if c := key[i]; !letterOrDigit(c) && c != '-' && c != '_' {
+			return false
+		}
+	}
+	lower := strings.ToLower(key)
+	return !strings.HasPrefix(lower, reserved) && !strings.HasPrefix(lower, "consul-")
+}
+
+// decodeTags reports whether value is a list of strings, and not empty.
+func decodeTags(value json.RawMessage, tags *[]string) bool {
+	var list []*string
+	if json.Unmarshal(value, &list) != nil || len(list) == 0 || slices.Contains(list, nil) {
+		return false
+	}
+	*tags = make([]string, len(list))
+	for i, s := range list {
+		(*tags)[i] = *s
+	}
+	return true
+}
+
+const maxWeight = 65535
+
+// decodeWeight reports whether value is a weight as Consul has them.
+func decodeWeight(value json.RawMessage, weights **api.AgentWeights) bool {
+	n, err := strconv.ParseUint(string(value), 10, 32)
+	if err != nil || n == 0 || n > maxWeight || strconv.FormatUint(n, 10) != string(value) {
+		return false
+	}
+	*weights = &api.AgentWeights{Passing: int(n), Warning: 1}
+	return true
+}
+
+// splitAddr returns the two parts of an address, if they make the same again and
+// Consul takes them.
+func splitAddr(addr string) (host string, port int, ok bool) {
+	host, p, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return "", 0, false
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		return "", 0, false // Consul refuses it
+	}
+	port, err = strconv.Atoi(p)
+	if err != nil || port < 1 || port > 65535 || net.JoinHostPort(host, strconv.Itoa(port)) != addr {
+		return "", 0, false
+	}
+	return host, port, true
+}
+
+// put puts a value, in pieces if need be: the first under key, the next under
+// key-1 and so on.
+func put(meta map[string]string, key, value string) {
+	for i := 0; ; i++ {
+		n := min(len(value), maxValue)
+		for n < len(value) && !utf8.RuneStart(value[n]) {
+			n--
+		}
+		meta[piece(key, i)] = value[:n]
+		if value = value[n:]; value == "" {
+			return
+		}
+	}
+}
+
+func piece(key string, i int) string {
+	if i == 0 {
+		return key
+	}
+	return key + "-" + strconv.Itoa(i)
+}
+
+// get undoes put.
+func get(meta map[string]string, key string) (value string, ok bool) {
+	value, ok = meta[key]
+	for i := 1; ok; i++ {
+		more, there := meta[piece(key, i)]
+		if !there {
+			break
+		}
+		value += more
+	}
+	return value, ok
+}
+
+// instance is an entry of the catalogue, as far as it matters here.
+type instance struct {
+	Node struct {
+		Node    string
+		Address string
+	}
+	Service struct {
+		ID                       string
+		Service                  string
+		Tags                     []string
+		Address                  string
+		SocketPath               string
+		Meta                     map[string]string
+		Port                     int
+		Weights                  struct{ Passing int }
+		CreateIndex, ModifyIndex uint64
+	}
+	Checks []struct{ Status string }
+}
+
+// key is where the entry is.
+func (i *instance) key() string { return i.Node.Node + "/" + i.Service.ID }
+
+// same reports whether two entries say the same of their endpoint.
+func (i *instance) same(o *instance) bool {
+	a, b := &i.Service, &o.Service
+	return i.Node == o.Node && a.ID == b.ID && a.Address == b.Address && a.SocketPath == b.SocketPath && a.Port == b.Port &&
+		a.Weights == b.Weights && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+}
+
+// status is the worst of the checks'.
+func (i *instance) status() string {
+	worst := api.HealthPassing
+	for _, c := range i.Checks {
+		switch c.Status {
+		case api.HealthPassing:
+		case api.HealthWarning:
+			if worst == api.HealthPassing {
+				worst = api.HealthWarning
+			}
+		default:
+			return api.HealthCritical
+		}
+	}
+	return worst
+}
+
+// addr returns the address of the endpoint, if it is not ours.
+func (i *instance) addr() string {
+	host := i.Service.Address
+	if host == "" {
+		host = i.Node.Address
+	}
+	switch {
+	case i.Service.SocketPath != "":
+		return "unix:" + i.Service.SocketPath
+	case i.Service.Port == 0:
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(i.Service.Port))
+}
+
+// id returns the endpoint's ID, and whether the entry is ours.
+func (i *instance) id() (id string, ours bool) {
+	if id, ours := get(i.Service.Meta, metaID); ours {
+		return id, true
+	}
+	if addr := i.addr(); addr != i.Service.ID {
+		return i.Service.ID + "@" + addr, false
+	}
+	return i.Service.ID, false
+}
+
+// gen returns the number of the registration, 0 if it has none.
+func (i *instance) gen() uint64 {
+	gen, _ := strconv.ParseUint(i.Service.Meta[metaGen], 10, 64)
+	return gen
+}
+
+// endpoint returns the endpoint of the entry.
+func (i *instance) endpoint() (naming.Endpoint, error) {
+	id, ours := i.id()
+	e := naming.Endpoint{ID: id}
+	if !utf8.ValidString(id) {
+		return e, errors.New("an ID that is not UTF-8")
+	}
+	meta := i.Service.Meta
+	if addr, ok := get(meta, metaAddr); ours && ok {
+		e.Addr = addr
+	} else {
+		e.Addr = i.addr()
+	}
+	rest, hasRest := get(meta, metaJSON)
+	if ours && hasRest && !json.Valid([]byte(rest)) {
+		return e, fmt.Errorf("%s is not JSON", metaJSON)
+	}
+	form, hasForm := meta[metaForm]
+	members := make(map[string]json.RawMessage)
+	weight := i.Service.Weights.Passing
+	switch {
+	case !ours:
+		// Every service has a weight, and if nobody has said one, it is 1.
+		if weight == 1 {
+			weight = 0
+		}
+	case !hasForm:
+		return e, nil
+	case form == formValue:
+		if !hasRest {
+			return e, fmt.Errorf("%s is missing", metaJSON)
+		}
+		e.Metadata = json.RawMessage(rest)
+		return e, nil
+	case form == formObject || form == formWeighted:
+		if hasRest {
+			var ok bool
+			if members, ok = decodeObject([]byte(rest)); !ok {
+				return e, fmt.Errorf("%s is not an object", metaJSON)
+			}
+		}
+		if form == formObject {
+			weight = 0
+		}
+	default:
+		return e, fmt.Errorf("%s is %q, which is unknown", metaForm, form)
+	}
+	for key, value := range meta {
+		if !ours || !strings.HasPrefix(key, reserved) {
+			members[key] = json.RawMessage(marshal(value))
+		}
+	}
+	if len(i.Service.Tags) > 0 {
+		members["tags"] = json.RawMessage(marshal(i.Service.Tags))
+	}
+	if weight > 0 {
+		members["weight"] = json.RawMessage(strconv.Itoa(weight))
+	}
+	if ours || len(members) > 0 {
+		e.Metadata = json.RawMessage(marshal(members))
+	}
+	return e, nil
+}
+
+// decodeObject reports whether b is an object, and returns its members.
+func decodeObject(b []byte) (members map[string]json.RawMessage, ok bool) {
+	if json.Unmarshal(b, &members) != nil || members == nil {
+		return nil, false
+	}
+	return members, true
+}
+
+func compact(b []byte) string {
+	var buf bytes.Buffer
+	if json.Compact(&buf, b) != nil {
+		return string(b)
+	}
+	return buf.String()
+}
+
+// marshal returns JSON, with no more escapes than need be.
+func marshal(v any) string {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // strings and valid JSON
+	}
+	return strings.TrimSuffix(buf.String(), "\n")
+}

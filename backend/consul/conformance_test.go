@@ -1,0 +1,55 @@
+package consul_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/conformance"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+func TestConformance(t *testing.T) {
+	agent := consultest.Start(t, &consultest.Options{ACL: true})
+	token := agent.CreateToken(t, all)
+	many := 200
+	if mutant.Full() {
+		many = 1000
+	}
+	conformance.Run(t, conformance.Harness{
+		New: func(t *testing.T) naming.Store {
+			return newRig(t, agent, func(c *api.Config, _ *consul.Options) { c.Token = token.Secret })
+		},
+		Interrupt: func(t *testing.T, s naming.Store) { s.(*rig).interrupt(t) },
+		Silence: func(t *testing.T, s naming.Store) func() {
+			s.(*rig).proxy.BlackHole()
+			return s.(*rig).proxy.Heal
+		},
+		SilenceBound: consul.New(nil, &consul.Options{Wait: 6 * time.Second}).SilenceBound(),
+		Down: func(t *testing.T, s naming.Store) func() {
+			s.(*rig).proxy.Cut()
+			return s.(*rig).proxy.Heal
+		},
+		Deny: func(t *testing.T, s naming.Store) func() {
+			agent.RevokeToken(t, token)
+			return func() { agent.RestoreToken(t, token) }
+		},
+		Cause: consulError,
+		// An idle watch asks once for each wait, which is longer than Quiet.
+		Calls:     func(s naming.Store) int { return int(s.(*rig).calls.Load()) },
+		Malformed: func(t *testing.T, s naming.Store, service, id string) string { return s.(*rig).spoil(t, service, id) },
+		Reported: func(s naming.Store) []naming.Malformed {
+			r := s.(*rig)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return append([]naming.Malformed(nil), r.reported...)
+		},
+		NotAtomic: "The changes are made in their order, one request each or more, and are seen one by one.",
+		TTL:       time.Second,
+		Many:      many,
+	})
+}

@@ -1,0 +1,39 @@
+// Package consul keeps endpoints in Consul's service catalogue.
+//
+// [Store] is the [naming.Store] on a client of one's own:
+//
+//	r := naming.New(consul.New(client, nil), nil)
+//
+// Endpoints are services of the catalogue, registered through the agent that the
+// client talks to, with a TTL check for those under a lease. Other programs find
+// them as they find any service, and the services that other programs have
+// registered are endpoints here.
+//
+// # How an endpoint is stored
+//
+// The service's Name is that of the service, Address and Port are the endpoint's
+// address. Metadata that is an object is spread: members that are strings go to
+// Meta as they are, the list "tags" goes to Tags, and a "weight" that is a whole
+// number from 1 to 65,535 goes to Weights. What has no such place goes to Meta as
+// JSON under keys that begin with "naming-", and so do the endpoint's ID, and an
+// address that is not host:port. It is all read back without loss. What does not
+// fit into Consul's limits (64 pairs of Meta, of up to 512 bytes each) is
+// [naming.ErrInvalid], and nothing is written.
+//
+// A registration under a lease has a service ID of its own, which no other lease
+// knows, and each has a number, of which the highest among those of one endpoint
+// counts. So an old lease never touches what was put since.
+//
+// # What others have registered
+//
+// An entry of another writer is an endpoint whose address is that of the service,
+// or else of its node, with the service's port; its metadata are its Meta, its
+// Tags as "tags", and its weight as "weight" unless that is 1, which is also what
+// a service has that was given none. Its ID is the service's ID, '@' and the
+// address, or only the service's ID where that is the address: service IDs are
+// unique on a node only, and "web" may be the ID on every one. The same service
+// on two agents, as behind a load balancer, so is one endpoint.
+//
+// The service "consul", which is the servers themselves, is a service like any
+// other.
+package consul

@@ -1,0 +1,236 @@
+package consul
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// hub is what tells the watches that have no blocking query of their own, and
+// the lists of services, that something has changed. It is there while one of
+// them is. Its two queries cover every change of a service: that of the nodes
+// wakes up with any node and service, that of the checks with any check.
+type hub struct {
+	ctx    context.Context // done when a query has failed, or nobody is left
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	refs int // guarded by Store.mu
+
+	poked chan struct{} // capacity 1: holds a token when something has changed
+	ready chan struct{} // closed when changes are noticed
+	calm  chan struct{} // capacity 1: holds a token when reading has become 0
+
+	mu      sync.Mutex
+	round   int
+	next    chan struct{} // closed, and replaced, when a round begins
+	waiting int           // members that wait for the next round
+	reading int           // members that have not ended the present round
+}
+
+// join returns the hub. The caller leaves it.
+func (s *Store) join() *hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hub == nil || s.hub.ctx.Err() != nil {
+		h := &hub{
+			poked: make(chan struct{}, 1),
+			ready: make(chan struct{}),
+			calm:  make(chan struct{}, 1),
+			next:  make(chan struct{}),
+		}
+		h.ctx, h.cancel = context.WithCancelCause(context.Background())
+		var armed sync.WaitGroup
+		armed.Add(2)
+		h.wg.Go(func() { s.listen(h, "/v1/catalog/nodes", `Node == ""`, armed.Done) })
+		h.wg.Go(func() { s.listen(h, "/v1/health/state/any", `Status == ""`, armed.Done) })
+		h.wg.Go(func() { armed.Wait(); close(h.ready); h.beat(s.SilenceBound()) })
+		s.hub = h
+	}
+	s.hub.refs++
+	return s.hub
+}
+
+// drop gives up what join returned. The last one ends the hub.
+func (s *Store) drop(h *hub) {
+	s.mu.Lock()
+	h.refs--
+	last := h.refs == 0
+	if last && s.hub == h {
+		s.hub = nil
+	}
+	s.mu.Unlock()
+	if last {
+		h.cancel(context.Canceled)
+		h.wg.Wait()
+	}
+}
+
+// listen pokes the hub at each change of an index. It calls armed when it
+// notices changes, or never will.
+func (s *Store) listen(h *hub, path, nothing string, armed func()) {
+	armed = sync.OnceFunc(armed)
+	defer armed()
+	b := bucket{every: time.Second / 10, burst: 20}
+	first := true
+	for index := uint64(0); ; first = false {
+		if sleep(h.ctx, b.take(time.Now())) != nil {
+			return
+		}
+		q := s.waiting(index)
+		if index == 0 {
+			q = s.fresh()
+		}
+		q.Filter = nothing
+		q.NodeMeta = nil
+		var ignored []struct{}
+		var next uint64
+		err := s.bounded(h.ctx, func(ctx context.Context) error {
+			meta, err := s.fetch(ctx, path, &ignored, q)
+			if err == nil {
+				next = max(meta.LastIndex, 1)
+			}
+			return err
+		})
+		if err != nil {
+			h.cancel(err)
+			return
+		}
+		switch {
+		case first:
+			armed()
+		case next != index:
+			h.poke()
+		}
+		if next < index {
+			next = 0 // and read anew, which is a change again
+		}
+		index = next
+	}
+}
+
+func (h *hub) poke() {
+	select {
+	case h.poked <- struct{}{}:
+	default:
+	}
+}
+
+// beat begins a round when something has changed, and then rests for four times
+// as long as it took.
+func (h *hub) beat(limit time.Duration) {
+	for {
+		select {
+		case <-h.poked:
+		case <-h.ctx.Done():
+			return
+		}
+		began := time.Now()
+		select {
+		case <-h.calm:
+		default:
+		}
+		h.mu.Lock()
+		h.round++
+		h.reading += h.waiting
+		busy := h.reading > 0
+		h.waiting = 0
+		close(h.next)
+		h.next = make(chan struct{})
+		h.mu.Unlock()
+		if busy {
+			t := time.NewTimer(limit)
+			select {
+			case <-h.calm:
+			case <-t.C:
+			case <-h.ctx.Done():
+			}
+			t.Stop()
+		}
+		if sleep(h.ctx, 4*time.Since(began)) != nil {
+			return
+		}
+	}
+}
+
+// await waits for a round after the one given, and returns it. counted says that
+// done is to be called afterwards.
+func (h *hub) await(ctx context.Context, after int) (round int, counted bool, err error) {
+	h.mu.Lock()
+	if h.round != after {
+		defer h.mu.Unlock()
+		return h.round, false, nil
+	}
+	next := h.next
+	h.waiting++
+	h.mu.Unlock()
+	select {
+	case <-next:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.round, true, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-h.ctx.Done():
+		err = context.Cause(h.ctx)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-next:
+		h.read()
+	default:
+		h.waiting--
+	}
+	return 0, false, err
+}
+
+// done says that a member has read.
+func (h *hub) done() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.read()
+}
+
+// read is done with h.mu held.
+func (h *hub) read() {
+	if h.reading--; h.reading == 0 {
+		select {
+		case h.calm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// follow calls read whenever something may have changed, and then show, until
+// that returns false or read an error.
+func (s *Store) follow(ctx context.Context, read func() error, show func() (more bool)) error {
+	h := s.join()
+	defer s.drop(h)
+	select {
+	case <-h.ready:
+	case <-h.ctx.Done():
+		return context.Cause(h.ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// What has changed before the hub was ready is read now.
+	h.mu.Lock()
+	round := h.round
+	h.mu.Unlock()
+	for counted := false; ; {
+		err := read()
+		if counted {
+			h.done() // now, as the loop of a sequence may take its time
+		}
+		if err != nil {
+			return err
+		}
+		if !show() {
+			return nil
+		}
+		if round, counted, err = h.await(ctx, round); err != nil {
+			return err
+		}
+	}
+}

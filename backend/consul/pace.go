@@ -1,0 +1,61 @@
+package consul
+
+import (
+	"context"
+	"time"
+)
+
+// bucket is a token bucket: burst tokens at first, and one more for each every
+// that has passed. The zero time means that it is full.
+type bucket struct {
+	every time.Duration
+	burst int
+	at    time.Time // when it was last full, had it been filled since at this rate
+}
+
+// take takes a token and returns how long to wait before it is there.
+func (b *bucket) take(now time.Time) time.Duration {
+	if full := now.Add(-time.Duration(b.burst) * b.every); b.at.Before(full) {
+		b.at = full
+	}
+	b.at = b.at.Add(b.every)
+	return max(b.at.Sub(now), 0)
+}
+
+// pace bounds how often one sequence asks, whatever Consul answers.
+type pace struct {
+	any  bucket // every question
+	vain bucket // those that follow an answer without news
+}
+
+func newPace() *pace {
+	return &pace{
+		any:  bucket{every: time.Second / 20, burst: 40},
+		vain: bucket{every: time.Second / 2, burst: 16},
+	}
+}
+
+// wait waits until the next question may be asked. vain says that the answer to
+// the last brought nothing new.
+func (p *pace) wait(ctx context.Context, vain bool) error {
+	now := time.Now()
+	d := p.any.take(now)
+	if vain {
+		d = max(d, p.vain.take(now))
+	}
+	return sleep(ctx, d)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,610 @@
+package consul
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+)
+
+// The defaults of Options.
+const (
+	DefaultWait            = 30 * time.Second
+	DefaultDeregisterAfter = 10 * time.Minute
+)
+
+// How a Store bounds its connections: see [Store].
+const (
+	maxDirect = 100 // watches with a blocking query of their own
+	maxShort  = 32  // requests at once that do not wait for a change
+)
+
+// Options are the options of a [Store]. The zero value, and a nil pointer, mean
+// the defaults.
+type Options struct {
+	// Prefix is put before every service's name: a namespace, for those who
+	// share a Consul without having Consul's own. Services outside of it do
+	// not exist for the Store.
+	Prefix string
+
+	// Datacenter is where to read. The default is the agent's own, which is
+	// the only one that can be written to: Apply of a Store that has this set
+	// is naming.ErrInvalid.
+	Datacenter string
+
+	// Partition and Namespace are those of Consul Enterprise.
+	Partition, Namespace string
+
+	// NodeMeta and Tag narrow what the sequences yield: to services on nodes
+	// that have all of this metadata, and to services that have this tag. They
+	// have no effect on Apply.
+	NodeMeta map[string]string
+	Tag      string
+
+	// Token, if not nil, returns the token to use. It is called for every
+	// request, and so may return another each time; it must return soon, and
+	// be safe to call concurrently. Endpoints that were put with another
+	// token than it returns now are registered with the new one when their
+	// lease is renewed: the agent keeps the token and needs it later.
+	Token func(ctx context.Context) (string, error)
+
+	// AllowStale lets any server answer for the sequences, not only the
+	// leader: they then may go back to an older state. Consul's own limit is
+	// how far it is behind, which it does not tell in advance.
+	AllowStale bool
+
+	// IncludeWarning makes endpoints count whose worst check is warning. By
+	// default all checks have to pass.
+	IncludeWarning bool
+
+	// OnMalformed, if not nil, is called for every entry that a watch leaves
+	// out because it cannot be understood, with "node/service ID" for a key.
+	// It is called from the loops that range over watches, concurrently if
+	// there are several, and must not block.
+	OnMalformed func(*naming.Malformed)
+
+	// DeregisterAfter is how long after its lease ended without being revoked
+	// an endpoint is removed from the agent; before, it is listed no more, but
+	// still there. Consul rounds it up to a minute, and looks only twice a
+	// minute. 0 means [DefaultDeregisterAfter].
+	DeregisterAfter time.Duration
+
+	// Wait is how long a question waits for a change before it is asked
+	// again, less a random eighth. 0 means [DefaultWait]; Consul's own limit
+	// is ten minutes. See [Store.SilenceBound].
+	Wait time.Duration
+}
+
+// Store is a [naming.Store] on Consul's service catalogue. New makes one.
+//
+// # Apply
+//
+// Apply is not atomic: the changes are made in their order, one request each or
+// more, and are seen one by one. Afterwards the catalogue is read, in the
+// consistent mode, and Apply returns nil only when it has them: an agent that
+// cannot reach the servers takes a registration all the same.
+//
+// Registrations of the same endpoint that were there before are removed, also
+// those of other agents. That is the limit of it: an agent puts back what was
+// removed from the catalogue behind its back, within a minute or, in large
+// clusters, some. An endpoint that was put again does not mind, since the newest
+// registration counts; one that was deleted comes back if it was registered with
+// another agent, unless that or whoever renews it is gone.
+//
+// Changes to one service made through one Store wait for each other. Conditions
+// (IfFree, and a Delete's lease) are exact among those, and among different
+// Stores or processes they hold for the moment at which they were looked at.
+//
+// # Leases
+//
+// A lease is known to the Store alone, and each endpoint under it has a TTL check
+// with its agent: Renew makes each pass, one request per endpoint. When a lease
+// was not renewed for its time to live, its checks are critical at that moment
+// and its endpoints are listed no more, neither by watches nor by Services. (An
+// endpoint's check begins anew when it is put: it may stay listed longer than its
+// lease lives by as long as it was put after the last Renew.) Consul removes them
+// later; see Options.DeregisterAfter.
+//
+// A lease that was revoked or has expired stays so: Renew and Apply return
+// [naming.ErrLeaseLost], also if the endpoints could still be revived. They do,
+// too, when the agent has forgotten every endpoint of the lease, as one does that
+// was replaced. An endpoint that was deregistered by somebody else while others
+// of the lease were not, is under it no more.
+//
+// # Watch
+//
+// A watch reads the service in the consistent mode and then asks a blocking
+// query, over and over: its first answer is the snapshot, and of the later ones
+// it yields what differs, if anything. An index that went backwards counts for
+// nothing, nor does what came with it: the service is read anew. No sequence
+// asks more than 40 times at once and then 20 times a second, and no more than 16
+// times and then twice a second while the answers bring nothing new, whatever
+// Consul answers.
+//
+// Consul's reply to a token that may not read everything is to leave it out. A
+// watch then ends with [naming.ErrPermission], as what is left out is not known
+// to be gone; Services yields what there is, if there is anything. To requests
+// without any token Consul does not even tell.
+//
+// # Services
+//
+// A service counts if it has an instance that is healthy. It costs one read each
+// to know that of services with a check that does not pass, and nothing for the
+// others. A service whose only entries are malformed is listed.
+//
+// # Connections
+//
+// A blocking query is a connection, of which an agent by default takes 200 from
+// one address. A Store has one each for its first 100 watches. For those beyond,
+// and for Services, it has two altogether, which wake up when anything in the
+// catalogue or in any check changes; then all of them read their service again.
+// After such a round they rest for four times as long as it took: so a watch among
+// them shows a change after the time of six rounds at most, which is a second or so
+// for two thousand services, and while much changes they take a fifth of the time.
+// Requests that do not wait for a change, of Apply and leases too, are made 32 at
+// a time. So a Store has 134 connections at most; those that an http.Transport
+// does not keep idle (MaxIdleConnsPerHost) it opens anew.
+//
+// # Silence
+//
+// [Store.SilenceBound] says how long a sequence bears Consul, or the link to it,
+// in silence. Other calls end with their context.
+type Store struct {
+	client *api.Client
+	opts   Options
+	gate   chan struct{} // holds a token for each request that is being made and does not wait for a change
+	direct chan struct{} // holds a token for each watch with a blocking query of its own
+
+	mu     sync.Mutex
+	locks  map[string]*lock  // by Consul's name of a service
+	leases map[string]*lease // those that may not have ended, by ID
+	hub    *hub              // nil if there is none to share
+	node   string            // the agent's, as far as it is known
+}
+
+var _ naming.Store = (*Store)(nil)
+
+// New returns a Store on a client, which it does not own and which must outlive
+// it. It asks Consul nothing. The client should always reach the same agent: what
+// was registered with one cannot be renewed with another.
+func New(client *api.Client, opts *Options) *Store {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.OnMalformed == nil {
+		o.OnMalformed = func(*naming.Malformed) {}
+	}
+	if o.Wait <= 0 {
+		o.Wait = DefaultWait
+	}
+	o.Wait = min(max(o.Wait, time.Second), 10*time.Minute)
+	if o.DeregisterAfter <= 0 {
+		o.DeregisterAfter = DefaultDeregisterAfter
+	}
+	return &Store{
+		client: client,
+		opts:   o,
+		gate:   make(chan struct{}, maxShort),
+		direct: make(chan struct{}, maxDirect),
+		locks:  make(map[string]*lock),
+		leases: make(map[string]*lease),
+	}
+}
+
+// SilenceBound returns how long a sequence bears Consul in silence, be it when it
+// starts or later: the wait, the sixteenth that Consul adds to it, and an eighth
+// of it, at least a second, for the way. With the default it is 36 seconds.
+func (s *Store) SilenceBound() time.Duration {
+	w := s.opts.Wait
+	return w + w/16 + max(w/8, time.Second)
+}
+
+// lock is a mutex of one service, for which one can wait with a context.
+type lock struct {
+	ch   chan struct{}
+	refs int // guarded by Store.mu
+}
+
+// lock waits for the changes that others make to a service. name is Consul's.
+func (s *Store) lock(ctx context.Context, name string) (unlock func(), err error) {
+	s.mu.Lock()
+	l := s.locks[name]
+	if l == nil {
+		l = &lock{ch: make(chan struct{}, 1)}
+		s.locks[name] = l
+	}
+	l.refs++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if l.refs--; l.refs == 0 {
+			delete(s.locks, name)
+		}
+	}
+	select {
+	case l.ch <- struct{}{}:
+		return func() { <-l.ch; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+// nodeName returns the name of the agent's node, empty while it is not known.
+func (s *Store) nodeName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node
+}
+
+func (s *Store) noteNode(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.node = name
+}
+
+// Apply implements [naming.Store].
+func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	changes, err := naming.Normalize(service, changes)
+	if err != nil {
+		return err
+	}
+	if s.opts.Datacenter != "" {
+		return fmt.Errorf("%w: apply to %q: a Store with a Datacenter only reads", naming.ErrInvalid, service)
+	}
+	a := &apply{
+		store: s, service: service, name: toConsul(s.opts.Prefix + service),
+		there: make(map[string][]*instance),
+		puts:  make(map[string]*holding),
+		dels:  make(map[string]map[string]bool),
+	}
+	for _, c := range changes {
+		if _, err := a.lease(c); err != nil {
+			return err
+		}
+		if c.Op == naming.Add {
+			// Before anything is written.
+			if _, err := encode(c.Endpoint, 0); err != nil {
+				return fmt.Errorf("%w: put %.100q in service %.100q: %w", naming.ErrInvalid, c.Endpoint.ID, service, err)
+			}
+		}
+	}
+	if err := a.run(ctx, changes); err != nil {
+		return fmt.Errorf("consul: apply to %q: %w", service, describe(ctx, err))
+	}
+	return nil
+}
+
+// apply is one Apply.
+type apply struct {
+	store         *Store
+	service, name string                     // the name is Consul's
+	there         map[string][]*instance     // by endpoint ID, those that count first; only if they were read
+	puts          map[string]*holding        // by endpoint ID, what was put last
+	dels          map[string]map[string]bool // by endpoint ID, the keys of what was deleted
+}
+
+func (a *apply) lease(c naming.Change) (*lease, error) {
+	if c.Lease == nil {
+		return nil, nil
+	}
+	l, ok := c.Lease.(*lease)
+	if !ok || l.store != a.store {
+		return nil, fmt.Errorf("%w: lease of %q in service %q is of another store", naming.ErrInvalid, c.Endpoint.ID, a.service)
+	}
+	return l, nil
+}
+
+func (a *apply) run(ctx context.Context, changes []naming.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	unlock, err := a.store.lock(ctx, a.name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var ids []string
+	look := false
+	for _, c := range changes {
+		ids = append(ids, c.Endpoint.ID)
+		look = look || c.Op == naming.Delete || c.IfFree
+		if l, _ := a.lease(c); l != nil && c.Op == naming.Add && !l.live() {
+			return naming.ErrLeaseLost
+		}
+	}
+	if look {
+		if a.there, err = a.read(ctx, ids); err != nil {
+			return err
+		}
+	}
+	for _, c := range changes {
+		l, _ := a.lease(c)
+		switch id := c.Endpoint.ID; {
+		case c.Op == naming.Delete:
+			err = a.delete(ctx, id, l)
+		case !c.IfFree || a.free(id, l):
+			err = a.put(ctx, c.Endpoint, l, 0)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return a.settle(ctx, ids)
+}
+
+// read reads what there is of some endpoints.
+func (a *apply) read(ctx context.Context, ids []string) (map[string][]*instance, error) {
+	q := &api.QueryOptions{RequireConsistent: true}
+	if len(ids) <= 8 {
+		// The entries of others do not say their endpoints' IDs.
+		terms := []string{`"` + metaID + `" not in Service.Meta`}
+		for _, id := range ids {
+			terms = append(terms, `Service.Meta["`+metaID+`"] == `+quote(id[:firstPiece(id)]))
+		}
+		q.Filter = strings.Join(terms, " or ")
+	}
+	all, meta, err := a.store.instances(ctx, a.name, q)
+	if err != nil {
+		return nil, err
+	}
+	if meta.ResultsFilteredByACLs {
+		return nil, errFiltered
+	}
+	there := make(map[string][]*instance)
+	for _, i := range all {
+		id, _ := i.id()
+		if slices.Contains(ids, id) {
+			there[id] = append(there[id], i)
+		}
+	}
+	for _, list := range there {
+		slices.SortFunc(list, func(x, y *instance) int { return a.store.compare(y, x) })
+	}
+	return there, nil
+}
+
+// listed reports whether an entry is an endpoint.
+func (s *Store) listed(i *instance) bool {
+	switch i.status() {
+	case api.HealthPassing:
+		return true
+	case api.HealthWarning:
+		return s.opts.IncludeWarning
+	}
+	return false
+}
+
+// free reports whether nobody but the lease has an endpoint.
+func (a *apply) free(id string, l *lease) bool {
+	for _, i := range a.there[id] {
+		if a.store.listed(i) {
+			if _, err := i.endpoint(); err == nil {
+				return i.Service.ID == l.serviceID(a.name, id)
+			}
+		}
+	}
+	return true
+}
+
+// put registers an endpoint, with a number above another one.
+func (a *apply) put(ctx context.Context, e naming.Endpoint, l *lease, above uint64) error {
+	h := &holding{name: a.name, endpoint: e, gen: max(uint64(time.Now().UnixNano()), above+1)}
+	// One clock may stand still or go back: here numbers only grow.
+	if p := a.puts[e.ID]; p != nil {
+		h.gen = max(h.gen, p.gen+1)
+	}
+	for _, i := range a.there[e.ID] {
+		h.gen = max(h.gen, i.gen()+1)
+	}
+	r, err := encode(e, h.gen)
+	if err != nil {
+		return err
+	}
+	r.Name, r.Partition, r.Namespace = a.name, a.store.opts.Partition, a.store.opts.Namespace
+	h.registration = r
+	if l == nil {
+		r.ID = serviceID(noLease, a.name, e.ID)
+	} else {
+		r.ID = l.serviceID(a.name, e.ID)
+		h.lease = l
+		r.Check = &api.AgentServiceCheck{
+			CheckID: r.ID,
+			TTL:     l.ttl.String(),
+			Status:  api.HealthPassing,
+
+			DeregisterCriticalServiceAfter: a.store.opts.DeregisterAfter.String(),
+		}
+		if !l.hold(h) {
+			return naming.ErrLeaseLost
+		}
+	}
+	if err := a.store.register(ctx, h); err != nil {
+		return err
+	}
+	old := a.there[e.ID]
+	a.puts[e.ID] = h
+	delete(a.dels, e.ID)
+	if err := a.removeOthers(ctx, r.ID, a.store.nodeName(), old); err != nil {
+		return err
+	}
+	// What was put is known to a later change by its lease and number alone.
+	i := new(instance)
+	i.Service.ID, i.Service.Meta = r.ID, r.Meta
+	a.there[e.ID] = []*instance{i}
+	return nil
+}
+
+// delete deregisters an endpoint, if it is under l or l is nil.
+func (a *apply) delete(ctx context.Context, id string, l *lease) error {
+	list := a.there[id]
+	if len(list) == 0 || l != nil && list[0].Service.ID != l.serviceID(a.name, id) {
+		return nil
+	}
+	ids := make(map[string]int)
+	for _, i := range list {
+		ids[i.Service.ID]++
+	}
+	// The one that counts goes last, or another would come up.
+	for _, i := range slices.Backward(list) {
+		if a.dels[id] == nil {
+			a.dels[id] = make(map[string]bool)
+		}
+		a.dels[id][i.Service.ID] = true
+		if err := a.remove(ctx, i, ids[i.Service.ID] > 1); err != nil {
+			return err
+		}
+	}
+	delete(a.there, id)
+	delete(a.puts, id)
+	return nil
+}
+
+// removeOthers deregisters all entries but that of a registration with the agent,
+// whose node it is.
+func (a *apply) removeOthers(ctx context.Context, id, node string, list []*instance) error {
+	for _, i := range list {
+		var err error
+		switch {
+		case i.Service.ID != id:
+			err = a.remove(ctx, i, false)
+		case node != "" && i.Node.Node != "" && i.Node.Node != node:
+			err = a.store.deregisterAt(ctx, i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove deregisters an entry with the agent, and at the catalogue if the agent
+// does not have it or other agents have the same.
+func (a *apply) remove(ctx context.Context, i *instance, others bool) error {
+	var err error
+	there := plain(i.Service.ID) // or the request would be about another
+	if there {
+		err = a.store.deregister(ctx, i.Service.ID)
+		there = !unknown(err)
+	}
+	if !there {
+		err = nil
+	}
+	if err == nil && (!there || others) && i.Node.Node != "" {
+		err = a.store.deregisterAt(ctx, i)
+	}
+	if err == nil {
+		a.store.dropHeld(i.Service.ID)
+	}
+	return err
+}
+
+// settle makes sure that the catalogue has what was put and has not what was
+// deleted, and that what was put counts.
+func (a *apply) settle(ctx context.Context, ids []string) error {
+	// Somebody may put the same endpoint at the same time. Then the last one
+	// counts, which takes another look.
+	const looks = 5
+	for look := 1; ; look++ {
+		there, err := a.read(ctx, ids)
+		if err != nil {
+			return err
+		}
+		again := false
+		for id, h := range a.puts {
+			done, err := a.settlePut(ctx, h, there[id])
+			if err != nil {
+				return fmt.Errorf("put %q: %w", id, err)
+			}
+			again = again || !done
+		}
+		for id, gone := range a.dels {
+			for _, i := range there[id] {
+				if gone[i.Service.ID] {
+					return fmt.Errorf("delete %q: %w", id, errNotSynced)
+				}
+			}
+		}
+		if !again {
+			return nil
+		}
+		if look == looks {
+			return fmt.Errorf("others put the same endpoint %d times at the same time", looks)
+		}
+	}
+}
+
+// settlePut reports whether an endpoint is as it was put, and if not, does
+// something about it.
+func (a *apply) settlePut(ctx context.Context, h *holding, there []*instance) (done bool, err error) {
+	var mine *instance
+	var above uint64
+	for _, i := range there {
+		if i.Service.ID == h.registration.ID && i.gen() == h.gen {
+			mine = i
+		} else {
+			above = max(above, i.gen())
+		}
+	}
+	if mine == nil {
+		// The agent tells whether somebody has removed it since.
+		known, err := a.store.hasRegistered(ctx, h.registration.ID)
+		if err == nil && known {
+			err = errNotSynced
+		}
+		return true, err
+	}
+	if above >= h.gen {
+		a.there[h.endpoint.ID] = nil
+		return false, a.put(ctx, h.endpoint, h.lease, above)
+	}
+	a.store.noteNode(mine.Node.Node)
+	if err := a.removeOthers(ctx, mine.Service.ID, mine.Node.Node, there); err != nil {
+		return false, err
+	}
+	if h.lease != nil {
+		h.lease.confirm(h)
+		if mine.status() != api.HealthPassing {
+			// A check that was there before has kept its state.
+			return true, a.store.pass(ctx, h.registration.ID)
+		}
+	}
+	return true, nil
+}
+
+// serviceID returns the ID by which Consul knows a registration: that of a lease,
+// or of one put without, and a hash of what was put.
+func serviceID(lease, name, id string) string {
+	sum := sha256.Sum256([]byte(name + "\x00" + id))
+	return reserved + lease + "-" + hex.EncodeToString(sum[:12])
+}
+
+// noLease stands for a lease in the service IDs of what is under none. They are
+// the same whoever puts the endpoint.
+const noLease = "0"
+
+// newID returns an ID that nobody has.
+func newID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// firstPiece returns the length of the first piece of an ID that is kept in
+// several.
+func firstPiece(id string) int {
+	meta := make(map[string]string)
+	put(meta, metaID, id)
+	return len(meta[metaID])
+}

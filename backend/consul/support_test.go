@@ -1,0 +1,163 @@
+package consul_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/faultproxy"
+	"github.com/naming-go/naming/internal/mutant"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// all is what a program needs to be allowed.
+const all = `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`
+
+// rounds is how often a fault is repeated.
+func rounds(short int) int {
+	if mutant.Full() {
+		return 30
+	}
+	return short
+}
+
+// rig is a store on a client of its own, whose link to the agent can be
+// disturbed.
+type rig struct {
+	*consul.Store
+	agent  *consultest.Agent
+	admin  *api.Client // not through the proxy
+	client *api.Client
+	proxy  *faultproxy.Proxy
+	prefix string
+	calls  atomic.Int64
+	flying atomic.Int64 // requests without an answer
+
+	mu       sync.Mutex
+	reported []naming.Malformed
+}
+
+var rigs atomic.Int64
+
+// newRig returns a store with names of its own. change, if not nil, changes the
+// options.
+func newRig(t testing.TB, a *consultest.Agent, change func(*api.Config, *consul.Options)) *rig {
+	t.Helper()
+	r := &rig{agent: a, admin: a.Client(t), proxy: faultproxy.New(t, a.Addr), prefix: fmt.Sprintf("rig%d.", rigs.Add(1))}
+	config := a.Config()
+	config.Address = r.proxy.Addr()
+	o := consul.Options{
+		Prefix: r.prefix,
+		Wait:   6 * time.Second,
+		OnMalformed: func(m *naming.Malformed) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.reported = append(r.reported, *m)
+		},
+	}
+	if change != nil {
+		change(config, &o)
+	}
+	r.prefix = o.Prefix
+	transport := config.Transport
+	t.Cleanup(transport.CloseIdleConnections)
+	config.Transport = nil
+	config.HttpClient = &http.Client{Transport: counted{r, transport}}
+	client, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.client = client
+	r.Store = consul.New(client, &o)
+	return r
+}
+
+// counted counts the requests of a rig.
+type counted struct {
+	r *rig
+	http.RoundTripper
+}
+
+func (c counted) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.r.calls.Add(1)
+	c.r.flying.Add(1)
+	defer c.r.flying.Add(-1)
+	return c.RoundTripper.RoundTrip(req)
+}
+
+// interrupt cuts the link until all that was asked has failed: a transport asks
+// again by itself when a connection breaks that it has used before.
+func (r *rig) interrupt(t testing.TB) {
+	t.Helper()
+	r.proxy.Cut()
+	defer r.proxy.Heal()
+	servertest.Poll(t, "the requests do not end", func() error {
+		if n := r.flying.Load(); n > 0 {
+			return fmt.Errorf("%d requests", n)
+		}
+		return nil
+	})
+}
+
+// spoil registers an entry that cannot be understood in the place of an endpoint.
+func (r *rig) spoil(t testing.TB, service, id string) (key string) {
+	t.Helper()
+	reg := &api.AgentServiceRegistration{
+		ID:   "spoilt-" + fmt.Sprint(rigs.Add(1)),
+		Name: r.prefix + service,
+		Meta: map[string]string{"naming-id": id, "naming-form": "object", "naming-json": "{not JSON"},
+	}
+	entries, _, err := r.admin.Health().Service(reg.Name, "", false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Service.Meta["naming-id"] == id {
+			reg.ID = e.Service.ID
+			reg.Meta["naming-gen"] = e.Service.Meta["naming-gen"]
+		}
+	}
+	if err := r.admin.Agent().ServiceRegister(reg); err != nil {
+		t.Fatal(err)
+	}
+	return r.agent.Name + "/" + reg.ID
+}
+
+func consulError(err error) bool {
+	_, ok := errors.AsType[api.StatusError](err)
+	return ok
+}
+
+func ep(id, addr, metadata string) naming.Endpoint {
+	e := naming.Endpoint{ID: id, Addr: addr}
+	if metadata != "" {
+		e.Metadata = json.RawMessage(metadata)
+	}
+	return e
+}
+
+func add(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+	var changes []naming.Change
+	for _, e := range eps {
+		changes = append(changes, naming.Change{Op: naming.Add, Endpoint: e, Lease: l})
+	}
+	return changes
+}
+
+func del(ids ...string) []naming.Change {
+	var changes []naming.Change
+	for _, id := range ids {
+		changes = append(changes, naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: id}})
+	}
+	return changes
+}

@@ -1,0 +1,196 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+)
+
+// Watch implements [naming.Store].
+func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		err := naming.CheckService(service)
+		if err == nil {
+			err = s.watch(ctx, service, yield)
+		}
+		if err != nil {
+			yield(naming.Batch{}, fmt.Errorf("consul: watch %q: %w", service, describe(ctx, err)))
+		}
+	}
+}
+
+// watch returns nil when yield returned false.
+func (s *Store) watch(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
+	name := toConsul(s.opts.Prefix + service)
+	v := &view{store: s, service: service}
+	show := func(all []*instance) (news, more bool) {
+		b := v.update(all)
+		news = b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0
+		return news, !news || yield(b, nil)
+	}
+	all, index, err := s.entries(ctx, name, s.fresh())
+	if err != nil {
+		return err
+	}
+	if _, more := show(all); !more {
+		return nil
+	}
+	select {
+	case s.direct <- struct{}{}:
+		defer func() { <-s.direct }()
+	default:
+		return s.follow(ctx, func() (err error) {
+			q := s.fresh()
+			q.RequireConsistent = false
+			last := index
+			if all, index, err = s.entries(ctx, name, q); err == nil && index < last {
+				all, index, err = s.entries(ctx, name, s.fresh())
+			}
+			return err
+		}, func() bool {
+			_, more := show(all)
+			return more
+		})
+	}
+	pace, vain := newPace(), false
+	for {
+		if err := pace.wait(ctx, vain); err != nil {
+			return err
+		}
+		q := s.waiting(index)
+		if index == 0 {
+			q = s.fresh()
+		}
+		all, next, err := s.entries(ctx, name, q)
+		if err != nil {
+			return err
+		}
+		if next < index {
+			index, vain = 0, true
+			continue
+		}
+		index = next
+		news, more := show(all)
+		if !more {
+			return nil
+		}
+		vain = !news
+	}
+}
+
+// Services implements [naming.Store].
+func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		if err := s.list(ctx, yield); err != nil {
+			yield(nil, fmt.Errorf("consul: services: %w", describe(ctx, err)))
+		}
+	}
+}
+
+// list returns nil when yield returned false.
+func (s *Store) list(ctx context.Context, yield func([]string, error) bool) error {
+	last, err := s.names(ctx)
+	if err != nil {
+		return err
+	}
+	if !yield(slices.Clone(last), nil) {
+		return nil
+	}
+	names := last
+	return s.follow(ctx, func() (err error) {
+		names, err = s.names(ctx)
+		return err
+	}, func() bool {
+		if slices.Equal(names, last) {
+			return true
+		}
+		last = names
+		return yield(slices.Clone(names), nil)
+	})
+}
+
+// names reads the names of the services that have endpoints.
+func (s *Store) names(ctx context.Context) ([]string, error) {
+	// The checks first: a service that has gone since is not in the catalogue,
+	// but one that has gone before would be in a catalogue read earlier.
+	var failing []struct{ Node, ServiceName string }
+	q := s.fresh()
+	q.Filter = `Status != "passing"`
+	if s.opts.IncludeWarning {
+		q.Filter += ` and Status != "warning"`
+	}
+	if _, err := s.read(ctx, "/v1/health/state/any", &failing, q); err != nil {
+		return nil, err
+	}
+	var tags map[string][]string
+	filtered, err := s.read(ctx, "/v1/catalog/services", &tags, s.fresh())
+	if err != nil {
+		return nil, err
+	}
+	if filtered && len(tags) == 0 {
+		return nil, errFiltered
+	}
+	doubtful, nodes := make(map[string]bool), make(map[string]bool)
+	for _, c := range failing {
+		if c.ServiceName != "" {
+			doubtful[c.ServiceName] = true
+		} else {
+			nodes[c.Node] = true
+		}
+	}
+	for node := range nodes {
+		var on struct{ Services []struct{ Service string } }
+		if _, err := s.read(ctx, "/v1/catalog/node-services/"+node, &on, s.fresh()); err != nil {
+			return nil, err
+		}
+		for _, service := range on.Services {
+			doubtful[service.Service] = true
+		}
+	}
+	names := []string{}
+	for _, c := range slices.Sorted(maps.Keys(tags)) {
+		name, ok := strings.CutPrefix(fromConsul(c), s.opts.Prefix)
+		if !ok || name == "" || s.opts.Tag != "" && !slices.Contains(tags[c], s.opts.Tag) {
+			continue
+		}
+		if doubtful[c] {
+			all, _, err := s.entries(ctx, c, s.fresh())
+			if err != nil {
+				return nil, err
+			}
+			v := &view{store: s.quiet(), service: name}
+			if len(v.update(all).Put) == 0 {
+				continue
+			}
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// quiet returns a store to decode with that reports nothing.
+func (s *Store) quiet() *Store {
+	q := &Store{opts: s.opts}
+	q.opts.OnMalformed = func(*naming.Malformed) {}
+	return q
+}
+
+// read asks for something, and reports whether the token left anything out.
+func (s *Store) read(ctx context.Context, path string, out any, q *api.QueryOptions) (filtered bool, err error) {
+	err = s.bounded(ctx, func(ctx context.Context) error {
+		meta, err := s.fetch(ctx, path, out, q)
+		if err == nil {
+			filtered = meta.ResultsFilteredByACLs
+		}
+		return err
+	})
+	return filtered, err
+}
