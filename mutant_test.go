@@ -104,9 +104,15 @@ func TestRegistrationMutants(t *testing.T) {
 		{
 			Name: "gives up after a few attempts",
 			File: "registration.go",
-			Old:  "				g.note(err, missing)\n",
-			New:  "				g.note(err, missing)\n				if g.State().Attempts > 8 {\n					return\n				}\n",
+			Old:  "				g.note(err, missing || overdue)\n",
+			New:  "				g.note(err, missing || overdue)\n				if g.State().Attempts > 8 {\n					return\n				}\n",
 			Test: "TestRegistrationHeals|TestRegistrationOutage",
+		}, {
+			Name: "does not look at the lease while a change fails",
+			File: "registration.go",
+			Old:  "				lost, overdue := g.leaseEnded()\n",
+			New:  "				lost, overdue := false, false\n",
+			Test: "TestUpdateInOutage",
 		}, {
 			Name: "takes the endpoint from its successor",
 			File: "registration.go",

@@ -351,7 +351,9 @@ func (g *Registration) run(ctx context.Context) {
 				if ctx.Err() != nil {
 					return
 				}
-				g.note(err, missing)
+				lost, overdue := g.leaseEnded()
+				missing = missing || lost
+				g.note(err, missing || overdue)
 				if !sleep(ctx, b.delay()) {
 					return
 				}
@@ -375,8 +377,7 @@ func (g *Registration) run(ctx context.Context) {
 			return
 		case <-changed:
 		case <-g.lease.gone:
-			g.lease.leave()
-			g.lease = nil
+			g.leaseEnded()
 			lost = ErrLeaseLost
 		case <-g.wake:
 			if g.deleted() {
@@ -401,6 +402,23 @@ func (g *Registration) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// leaseEnded reports whether the endpoint's lease has ended, and then gives it up;
+// or, failing that, whether it can be assumed to have ended.
+func (g *Registration) leaseEnded() (lost, overdue bool) {
+	if g.lease == nil {
+		return true, false
+	}
+	select {
+	case <-g.lease.gone:
+		g.lease.leave()
+		g.lease = nil
+		return true, false
+	default:
+	}
+	_, err := g.lease.state()
+	return false, err != nil
 }
 
 // confirmAfter is how long the watch may take to tell of a put.

@@ -246,6 +246,54 @@ func TestRegistrationOutage(t *testing.T) {
 	}
 }
 
+// A change that cannot be stored does not hide that the lease is not renewed,
+// nor that it was lost.
+func TestUpdateInOutage(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		g := register(t, r, "svc", "a:1", nil)
+		defer g.Close()
+		synctest.Wait()
+		update := func(meta string) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := g.Update(ctx, json.RawMessage(meta)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("update in an outage: %v", err)
+			}
+		}
+		down := errors.New("registry down")
+		s.Down(down)
+		update("1")
+		if !g.State().Registered {
+			t.Error("given up at once")
+		}
+		time.Sleep(time.Minute)
+		if st := g.State(); st.Registered || !errors.Is(st.Err, down) {
+			t.Errorf("a minute into the outage: %+v", st)
+		}
+		s.Up()
+		time.Sleep(backWithin)
+		listed(t, s, "svc", "a:1 a:1 1")
+
+		// Only changes are refused: the lease is found lost when it is renewed.
+		s.RefuseFunc(func(method, _ string) error {
+			if method == "Apply" || method == "Watch" {
+				return down
+			}
+			return nil
+		})
+		s.Break(down)
+		s.ExpireAll()
+		update("2")
+		time.Sleep(time.Minute)
+		if st := g.State(); st.Registered {
+			t.Errorf("a minute after the lease was lost: %+v", st)
+		}
+		s.Up()
+		time.Sleep(backWithin)
+		listed(t, s, "svc", "a:1 a:1 2")
+	})
+}
+
 // A registry that is down when the program starts is no error, unless the
 // caller waits; and nothing is left of a wait that failed.
 func TestRegisterWhileDown(t *testing.T) {

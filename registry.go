@@ -62,6 +62,7 @@ type Registry struct {
 	mu            sync.Mutex
 	closed        bool
 	watches       map[subject]*shared
+	ending        map[subject]*shared // dropped, and not quite gone
 	registrations map[*Registration]struct{}
 }
 
@@ -94,6 +95,7 @@ func New(store Store, opts *Options) *Registry {
 	r := &Registry{
 		store: store, log: o.Logger, hold: o.Hold.withDefaults(), grace: o.Grace, reread: o.Reread,
 		watches:       make(map[subject]*shared),
+		ending:        make(map[subject]*shared),
 		registrations: make(map[*Registration]struct{}),
 	}
 	if o.Hooks != nil {
@@ -361,6 +363,9 @@ func (r *Registry) acquire(sub subject) (*shared, error) {
 	s := r.watches[sub]
 	if s == nil {
 		s = r.newShared(sub)
+		if old := r.ending[sub]; old != nil {
+			s.after = old.done
+		}
 		r.watches[sub] = s
 		r.wg.Go(s.run)
 	}
@@ -399,6 +404,7 @@ func (r *Registry) release(s *shared) {
 // drop ends a watch that has no readers. r.mu is held.
 func (r *Registry) drop(s *shared) {
 	delete(r.watches, s.subject)
+	r.ending[s.subject] = s
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()

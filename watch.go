@@ -117,6 +117,8 @@ type shared struct {
 	subject  subject
 	ctx      context.Context // done when the watch was dropped or the Registry closed
 	cancel   context.CancelFunc
+	after    <-chan struct{} // nil, or closed when the watch before this one has ended
+	done     chan struct{}   // closed when run has ended
 
 	// Guarded by Registry.mu.
 	readers int
@@ -150,6 +152,7 @@ func (r *Registry) newShared(sub subject) *shared {
 		registry: r,
 		subject:  sub,
 		set:      make(map[string]*entry),
+		done:     make(chan struct{}),
 		tail:     newStep(),
 		cursors:  make(map[*cursor]struct{}),
 	}
@@ -180,6 +183,9 @@ func (s *shared) source(ctx context.Context) iter.Seq2[Batch, error] {
 // closed.
 func (s *shared) run() {
 	defer s.settle()
+	if s.after != nil {
+		<-s.after // so that the hooks are told things in their order
+	}
 	var b backoff
 	for {
 		lived, err := s.watch()
@@ -202,6 +208,7 @@ func (s *shared) run() {
 // settle tells the hooks that what was stale or held is not any more, as
 // nobody watches it.
 func (s *shared) settle() {
+	defer close(s.done)
 	s.mu.Lock()
 	held, stale := s.status.Held, s.status.Stale() && !s.ended || s.wasStale
 	s.status.Held = nil
@@ -212,6 +219,12 @@ func (s *shared) settle() {
 	}
 	if stale && hooks.Stale != nil {
 		hooks.Stale(s.subject.service, time.Time{})
+	}
+	r := s.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ending[s.subject] == s {
+		delete(r.ending, s.subject)
 	}
 }
 

@@ -660,6 +660,62 @@ func (s scripted) Watch(context.Context, string) iter.Seq2[naming.Batch, error] 
 	}
 }
 
+// slowToEnd is a store whose watches take a second to end.
+type slowToEnd struct{ *memory.Store }
+
+func (s slowToEnd) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		for b, err := range s.Store.Watch(ctx, service) {
+			if ctx.Err() != nil {
+				time.Sleep(time.Second)
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// The hooks are told that a set is stale no more when nobody watches it any
+// more, and before they are told of the next watch.
+func TestStaleHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var got []bool
+		s := slowToEnd{new(memory.Store)}
+		r := naming.New(s, &naming.Options{Logger: quiet.Logger, Grace: -1, Hooks: &naming.Hooks{
+			Stale: func(_ string, since time.Time) {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, !since.IsZero())
+			},
+		}})
+		defer r.Close()
+		for range 2 {
+			w := resolve(t, r, "svc")
+			next(t, w)
+			s.Down(io.ErrUnexpectedEOF)
+			synctest.Wait()
+			w.Close()
+			s.Up()
+			synctest.Wait()
+		}
+		w := resolve(t, r, "svc")
+		next(t, w)
+		w.Close()
+		s.Down(io.ErrUnexpectedEOF)
+		w = resolve(t, r, "svc")
+		time.Sleep(time.Minute)
+		w.Close()
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []bool{true, false, true, false, true, false}; !slices.Equal(got, want) {
+			t.Errorf("stale %v, want %v", got, want)
+		}
+	})
+}
+
 // What a store must not do does no harm.
 func TestCarelessStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
