@@ -244,7 +244,8 @@ type Store interface {
 	// Batch and ctx.Err() if ctx is done, or what went wrong. It ends so as
 	// well, within a bound that the backend documents, when the registry or
 	// the link to it fell silent without a word. While nothing changes, an
-	// idle watch asks the registry nothing.
+	// idle watch asks the registry nothing but what it takes to notice such a
+	// silence, which the backend documents.
 	Watch(ctx context.Context, service string) iter.Seq2[Batch, error]
 
 	// Services returns the names of the services that have endpoints, sorted

@@ -437,11 +437,12 @@ func TestWatcherClose(t *testing.T) {
 		w.Close()
 		closed(w)
 
-		// While Next blocks, before the first set and after it.
+		// While Next blocks, after the first set and before it.
+		synced := resolve(t, r, "svc")
+		next(t, synced)
 		s.Silence()
 		unsynced := resolve(t, r, "other")
-		s2 := resolve(t, r, "svc")
-		for _, w := range []naming.Watcher{unsynced, s2} {
+		for _, w := range []naming.Watcher{synced, unsynced} {
 			go func() {
 				time.Sleep(time.Second)
 				w.Close()

@@ -241,7 +241,8 @@ type Event struct {
 }
 
 // Follow returns a Follower of a service. It does not wait for the registry.
-// From then on wake is called whenever Next may have something new to return.
+// Call Next once afterwards, for what is known already: from then on wake is
+// called whenever Next may have something new to return.
 // It is called from the goroutine that all readers of the service depend on, so
 // it must not block, nor call methods of the Registry or the Follower; and it
 // may be called once more while, or just after, the Follower is closed.
