@@ -8,8 +8,8 @@ import (
 
 // hub is what tells the watches that have no blocking query of their own, and
 // the lists of services, that something has changed. It is there while one of
-// them is. Its two queries cover every change of a service: that of the nodes
-// wakes up with any node and service, that of the checks with any check.
+// them is. Its queries cover whatever an endpoint is made of: services, checks
+// and the nodes' addresses.
 type hub struct {
 	ctx    context.Context // done when a query has failed, or nobody is left
 	cancel context.CancelCauseFunc
@@ -28,6 +28,13 @@ type hub struct {
 	reading int           // members that have not ended the present round
 }
 
+// signals are the queries, with filters that leave nothing of the answers.
+var signals = [][2]string{
+	{"/v1/catalog/services", `ServiceName == ""`},
+	{"/v1/catalog/nodes", `Node == ""`},
+	{"/v1/health/state/any", `Status == ""`},
+}
+
 // join returns the hub. The caller leaves it.
 func (s *Store) join() *hub {
 	s.mu.Lock()
@@ -41,9 +48,10 @@ func (s *Store) join() *hub {
 		}
 		h.ctx, h.cancel = context.WithCancelCause(context.Background())
 		var armed sync.WaitGroup
-		armed.Add(2)
-		h.wg.Go(func() { s.listen(h, "/v1/catalog/nodes", `Node == ""`, armed.Done) })
-		h.wg.Go(func() { s.listen(h, "/v1/health/state/any", `Status == ""`, armed.Done) })
+		for _, signal := range signals {
+			armed.Add(1)
+			h.wg.Go(func() { s.listen(h, signal[0], signal[1], armed.Done) })
+		}
 		h.wg.Go(func() { armed.Wait(); close(h.ready); h.beat(s.SilenceBound()) })
 		s.hub = h
 	}
@@ -83,7 +91,7 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 		}
 		q.Filter = nothing
 		q.NodeMeta = nil
-		var ignored []struct{}
+		var ignored any
 		var next uint64
 		err := s.bounded(h.ctx, func(ctx context.Context) error {
 			meta, err := s.fetch(ctx, path, &ignored, q)

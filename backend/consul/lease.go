@@ -149,6 +149,9 @@ func (l *lease) renew(ctx context.Context) error {
 	for _, h := range l.holdings() {
 		asked++
 		err := l.store.pass(ctx, h.registration.ID)
+		if unknown(err) {
+			err = l.passAgain(ctx, h)
+		}
 		l.mu.Lock()
 		held, wasSure, rotated := l.held[h.registration.ID] == h, h.sure, h.token != token
 		l.mu.Unlock()
@@ -188,6 +191,16 @@ func (l *lease) renew(ctx context.Context) error {
 	// expired, its endpoints have gone.
 	l.deadline = time.Now().Add(l.ttl)
 	return nil
+}
+
+// passAgain makes a check pass when nobody is about to put or remove it.
+func (l *lease) passAgain(ctx context.Context, h *holding) error {
+	unlock, err := l.store.lock(ctx, h.name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return l.store.pass(ctx, h.registration.ID)
 }
 
 // reregister registers with another token what is still held.

@@ -145,13 +145,13 @@ type Options struct {
 //
 // A blocking query is a connection, of which an agent by default takes 200 from
 // one address. A Store has one each for its first 100 watches. For those beyond,
-// and for Services, it has two altogether, which wake up when anything in the
+// and for Services, it has three altogether, which wake up when anything in the
 // catalogue or in any check changes; then all of them read their service again.
 // After such a round they rest for four times as long as it took: so a watch among
 // them shows a change after the time of six rounds at most, which is a second or so
 // for two thousand services, and while much changes they take a fifth of the time.
 // Requests that do not wait for a change, of Apply and leases too, are made 32 at
-// a time. So a Store has 134 connections at most; those that an http.Transport
+// a time. So a Store has 135 connections at most; those that an http.Transport
 // does not keep idle (MaxIdleConnsPerHost) it opens anew.
 //
 // # Silence
