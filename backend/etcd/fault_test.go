@@ -2,7 +2,6 @@ package etcd_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -56,30 +55,6 @@ func newReader(t *testing.T, r *rig) *reader {
 	}()
 	rd.converge(t)
 	return rd
-}
-
-// truth is what etcd has, asked by another client, of the majority.
-func (rd *reader) truth(t *testing.T) string {
-	t.Helper()
-	dir := rd.prefix + "svc/"
-	var set naming.Batch
-	servertest.Poll(t, "etcd does not answer", func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		resp, err := rd.admin.Get(ctx, dir, clientv3.WithPrefix())
-		if err != nil {
-			return err
-		}
-		set = naming.Batch{}
-		for _, kv := range resp.Kvs {
-			var u naming.Update
-			if json.Unmarshal(kv.Value, &u) == nil && u.Addr != "" {
-				set.Put = append(set.Put, naming.Endpoint{ID: string(kv.Key[len(dir):]), Addr: u.Addr})
-			}
-		}
-		return nil
-	})
-	return text(set)
 }
 
 // converge waits until the reader has what etcd has, and says that it is fresh.

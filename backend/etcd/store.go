@@ -110,6 +110,12 @@ type Options struct {
 // when etcd refuses a watch on a stream that was opened with a token since
 // expired, it opens another, and a token that a member does not know yet because
 // another has just given it is tried again, some times within half a second.
+//
+// Servers before 3.5 want no request with a token that they do not know, not
+// even one for a new token, and the client sends the old one with it. So there a
+// token must not end while its client lives: a watch, or a lease that is renewed,
+// uses it more often than every five minutes, etcd's default, but a password
+// that is changed takes a new client.
 type Store struct {
 	client *clientv3.Client
 	layout layout

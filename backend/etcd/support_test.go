@@ -2,9 +2,9 @@ package etcd_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +19,8 @@ import (
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/faultproxy"
+	"github.com/naming-go/naming/internal/mutant"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // releases are the servers that everything is tested against.
@@ -33,7 +35,7 @@ func each(t *testing.T, f func(t *testing.T, r etcdtest.Release)) {
 
 // rounds is how often a fault is repeated.
 func rounds(short int) int {
-	if os.Getenv("NAMING_FULL") != "" {
+	if mutant.Full() {
 		return 50
 	}
 	return short
@@ -98,7 +100,12 @@ func newRig(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) *r
 }
 
 // store returns another store on the rig's client and keys.
-func (r *rig) store(codec *etcd.Codec) *etcd.Store {
+func (r *rig) store(codec *etcd.Codec) *etcd.Store { return r.newStore(codec, bound) }
+
+// quiet returns one that bears silence for longer.
+func (r *rig) quiet(bound time.Duration) *etcd.Store { return r.newStore(nil, bound) }
+
+func (r *rig) newStore(codec *etcd.Codec, bound time.Duration) *etcd.Store {
 	return etcd.New(r.client, &etcd.Options{
 		Prefix: r.prefix, Codec: codec, SilenceBound: bound,
 		OnMalformed: func(m *naming.Malformed) {
@@ -133,6 +140,30 @@ func (r *rig) settle() {
 }
 
 func (r *rig) heal() { r.each((*faultproxy.Proxy).Heal) }
+
+// truth is what etcd has, asked by another client, of the majority.
+func (r *rig) truth(t *testing.T) string {
+	t.Helper()
+	dir := r.prefix + "svc/"
+	var set naming.Batch
+	servertest.Poll(t, "etcd does not answer", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		resp, err := r.admin.Get(ctx, dir, clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		set = naming.Batch{}
+		for _, kv := range resp.Kvs {
+			var u naming.Update
+			if json.Unmarshal(kv.Value, &u) == nil && u.Addr != "" {
+				set.Put = append(set.Put, naming.Endpoint{ID: string(kv.Key[len(dir):]), Addr: u.Addr})
+			}
+		}
+		return nil
+	})
+	return text(set)
+}
 
 // put writes a key behind the store's back, below its prefix.
 func (r *rig) put(t *testing.T, key, value string) {
