@@ -33,10 +33,12 @@ type sharedLease struct {
 	ttl    time.Duration // asked for
 	cancel context.CancelFunc
 
-	// members and closed are guarded by leases.mu.
-	members int
-	closed  bool // not in the pool any more
-	orphans []orphan
+	// Guarded by leases.mu.
+	members  int
+	closed   bool // not in the pool any more
+	orphans  map[orphan]struct{}
+	removing orphan        // is being removed while removed is not nil
+	removed  chan struct{} // closed when the removal in progress is over
 
 	ready chan struct{} // closed when lease or err is set
 	lease Lease
@@ -129,23 +131,62 @@ type orphan struct{ service, id string }
 func (l *sharedLease) orphan(service, id string) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
-	l.orphans = append(l.orphans, orphan{service, id})
+	if l.orphans == nil {
+		l.orphans = make(map[orphan]struct{})
+	}
+	l.orphans[orphan{service, id}] = struct{}{}
+}
+
+// adopt sees to it that an endpoint is not removed as an orphan any more, before
+// it is put again. It reports false if ctx is done before that is certain.
+func (l *sharedLease) adopt(ctx context.Context, service, id string) bool {
+	o := orphan{service, id}
+	for {
+		l.pool.mu.Lock()
+		delete(l.orphans, o)
+		removed := l.removed
+		busy := removed != nil && l.removing == o
+		l.pool.mu.Unlock()
+		if !busy {
+			return true
+		}
+		select {
+		case <-removed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // removeOrphans tries to remove the orphans there are.
 func (l *sharedLease) removeOrphans(ctx context.Context) {
-	l.pool.mu.Lock()
-	orphans := l.orphans
-	l.orphans = nil
-	l.pool.mu.Unlock()
-	for i, o := range orphans {
+	mu := &l.pool.mu
+	for {
+		mu.Lock()
+		for l.removing = range l.orphans {
+			break
+		}
+		o, some := l.removing, len(l.orphans) > 0
+		delete(l.orphans, o)
+		removed := make(chan struct{})
+		if some {
+			l.removed = removed
+		}
+		mu.Unlock()
+		if !some {
+			return
+		}
 		call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 		err := l.pool.registry.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id, Addr: o.id}, Lease: l.lease})
 		cancel()
+		mu.Lock()
+		l.removed = nil
 		if err != nil {
-			l.pool.mu.Lock()
-			l.orphans = append(l.orphans, orphans[i:]...)
-			l.pool.mu.Unlock()
+			l.orphans[o] = struct{}{}
+		}
+		mu.Unlock()
+		close(removed)
+		if err != nil {
 			return
 		}
 	}
@@ -186,11 +227,12 @@ func (l *sharedLease) run(ctx context.Context) {
 			l.lost()
 			return
 		default:
-			if over := time.Since(renewed) - ttl; over >= 0 {
+			wait = b.delay()
+			if time.Since(renewed) >= ttl {
 				l.setOverdue(fmt.Errorf("not renewed for longer than its time to live of %v: %w", ttl, err))
-				wait = b.delay()
 			} else {
-				wait = min(b.delay(), -over)
+				// Often enough to find the registry that is back in time.
+				wait = min(wait, ttl/6)
 			}
 		}
 	}

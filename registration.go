@@ -453,6 +453,9 @@ func (g *Registration) put(ctx context.Context, gentle bool) error {
 	g.mu.Unlock()
 	call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
 	defer cancel()
+	if !g.lease.adopt(call, g.service, g.endpoint.ID) {
+		return call.Err()
+	}
 	err := g.registry.store.Apply(call, g.service, Change{Endpoint: want, Lease: g.lease.lease, IfFree: gentle})
 	if err != nil {
 		if errors.Is(err, ErrLeaseLost) {

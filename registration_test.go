@@ -354,6 +354,54 @@ func TestCloseWhileDown(t *testing.T) {
 	})
 }
 
+// An endpoint that could not be withdrawn while the registry was down, and was
+// registered again since, is not removed as if nobody wanted it.
+func TestOrphanRegisteredAgain(t *testing.T) {
+	for _, delay := range []time.Duration{0, 3 * time.Second} { // 3 s: the removal is in progress
+		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			opts := &naming.RegisterOptions{TTL: time.Minute}
+			register(t, r, "svc", "b:1", opts) // keeps the shared lease in use
+			g := register(t, r, "svc", "a:1", opts)
+			synctest.Wait()
+			s.Down(io.ErrUnexpectedEOF)
+			if g.Close() == nil {
+				t.Fatal("Close succeeded while the registry was down")
+			}
+			s.Up()
+			s.Delay(delay)
+			if delay > 0 {
+				time.Sleep(25 * time.Second)
+			}
+			register(t, r, "svc", "a:1", opts)
+			s.Delay(0)
+			time.Sleep(5 * time.Second)
+			for range 500 {
+				listed(t, s, "svc", "a:1", "b:1")
+				time.Sleep(500 * time.Millisecond)
+			}
+		})
+	}
+}
+
+// A registry that is back well before a lease ends finds it renewed.
+func TestRenewBeforeTheEnd(t *testing.T) {
+	for range 100 {
+		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			g := register(t, r, "svc", "a:1", nil)
+			synctest.Wait()
+			s.Down(io.ErrUnexpectedEOF)
+			time.Sleep(12 * time.Second) // of the 15 that the lease has
+			s.Up()
+			for range 60 {
+				time.Sleep(time.Second)
+				if st := g.State(); !st.Registered {
+					t.Fatalf("state %+v", st)
+				}
+			}
+		})
+	}
+}
+
 // A process that was away for longer than its lease does not take the endpoint
 // from its successor, neither when it comes back nor when it leaves.
 func TestSuccessor(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,7 @@ type shared struct {
 	cancel   context.CancelFunc
 	after    <-chan struct{} // nil, or closed when the watch before this one has ended
 	done     chan struct{}   // closed when run has ended
+	hurry    chan struct{}   // capacity 1: holds a token when a reader asks for another try
 
 	// Guarded by Registry.mu.
 	readers int
@@ -153,6 +155,7 @@ func (r *Registry) newShared(sub subject) *shared {
 		subject:  sub,
 		set:      make(map[string]*entry),
 		done:     make(chan struct{}),
+		hurry:    make(chan struct{}, 1),
 		tail:     newStep(),
 		cursors:  make(map[*cursor]struct{}),
 	}
@@ -188,6 +191,7 @@ func (s *shared) run() {
 	}
 	var b backoff
 	for {
+		begun := time.Now()
 		lived, err := s.watch()
 		if s.ctx.Err() != nil {
 			return
@@ -199,8 +203,39 @@ func (s *shared) run() {
 			b.reset()
 		}
 		s.fail(err)
-		if !sleep(s.ctx, b.delay()) {
+		if !s.pause(b.delay(), begun) {
 			return
+		}
+	}
+}
+
+// The pace at which readers in a hurry have a failed watch tried again, and the
+// jitter of it.
+const (
+	hurryInterval = time.Second
+	hurryJitter   = 100 * time.Millisecond
+)
+
+// pause waits for d, or until a reader is in a hurry and the last try, which
+// began at begun, is long enough ago. It reports false if the watch is to end.
+func (s *shared) pause(d time.Duration, begun time.Time) bool {
+	select {
+	case <-s.hurry: // was asked before the watch failed
+	default:
+	}
+	end := time.Now().Add(d)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for hurry := s.hurry; ; {
+		select {
+		case <-t.C:
+			return true
+		case <-s.ctx.Done():
+			return false
+		case <-hurry:
+			hurry = nil
+			soon := max(time.Until(begun.Add(hurryInterval)), 0) + rand.N(hurryJitter)
+			t.Reset(min(soon, time.Until(end)))
 		}
 	}
 }

@@ -271,6 +271,52 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// A reader in a hurry has a failed watch tried again at once, and even many of
+// them not more than once a second.
+func TestRetry(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		f, err := r.Follow("svc", func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w := resolve(t, r, "svc")
+		next(t, w)
+		hurry := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				f.Retry()
+			}
+		}
+		calls := s.Calls()
+		hurry(time.Minute)
+		if n := s.Calls() - calls; n > 0 {
+			t.Errorf("a watch that is well was made anew %d times", n)
+		}
+		for range 20 {
+			s.Down(io.ErrUnexpectedEOF)
+			time.Sleep(5 * time.Minute)
+			put := func() { s.Up(); put(t, s, "svc", fmt.Sprint("new", s.Calls())) }
+			put()
+			begin := time.Now()
+			f.Retry()
+			if _, err := w.Next(); err != nil || time.Since(begin) > hurryBound {
+				t.Errorf("back after %v, %v; want no more than %v", time.Since(begin), err, hurryBound)
+			}
+		}
+		s.Down(io.ErrUnexpectedEOF)
+		time.Sleep(5 * time.Minute)
+		calls = s.Calls()
+		hurry(time.Minute)
+		if n := s.Calls() - calls; n < 50 || n > 61 {
+			t.Errorf("%d tries in a minute of hurry, want no more than 60", n)
+		}
+	})
+}
+
+// hurryBound is the interval at which a watch is tried again in a hurry, and the
+// jitter.
+const hurryBound = 1100 * time.Millisecond
+
 // However many readers there are, the store is watched once, also when they
 // come all at once; and for a while after the last has left.
 func TestOneWatch(t *testing.T) {

@@ -287,5 +287,16 @@ func (f *Follower) Next() (Event, bool) {
 	return e, true
 }
 
+// Retry says that there is reason to believe that the set has changed, such as
+// connections that break. If the watch has failed and waits to be tried again, it
+// is tried at once, but not more than once in a second; otherwise nothing is
+// asked of the registry. Retry does not block.
+func (f *Follower) Retry() {
+	select {
+	case f.cursor.shared.hurry <- struct{}{}:
+	default:
+	}
+}
+
 // Close ends the Follower. It may be called more than once.
 func (f *Follower) Close() { f.cursor.close() }

@@ -103,6 +103,7 @@ type Builder struct {
 // source is a *naming.Follower.
 type source interface {
 	Next() (naming.Event, bool)
+	Retry()
 	Close()
 }
 
@@ -283,12 +284,12 @@ type conn struct {
 	published *state // what cc has endpoints of, or nil
 }
 
-// ResolveNow implements the Resolver of gRPC's package resolver. It does
-// nothing: gRPC calls it when connections fail, and hopes that a new look would
-// find other endpoints. The watch has told of every change by then, and one that
-// failed is being tried again at a pace that the registry can bear, also when
-// all of its clients lose their connections at once.
-func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) {}
+// ResolveNow implements the Resolver of gRPC's package resolver. gRPC calls it
+// when connections fail, and hopes that a new look would find other endpoints. A
+// watch that is well has told of every change by then, and is asked nothing. One
+// that failed, and waits to be tried again, is tried at once, though at a pace
+// that the registry can bear also when all of its clients lose their connections.
+func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) { c.target.source.Retry() }
 
 // Close implements the Resolver of gRPC's package resolver. After it has
 // returned cc is not called any more. It waits for a call in progress.

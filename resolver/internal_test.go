@@ -44,6 +44,8 @@ func (s *script) Next() (naming.Event, bool) {
 	return e, true
 }
 
+func (s *script) Retry() {}
+
 func (s *script) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -181,7 +181,7 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "asks the registry when gRPC wants to resolve now",
 			File: "builder.go",
-			Old:  "func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) {}",
+			Old:  "func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) { c.target.source.Retry() }",
 			New:  "func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) {\n\ts, _ := c.target.builder.follow(\"other\", func() {})\n\tdefer s.Close()\n}",
 			Test: "^TestResolveNowAsksNothing$",
 		},

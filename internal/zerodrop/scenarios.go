@@ -61,7 +61,7 @@ func (r *run) scenarios() []scenario {
 		{name: "restarts and broken watches", needs: verbs(v.BreakWatches), cycle: func() error { return r.rollingRestart(v.BreakWatches) }, faulty: true, effect: resynced},
 		// It fails: clients that wait before they ask the registry again, half a
 		// minute at most, hear nothing of servers that all move meanwhile.
-		{name: "restarts after an outage", extra: true, needs: verbs(v.Down, v.Up), cycle: sequence(r.during(v.Down, v.Up, 8*time.Second), func() error { return r.rollingRestart(nil) }), faulty: true, effect: stale},
+		{name: "restarts after an outage", needs: verbs(v.Down, v.Up), cycle: sequence(r.during(v.Down, v.Up, 8*time.Second), func() error { return r.rollingRestart(nil) }), faulty: true, effect: stale},
 		{name: "restarts and an outage", needs: verbs(v.Down, v.Up), cycle: r.restartWhileDown, faulty: true, effect: stale},
 	}
 }
