@@ -1,0 +1,290 @@
+package consul_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// fake is a Consul that answers as a test says. It does no I/O.
+type fake struct {
+	answer func(q question) answer
+
+	mu  sync.Mutex
+	log []question
+}
+
+// question is what a request asks.
+type question struct {
+	n     int // of the request
+	at    time.Time
+	bound time.Duration // until the asker gives up
+	path  string
+	index uint64
+	wait  time.Duration
+	mode  string
+}
+
+type answer struct {
+	status  int // 0: 200
+	index   uint64
+	after   time.Duration
+	hang    bool
+	version int // of the content
+}
+
+func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
+	q := question{at: time.Now(), path: r.URL.Path}
+	v := r.URL.Query()
+	q.index, _ = strconv.ParseUint(v.Get("index"), 10, 64)
+	if w := v.Get("wait"); w != "" {
+		q.wait, _ = time.ParseDuration(w)
+	}
+	for _, mode := range []string{"consistent", "stale"} {
+		if v.Has(mode) {
+			q.mode += mode
+		}
+	}
+	if d, ok := r.Context().Deadline(); ok {
+		q.bound = time.Until(d)
+	}
+	f.mu.Lock()
+	q.n = len(f.log)
+	f.log = append(f.log, q)
+	f.mu.Unlock()
+	a := f.answer(q)
+	var timer <-chan time.Time
+	if !a.hang {
+		timer = time.After(a.after)
+	}
+	select {
+	case <-timer:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	if a.status == 0 {
+		a.status = 200
+	}
+	body := fmt.Sprintf(`[{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"x","Service":"greeter","Address":"h","Port":%d}}]`, a.version)
+	h := http.Header{}
+	if a.index > 0 {
+		h.Set("X-Consul-Index", strconv.FormatUint(a.index, 10))
+	}
+	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+func (f *fake) store(t *testing.T) *consul.Store {
+	client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return consul.New(client, nil)
+}
+
+// TestIndexRules holds the requests to the rules of blocking queries, whatever is
+// answered (consul#5358, consul#2216).
+func TestIndexRules(t *testing.T) {
+	responses := 1000
+	if mutant.Full() {
+		responses = 10_000
+	}
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	synctest.Test(t, func(t *testing.T) {
+		// The registry's state, and what was answered to each question.
+		index, version := uint64(1_000_000), 1
+		var answers []answer
+		f := &fake{}
+		f.answer = func(q question) answer {
+			a := answer{version: version}
+			switch kind := rnd.IntN(14); {
+			case kind == 0:
+				if a.index = index / 2; a.index < q.index {
+					a.version = 0 // all of it is older
+				}
+			case kind == 1:
+				a.index = 0
+			case kind == 2:
+				a.index = q.index
+			case kind == 3:
+				a.hang = true
+			case kind == 4:
+				a.status = http.StatusTooManyRequests
+			case kind == 5:
+				a.status = http.StatusInternalServerError
+			case kind == 6:
+				a.index, a.after = max(q.index, 1), q.wait+q.wait/16
+			case kind == 7: // another registry
+				index = 10 + rnd.Uint64N(2_000_000)
+				version++
+				a.index, a.version = index, version
+			default:
+				index++
+				version++
+				a.index, a.version, a.after = index, version, time.Duration(rnd.IntN(1000))*time.Millisecond
+			}
+			answers = append(answers, a)
+			return a
+		}
+		s := f.store(t)
+		bound := s.SilenceBound()
+		for len(answers) < responses {
+			began := len(answers) // this watch's first question
+			shown := -1
+			for b, err := range s.Watch(t.Context(), "greeter") {
+				if err != nil {
+					if last := answers[len(answers)-1]; last.status == 0 && !last.hang {
+						t.Fatalf("seed %d: answer %+v ended the watch: %v", seed, last, err)
+					}
+					break
+				}
+				if shown < 0 != b.Snapshot || len(b.Put)+len(b.Deleted) == 0 {
+					t.Fatalf("seed %d: batch %+v", seed, b)
+				}
+				e := b.Put[0]
+				now, _ := strconv.Atoi(e.Addr[strings.LastIndex(e.Addr, ":")+1:])
+				if e.Addr == "h" {
+					now = 0
+				}
+				if now < shown {
+					t.Fatalf("seed %d: state %d after state %d", seed, now, shown)
+				}
+				shown = now
+				if len(answers) >= responses {
+					break
+				}
+			}
+			var last uint64
+			for n := began; n < len(answers); n++ {
+				q := f.log[n]
+				want := last
+				switch {
+				case n > began && max(answers[n-1].index, 1) < f.log[n-1].index:
+					want = 0 // it went backwards
+				}
+				if q.index != want {
+					t.Fatalf("seed %d: question %+v after answer %+v to %+v, want index %d", seed, q, answers[max(n, 1)-1], f.log[max(n, 1)-1], want)
+				}
+				if (q.mode == "consistent") != (q.index == 0) || strings.Contains(q.mode, "stale") {
+					t.Fatalf("seed %d: question %+v", seed, q)
+				}
+				if q.bound <= 0 || q.bound > bound || q.index > 0 && (q.wait <= 26*time.Second || q.wait > 30*time.Second) {
+					t.Fatalf("seed %d: question %+v, which waits too long or too short", seed, q)
+				}
+				last = max(answers[n].index, 1)
+			}
+		}
+		atMost(t, f.log, 40, 20)
+	})
+}
+
+// atMost fails the test if there were ever more questions than a bucket allows.
+func atMost(t *testing.T, log []question, burst, perSecond float64) {
+	t.Helper()
+	for i := range log {
+		for _, j := range []int{i + 50, i + 100, i + 500} {
+			if j >= len(log) {
+				break
+			}
+			if d := log[j].at.Sub(log[i].at).Seconds(); float64(j-i) > burst+perSecond*d+1 {
+				t.Fatalf("%d questions within %v s", j-i, d)
+			}
+		}
+	}
+}
+
+// TestHotAnswers is about a Consul that answers at once (mbobakov#7).
+func TestHotAnswers(t *testing.T) {
+	for name, test := range map[string]struct {
+		version          func(n int) int
+		burst, perSecond int
+	}{
+		"news":    {func(n int) int { return n + 1 }, 40, 20},
+		"no news": {func(int) int { return 1 }, 16, 2},
+	} {
+		for how, index := range map[string]func(q question) uint64{
+			"higher": func(q question) uint64 { return uint64(q.n) + 1 },
+			"same":   func(question) uint64 { return 7 },
+			"none":   func(question) uint64 { return 0 },
+			"lower":  func(q question) uint64 { return 1_000_000 - uint64(q.n) },
+		} {
+			if name == "news" && how == "lower" {
+				continue // they count for nothing
+			}
+			t.Run(name+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := &fake{}
+					f.answer = func(q question) answer { return answer{index: index(q), version: test.version(q.n)} }
+					s := f.store(t)
+					const d = 5 * time.Minute
+					ctx, cancel := context.WithTimeout(t.Context(), d)
+					defer cancel()
+					for _, err := range s.Watch(ctx, "greeter") {
+						if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+							t.Error(err)
+						}
+					}
+					most := test.burst + test.perSecond*int(d/time.Second) + 2
+					if n := len(f.log); n > most || n < most/2 {
+						t.Errorf("%d questions within %v, want up to %d", n, d, most)
+					}
+					atMost(t, f.log, float64(test.burst), float64(test.perSecond))
+				})
+			})
+		}
+	}
+}
+
+// TestCloseFreesConnection leaves a watch that waits: grpc-consul-resolver's goes
+// on until the wait is over.
+func TestCloseFreesConnection(t *testing.T) {
+	asked, gone := make(chan struct{}), make(chan net.Addr, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Consul-Index", "5")
+		if r.URL.Query().Has("index") {
+			close(asked)
+			<-r.Context().Done()
+			gone <- nil
+			return
+		}
+		io.WriteString(w, "[]")
+	}))
+	defer server.Close()
+	transport := &http.Transport{}
+	client, err := api.NewClient(&api.Config{Address: server.Listener.Addr().String(), HttpClient: &http.Client{Transport: transport}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := naming.New(consul.New(client, nil), nil)
+	w, err := r.Resolve("greeter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, err := w.Next(); len(set) != 0 || err != nil {
+		t.Fatal(set, err)
+	}
+	<-asked
+	r.Close() // waits for its watches
+	select {
+	case <-gone:
+	case <-time.After(20 * time.Second):
+		t.Error("the connection was not freed")
+	}
+}
