@@ -71,6 +71,18 @@ func TestMutants(t *testing.T) {
 			New:  "		_ = c\n",
 			Test: "TestSlowReaders",
 		}, {
+			Name: "lets a reader in a hurry wait",
+			File: "watch.go",
+			Old:  "		case <-hurry:\n			hurry = nil\n",
+			New:  "		case <-hurry:\n			hurry = nil\n			continue\n",
+			Test: "TestRetry",
+		}, {
+			Name: "asks as often as readers are in a hurry",
+			File: "watch.go",
+			Old:  "	hurryInterval = time.Second\n",
+			New:  "	hurryInterval = time.Millisecond\n",
+			Test: "TestRetry",
+		}, {
 			Name: "makes a view anew from a stale order",
 			File: "watch.go",
 			Old:  "	case s.orderAt != s.tail:",
@@ -161,6 +173,24 @@ func TestRegistrationMutants(t *testing.T) {
 			Old:  "		l.orphan(g.service, g.endpoint.ID)\n",
 			New:  "",
 			Test: "TestCloseWhileDown",
+		}, {
+			Name: "removes as an orphan what was registered again",
+			File: "lease.go",
+			Old:  "		delete(l.orphans, o)\n		removed := l.removed\n",
+			New:  "		removed := l.removed\n",
+			Test: "TestOrphanRegisteredAgain",
+		}, {
+			Name: "does not wait for the removal of an orphan",
+			File: "lease.go",
+			Old:  "		busy := removed != nil && l.removing == o\n",
+			New:  "		busy := false\n",
+			Test: "TestOrphanRegisteredAgain",
+		}, {
+			Name: "renews a lease too late",
+			File: "lease.go",
+			Old:  "				wait = min(wait, ttl/6)\n",
+			New:  "				wait = min(wait, ttl-time.Since(renewed))\n",
+			Test: "TestRenewBeforeTheEnd",
 		}, {
 			Name: "has a lease for every endpoint",
 			File: "lease.go",

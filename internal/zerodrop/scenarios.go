@@ -29,8 +29,6 @@ type scenario struct {
 	// effect, if not nil, counts what the scenario must have caused to show
 	// anything.
 	effect func(p *phase) int64
-	// extra says that it is left out unless it is asked for by name.
-	extra bool
 }
 
 const quietScenario = "quiet"

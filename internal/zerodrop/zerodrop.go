@@ -191,7 +191,7 @@ func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 	start := time.Now()
 	var names []string
 	for _, s := range t.newRun(ctx).scenarios() {
-		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) || len(opts.Only) == 0 && s.extra {
+		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) {
 			continue
 		}
 		if s.applicable() {
