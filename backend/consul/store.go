@@ -100,6 +100,10 @@ type Options struct {
 // registration counts; one that was deleted comes back if it was registered with
 // another agent, unless that or whoever renews it is gone.
 //
+// The agent speaks to the servers with the token that an endpoint was put with.
+// When that was revoked, it cannot tell them any more that a lease has ended: what
+// was put with it stays as it is in the catalogue until it is put with another.
+//
 // Changes to one service made through one Store wait for each other. Conditions
 // (IfFree, and a Delete's lease) are exact among those, and among different
 // Stores or processes they hold for the moment at which they were looked at.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +43,8 @@ type rig struct {
 	prefix string
 	calls  atomic.Int64
 	flying atomic.Int64 // requests without an answer
+
+	registered atomic.Int64 // requests to register
 
 	mu       sync.Mutex
 	reported []naming.Malformed
@@ -90,6 +93,9 @@ type counted struct {
 
 func (c counted) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.r.calls.Add(1)
+	if strings.HasSuffix(req.URL.Path, "/register") {
+		c.r.registered.Add(1)
+	}
 	c.r.flying.Add(1)
 	defer c.r.flying.Add(-1)
 	return c.RoundTripper.RoundTrip(req)
@@ -161,3 +167,5 @@ func del(ids ...string) []naming.Change {
 	}
 	return changes
 }
+
+func isPermission(err error) bool { return errors.Is(err, naming.ErrPermission) }

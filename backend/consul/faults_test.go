@@ -1,0 +1,524 @@
+package consul_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/mutant"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+const ttl = 3 * time.Second
+
+// program is a program that has registered endpoints, and another that watches
+// them over the same link.
+type program struct {
+	*rig
+	watcher *naming.Registry
+	view    atomic.Pointer[naming.View]
+	want    []string
+}
+
+func start(t *testing.T, r *rig) *program {
+	t.Helper()
+	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	registrar := naming.New(r.Store, opts)
+	t.Cleanup(registrar.Close)
+	p := &program{rig: r, watcher: naming.New(r.Store, opts)}
+	t.Cleanup(p.watcher.Close)
+	for i := range 3 {
+		e := ep(fmt.Sprintf("id-%d", i), fmt.Sprintf("10.0.0.%d:80", i), `{"zone":"a"}`)
+		p.want = append(p.want, e.ID+" "+e.Addr)
+		g, err := registrar.Register(t.Context(), "greeter", e, &naming.RegisterOptions{TTL: ttl, Propagation: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
+		if err := g.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	go func() {
+		for v, err := range p.watcher.Watch(context.Background(), "greeter") {
+			if err != nil {
+				return
+			}
+			p.view.Store(&v)
+		}
+	}()
+	p.converged(t)
+	return p
+}
+
+// passing is what Consul itself says.
+func (p *program) passing() ([]string, error) {
+	entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", true, &api.QueryOptions{RequireConsistent: true})
+	var got []string
+	for _, e := range entries {
+		got = append(got, fmt.Sprintf("%s %s:%d", e.Service.Meta["naming-id"], e.Service.Address, e.Service.Port))
+	}
+	slices.Sort(got)
+	return got, err
+}
+
+// shows returns an error unless Consul and the watch have the endpoints wanted.
+func (p *program) shows(want []string) error {
+	got, err := p.passing()
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("Consul has %q, want %q", got, want)
+	}
+	v := p.view.Load()
+	if v == nil {
+		return fmt.Errorf("nothing is watched yet")
+	}
+	got = nil
+	for _, e := range v.Endpoints {
+		got = append(got, e.ID+" "+e.Addr)
+	}
+	if v.Stale() || !slices.Equal(got, want) {
+		return fmt.Errorf("the watch shows %q, stale since %v with %v, want %q", got, v.StaleSince, v.Err, want)
+	}
+	return nil
+}
+
+// converged waits until everything is as it should be.
+func (p *program) converged(t *testing.T) {
+	t.Helper()
+	servertest.Poll(t, "not converged", func() error { return p.shows(p.want) })
+}
+
+// gone waits until Consul lists nothing.
+func (p *program) gone(t *testing.T) {
+	t.Helper()
+	servertest.Poll(t, "still listed", func() error {
+		got, err := p.passing()
+		if err == nil && len(got) > 0 {
+			err = fmt.Errorf("%q", got)
+		}
+		return err
+	})
+}
+
+// advance makes the registry's index go up by n.
+func advance(t *testing.T, c *api.Client, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := c.KV().Put(&api.KVPair{Key: "k", Value: fmt.Append(nil, i)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		opts   consultest.Options
+		client bool // through a client agent
+		fault  func(t *testing.T, p *program)
+	}{
+		{"restarted with its data", consultest.Options{Disk: true}, false, func(t *testing.T, p *program) {
+			p.agent.Kill(t)
+			p.agent.Restart(t)
+		}},
+		{"replaced by an empty one", consultest.Options{}, false, func(t *testing.T, p *program) {
+			p.agent.Wipe(t)
+		}},
+		// go-kit and mbobakov are stale for five minutes then.
+		{"replaced by an empty one that is thousands behind", consultest.Options{}, false, func(t *testing.T, p *program) {
+			advance(t, p.admin, 2000)
+			other := ep("other", "10.9.9.9:80", "")
+			if err := p.Apply(t.Context(), "greeter", add(nil, other)...); err != nil {
+				t.Fatal(err)
+			}
+			p.agent.Wipe(t)
+		}},
+		{"servers replaced behind a client agent", consultest.Options{}, true, func(t *testing.T, p *program) {
+			advance(t, p.admin, 500)
+			v, _ := servers.Load(p.agent)
+			server := v.(*consultest.Agent)
+			server.Wipe(t)
+			p.agent.Join(t, server)
+		}},
+		{"a black hole for longer than the time to live", consultest.Options{}, false, func(t *testing.T, p *program) {
+			p.proxy.BlackHole()
+			p.gone(t)
+			p.proxy.Heal()
+		}},
+		{"connections cut", consultest.Options{}, false, func(t *testing.T, p *program) {
+			p.interrupt(t)
+			p.interrupt(t)
+		}},
+		{"everything deregistered while the link is down", consultest.Options{}, false, func(t *testing.T, p *program) {
+			p.proxy.BlackHole()
+			entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if err := p.admin.Agent().ServiceDeregister(e.Service.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.proxy.Heal()
+		}},
+		{"an endpoint deregistered by somebody", consultest.Options{}, false, func(t *testing.T, p *program) {
+			entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", true, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.admin.Agent().ServiceDeregister(entries[0].Service.ID); err != nil {
+				t.Fatal(err)
+			}
+			// At the catalogue only: the agent believes that it is there.
+			if _, err := p.admin.Catalog().Deregister(&api.CatalogDeregistration{Node: p.agent.Name, ServiceID: entries[1].Service.ID}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			agent := consultest.Start(t, &test.opts)
+			if test.client {
+				server := agent
+				agent = agent.StartClient(t, nil)
+				servers.Store(agent, server)
+			}
+			p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) {
+				o.Wait, o.DeregisterAfter = 2*time.Second, time.Second
+			}))
+			for range rounds(1) {
+				test.fault(t, p)
+				p.converged(t)
+			}
+		})
+	}
+}
+
+// TestDeregisteredByConsul waits for what Consul does a minute or two after a lease
+// has ended.
+func TestDeregisteredByConsul(t *testing.T) {
+	if !mutant.Full() {
+		t.Skip("takes minutes; runs with NAMING_FULL=1")
+	}
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.DeregisterAfter = time.Second }))
+	p.proxy.BlackHole()
+	p.gone(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	for {
+		entries, meta, err := p.admin.Health().Service(p.prefix+"greeter", "", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		q := (&api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: time.Minute}).WithContext(ctx)
+		if _, _, err := p.admin.Health().Service(p.prefix+"greeter", "", false, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.agent.Pause(t)
+	p.agent.Continue(t)
+	p.proxy.Heal()
+	p.converged(t)
+}
+
+// servers are the servers of the client agents.
+var servers sync.Map
+
+// TestSnapshotRestored restores a snapshot, so that the index goes backwards and
+// the catalogue is that of before.
+func TestSnapshotRestored(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	snapshot := agent.Snapshot(t)
+	p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
+	for range rounds(1) {
+		advance(t, p.admin, 300)
+		agent.Restore(t, snapshot)
+		p.converged(t)
+	}
+}
+
+// TestTokenReplaced revokes the token that everything was registered with, and
+// gives out another.
+func TestTokenReplaced(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, &consultest.Options{ACL: true})
+	var secret atomic.Value
+	token := agent.CreateToken(t, all)
+	secret.Store(token.Secret)
+	p := start(t, newRig(t, agent, func(c *api.Config, o *consul.Options) {
+		c.Token = ""
+		o.Wait = 2 * time.Second
+		o.Token = func(context.Context) (string, error) { return secret.Load().(string), nil }
+	}))
+	for range rounds(1) {
+		agent.RevokeToken(t, token)
+		servertest.Poll(t, "the watch does not tell", func() error {
+			if v := p.view.Load(); !v.Stale() || !isPermission(v.Err) {
+				return fmt.Errorf("stale since %v: %v", v.StaleSince, v.Err)
+			}
+			return nil
+		})
+		token = agent.CreateToken(t, all)
+		secret.Store(token.Secret)
+		p.converged(t)
+
+		// While all is well, a renewal registers it anew with the next token.
+		before := p.stamp(t)
+		next := agent.CreateToken(t, all)
+		secret.Store(next.Secret)
+		p.renewed(t)
+		agent.RevokeToken(t, token)
+		p.converged(t)
+		// The agent cannot speak for a registration whose token was revoked: this
+		// one it can take away.
+		p.proxy.BlackHole()
+		p.gone(t)
+		p.proxy.Heal()
+		p.converged(t)
+		if after := p.stamp(t); after == before {
+			t.Errorf("registrations %s, and so before", after)
+		}
+		token = next
+	}
+}
+
+// stamp tells one set of registrations from another.
+func (p *program) stamp(t *testing.T) string {
+	t.Helper()
+	entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, e := range entries {
+		ids = append(ids, e.Service.ID)
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, " ")
+}
+
+// renewed waits until the leases were renewed, and what then follows has been
+// asked.
+func (p *program) renewed(t *testing.T) {
+	t.Helper()
+	before := p.registered.Load()
+	servertest.Poll(t, "not registered anew", func() error {
+		if n := p.registered.Load() - before; n < int64(len(p.want)) || p.flying.Load() > 1 {
+			return fmt.Errorf("%d registrations", n)
+		}
+		return nil
+	})
+}
+
+// TestFilteredIsNoEmptySet is about a token that may not read any more: Consul
+// says that there is nothing.
+func TestFilteredIsNoEmptySet(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, &consultest.Options{ACL: true})
+	token := agent.CreateToken(t, all)
+	r := newRig(t, agent, func(c *api.Config, _ *consul.Options) { c.Token = token.Secret })
+	if err := r.Apply(t.Context(), "greeter", add(nil, ep("a", "10.0.0.1:80", ""))...); err != nil {
+		t.Fatal(err)
+	}
+	agent.SetRules(t, token, `node_prefix "" { policy = "read" }`)
+	for b, err := range r.Watch(t.Context(), "greeter") {
+		if !isPermission(err) {
+			t.Errorf("got %+v, %v, want ErrPermission", b, err)
+		}
+		break
+	}
+	for names, err := range r.Services(t.Context()) {
+		if !isPermission(err) {
+			t.Errorf("got %q, %v, want ErrPermission", names, err)
+		}
+		break
+	}
+	if err := r.Apply(t.Context(), "greeter", add(nil, ep("a", "10.0.0.2:80", ""))...); !isPermission(err) {
+		t.Errorf("Apply: %v, want ErrPermission", err)
+	}
+}
+
+// TestOtherWriters has registrations of others come and go, with checks.
+func TestOtherWriters(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	r := newRig(t, agent, nil)
+	warnings := consul.New(r.client, &consul.Options{Prefix: r.prefix, IncludeWarning: true, Wait: 6 * time.Second})
+	name := r.prefix + "greeter"
+	states, names, warned := make(chan string, 100), make(chan string, 100), make(chan string, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	follow := func(s naming.Store, out chan string) {
+		set := make(map[string]naming.Endpoint)
+		for b, err := range s.Watch(ctx, "greeter") {
+			if err != nil {
+				if ctx.Err() == nil {
+					out <- err.Error()
+				}
+				return
+			}
+			for _, id := range b.Deleted {
+				delete(set, id)
+			}
+			for _, e := range b.Put {
+				set[e.ID] = e
+			}
+			var list []string
+			for id, e := range set {
+				list = append(list, strings.TrimSpace(fmt.Sprintf("%s=%s %s", id, e.Addr, e.Metadata)))
+			}
+			slices.Sort(list)
+			out <- strings.Join(list, ", ")
+		}
+	}
+	go follow(r.Store, states)
+	go follow(warnings, warned)
+	go func() {
+		for list, err := range r.Services(ctx) {
+			if err != nil {
+				return
+			}
+			names <- strings.Join(list, ",")
+		}
+	}()
+	next := func(what string, c chan string, want string) {
+		t.Helper()
+		select {
+		case got := <-c:
+			if got != want {
+				t.Fatalf("%s: got %q, want %q", what, got, want)
+			}
+		case <-time.After(servertest.Patience):
+			t.Fatalf("%s: got nothing, want %q", what, want)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	next("first", states, "")
+	next("first", warned, "")
+	next("first", names, "")
+
+	// On the agent's node, without an address, and with a check.
+	must(r.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{
+		ID: "web", Name: name, Port: 80, Tags: []string{"a"}, Meta: map[string]string{"zone": "eu"}, Weights: &api.AgentWeights{Passing: 5, Warning: 1},
+		Check: &api.AgentServiceCheck{CheckID: "web", TTL: "1h", Status: "passing"},
+	}))
+	web := `web@127.0.0.1:80=127.0.0.1:80 {"tags":["a"],"weight":5,"zone":"eu"}`
+	next("registered", states, web)
+	next("registered", warned, web)
+	next("registered", names, "greeter")
+	must(r.admin.Agent().UpdateTTL("web", "", "warn"))
+	next("warning", states, "")
+	next("warning", names, "")
+	must(r.admin.Agent().UpdateTTL("web", "", "fail"))
+	next("critical", warned, "")
+	must(r.admin.Agent().UpdateTTL("web", "", "pass"))
+	next("passing", states, web)
+	next("passing", warned, web)
+	next("passing", names, "greeter")
+
+	// At the catalogue, on another node with a check of its own.
+	foreign := &api.CatalogRegistration{Node: "foreign", Address: "2001:db8::9", Service: &api.AgentService{ID: "web", Service: name, Port: 80}}
+	_, err := r.admin.Catalog().Register(foreign, nil)
+	must(err)
+	both := `web@127.0.0.1:80=127.0.0.1:80 {"tags":["a"],"weight":5,"zone":"eu"}, web@[2001:db8::9]:80=[2001:db8::9]:80`
+	next("other node", states, both)
+	foreign.Service, foreign.Check = nil, &api.AgentCheck{Node: "foreign", CheckID: "node", Status: "critical"}
+	_, err = r.admin.Catalog().Register(foreign, nil)
+	must(err)
+	next("other node critical", states, web)
+	must(r.admin.Agent().ServiceDeregister("web"))
+	next("deregistered", states, "")
+	next("deregistered", names, "") // the other's node is critical
+	foreign.Check.Status = "passing"
+	_, err = r.admin.Catalog().Register(foreign, nil)
+	must(err)
+	next("other node passing", states, "web@[2001:db8::9]:80=[2001:db8::9]:80")
+	next("other node passing", names, "greeter")
+	foreign.Address = "2001:db8::10"
+	_, err = r.admin.Catalog().Register(foreign, nil)
+	must(err)
+	next("other address", states, "web@[2001:db8::10]:80=[2001:db8::10]:80")
+
+	// And is removed from there.
+	must(r.Apply(t.Context(), "greeter", del("web@[2001:db8::10]:80")...))
+	next("deleted", states, "")
+	next("deleted", names, "")
+}
+
+// TestTwoAgents moves endpoints between programs with agents of their own.
+func TestTwoAgents(t *testing.T) {
+	t.Parallel()
+	server := consultest.Start(t, nil)
+	share := func(_ *api.Config, o *consul.Options) { o.Prefix = "shared." }
+	a, b := newRig(t, server, share), newRig(t, server.StartClient(t, nil), share)
+	list := func(want string) {
+		t.Helper()
+		for _, r := range []*rig{a, b} {
+			for batch, err := range r.Watch(t.Context(), "greeter") {
+				if got := fmt.Sprint(batch.Put); err != nil || got != want {
+					t.Fatalf("got %s, %v, want %s", got, err, want)
+				}
+				break
+			}
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	must(a.Apply(ctx, "greeter", add(nil, ep("x", "h:1", ""))...))
+	list("[{x h:1 []}]")
+	must(b.Apply(ctx, "greeter", add(nil, ep("x", "h:2", ""))...))
+	list("[{x h:2 []}]")
+	must(a.Apply(ctx, "greeter", add(nil, ep("x", "h:3", ""))...))
+	list("[{x h:3 []}]")
+	must(a.Apply(ctx, "greeter", del("x")...))
+	list("[]")
+
+	// A lease on one agent, whose endpoint another takes over.
+	l, err := a.Grant(ctx, time.Hour)
+	must(err)
+	must(a.Apply(ctx, "greeter", add(l, ep("x", "h:4", ""))...))
+	must(b.Apply(ctx, "greeter", add(nil, ep("x", "h:5", ""))...))
+	list("[{x h:5 []}]")
+	must(l.Renew(ctx)) // its agent does not know yet
+	list("[{x h:5 []}]")
+	must(a.Apply(ctx, "greeter", naming.Change{Op: naming.Delete, Endpoint: ep("x", "", ""), Lease: l}))
+	list("[{x h:5 []}]")
+	must(l.Revoke(ctx))
+	list("[{x h:5 []}]")
+	// What is another agent's is deleted through the catalogue.
+	must(a.Apply(ctx, "greeter", del("x")...))
+	list("[]")
+}
