@@ -7,8 +7,11 @@ import (
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/naming-go/naming"
@@ -39,6 +42,35 @@ func describe(ctx context.Context, err error) error {
 	}
 	if c := ctx.Err(); c != nil && !errors.Is(err, c) {
 		err = fmt.Errorf("%w: %w", c, err)
+	}
+	return err
+}
+
+// describe is the function of that name, and says why there is no connection, if
+// there is none and the time is up: the client only waits for one.
+func (s *Store) describe(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSilent) {
+		if why := s.disconnected(); why != nil {
+			err = fmt.Errorf("%w; no connection: %w", err, why)
+		}
+	}
+	return describe(ctx, err)
+}
+
+// disconnected returns why there is no connection, nil if there is one or one is
+// being made for the first time.
+func (s *Store) disconnected() error {
+	conn := s.client.ActiveConnection()
+	if conn == nil || conn.GetState() != connectivity.TransientFailure {
+		return nil
+	}
+	// A call that does not wait is told at once, and nothing is sent. Should
+	// there be a connection by now, this asks for the member's status.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err := conn.Invoke(ctx, pb.Maintenance_Status_FullMethodName, &pb.StatusRequest{}, new(pb.StatusResponse), grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable {
+		return nil
 	}
 	return err
 }

@@ -87,6 +87,18 @@ type Options struct {
 // one, and that counts always: if it is older still, then the registry was
 // replaced or restored, and what was seen before says nothing any more.
 //
+// # Order
+//
+// Apply is linearizable, as far as it is one transaction: all of it takes effect
+// at one moment between its call and its return; once, or never, and possibly
+// later, if it returns an error.
+//
+// A snapshot, and so a list, is not: it may miss what another Store has just
+// written. It does have what this Store had yielded or written before the
+// snapshot was asked for, as long as the registry is not replaced. To list all
+// that anybody had written before, apply something on the same Store first; a
+// Delete of an endpoint that is not there is enough, and changes nothing.
+//
 // # Silence
 //
 // Sequences end with an error when nothing was heard for Options.SilenceBound.
@@ -173,7 +185,7 @@ func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Cha
 			n++
 		}
 		if err := s.commit(ctx, service, fates[:n]); err != nil {
-			return fmt.Errorf("etcd: apply to %q: %w", service, describe(ctx, err))
+			return fmt.Errorf("etcd: apply to %q: %w", service, s.describe(ctx, err))
 		}
 		fates = fates[n:]
 	}
@@ -394,7 +406,7 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, err
 		err = errors.New(resp.Error)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("etcd: grant: %w", describe(ctx, err))
+		return nil, fmt.Errorf("etcd: grant: %w", s.describe(ctx, err))
 	}
 	return &lease{store: s, id: resp.ID, ttl: time.Duration(resp.TTL) * time.Second}, nil
 }
@@ -420,7 +432,7 @@ func (l *lease) Renew(ctx context.Context) error {
 			return nil
 		}
 		if !unknownToken(err) || !wait(ctx, try) {
-			return fmt.Errorf("etcd: renew lease %x: %w", l.id, describe(ctx, err))
+			return fmt.Errorf("etcd: renew lease %x: %w", l.id, l.store.describe(ctx, err))
 		}
 	}
 }
@@ -432,7 +444,7 @@ func (l *lease) Revoke(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("etcd: revoke lease %x: %w", l.id, describe(ctx, err))
+		return fmt.Errorf("etcd: revoke lease %x: %w", l.id, l.store.describe(ctx, err))
 	}
 	l.store.wrote(resp.Header)
 	return nil

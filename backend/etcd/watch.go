@@ -21,7 +21,7 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 		if err == nil {
 			err = s.watch(ctx, service, yield)
 			if err != nil {
-				err = fmt.Errorf("etcd: watch %q: %w", service, describe(ctx, err))
+				err = fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, err))
 			}
 		}
 		if err != nil {
@@ -266,7 +266,7 @@ func add(b *naming.Batch, id string, e *naming.Endpoint) {
 func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		if err := s.services(ctx, yield); err != nil {
-			yield(nil, fmt.Errorf("etcd: services: %w", describe(ctx, err)))
+			yield(nil, fmt.Errorf("etcd: services: %w", s.describe(ctx, err)))
 		}
 	}
 }
