@@ -103,6 +103,7 @@ func (rd *reader) neverEmpty(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
+		t.Parallel()
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
 		for _, f := range []struct {
 			name   string
@@ -185,6 +186,7 @@ func (rd *reader) stale(t *testing.T) {
 // than the old one was before anybody is there to see it.
 func TestWiped(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
+		t.Parallel()
 		for _, c := range []struct {
 			name          string
 			before, after int
@@ -221,6 +223,7 @@ func TestWiped(t *testing.T) {
 }
 
 func TestThreeMembers(t *testing.T) {
+	t.Parallel()
 	cluster := etcdtest.Start(t, &etcdtest.Options{Members: 3})
 	t.Run("leader moved", func(t *testing.T) {
 		rd := newReader(t, newRig(t, cluster, nil))
@@ -338,6 +341,7 @@ func TestLeaseRevoked(t *testing.T) {
 // TestManyWatches: 2,000 watches are on one stream, and one sign of life is for
 // all of them.
 func TestManyWatches(t *testing.T) {
+	t.Parallel()
 	cluster := etcdtest.Start(t, nil)
 	r := newRig(t, cluster, nil)
 	var cs []<-chan naming.Batch
