@@ -14,18 +14,9 @@ import (
 
 var (
 	errSilent    = errors.New("no answer from Consul within the bound of silence")
-	errFiltered  = errors.New("Consul left entries out that the token may not read")
+	errFiltered  = errors.New("entries were left out that the token may not read")
 	errNotSynced = errors.New("the agent has not told the servers yet")
 )
-
-// status returns the status code that Consul answered with, 0 if err is no
-// answer of Consul.
-func status(err error) int {
-	if e, ok := errors.AsType[api.StatusError](err); ok {
-		return e.Code
-	}
-	return 0
-}
 
 // unknown reports whether an agent said that it does not know a service or a
 // check.

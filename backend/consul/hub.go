@@ -124,8 +124,8 @@ func (h *hub) poke() {
 	}
 }
 
-// beat begins a round when something has changed, and then rests for four times
-// as long as it took.
+// beat begins a round when something has changed, and then rests for twice as
+// long as it took.
 func (h *hub) beat(limit time.Duration) {
 	for {
 		select {
@@ -155,7 +155,7 @@ func (h *hub) beat(limit time.Duration) {
 			}
 			t.Stop()
 		}
-		if sleep(h.ctx, 4*time.Since(began)) != nil {
+		if sleep(h.ctx, 2*time.Since(began)) != nil {
 			return
 		}
 	}

@@ -191,7 +191,7 @@ func TestIndexRules(t *testing.T) {
 				last = max(answers[n].index, 1)
 			}
 		}
-		atMost(t, f.log, 40, 20)
+		atMost(t, f.log, 100, 10)
 	})
 }
 
@@ -199,7 +199,7 @@ func TestIndexRules(t *testing.T) {
 func atMost(t *testing.T, log []question, burst, perSecond float64) {
 	t.Helper()
 	for i := range log {
-		for _, j := range []int{i + 50, i + 100, i + 500} {
+		for _, j := range []int{i + 30, i + 150, i + 500} {
 			if j >= len(log) {
 				break
 			}
@@ -216,7 +216,7 @@ func TestHotAnswers(t *testing.T) {
 		version          func(n int) int
 		burst, perSecond int
 	}{
-		"news":    {func(n int) int { return n + 1 }, 40, 20},
+		"news":    {func(n int) int { return n + 1 }, 100, 10},
 		"no news": {func(int) int { return 1 }, 16, 2},
 	} {
 		for how, index := range map[string]func(q question) uint64{

@@ -30,7 +30,7 @@ type pace struct {
 
 func newPace() *pace {
 	return &pace{
-		any:  bucket{every: time.Second / 20, burst: 40},
+		any:  bucket{every: time.Second / 10, burst: 100},
 		vain: bucket{every: time.Second / 2, burst: 16},
 	}
 }
