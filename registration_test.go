@@ -160,6 +160,7 @@ func TestRegistrationHeals(t *testing.T) {
 		}
 		g := register(t, r, "svc", "a a:1 0", nil)
 		defer g.Close()
+		defer register(t, r, "other", "b:1", nil).Close() // shares the lease
 		for i := range 500 {
 			f := faults[rnd.IntN(len(faults))]
 			meta := json.RawMessage(fmt.Sprint(i))
@@ -184,6 +185,7 @@ func TestRegistrationHeals(t *testing.T) {
 			if st := g.State(); !st.Registered || st.Err != nil {
 				t.Fatalf("cycle %d, %s: state %+v", i, f.name, st)
 			}
+			listed(t, s, "other", "b:1")
 		}
 	})
 }

@@ -38,6 +38,9 @@ func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, m := range mutants {
+		mutate(t, filepath.Join(dir, m.File), m) // also of those that are left out
+	}
 	if !Full() && len(mutants) > few {
 		t.Logf("%d of %d mutants; all of them with NAMING_FULL=1", few, len(mutants))
 		mutants = mutants[:few]
@@ -57,13 +60,7 @@ func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 
 func run(t *testing.T, dir string, m Mutant) (string, error) {
 	file := filepath.Join(dir, m.File)
-	src, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(src), m.Old); n != 1 {
-		t.Fatalf("%s has %d times, want once:\n%s", m.File, n, m.Old)
-	}
+	src := mutate(t, file, m)
 	tmp := t.TempDir()
 	changed, overlay := filepath.Join(tmp, filepath.Base(m.File)), filepath.Join(tmp, "overlay.json")
 	list, err := json.Marshal(map[string]map[string]string{"Replace": {file: changed}})
@@ -71,7 +68,7 @@ func run(t *testing.T, dir string, m Mutant) (string, error) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		changed: strings.Replace(string(src), m.Old, m.New, 1),
+		changed: src,
 		overlay: string(list),
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -82,4 +79,17 @@ func run(t *testing.T, dir string, m Mutant) (string, error) {
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// mutate returns the text of a file with the bug in it.
+func mutate(t *testing.T, file string, m Mutant) string {
+	t.Helper()
+	src, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(src), m.Old); n != 1 {
+		t.Errorf("%s: %s has %d times, want once:\n%s", m.Name, m.File, n, m.Old)
+	}
+	return strings.Replace(string(src), m.Old, m.New, 1)
 }
