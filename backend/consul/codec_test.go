@@ -30,6 +30,9 @@ func stored(t *testing.T, r *api.AgentServiceRegistration) *instance {
 			t.Errorf("Consul would refuse %q: %q", key, value)
 		}
 	}
+	if w := r.Weights; w != nil && (w.Passing < 1 || w.Passing > 65535) {
+		t.Errorf("Consul would refuse weight %d", w.Passing)
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

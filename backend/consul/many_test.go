@@ -179,3 +179,40 @@ func TestSharedFails(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPropagation puts an endpoint and waits until a watch shows it. More
+// than a hundred at once meet the limit of ten a second.
+func BenchmarkPropagation(b *testing.B) {
+	agent := consultest.Start(b, nil)
+	r := newRig(b, agent, nil)
+	for _, how := range []string{"Apply", "agent"} {
+		b.Run(how, func(b *testing.B) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			news := make(chan struct{}, 1)
+			service := fmt.Sprintf("%s%d", how, b.N)
+			go func() {
+				for _, err := range r.Watch(ctx, service) {
+					if err != nil {
+						return
+					}
+					news <- struct{}{}
+				}
+			}()
+			<-news
+			for n := 0; b.Loop(); n++ {
+				addr := fmt.Sprintf("10.%d.%d.%d", n>>16, n>>8&0xff, n&0xff)
+				var err error
+				if how == "Apply" {
+					err = r.Apply(ctx, service, add(nil, ep("a", addr+":80", ""))...)
+				} else {
+					err = r.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "a", Name: r.prefix + service, Address: addr, Port: 80})
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				<-news
+			}
+		})
+	}
+}

@@ -132,7 +132,11 @@ type Options struct {
 // nothing, nor does what came with it: the service is read anew. No sequence
 // asks more than 100 times at once and then 10 times a second, and no more than 16
 // times and then twice a second while the answers bring nothing new, whatever
-// Consul answers.
+// Consul answers. While nothing changes it asks once in Options.Wait, as Consul
+// knows no other way: that is the one thing that an idle watch asks.
+//
+// A transport may ask a question again by itself when a connection breaks that it
+// has used before. The question has the same index, so nothing is missed.
 //
 // Consul's reply to a token that may not read everything is to leave it out. A
 // watch then ends with [naming.ErrPermission], as what is left out is not known
