@@ -45,9 +45,11 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# One package at a time: the bounds of the tests on real servers are for a machine
+# that does nothing else.
 test: $(SERVERS) ## vet and test every module under the race detector
 	go vet ./...
-	go test -race -count=1 ./...
+	go test -race -count=1 -p 1 -timeout 30m ./...
 	@$(call nested,go vet ./...; go test -race -count=1 ./...)
 
 check: tidy-check bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod and go.sum
@@ -63,7 +65,7 @@ tidy: ## tidy go.mod and go.sum of every module
 	@$(call tidy,,cp $$tmp/go.mod $$tmp/go.sum .)
 
 full: $(SERVERS) ## the tests at full length; takes long
-	NAMING_FULL=1 go test -race -count=1 -v -timeout 120m ./...
+	NAMING_FULL=1 go test -race -count=1 -p 1 -v -timeout 240m ./...
 
 bench: $(SERVERS) ## run the benchmarks: BENCH=regexp COUNT=runs
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...

@@ -226,7 +226,8 @@ func TestOldPackage(t *testing.T) {
 			for _, w := range ws {
 				want(t, next(t, w), add("a:1", nil))
 			}
-			if got := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") - before; got != 1 {
+			// Before, the server may not have seen the end of a client's watch.
+			if got := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") - before; got > 1 {
 				t.Errorf("50 watchers of one target are %v watches of the server", got)
 			}
 		})
