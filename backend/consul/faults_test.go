@@ -200,13 +200,11 @@ func TestFaults(t *testing.T) {
 				agent = agent.StartClient(t, nil)
 				servers.Store(agent, server)
 			}
-			p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) {
-				o.Wait, o.DeregisterAfter = 2*time.Second, time.Second
-			}))
-			for range rounds(1) {
+			each(t, func(t *testing.T) {
+				p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
 				test.fault(t, p)
 				p.converged(t)
-			}
+			})
 		})
 	}
 }
@@ -252,12 +250,12 @@ func TestSnapshotRestored(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
 	snapshot := agent.Snapshot(t)
-	p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
-	for range rounds(1) {
+	each(t, func(t *testing.T) {
+		p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
 		advance(t, p.admin, 300)
 		agent.Restore(t, snapshot)
 		p.converged(t)
-	}
+	})
 }
 
 // TestTokenReplaced revokes the token that everything was registered with, and
@@ -268,12 +266,12 @@ func TestTokenReplaced(t *testing.T) {
 	var secret atomic.Value
 	token := agent.CreateToken(t, all)
 	secret.Store(token.Secret)
-	p := start(t, newRig(t, agent, func(c *api.Config, o *consul.Options) {
-		c.Token = ""
-		o.Wait = 2 * time.Second
-		o.Token = func(context.Context) (string, error) { return secret.Load().(string), nil }
-	}))
-	for range rounds(1) {
+	each(t, func(t *testing.T) {
+		p := start(t, newRig(t, agent, func(c *api.Config, o *consul.Options) {
+			c.Token = ""
+			o.Wait = 2 * time.Second
+			o.Token = func(context.Context) (string, error) { return secret.Load().(string), nil }
+		}))
 		agent.RevokeToken(t, token)
 		servertest.Poll(t, "the watch does not tell", func() error {
 			if v := p.view.Load(); !v.Stale() || !isPermission(v.Err) {
@@ -298,16 +296,16 @@ func TestTokenReplaced(t *testing.T) {
 		p.proxy.Heal()
 		p.converged(t)
 		token = next
-	}
+	})
 }
 
-// renewed waits until the leases were renewed, and what then follows has been
-// asked.
+// renewed waits until the leases were renewed, and nothing but the two watches
+// waits for an answer.
 func (p *program) renewed(t *testing.T) {
 	t.Helper()
 	before := p.registered.Load()
 	servertest.Poll(t, "not registered anew", func() error {
-		if n := p.registered.Load() - before; n < int64(len(p.want)) || p.flying.Load() > 1 {
+		if n := p.registered.Load() - before; n < int64(len(p.want)) || p.flying.Load() > 2 {
 			return fmt.Errorf("%d registrations", n)
 		}
 		return nil

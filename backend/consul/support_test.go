@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,12 +25,18 @@ import (
 // all is what a program needs to be allowed.
 const all = `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`
 
-// rounds is how often a fault is repeated.
-func rounds(short int) int {
+// each runs a test with a fault once, or thirty times at full length. Every round
+// has programs of its own: those of the last would wait longer and longer.
+func each(t *testing.T, f func(t *testing.T)) {
+	rounds := 1
 	if mutant.Full() {
-		return 30
+		rounds = 30
 	}
-	return short
+	for i := range rounds {
+		if !t.Run(strconv.Itoa(i), f) {
+			return
+		}
+	}
 }
 
 // rig is a store on a client of its own, whose link to the agent can be
