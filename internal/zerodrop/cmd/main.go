@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/naming-go/naming/internal/servertest"
 	"github.com/naming-go/naming/internal/zerodrop"
 )
 
@@ -43,8 +44,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	report, p := new(zerodrop.Report), new(program)
-	ok := p.run(func() bool {
+	report, p := new(zerodrop.Report), servertest.NewProgram("zerodrop", os.Stdout)
+	ok := p.Run(func() bool {
 		r, err := zerodrop.Run(ctx, start(p), opts)
 		if r != nil {
 			report = r
