@@ -27,6 +27,7 @@ const (
 	metaAddr = "naming-addr" // Addr, where Address and Port cannot say it
 	metaForm = "naming-form" // what kind of metadata there is; missing: none
 	metaJSON = "naming-json" // what of the metadata has no other place
+	metaPeer = "naming-peer" // how many Tags come before the endpoint's own, for the readers that a Codec is for
 )
 
 // The values of metaForm.
@@ -45,13 +46,18 @@ const (
 
 // encode returns what is to be registered for an endpoint, but for its IDs and
 // its check. The error tells of a limit of Consul that the endpoint cannot meet.
-func encode(e naming.Endpoint, gen uint64) (*api.AgentServiceRegistration, error) {
+func encode(e naming.Endpoint, gen uint64, codec *Codec) (*api.AgentServiceRegistration, error) {
 	r := &api.AgentServiceRegistration{Meta: map[string]string{metaGen: strconv.FormatUint(gen, 10)}}
 	put(r.Meta, metaID, e.ID)
 	if host, port, ok := splitAddr(e.Addr); ok {
 		r.Address, r.Port = host, port
 	} else {
 		put(r.Meta, metaAddr, e.Addr)
+	}
+	var peer []string
+	if codec != nil {
+		peer = codec.encode(e, r)
+		r.Meta[metaPeer] = strconv.Itoa(len(peer))
 	}
 	if len(e.Metadata) > 0 {
 		fixed := len(r.Meta)
@@ -75,6 +81,7 @@ func encode(e naming.Endpoint, gen uint64) (*api.AgentServiceRegistration, error
 	if n := len(r.Meta); n > maxPairs {
 		return nil, fmt.Errorf("an ID of %d bytes and an address of %d are too large for Consul: they take %d pairs of a service's Meta, of %d", len(e.ID), len(e.Addr), n, maxPairs)
 	}
+	r.Tags = append(peer, r.Tags...)
 	return r, nil
 }
 
@@ -202,6 +209,7 @@ type instance struct {
 		Service                  string
 		Tags                     []string
 		Address                  string
+		TaggedAddresses          urls
 		SocketPath               string
 		Meta                     map[string]string
 		Port                     int
@@ -211,6 +219,28 @@ type instance struct {
 	Checks []struct{ Status string }
 }
 
+// urls are those of an entry's TaggedAddresses that are URLs, as nobody but a
+// Codec's peer has. All others are copies of its address that Consul has added.
+type urls map[string]string
+
+// UnmarshalJSON decodes TaggedAddresses.
+func (u *urls) UnmarshalJSON(b []byte) error {
+	if !bytes.Contains(b, []byte("://")) {
+		return nil
+	}
+	var all map[string]struct{ Address string }
+	if json.Unmarshal(b, &all) != nil {
+		return nil // one entry must not spoil the others
+	}
+	*u = make(urls)
+	for name, a := range all {
+		if strings.Contains(a.Address, "://") {
+			(*u)[name] = a.Address
+		}
+	}
+	return nil
+}
+
 // key is where the entry is.
 func (i *instance) key() string { return i.Node.Node + "/" + i.Service.ID }
 
@@ -218,7 +248,7 @@ func (i *instance) key() string { return i.Node.Node + "/" + i.Service.ID }
 func (i *instance) same(o *instance) bool {
 	a, b := &i.Service, &o.Service
 	return i.Node == o.Node && a.ID == b.ID && a.Address == b.Address && a.SocketPath == b.SocketPath && a.Port == b.Port &&
-		a.Weights == b.Weights && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+		a.Weights == b.Weights && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta) && maps.Equal(a.TaggedAddresses, b.TaggedAddresses)
 }
 
 // status is the worst of the checks'.
@@ -271,67 +301,76 @@ func (i *instance) gen() uint64 {
 }
 
 // endpoint returns the endpoint of the entry.
-func (i *instance) endpoint() (naming.Endpoint, error) {
+func (i *instance) endpoint(codec *Codec) (naming.Endpoint, error) {
 	id, ours := i.id()
-	e := naming.Endpoint{ID: id}
+	e := naming.Endpoint{ID: id, Addr: i.addr()}
 	if !utf8.ValidString(id) {
 		return e, errors.New("an ID that is not UTF-8")
 	}
+	var err error
+	switch {
+	case ours:
+		err = i.ours(&e)
+	case codec != nil:
+		err = codec.decode(i, &e)
+	default:
+		e.Metadata = i.entry().metadata()
+	}
+	return e, err
+}
+
+// ours completes the endpoint of an entry that encode made.
+func (i *instance) ours(e *naming.Endpoint) error {
 	meta := i.Service.Meta
-	if addr, ok := get(meta, metaAddr); ours && ok {
+	if addr, ok := get(meta, metaAddr); ok {
 		e.Addr = addr
-	} else {
-		e.Addr = i.addr()
 	}
 	rest, hasRest := get(meta, metaJSON)
-	if ours && hasRest && !json.Valid([]byte(rest)) {
-		return e, fmt.Errorf("%s is not JSON", metaJSON)
+	if hasRest && !json.Valid([]byte(rest)) {
+		return fmt.Errorf("%s is not JSON", metaJSON)
 	}
-	form, hasForm := meta[metaForm]
-	members := make(map[string]json.RawMessage)
-	weight := i.Service.Weights.Passing
-	switch {
-	case !ours:
-		// Every service has a weight, and if nobody has said one, it is 1.
-		if weight == 1 {
-			weight = 0
+	tags := i.Service.Tags
+	if n, ok := meta[metaPeer]; ok {
+		n, err := strconv.Atoi(n)
+		if err != nil || n < 0 || n > len(tags) {
+			return fmt.Errorf("%s is no number of its %d tags", metaPeer, len(tags))
 		}
+		tags = tags[n:]
+	}
+	members := make(map[string]json.RawMessage)
+	form, hasForm := meta[metaForm]
+	switch {
 	case !hasForm:
-		return e, nil
+		return nil
 	case form == formValue:
 		if !hasRest {
-			return e, fmt.Errorf("%s is missing", metaJSON)
+			return fmt.Errorf("%s is missing", metaJSON)
 		}
 		e.Metadata = json.RawMessage(rest)
-		return e, nil
+		return nil
 	case form == formObject || form == formWeighted:
 		if hasRest {
 			var ok bool
 			if members, ok = decodeObject([]byte(rest)); !ok {
-				return e, fmt.Errorf("%s is not an object", metaJSON)
+				return fmt.Errorf("%s is not an object", metaJSON)
 			}
 		}
-		if form == formObject {
-			weight = 0
-		}
 	default:
-		return e, fmt.Errorf("%s is %q, which is unknown", metaForm, form)
+		return fmt.Errorf("%s is %q, which is unknown", metaForm, form)
 	}
 	for key, value := range meta {
-		if !ours || !strings.HasPrefix(key, reserved) {
+		if !strings.HasPrefix(key, reserved) {
 			members[key] = json.RawMessage(marshal(value))
 		}
 	}
-	if len(i.Service.Tags) > 0 {
-		members["tags"] = json.RawMessage(marshal(i.Service.Tags))
+	if len(tags) > 0 {
+		members["tags"] = json.RawMessage(marshal(tags))
 	}
-	if weight > 0 {
+	if weight := i.Service.Weights.Passing; form == formWeighted && weight > 0 {
 		members["weight"] = json.RawMessage(strconv.Itoa(weight))
 	}
-	if ours || len(members) > 0 {
-		e.Metadata = json.RawMessage(marshal(members))
-	}
-	return e, nil
+	e.Metadata = json.RawMessage(marshal(members))
+	return nil
 }
 
 // decodeObject reports whether b is an object, and returns its members.

@@ -56,7 +56,7 @@ func trip(t *testing.T, e naming.Endpoint) {
 		return
 	}
 	e = changes[0].Endpoint
-	r, err := encode(e, 7)
+	r, err := encode(e, 7, nil)
 	if err != nil {
 		// Most of it is in pieces of 512 bytes, and there are some sixty.
 		if len(e.Metadata)+len(e.ID)+len(e.Addr) < 12_000 {
@@ -65,7 +65,7 @@ func trip(t *testing.T, e naming.Endpoint) {
 		return
 	}
 	i := stored(t, r)
-	got, err := i.endpoint()
+	got, err := i.endpoint(nil)
 	if err != nil || !got.Equal(e) {
 		t.Errorf("got %q %q %.1000s, %v\nwant %q %q %.1000s", got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 	}
@@ -171,7 +171,7 @@ func TestTooLarge(t *testing.T) {
 		{ID: "id", Metadata: json.RawMessage(`{"a":` + strconv.Quote(strings.Repeat("x", 40_000)) + `}`)},
 		{ID: strings.Repeat("x", 40_000)},
 	} {
-		if _, err := encode(e, 1); err == nil {
+		if _, err := encode(e, 1, nil); err == nil {
 			t.Errorf("ID of %d bytes, metadata of %d: no error", len(e.ID), len(e.Metadata))
 		}
 		err := New(nil, nil).Apply(t.Context(), "s", naming.Change{Endpoint: e})
@@ -194,7 +194,7 @@ func TestOthers(t *testing.T) {
 		if err := json.Unmarshal([]byte(test.entry), &i); err != nil {
 			t.Fatal(err)
 		}
-		e, err := i.endpoint()
+		e, err := i.endpoint(nil)
 		if got := fmt.Sprintf("%s %s %s", e.ID, e.Addr, e.Metadata); err != nil || got != test.want {
 			t.Errorf("%s:\ngot  %s, %v\nwant %s", test.entry, got, err, test.want)
 		}
@@ -203,7 +203,7 @@ func TestOthers(t *testing.T) {
 
 // As it is in Consul, for those who look at it there.
 func TestWireFormat(t *testing.T) {
-	r, err := encode(naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"weight":3,"zone":"eu","tags":["x"],"draining":true,"n":1.0}`)}, 5)
+	r, err := encode(naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"weight":3,"zone":"eu","tags":["x"],"draining":true,"n":1.0}`)}, 5, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestBroken(t *testing.T) {
 		var i instance
 		meta["naming-id"] = "x"
 		i.Service.Meta = meta
-		if e, err := i.endpoint(); err == nil || e.ID != "x" {
+		if e, err := i.endpoint(nil); err == nil || e.ID != "x" {
 			t.Errorf("%q: got %+v, %v, want an error and the ID", meta, e, err)
 		}
 	}

@@ -104,7 +104,7 @@ func (v *view) update(all []*instance) naming.Batch {
 		if old := v.seen[i.key()]; old != nil && old.same(i) {
 			d.endpoint, d.err, d.reported = old.endpoint, old.err, old.reported
 		} else {
-			d.endpoint, d.err = i.endpoint()
+			d.endpoint, d.err = i.endpoint(v.store.opts.Codec)
 		}
 		seen[i.key()] = d
 		if b := best[d.endpoint.ID]; b == nil || v.store.compare(b.instance, i) < 0 {

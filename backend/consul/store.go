@@ -66,6 +66,10 @@ type Options struct {
 	// default all checks have to pass.
 	IncludeWarning bool
 
+	// Codec is another framework's format, to share services with programs
+	// that use it: [Kratos] or [GoMicro]. Nil means none.
+	Codec *Codec
+
 	// OnMalformed, if not nil, is called for every entry that a watch leaves
 	// out because it cannot be understood, with "node/service ID" for a key.
 	// It is called from the loops that range over watches, concurrently if
@@ -284,7 +288,7 @@ func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Cha
 		}
 		if c.Op == naming.Add {
 			// Before anything is written.
-			if _, err := encode(c.Endpoint, 0); err != nil {
+			if _, err := encode(c.Endpoint, 0, s.opts.Codec); err != nil {
 				return fmt.Errorf("%w: put %.100q in service %.100q: %w", naming.ErrInvalid, c.Endpoint.ID, service, err)
 			}
 		}
@@ -399,7 +403,7 @@ func (s *Store) listed(i *instance) bool {
 func (a *apply) free(id string, l *lease) bool {
 	for _, i := range a.there[id] {
 		if a.store.listed(i) {
-			if _, err := i.endpoint(); err == nil {
+			if _, err := i.endpoint(a.store.opts.Codec); err == nil {
 				return i.Service.ID == l.serviceID(a.name, id)
 			}
 		}
@@ -417,7 +421,7 @@ func (a *apply) put(ctx context.Context, e naming.Endpoint, l *lease, above uint
 	for _, i := range a.there[e.ID] {
 		h.gen = max(h.gen, i.gen()+1)
 	}
-	r, err := encode(e, h.gen)
+	r, err := encode(e, h.gen, a.store.opts.Codec)
 	if err != nil {
 		return err
 	}
