@@ -6,8 +6,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	grpcresolver "google.golang.org/grpc/resolver"
@@ -134,68 +136,69 @@ func TestEtcd(t *testing.T) {
 	}
 }
 
-// leaky wraps ours and leaves something behind with every set, or with every
-// consumer, or loses one.
-type leaky struct {
+// mutant wraps ours and does something wrong with every consumer, or with every
+// set, which it then gives on if set says so.
+type mutant struct {
 	*client
-	update   func() // called with every set
-	consumer func() // called with every consumer
-	lose     int    // the consumer, counted from 1, that gets one set only
-	n        int
+	consumer func()
+	set      func() bool
 }
 
-func (l *leaky) Resolve(service string, update func(int, func(int) string)) (func(), error) {
-	l.n++
-	n, sets := l.n, 0
-	l.consumer()
-	return l.client.Resolve(service, func(n1 int, addr func(int) string) {
-		sets++
-		l.update()
-		if n != l.lose || sets == 1 {
-			update(n1, addr)
+func (m mutant) Resolve(service string, update func(int, func(int) string)) (func(), error) {
+	m.consumer()
+	return m.client.Resolve(service, func(n int, addr func(int) string) {
+		if m.set() {
+			update(n, addr)
 		}
 	})
 }
 
+// deleting notes when it is told to delete.
+type deleting struct {
+	storeRegistry
+	begun atomic.Bool
+}
+
+func (d *deleting) Delete(ctx context.Context, service string, e peer.Endpoint) error {
+	d.begun.Store(true)
+	return d.storeRegistry.Delete(ctx, service, e)
+}
+
 func TestMutants(t *testing.T) {
-	nothing := func() {}
 	t.Run("a goroutine stays with each consumer", func(t *testing.T) {
 		store := new(memory.Store)
 		end := make(chan struct{})
 		defer close(end)
-		res, err := Run(t.Context(), &leaky{client: newClient(t, store), update: nothing, consumer: func() { go func() { <-end }() }}, storeRegistry{store}, short(t))
+		m := mutant{newClient(t, store), func() { go func() { <-end }() }, func() bool { return true }}
+		res, err := Run(t.Context(), m, storeRegistry{store}, short(t))
 		if err != nil || res.Flat {
 			t.Errorf("error %v, flat %v: %s", err, res.Flat, res.Why)
 		}
 	})
 	t.Run("memory stays with each set", func(t *testing.T) {
 		store := new(memory.Store)
+		var mu sync.Mutex
 		var kept [][]byte
-		var c leaky
-		var token = make(chan struct{}, 1) // updates of several consumers may come at once
-		token <- struct{}{}
-		c = leaky{client: newClient(t, store), consumer: nothing, update: func() {
-			<-token
+		m := mutant{newClient(t, store), func() {}, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
 			kept = append(kept, make([]byte, 64<<10))
-			token <- struct{}{}
+			return true
 		}}
-		opts := short(t)
-		opts.Consumers = 10
-		res, err := Run(t.Context(), &c, storeRegistry{store}, opts)
+		res, err := Run(t.Context(), m, storeRegistry{store}, short(t))
 		if err != nil || res.Flat {
 			t.Errorf("error %v, flat %v, %d kept: %s", err, res.Flat, len(kept), res.Why)
 		}
 	})
-	t.Run("a consumer is stuck", func(t *testing.T) {
+	t.Run("consumers are stuck", func(t *testing.T) {
 		store := new(memory.Store)
+		reg := &deleting{storeRegistry: storeRegistry{store}}
+		m := mutant{newClient(t, store), func() {}, func() bool { return !reg.begun.Load() }}
 		opts := short(t)
-		opts.Settle = 1 // whatever it is: that set never comes
-		opts.Consumers = 1
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		_, err := Run(ctx, &leaky{client: newClient(t, store), update: nothing, consumer: nothing, lose: 1}, storeRegistry{store}, opts)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "endpoints and not the") {
-			t.Errorf("error %v, want that a consumer has not the right set", err)
+		opts.Settle = time.Second // what is waited for never comes
+		res, err := Run(t.Context(), m, reg, opts)
+		if !errors.Is(err, context.DeadlineExceeded) || res.Changes == 0 {
+			t.Errorf("error %v after %d changes, want that a consumer has not the right set", err, res.Changes)
 		}
 	})
 }
