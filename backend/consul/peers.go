@@ -216,7 +216,7 @@ func hostOf(raw string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.Hostname() == "" || u.Port() == "" {
+	if u.Hostname() == "" || u.Port() == "" || !utf8.ValidString(u.Host) {
 		return "", fmt.Errorf("no host and port in %.100q", raw)
 	}
 	return u.Host, nil

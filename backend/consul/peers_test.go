@@ -1,0 +1,292 @@
+package consul
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/naming-go/naming"
+)
+
+// codecs are all of them, by the names of their golden files.
+var codecs = map[string]*Codec{"kratos": Kratos(), "gomicro": GoMicro()}
+
+// golden reads the lines of a golden file: an entry as Consul has it of what the
+// framework's own code has registered, a tab, and the endpoint that it is, as
+// JSON; or what is wrong with it.
+func golden(t testing.TB, name string) (lines [][2]string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		entry, want, ok := strings.Cut(strings.TrimRight(line, "\n"), "\t")
+		if !ok {
+			t.Fatalf("%s: no tab in %q", name, line)
+		}
+		lines = append(lines, [2]string{entry, want})
+	}
+	return lines
+}
+
+func parse(t testing.TB, entry string) *instance {
+	t.Helper()
+	var i instance
+	if err := json.Unmarshal([]byte(entry), &i); err != nil {
+		t.Fatalf("%v: %s", err, entry)
+	}
+	return &i
+}
+
+// tripWith fails the test if an endpoint does not come back from what is put
+// with a codec, whatever codec it is read with.
+func tripWith(t *testing.T, name string, e naming.Endpoint) {
+	t.Helper()
+	changes, err := naming.Normalize("s", []naming.Change{{Endpoint: e}})
+	if err != nil {
+		t.Fatalf("%s: %+v: %v", name, e, err)
+	}
+	e = changes[0].Endpoint
+	r, err := encode(e, 7, codecs[name])
+	if err != nil {
+		if len(e.Metadata)+len(e.ID)+len(e.Addr) < 12_000 {
+			t.Errorf("%s: %q %q %.200s: %v", name, e.ID, e.Addr, e.Metadata, err)
+		}
+		return
+	}
+	i := stored(t, r)
+	for _, c := range []*Codec{nil, Kratos(), GoMicro()} {
+		if got, err := i.endpoint(c); err != nil || !got.Equal(e) {
+			t.Errorf("%s: got %q %q %.1000s, %v\nwant %q %q %.1000s", name, got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
+		}
+	}
+	// An entry that lost what makes it a Store's is what a program of the
+	// framework would have registered. That must be understood too.
+	for key := range i.Service.Meta {
+		if strings.HasPrefix(key, reserved) {
+			delete(i.Service.Meta, key)
+		}
+	}
+	if got, err := i.endpoint(codecs[name]); err != nil || hostPort(e.Addr) && got.Addr != e.Addr {
+		t.Errorf("%s: read as another's, %q %.500s has address %q, %v", name, e.Addr, e.Metadata, got.Addr, err)
+	}
+}
+
+func hostPort(addr string) bool {
+	_, _, ok := splitAddr(addr)
+	return ok
+}
+
+func TestGolden(t *testing.T) {
+	for name, c := range codecs {
+		for _, line := range golden(t, name) {
+			entry, want := line[0], line[1]
+			i := parse(t, entry)
+			got, err := i.endpoint(c)
+			if !strings.HasPrefix(want, "{") {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %.2000s\nis %+v, %v, want an error with %q in it", name, entry, got, err, want)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %.2000s: %v", name, entry, err)
+				continue
+			}
+			var w naming.Endpoint
+			if err := json.Unmarshal([]byte(want), &w); err != nil {
+				t.Fatal(err)
+			}
+			if !got.Equal(w) {
+				t.Errorf("%s: %.2000s\nis   %s %s %s\nwant %s %s %s", name, entry, got.ID, got.Addr, got.Metadata, w.ID, w.Addr, w.Metadata)
+			}
+			tripWith(t, name, got)
+			if len(i.Checks) == 0 {
+				continue // no program of the framework has registered it
+			}
+			// A copy says the same to a program of the framework.
+			r, err := encode(got, 1, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copied := stored(t, r)
+			if a, b := asPeer(t, name, i), asPeer(t, name, copied); a != b {
+				t.Errorf("%s: %.2000s\nsays   %s\na copy %s", name, entry, a, b)
+			}
+		}
+	}
+}
+
+// asPeer returns what a program of the framework takes from an entry.
+func asPeer(t *testing.T, name string, i *instance) string {
+	t.Helper()
+	var version string
+	var endpoints []string
+	metadata := make(map[string]string)
+	switch s := i.Service; name {
+	case "kratos":
+		for _, tag := range s.Tags {
+			if v, ok := strings.CutPrefix(tag, "version="); ok {
+				version = v
+			}
+		}
+		endpoints = slices.Sorted(maps.Values(s.TaggedAddresses))
+		if len(endpoints) == 0 && s.Address != "" {
+			endpoints = []string{fmt.Sprintf("http://%s:%d", s.Address, s.Port)}
+		}
+		maps.Copy(metadata, s.Meta)
+		// They are there for other readers.
+		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "version" || strings.HasPrefix(key, reserved) })
+	case "gomicro":
+		for _, tag := range slices.Backward(s.Tags) {
+			value := inflate(t, tag)
+			switch tag[0] {
+			case 'v':
+				version = value
+			case 'e':
+				endpoints = append(endpoints, value)
+			case 't':
+				if err := json.Unmarshal([]byte(value), &metadata); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	return fmt.Sprintf("%q %q %q", version, endpoints, metadata)
+}
+
+// inflate returns what a tag of go-micro's says, empty for any other.
+func inflate(t *testing.T, tag string) string {
+	if tag[1] == '=' {
+		return tag[2:]
+	}
+	b, err := hex.DecodeString(tag[2:])
+	if err != nil {
+		return ""
+	}
+	r, err := zlib.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return ""
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestRoundTripOfPeers(t *testing.T) {
+	values := append([]string{
+		`{"version":"v1","zone":"a","tags":["x","version=2"]}`, `{"version":1}`, `{"version":""}`, `{"@entry":1}`, `{"@entry":{"endpoints":1}}`,
+		`{"@entry":{"endpoints":["grpc://10.0.0.1:80","http://10.0.0.1:81","http://10.0.0.1:82","%"]}}`, `{"@entry":{"endpoints":["http://10.0.0.2:81"]}}`,
+		`{"@entry":{"endpoints":["grpc://"]}}`, `{"@entry":{"endpoints":[{"name":"a"},1,null]}}`, `{"@entry":{"endpoints":[null]},"naming-peer":"1"}`,
+		`{"@entry":{"Meta":{"a":"b"}},"tags":["v=1","t={}","v-10"]}`,
+	}, someValues...)
+	for name := range codecs {
+		for _, metadata := range values {
+			for _, addr := range []string{"", "10.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/a", "0.0.0.0:80", "h:0", "h"} {
+				tripWith(t, name, naming.Endpoint{ID: "id", Addr: addr, Metadata: json.RawMessage(metadata)})
+			}
+		}
+	}
+}
+
+// TestPeersSee says what programs of a framework find in what a Store has put.
+func TestPeersSee(t *testing.T) {
+	e := naming.Endpoint{ID: "a", Addr: "[2001:db8::7]:9000", Metadata: json.RawMessage(`{"version":"v1","zone":"é","weight":3,"tags":["canary"]}`)}
+	for name, want := range map[string]string{
+		"kratos":  `"v1" ["grpc://[2001:db8::7]:9000"] map["zone":"é"]`,
+		"gomicro": `"v1" [] map["zone":"é"]`,
+	} {
+		r, err := encode(e, 1, codecs[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := asPeer(t, name, stored(t, r)); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+		if !slices.Contains(r.Tags, "canary") || r.Weights.Passing != 3 || r.Address != "2001:db8::7" || r.Port != 9000 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// TestBomb is about tags that expand to far more than what Consul holds.
+func TestBomb(t *testing.T) {
+	long := func(n int) string { return deflate(`{"a":"` + strings.Repeat("x", n-8) + `"}`) }
+	for _, test := range []struct {
+		tags []string
+		ok   bool
+	}{
+		{[]string{"e-" + long(maxInflated)}, true},
+		{[]string{"e-" + long(maxInflated+1)}, false},
+		{[]string{"e-" + long(maxInflated/2), "e-" + long(maxInflated/2)}, true},
+		{[]string{"e-" + long(maxInflated/2), "e-" + long(maxInflated/2), "v-" + deflate("1")}, false},
+	} {
+		var i instance
+		i.Service.ID, i.Service.Tags = "x", test.tags
+		if _, err := i.endpoint(GoMicro()); err == nil != test.ok {
+			t.Errorf("%d tags of %d bytes: %v", len(test.tags), len(test.tags[0]), err)
+		}
+	}
+	var i instance
+	i.Service.Tags = []string{"e-" + deflate(strings.Repeat("x", 64<<20))}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := i.endpoint(GoMicro()); err == nil {
+		t.Error("no error")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+		t.Errorf("a bomb of %d bytes took %d bytes of memory", len(i.Service.Tags[0]), n)
+	}
+}
+
+// FuzzPeers: no entry panics, and what is understood survives being put again.
+func FuzzPeers(f *testing.F) {
+	for name := range codecs {
+		for _, line := range golden(f, name) {
+			f.Add([]byte(line[0]))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for name, c := range codecs {
+			var i instance
+			if json.Unmarshal(b, &i) != nil {
+				return
+			}
+			e, err := i.endpoint(c)
+			if err != nil || e.ID == "" && e.Addr == "" || strings.ContainsRune(e.ID, 0) {
+				continue
+			}
+			tripWith(t, name, e)
+		}
+	})
+}
+
+// FuzzPeersEncode: any endpoint makes the round trip.
+func FuzzPeersEncode(f *testing.F) {
+	for _, metadata := range someValues {
+		f.Add("10.0.0.1:80", metadata)
+	}
+	f.Fuzz(func(t *testing.T, addr, metadata string) {
+		changes, err := naming.Normalize("s", []naming.Change{{Endpoint: naming.Endpoint{ID: "id", Addr: addr, Metadata: json.RawMessage(metadata)}}})
+		if err != nil {
+			return
+		}
+		for name := range codecs {
+			tripWith(t, name, changes[0].Endpoint)
+		}
+	})
+}
