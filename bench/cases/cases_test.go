@@ -1,0 +1,150 @@
+package cases
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/naming-go/naming/bench/actor"
+	"github.com/naming-go/naming/bench/peer"
+	"github.com/naming-go/naming/bench/peers"
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+func TestMain(m *testing.M) {
+	actor.Main(map[string]actor.Role{RoleName: Role(append(peers.All(), naive))})
+	os.Exit(m.Run())
+}
+
+// naive does what is obvious, and recovers from nothing.
+var naive = peer.Peer{
+	Name: "naive", Backend: "etcd",
+	Open: func(_ context.Context, s peer.Servers) (peer.Client, error) {
+		c, err := clientv3.New(clientv3.Config{Endpoints: s.Etcd})
+		return naiveClient{c}, err
+	},
+	Entry: func(service string, e peer.Endpoint) peer.Entry {
+		value, err := json.Marshal(e.Addr)
+		if err != nil {
+			panic(err)
+		}
+		return peer.Entry{Key: service + "/" + e.ID, Value: string(value)}
+	},
+}
+
+type naiveClient struct{ client *clientv3.Client }
+
+func (c naiveClient) Resolve(service string, update func(int, func(int) string)) (func(), error) {
+	ctx := context.Background()
+	resp, err := c.client.Get(ctx, service, clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]string)
+	put := func(key, value []byte) {
+		var addr string
+		if err := json.Unmarshal(value, &addr); err != nil {
+			panic(err)
+		}
+		if addr != "" {
+			set[string(key)] = addr
+		}
+	}
+	tell := func() {
+		var addrs []string
+		for k, a := range set {
+			if k[:len(service)+1] == service+"/" {
+				addrs = append(addrs, a)
+			}
+		}
+		update(len(addrs), func(i int) string { return addrs[i] })
+	}
+	for _, kv := range resp.Kvs {
+		put(kv.Key, kv.Value)
+	}
+	tell()
+	go func() {
+		for resp := range c.client.Watch(ctx, service, clientv3.WithPrefix(), clientv3.WithRev(resp.Header.Revision+1)) {
+			for _, e := range resp.Events {
+				if e.Type == clientv3.EventTypeDelete {
+					delete(set, string(e.Kv.Key))
+				} else {
+					put(e.Kv.Key, e.Kv.Value)
+				}
+			}
+			tell()
+		}
+	}()
+	return func() {}, nil
+}
+
+func (c naiveClient) Register(ctx context.Context, service string, e peer.Endpoint) (func(context.Context) error, error) {
+	l, err := c.client.Grant(ctx, 60)
+	if err != nil {
+		return nil, err
+	}
+	entry := naive.Entry(service, e)
+	_, err = c.client.Put(ctx, entry.Key, entry.Value, clientv3.WithLease(l.ID))
+	return nil, err
+}
+
+func (naiveClient) Dial(string) (string, []grpc.DialOption, error) {
+	return "", nil, errors.ErrUnsupported
+}
+func (naiveClient) Close() {}
+
+var panics = regexp.MustCompile("panic: .*invalid character")
+
+func run(t *testing.T, opts Options, names ...string) []Result {
+	opts.Parallel, opts.Logf = 2, t.Logf
+	all := append(peers.All(), naive)
+	return Run(t.Context(), slices.DeleteFunc(all, func(p peer.Peer) bool { return !slices.Contains(names, p.Name) }), opts)
+}
+
+// TestOurs is what the bench is for.
+func TestOurs(t *testing.T) {
+	opts := Options{Only: []string{"a", "d", "e", "p"}, Stable: time.Second}
+	names := []string{"ours-etcd"}
+	if mutant.Full() {
+		opts, names = Options{}, append(names, "ours-consul")
+	}
+	results := run(t, opts, names...)
+	if len(results) < 4 {
+		t.Errorf("%d results", len(results))
+	}
+	for _, r := range results {
+		if r.Verdict != Passes {
+			t.Errorf("%s (%s) %v: %s; %s; %s", r.Peer, r.Case, r, r.Discovery, r.Registration, r.Note)
+		}
+	}
+}
+
+// TestNaive shows that what goes wrong is seen.
+func TestNaive(t *testing.T) {
+	want := map[string]string{
+		"a": "fails (discovery)",
+		"d": "fails (registration)",
+		"e": "fails (discovery)",
+		"p": "fails (discovery)",
+	}
+	results := run(t, Options{Only: []string{"a", "d", "e", "p"}, Stable: time.Second, Bound: 10 * time.Second}, "naive")
+	for _, r := range results {
+		if got := r.String(); got != want[r.Case] {
+			t.Errorf("(%s) %s, want %s: %s; %s; %s", r.Case, got, want[r.Case], r.Discovery, r.Registration, r.Note)
+		}
+		if r.Case == "e" && !panics.MatchString(r.Discovery) {
+			t.Errorf("(e) %s, want that it panicked", r.Discovery)
+		}
+	}
+	if len(results) != len(want) {
+		t.Errorf("%d results, want %d", len(results), len(want))
+	}
+}

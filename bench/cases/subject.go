@@ -1,0 +1,195 @@
+package cases
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/naming-go/naming/bench/actor"
+	"github.com/naming-go/naming/bench/peer"
+)
+
+// RoleName is the name by which [actor.Main] has to know [Role].
+const RoleName = "case"
+
+// command is what a subject is told to do.
+type command struct {
+	Do      string // open, resolve, register or call
+	Peer    string
+	Servers peer.Servers
+	Service string
+	ID      string
+	Addr    string
+	Timeout time.Duration // of a call
+}
+
+// event is what a subject tells.
+type event struct {
+	Of          string // the command that it is about, or "set"
+	Err         string
+	Unsupported bool     // why it failed
+	Addrs       []string // of a set, sorted
+	Took        time.Duration
+}
+
+// Role returns what the process does that uses a peer.
+func Role(peers []peer.Peer) actor.Role {
+	return func(commands <-chan json.RawMessage, tell func(any)) error {
+		var client peer.Client
+		for raw := range commands {
+			var c command
+			if err := json.Unmarshal(raw, &c); err != nil {
+				return err
+			}
+			told := func(err error, took time.Duration) {
+				e := event{Of: c.Do, Took: took}
+				if err != nil {
+					e.Err, e.Unsupported = err.Error(), errors.Is(err, errors.ErrUnsupported)
+				}
+				tell(e)
+			}
+			if c.Do == "open" {
+				i := slices.IndexFunc(peers, func(p peer.Peer) bool { return p.Name == c.Peer })
+				if i < 0 {
+					return fmt.Errorf("there is no peer %q", c.Peer)
+				}
+				var err error
+				client, err = peers[i].Open(context.Background(), c.Servers)
+				told(err, 0)
+				continue
+			}
+			// Any of these may block for as long as the registry is down.
+			go func() {
+				switch c.Do {
+				case "resolve":
+					_, err := client.Resolve(c.Service, func(n int, addr func(int) string) {
+						e := event{Of: "set"}
+						for i := range n {
+							e.Addrs = append(e.Addrs, addr(i))
+						}
+						slices.Sort(e.Addrs)
+						tell(e)
+					})
+					told(err, 0)
+				case "register":
+					_, err := client.Register(context.Background(), c.Service, peer.Endpoint{ID: c.ID, Addr: c.Addr})
+					told(err, 0)
+				case "call":
+					call(client, c, told)
+				}
+			}()
+		}
+		return nil
+	}
+}
+
+// call makes one call after the other, each of which waits for the service.
+func call(client peer.Client, c command, told func(error, time.Duration)) {
+	target, opts, err := client.Dial(c.Service)
+	if err != nil {
+		told(err, 0)
+		return
+	}
+	conn, err := grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
+	if err != nil {
+		told(err, 0)
+		return
+	}
+	h := healthpb.NewHealthClient(conn)
+	for tick := time.NewTicker(500 * time.Millisecond); ; <-tick.C {
+		ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+		start := time.Now()
+		_, err := h.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
+		told(err, time.Since(start))
+		cancel()
+	}
+}
+
+// subject is a process with a peer in it, and what it told.
+type subject struct {
+	*actor.Process
+
+	mu      sync.Mutex
+	told    map[string]event // the last one of each command
+	slowest time.Duration    // of the calls
+	set     []string         // the newest, sorted
+	sets    int
+	repeats int             // of sets, those that were as the one before
+	seen    map[string]bool // every address that was in a set
+}
+
+func newSubject(p peer.Peer, servers peer.Servers) (*subject, error) {
+	s := &subject{told: make(map[string]event), seen: make(map[string]bool)}
+	var err error
+	if s.Process, err = actor.Start(RoleName, s.hear); err != nil {
+		return nil, err
+	}
+	return s, s.Send(command{Do: "open", Peer: p.Name, Servers: servers})
+}
+
+func (s *subject) hear(raw json.RawMessage) {
+	var e event
+	if err := json.Unmarshal(raw, &e); err != nil {
+		panic(err) // it is ours
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.Of != "set" {
+		s.told[e.Of] = e
+		s.slowest = max(s.slowest, e.Took)
+		return
+	}
+	if s.sets > 0 && slices.Equal(s.set, e.Addrs) {
+		s.repeats++
+	}
+	s.set = e.Addrs
+	s.sets++
+	for _, a := range e.Addrs {
+		s.seen[a] = true
+	}
+}
+
+// answer returns what came of a command, false if nothing did yet.
+func (s *subject) answer(do string) (event, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.told[do]
+	return e, ok
+}
+
+// shown returns the newest set.
+func (s *subject) shown() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set
+}
+
+// counts returns how many sets there were, and how many of them repeated the one
+// before.
+func (s *subject) counts() (sets, repeats int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sets, s.repeats
+}
+
+// saw reports whether an address ever was in a set.
+func (s *subject) saw(addr string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[addr]
+}
+
+// slowestCall returns how long the longest call took.
+func (s *subject) slowestCall() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slowest
+}
