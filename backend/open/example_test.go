@@ -38,7 +38,7 @@ func ExampleStore_refused() {
 		fmt.Println(err)
 	}
 	// Output:
-	// naming: invalid argument: URL of a store: unknown scheme "zookeeper"; known are etcd, etcds, memory
+	// naming: invalid argument: URL of a store: unknown scheme "zookeeper"; known are consul, consuls, etcd, etcds, memory
 	// naming: invalid argument: URL of a store: unknown parameter "timeout"; known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file
 	// naming: invalid argument: URL of a store: it has a user before the host: credentials are read from files or the environment
 }

@@ -14,8 +14,13 @@ func check(url string) error {
 	if err != nil {
 		return err
 	}
-	if u.Scheme != "memory" {
+	switch u.Scheme {
+	case "etcd", "etcds":
 		_, err = endpoints(u, params)
+	case "consul", "consuls":
+		if _, err = consulAgent(u); err == nil {
+			_, err = consulOptions(params)
+		}
 	}
 	return err
 }
@@ -30,6 +35,9 @@ func FuzzSecret(f *testing.F) {
 	f.Add("etcds://h?", "=", "")
 	f.Add("", "://", "h")
 	f.Add("memory:", "%zz", "")
+	f.Add("consul://", "", "host")
+	f.Add("consul://host/", "/", "")
+	f.Add("consuls:///?node-meta=", "&stale=", "")
 	f.Add("etcd://h:1#", " ", "\x00")
 	f.Fuzz(func(t *testing.T, before, middle, after string) {
 		if strings.Contains(strings.ToLower(before+"\x00"+middle+"\x00"+after), "hun") || strings.Contains(middle, "ter2") {
@@ -50,7 +58,8 @@ func FuzzSecret(f *testing.F) {
 
 // FuzzStore opens anything that refers to no file and to no variable.
 func FuzzStore(f *testing.F) {
-	for _, url := range []string{"memory:", "etcd://h:1?endpoint=i&prefix=/x/", "etcds://[::1]", "etcd://[fe80::1%25eth0]:1", "etcd://h1,h2", "etcd:", "http://x"} {
+	for _, url := range []string{"memory:", "etcd://h:1?endpoint=i&prefix=/x/", "etcds://[::1]", "etcd://[fe80::1%25eth0]:1", "etcd://h1,h2", "etcd:", "http://x",
+		"consul:", "consul://h:1?dc=x&tag=y", "consuls://[::1]?stale=1", "consul:///run/x?ns=a"} {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {

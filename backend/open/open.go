@@ -41,13 +41,59 @@
 // for five seconds, and fails if etcd cannot be reached. The client logs as
 // etcd's does by default, to standard error.
 //
+// # consul://host:port and consuls://host:port
+//
+// A [naming.Store] of package backend/consul on a client of its own, of the agent
+// at that address: with TLS in the case of consuls. The port is 8500, or 8501 of
+// consuls, if there is none. With a path in the place of host and port, as in
+// consul:///run/consul.sock, the agent serves at this unix socket; with neither,
+// the environment says where, or it is localhost. Parameters of the query:
+//
+//	prefix           what the name of every service begins with
+//	dc               datacenter to read from; such a Store cannot write
+//	partition, ns    partition and namespace, of Consul Enterprise
+//	tag              only services that have this tag
+//	node-meta        key:value; only services on nodes that have this metadata;
+//	                 may come more than once
+//	stale            true: any server may answer, not only the leader
+//	include-warning  true: services count whose worst check is warning
+//	token-file       file with the ACL token, read again for every request, or
+//	token-env        name of the environment variable with it
+//	cacert           file with the certificates that the agent's is checked
+//	                 against, in PEM (consuls)
+//	cert, key        files with the client's certificate and key, in PEM
+//	                 (consuls); read again for every connection
+//
+// The options of package backend/consul tell more of the first eight.
+//
+// What the URL does not say is taken from the environment, as Consul's own tools
+// do:
+//
+//	CONSUL_HTTP_ADDR        if the URL has no host and no path: host:port, or that
+//	                        as a URL of http or https, also with the path of a
+//	                        proxy, or unix:// and the path of a socket
+//	CONSUL_HTTP_SSL         true: TLS also with consul
+//	CONSUL_HTTP_SSL_VERIFY  false: any certificate will do, unless there is cacert
+//	CONSUL_CACERT           as cacert; or
+//	CONSUL_CAPATH           a directory of such files
+//	CONSUL_CLIENT_CERT,     as cert
+//	CONSUL_CLIENT_KEY       and key
+//	CONSUL_TLS_SERVER_NAME  the name that the agent's certificate has to be for
+//	CONSUL_HTTP_TOKEN_FILE  as token-file; it comes before
+//	CONSUL_HTTP_TOKEN       the ACL token
+//	CONSUL_HTTP_AUTH        user:password for a proxy that wants them
+//	CONSUL_NAMESPACE        as ns
+//	CONSUL_PARTITION        as partition
+//
+// Store asks the agent nothing: one that is down is no error.
+//
 // # Secrets
 //
 // URLs end up in logs, process lists and bug reports, so there is no place in
 // one for a password: a URL with a user in it is refused. No error repeats what
 // might be a secret that came to the wrong place; it names the part of the URL
-// that is wrong, and quotes of it only the scheme, the names of parameters and of
-// certificate files.
+// or the variable of the environment that is wrong, and quotes of it only the
+// scheme, the names of parameters and of certificate files.
 package open
 
 import (
@@ -80,9 +126,11 @@ type opener struct {
 // openers returns the openers by scheme.
 func openers() map[string]opener {
 	return map[string]opener{
-		"memory": {nil, openMemory},
-		"etcd":   {etcdParams, openEtcd},
-		"etcds":  {append(slices.Clone(etcdParams), tlsParams...), openEtcd},
+		"memory":  {nil, openMemory},
+		"etcd":    {etcdParams, openEtcd},
+		"etcds":   {append(slices.Clone(etcdParams), tlsParams...), openEtcd},
+		"consul":  {consulParams, openConsul},
+		"consuls": {append(slices.Clone(consulParams), tlsParams...), openConsul},
 	}
 }
 
@@ -114,7 +162,7 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return fail("%s", reason(err))
+		return fail("%s", reason(rawURL, err))
 	}
 	if u.User != nil {
 		return fail("it has a user before the host: credentials are read from files or the environment")
@@ -139,7 +187,7 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 		switch {
 		case !slices.Contains(o.params, name):
 			return fail("unknown %s", describe(name, u.Scheme, o.params))
-		case len(params[name]) > 1 && name != "endpoint":
+		case len(params[name]) > 1 && name != "endpoint" && name != "node-meta":
 			return fail("parameter %q comes more than once", name)
 		case slices.Contains(params[name], ""):
 			return fail("parameter %q is empty", name)
@@ -166,7 +214,7 @@ func describe(name, scheme string, known []string) string {
 
 // reason says what is wrong with a URL that does not parse. The error of package
 // url says it with the URL.
-func reason(err error) string {
+func reason(rawURL string, err error) string {
 	var parse *url.Error
 	if errors.As(err, &parse) {
 		err = parse.Err
@@ -175,8 +223,10 @@ func reason(err error) string {
 	switch {
 	case errors.As(err, &escape):
 		return "it has an escape (%) that is none"
-	case strings.Contains(err.Error(), "port"):
+	case strings.Contains(err.Error(), "port") && strings.HasPrefix(rawURL, "etcd"):
 		return "the port is no number (further hosts are parameters: ?endpoint=host:port)"
+	case strings.Contains(err.Error(), "port"):
+		return "the port is no number"
 	case strings.Contains(err.Error(), "userinfo"):
 		return "it has a user before the host: credentials are read from files or the environment"
 	case strings.Contains(err.Error(), "scheme"):

@@ -17,6 +17,16 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
+// What is set for the registries of whoever runs the tests is not for ours.
+func TestMain(m *testing.M) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "CONSUL_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 // roundTrip puts an endpoint and reads it back.
 func roundTrip(t *testing.T, store naming.Store) {
 	t.Helper()
@@ -72,12 +82,13 @@ func TestMemory(t *testing.T) {
 
 // Each URL that can never work is refused with words that say what is wrong.
 func TestInvalid(t *testing.T) {
+	const knownConsul = "known for consul are dc, include-warning, node-meta, ns, partition, prefix, stale, tag, token-env, token-file"
 	const known = "known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file"
 	for url, want := range map[string]string{
-		"":                                   "it has no scheme; known are etcd, etcds, memory",
-		"greeter":                            "it has no scheme; known are etcd, etcds, memory",
-		"zookeeper://h:1":                    `unknown scheme "zookeeper"; known are etcd, etcds, memory`,
-		"localhost:2379":                     `unknown scheme "localhost"; known are etcd, etcds, memory`,
+		"":                                   "it has no scheme; known are consul, consuls, etcd, etcds, memory",
+		"greeter":                            "it has no scheme; known are consul, consuls, etcd, etcds, memory",
+		"zookeeper://h:1":                    `unknown scheme "zookeeper"; known are consul, consuls, etcd, etcds, memory`,
+		"localhost:2379":                     `unknown scheme "localhost"; known are consul, consuls, etcd, etcds, memory`,
 		"::":                                 "it has no scheme",
 		"etcd://[::1":                        "it is no URL",
 		"memory://h":                         `something after "memory:"`,
@@ -112,6 +123,28 @@ func TestInvalid(t *testing.T) {
 		"zookeeper://user:hunter2@h":         "it has a user before the host",
 		"etcd://h?endpoint=user:hunter2@i:1": `parameter "endpoint" number 1 is not host:port`,
 		"etcd://h?username-file=/dev/null&username-env=X": `both of the parameters "username-file" and "username-env"`,
+
+		"consul:h:8500":                               "no slashes before the host: write consul://host:port",
+		"consul://h1:8500,h2:8500":                    "not host:port, of one agent",
+		"consul://h1,h2":                              "not host:port, of one agent",
+		"consul://h:http":                             "the port is no number",
+		"consul://h:0":                                "not host:port",
+		"consul://h/naming":                           "?prefix=naming/",
+		"consul://user:hunter2@h":                     "it has a user before the host",
+		"consul://hunter2@h":                          "it has a user before the host",
+		"consul://h?token=hunter2":                    `unknown parameter "token"; ` + knownConsul,
+		"consul://h?endpoint=i:1":                     `unknown parameter "endpoint"; ` + knownConsul,
+		"consul://h?cacert=x":                         `unknown parameter "cacert"; ` + knownConsul,
+		"consul://h?hunter2:hunter2=1":                `unknown parameter; ` + knownConsul,
+		"consul://h?dc=a&dc=b":                        `parameter "dc" comes more than once`,
+		"consul://h?stale":                            `parameter "stale" is empty`,
+		"consul://h?stale=hunter2":                    `parameter "stale" is neither true nor false`,
+		"consul://h?include-warning=x":                `parameter "include-warning" is neither true nor false`,
+		"consul://h?node-meta=a:b&node-meta=":         `parameter "node-meta" is empty`,
+		"consul://h?node-meta=a:&node-meta=x":         `parameter "node-meta" number 2 is not key:value`,
+		"consul://h?node-meta=:hunter2":               `parameter "node-meta" number 1 is not key:value`,
+		"consuls://h?cert=x":                          `of the parameters "cert" and "key" it has one without the other`,
+		"consul://h?token-file=/dev/null&token-env=X": `both of the parameters "token-file" and "token-env"`,
 	} {
 		_, _, err := open.Store(t.Context(), url, nil)
 		if !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -129,6 +162,8 @@ func TestReferences(t *testing.T) {
 	empty, junk := filepath.Join(dir, "empty"), filepath.Join(dir, "junk")
 	servertest.WriteFile(t, empty, []byte("\n"))
 	servertest.WriteFile(t, junk, []byte("hunter2"))
+	blank := filepath.Join(dir, "blank")
+	servertest.WriteFile(t, blank, []byte(" \n\n"))
 	large := filepath.Join(dir, "large")
 	servertest.WriteFile(t, large, make([]byte, 65<<10))
 	t.Setenv("OPEN_TEST_USER", "hunter2")
@@ -138,7 +173,7 @@ func TestReferences(t *testing.T) {
 	}{
 		{"etcds://h?cacert=" + dir + "/none", dir + "/none: no such file", fs.ErrNotExist},
 		{"etcds://h?cacert=" + junk, "no certificate in PEM", nil},
-		{"etcds://h?cert=" + junk + "&key=" + junk, `parameters "cert" and "key"`, nil},
+		{"etcds://h?cert=" + junk + "&key=" + junk, `parameter "cert" and parameter "key"`, nil},
 		{"etcd://h?password-file=hunter2", `parameter "password-file": no such file`, fs.ErrNotExist},
 		{"etcd://h?password-file=" + dir, `parameter "password-file"`, nil},
 		{"etcd://h?password-file=" + empty, "empty", nil},
@@ -146,6 +181,12 @@ func TestReferences(t *testing.T) {
 		{"etcd://h?password-env=hunter2", `parameter "password-env": the environment variable is not set`, nil},
 		{"etcd://h?username-env=OPEN_TEST_USER", "one without the other", naming.ErrInvalid},
 		{"etcd://h?password-file=" + junk, "one without the other", naming.ErrInvalid},
+		{"consuls://h?cacert=" + dir + "/none", dir + "/none: no such file", fs.ErrNotExist},
+		{"consuls://h?cert=" + junk + "&key=" + junk, `parameter "cert" and parameter "key"`, nil},
+		{"consul://h?token-file=hunter2", `parameter "token-file": no such file`, fs.ErrNotExist},
+		{"consul://h?token-file=" + empty, `parameter "token-file": the file is empty`, nil},
+		{"consul://h?token-file=" + blank, "the token is empty", nil},
+		{"consul://h?token-env=hunter2", `parameter "token-env": the environment variable is not set`, nil},
 	} {
 		_, _, err := open.Store(t.Context(), c.url, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
@@ -161,6 +202,7 @@ func TestReferences(t *testing.T) {
 // error. With them Store waits, no longer than its context.
 func TestDown(t *testing.T) {
 	mustOpen(t, "etcd://127.0.0.1:1")
+	mustOpen(t, "consul://127.0.0.1:1")
 
 	t.Setenv("OPEN_TEST_USER", "user")
 	t.Setenv("OPEN_TEST_PASSWORD", "hunter2")
@@ -170,9 +212,10 @@ func TestDown(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want that of the context", err)
 	}
-	_, _, err = open.Store(ctx, "etcd://127.0.0.1:1", nil)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v, want that of the context, which was done before", err)
+	for _, url := range []string{"etcd://127.0.0.1:1", "consul://127.0.0.1:1"} {
+		if _, _, err = open.Store(ctx, url, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: error %v, want that of the context, which was done before", url, err)
+		}
 	}
 }
 

@@ -1,0 +1,253 @@
+package open
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+)
+
+var consulParams = []string{"dc", "include-warning", "node-meta", "ns", "partition", "prefix", "stale", "tag", "token-env", "token-file"}
+
+func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Options) (naming.Store, func() error, error) {
+	where, err := consulAgent(u)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := consulOptions(params)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.OnMalformed = opts.OnMalformed
+	// These first: the client would log a value that is neither true nor false.
+	secure, err := envBool(api.HTTPSSLEnvName, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	verify, err := envBool(api.HTTPSSLVerifyEnvName, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := where.complete(secure); err != nil {
+		return nil, nil, err
+	}
+	if o.Token, err = consulToken(params); err != nil {
+		return nil, nil, err
+	}
+	config := api.DefaultConfig()
+	transport := config.Transport
+	// If all requests had one connection, all would wait for one that is dead.
+	transport.ForceAttemptHTTP2 = false
+	// A Store has more requests at once than the client keeps connections.
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 100
+	if where.scheme == "https" {
+		if transport.TLSClientConfig, err = consulTLS(params, verify); err != nil {
+			return nil, nil, err
+		}
+	}
+	if where.socket != "" {
+		transport.Proxy = nil
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", where.socket)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	config.Scheme, config.Address, config.PathPrefix = where.scheme, where.addr, where.path
+	config.HttpClient = &http.Client{Transport: transport}
+	config.Namespace, config.Partition = o.Namespace, o.Partition
+	// The token is the Store's. The client would read the environment's anew, but
+	// for a file that it is given, which is empty.
+	config.Token, config.TokenFile = "", os.DevNull
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	done := func() error {
+		transport.CloseIdleConnections()
+		return nil
+	}
+	return consul.New(client, o), done, nil
+}
+
+// agent is where an agent serves HTTP.
+type agent struct {
+	scheme string // http or https
+	addr   string // host:port
+	path   string // of a proxy before the agent
+	socket string // if not empty, it is there
+	given  bool   // by the URL
+}
+
+// consulAgent returns what the URL says about the agent. It asks nobody.
+func consulAgent(u *url.URL) (*agent, error) {
+	if u.Opaque != "" {
+		return nil, invalid("there are no slashes before the host: write %s://host:port", u.Scheme)
+	}
+	a, port := &agent{scheme: "http"}, "8500"
+	if u.Scheme == "consuls" {
+		a.scheme, port = "https", "8501"
+	}
+	path := strings.TrimSuffix(u.Path, "/")
+	switch {
+	case u.Host == "":
+		a.addr, a.socket, a.given = net.JoinHostPort("localhost", port), path, path != ""
+	case path != "":
+		return nil, invalid("it has a path after the host, and none is defined: what services begin with is a parameter, ?prefix=naming/")
+	default:
+		var ok bool
+		if a.addr, ok = hostPort(u.Host, port); !ok {
+			return nil, invalid("what follows %s:// is not host:port, of one agent", u.Scheme)
+		}
+		a.given = true
+	}
+	return a, nil
+}
+
+// complete adds what the environment says about the agent, as Consul's tools
+// understand it. Errors do not repeat what it says.
+func (a *agent) complete(secure bool) error {
+	if addr := os.Getenv(api.HTTPAddrEnvName); addr != "" && !a.given {
+		bad := fmt.Errorf("%s is not host:port, nor that or a path as a URL of http, https or unix", api.HTTPAddrEnvName)
+		scheme, rest, ok := strings.Cut(addr, "://")
+		if !ok {
+			scheme, rest = "http", addr
+		}
+		port := "80"
+		switch scheme {
+		case "unix":
+			if a.socket = rest; rest == "" {
+				return bad
+			}
+		case "https":
+			secure, port = true, "443"
+			fallthrough
+		case "http":
+			u, err := url.Parse("//" + rest)
+			if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+				return bad
+			}
+			if a.addr, ok = hostPort(u.Host, port); !ok {
+				return bad
+			}
+			a.path = strings.TrimSuffix(u.Path, "/")
+		default:
+			return bad
+		}
+	}
+	if secure {
+		a.scheme = "https"
+	}
+	return nil
+}
+
+// consulOptions returns the options that parameters stand for, and those that are
+// in the environment if there is no parameter.
+func consulOptions(params url.Values) (*consul.Options, error) {
+	o := &consul.Options{
+		Prefix:     params.Get("prefix"),
+		Datacenter: params.Get("dc"),
+		Partition:  lookup(params, "partition", api.HTTPPartitionEnvName).value,
+		Namespace:  lookup(params, "ns", api.HTTPNamespaceEnvName).value,
+		Tag:        params.Get("tag"),
+	}
+	for i, pair := range params["node-meta"] {
+		key, value, ok := strings.Cut(pair, ":")
+		if !ok || key == "" {
+			return nil, invalid("parameter %q number %d is not key:value", "node-meta", i+1)
+		}
+		if o.NodeMeta == nil {
+			o.NodeMeta = make(map[string]string)
+		}
+		o.NodeMeta[key] = value
+	}
+	for name, option := range map[string]*bool{"stale": &o.AllowStale, "include-warning": &o.IncludeWarning} {
+		if s := params.Get(name); s != "" {
+			var err error
+			if *option, err = strconv.ParseBool(s); err != nil {
+				return nil, invalid("parameter %q is neither true nor false", name)
+			}
+		}
+	}
+	return o, nil
+}
+
+// consulToken returns what reads the token, nil if there is none. A file is read
+// again each time: tokens are replaced while programs run.
+func consulToken(params url.Values) (func(context.Context) (string, error), error) {
+	read := func() (string, error) { return secret(params, "token") }
+	if params.Get("token-file") == "" && params.Get("token-env") == "" {
+		file := os.Getenv(api.HTTPTokenFileEnvName)
+		fixed := os.Getenv(api.HTTPTokenEnvName)
+		switch {
+		case file != "":
+			read = func() (string, error) {
+				s, err := readSecret(file)
+				if err != nil {
+					return "", fmt.Errorf("%s: %w", api.HTTPTokenFileEnvName, err)
+				}
+				return s, nil
+			}
+		case fixed != "":
+			read = func() (string, error) { return fixed, nil }
+		default:
+			return nil, nil
+		}
+	}
+	token := func(context.Context) (string, error) {
+		s, err := read()
+		if s = strings.TrimSpace(s); err == nil && s == "" {
+			err = errors.New("the token is empty")
+		}
+		return s, err
+	}
+	_, err := token(context.Background())
+	return token, err
+}
+
+// consulTLS returns the configuration of TLS, for which it reads files and the
+// environment.
+func consulTLS(params url.Values, verify bool) (*tls.Config, error) {
+	config, err := tlsConfig(params, api.HTTPCAFile, api.HTTPClientCert, api.HTTPClientKey)
+	if err != nil {
+		return nil, err
+	}
+	if config.RootCAs == nil {
+		dir, err := api.SetupTLSConfig(&api.TLSConfig{CAPath: os.Getenv(api.HTTPCAPath)})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", api.HTTPCAPath, err)
+		}
+		config.RootCAs = dir.RootCAs
+	}
+	config.ServerName = os.Getenv(api.HTTPTLSServerName)
+	if host, _, err := net.SplitHostPort(config.ServerName); err == nil {
+		config.ServerName = host
+	}
+	// Who says what to check certificates against wants them checked.
+	config.InsecureSkipVerify = !verify && params.Get("cacert") == ""
+	return config, nil
+}
+
+func envBool(name string, otherwise bool) (bool, error) {
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, fmt.Errorf("%s is neither true nor false", name)
+	}
+	return b, nil
+}
