@@ -107,7 +107,9 @@ func dialWith(b resolver.Builder, target string) (string, []grpc.DialOption, err
 
 // bridge makes a resolver of gRPC's of a client that has none, in the way its
 // documentation tells its users to.
-type bridge struct{ resolve func(service string, update func(int, func(int) string)) (func(), error) }
+type bridge struct {
+	resolve func(service string, update func(int, func(int) string)) (func(), error)
+}
 
 func (bridge) Scheme() string { return "bench" }
 
