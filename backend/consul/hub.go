@@ -79,6 +79,13 @@ func (s *Store) drop(h *hub) {
 func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 	armed = sync.OnceFunc(armed)
 	defer armed()
+	select {
+	case s.shared <- struct{}{}:
+	case <-h.ctx.Done():
+		return
+	}
+	var asked time.Time // when the question that has no answer yet is over
+	defer func() { release(s.shared, asked) }()
 	b := bucket{every: time.Second / 10, burst: 20}
 	first := true
 	for index := uint64(0); ; first = false {
@@ -93,6 +100,7 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 		q.NodeMeta = nil
 		var ignored any
 		var next uint64
+		asked = over(q)
 		err := s.bounded(h.ctx, func(ctx context.Context) error {
 			meta, err := s.fetch(ctx, path, &ignored, q)
 			if err == nil {
@@ -100,6 +108,9 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 			}
 			return err
 		})
+		if h.ctx.Err() == nil {
+			asked = time.Time{}
+		}
 		if err != nil {
 			h.cancel(err)
 			return
@@ -124,8 +135,9 @@ func (h *hub) poke() {
 	}
 }
 
-// beat begins a round when something has changed, and then rests for twice as
-// long as it took.
+// beat begins a round when something has changed, and then rests for as long as
+// it took, or a millisecond for each that has read: where many programs use many
+// services, Consul's servers are to answer something else, too.
 func (h *hub) beat(limit time.Duration) {
 	for {
 		select {
@@ -141,12 +153,12 @@ func (h *hub) beat(limit time.Duration) {
 		h.mu.Lock()
 		h.round++
 		h.reading += h.waiting
-		busy := h.reading > 0
+		n := h.reading
 		h.waiting = 0
 		close(h.next)
 		h.next = make(chan struct{})
 		h.mu.Unlock()
-		if busy {
+		if n > 0 {
 			t := time.NewTimer(limit)
 			select {
 			case <-h.calm:
@@ -155,7 +167,7 @@ func (h *hub) beat(limit time.Duration) {
 			}
 			t.Stop()
 		}
-		if sleep(h.ctx, 2*time.Since(began)) != nil {
+		if sleep(h.ctx, max(time.Since(began), time.Duration(n)*time.Millisecond)) != nil {
 			return
 		}
 	}

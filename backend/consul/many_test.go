@@ -1,142 +1,469 @@
 package consul_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
-	"slices"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	grpcresolver "google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/mutant"
 	"github.com/naming-go/naming/internal/servertest"
+	"github.com/naming-go/naming/resolver"
 )
 
-// TestConnections watches more services than an agent takes connections from one
-// address, and sees every change (prometheus#6959, consul#7527).
-func TestConnections(t *testing.T) {
-	services := 300
-	if mutant.Full() {
-		services = 2000
+const (
+	// maxRequests is how many requests a Store says it has at most, given up ones
+	// included.
+	maxRequests = 150
+	// maxConns is how many connections they are with a transport that has few
+	// idle ones: it may open one for each of the 32 that do not wait for a change,
+	// and then find another free.
+	maxConns    = maxRequests + 32 + 3
+	agentsLimit = 200 // of connections from one address
+)
+
+// crowd is consumers of services in one Registry: followers, loops over watches
+// and gRPC resolvers.
+type crowd struct {
+	*rig
+	registry *naming.Registry
+	services int
+	news     chan int // a consumer that shows something else
+
+	mu    sync.Mutex
+	shown []string         // by consumer
+	reads map[string]int64 // by service, when a consumer of it had news last
+	stops []func()
+	wg    sync.WaitGroup
+}
+
+func (c *crowd) name(i int) string { return fmt.Sprintf("service-%04d", i) }
+
+func newCrowd(t *testing.T, r *rig, services, consumers int) *crowd {
+	t.Helper()
+	c := &crowd{
+		rig: r, registry: naming.New(r.Store, nil), services: services,
+		news: make(chan int, 100*consumers), shown: make([]string, consumers),
 	}
-	agent := consultest.Start(t, nil)
-	r := newRig(t, agent, func(c *api.Config, o *consul.Options) {
-		c.Transport = &http.Transport{MaxIdleConnsPerHost: 200}
-		o.Wait = 20 * time.Second
-	})
-	name := func(i int) string { return fmt.Sprintf("service-%04d", i) }
-	// Half of them are there before.
-	for i := range services / 2 {
-		if err := r.Apply(t.Context(), name(i), add(nil, ep("a", "10.0.0.1:80", ""))...); err != nil {
-			t.Fatal(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	c.stops = append(c.stops, cancel)
+	builder := resolver.NewBuilder(c.registry, nil)
+	for i := range consumers {
+		c.shown[i] = "nothing"
+		name := c.name(i % services)
+		switch i / services % 3 {
+		case 0:
+			wake := make(chan struct{}, 1)
+			f, err := c.registry.Follow(name, func() {
+				select {
+				case wake <- struct{}{}:
+				default:
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.stops = append(c.stops, f.Close)
+			c.wg.Go(func() {
+				set := make(map[string]string)
+				for {
+					for e, ok := f.Next(); ok; e, ok = f.Next() {
+						for _, id := range e.Deleted {
+							delete(set, id)
+						}
+						for _, e := range e.Put {
+							set[e.ID] = e.Addr
+						}
+						if e.Status.Synced {
+							c.show(i, fmt.Sprint(set))
+						}
+					}
+					select {
+					case <-wake:
+					case <-ctx.Done():
+						return
+					}
+				}
+			})
+		case 1:
+			c.wg.Go(func() {
+				for v, err := range c.registry.Watch(ctx, name) {
+					if err != nil {
+						return
+					}
+					set := make(map[string]string)
+					for _, e := range v.Endpoints {
+						set[e.ID] = e.Addr
+					}
+					if v.Synced {
+						c.show(i, fmt.Sprint(set))
+					}
+				}
+			})
+		case 2:
+			u, err := url.Parse(builder.Target(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := builder.Build(grpcresolver.Target{URL: *u}, conn{c, i}, grpcresolver.BuildOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.stops = append(c.stops, r.Close)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	type seen struct {
-		service int
-		addrs   string
+	return c
+}
+
+// conn is the ClientConn of a consumer.
+type conn struct {
+	c *crowd
+	i int
+}
+
+func (c conn) UpdateState(s grpcresolver.State) error {
+	set := make(map[string]string)
+	for _, e := range s.Endpoints {
+		set["a"] = e.Addresses[0].Addr
 	}
-	news := make(chan seen, 4*services)
-	for i := range services {
-		wg.Go(func() {
-			set := make(map[string]string)
-			for b, err := range r.Watch(ctx, name(i)) {
-				if err != nil {
-					if ctx.Err() == nil {
-						t.Errorf("%s: %v", name(i), err)
-					}
-					return
-				}
-				for _, id := range b.Deleted {
-					delete(set, id)
-				}
-				for _, e := range b.Put {
-					set[e.ID] = e.Addr
-				}
-				news <- seen{i, fmt.Sprint(set)}
+	c.c.show(c.i, fmt.Sprint(set))
+	return nil
+}
+func (c conn) ReportError(error)                                  { c.c.show(c.i, "map[]") } // no endpoints
+func (conn) NewAddress([]grpcresolver.Address)                    {}
+func (conn) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+
+func (c *crowd) show(consumer int, what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown[consumer] != what {
+		c.shown[consumer] = what
+		c.news <- consumer
+	}
+}
+
+// await waits until all consumers of some services show what is wanted of them.
+func (c *crowd) await(t *testing.T, want map[int]string) {
+	t.Helper()
+	left := make(map[int]bool)
+	for i := range c.shown {
+		if _, ok := want[i%c.services]; ok {
+			left[i] = true
+		}
+	}
+	timeout := time.After(2 * servertest.Patience)
+	for i := range c.shown {
+		c.check(left, want, i)
+	}
+	for len(left) > 0 {
+		select {
+		case i := <-c.news:
+			c.check(left, want, i)
+		case <-timeout:
+			for i := range left {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				t.Fatalf("%d consumers do not show it: consumer %d of service %d shows %s, want %s", len(left), i, i%c.services, c.shown[i], want[i%c.services])
 			}
+		}
+	}
+}
+
+func (c *crowd) check(left map[int]bool, want map[int]string, i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown[i] == want[i%c.services] {
+		delete(left, i)
+	}
+}
+
+func (c *crowd) close() {
+	for _, stop := range c.stops {
+		stop()
+	}
+	c.registry.Close()
+	c.wg.Wait()
+}
+
+// put has another program put an endpoint of a service.
+func (c *crowd) put(t *testing.T, i int, addr string) {
+	t.Helper()
+	err := c.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{
+		ID: c.name(i), Name: c.prefix + c.name(i), Address: addr, Port: 80,
+		Meta: map[string]string{"naming-id": "a"},
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// neighbour is another client on the same host, which connects for each of its
+// requests anew.
+func neighbour(t *testing.T, agent *consultest.Agent) (served func() int) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: servertest.Patience}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	n := 0
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			resp, err := client.Get(agent.URL() + "/v1/status/leader")
+			if err == nil {
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					err = errors.New(resp.Status)
+				}
+			}
+			if err != nil {
+				t.Errorf("another client on the host, after %d requests: %v", n, err)
+				return
+			}
+			n++
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	return func() int { close(stop); <-stopped; return n }
+}
+
+// room returns how many more connections the agent takes from this host.
+func room(t *testing.T, agent *consultest.Agent) int {
+	t.Helper()
+	for n := 0; ; n++ {
+		conn, err := net.Dial("tcp", agent.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET /v1/status/leader HTTP/1.1\r\nHost: %s\r\n\r\n", agent.Addr)
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) || err == nil && strings.Contains(line, " 429 ") || err != nil {
+			return n
+		}
+		if n > 2*agentsLimit {
+			t.Fatalf("the agent takes %d connections and more, want its default limit of %d", n, agentsLimit)
+		}
+	}
+}
+
+// TestConnections has 5,000 consumers of more services than an agent takes
+// connections from one address. All of them see every change, and the other
+// programs on the host are served (prometheus#6959, consul#7527).
+func TestConnections(t *testing.T) {
+	for _, services := range []int{300, 2000} {
+		t.Run(fmt.Sprint(services), func(t *testing.T) {
+			agent := consultest.Start(t, nil)
+			r := newRig(t, agent, func(c *api.Config, o *consul.Options) {
+				c.Transport = api.DefaultConfig().Transport // what most programs have
+				o.Wait = 20 * time.Second
+			})
+			served := neighbour(t, agent)
+			c := &crowd{rig: r, services: services}
+			// Half of them are there before.
+			for i := range services / 2 {
+				c.put(t, i, "10.0.0.1")
+			}
+			began := time.Now()
+			c = newCrowd(t, r, services, 5000)
+			want := make(map[int]string)
+			for i := range services {
+				want[i] = "map[]"
+				if i < services/2 {
+					want[i] = "map[a:10.0.0.1:80]"
+				}
+			}
+			c.await(t, want)
+			first := time.Since(began)
+
+			// One change each, to some of them, put and changed. The first question
+			// that is asked after a change shows it: one may be on the way, and one
+			// more may follow before all consumers have been told.
+			var slowest time.Duration
+			rounds, step := 5, services/300
+			if mutant.Full() {
+				rounds, step = 30, 1
+			}
+			for n := range rounds {
+				i := n * services / rounds
+				addr := fmt.Sprintf("10.1.0.%d", n)
+				began := time.Now()
+				c.put(t, i, addr)
+				before := r.reads(c.name(i))
+				c.await(t, map[int]string{i: "map[a:" + addr + ":80]"})
+				if n := r.reads(c.name(i)) - before; n > 2 {
+					t.Errorf("%s was read %d times until all have shown a change, want up to 2", c.name(i), n)
+				}
+				slowest = max(slowest, time.Since(began))
+			}
+			// And to all of them, or at least as many as do not fit.
+			began = time.Now()
+			var writers sync.WaitGroup
+			for n := range 8 {
+				writers.Go(func() {
+					for i := n * step; i < services; i += 8 * step {
+						c.put(t, i, "10.2.0.1")
+					}
+				})
+			}
+			writers.Wait()
+			clear(want)
+			for i := 0; i < services; i += step {
+				want[i] = "map[a:10.2.0.1:80]"
+			}
+			put := time.Since(began)
+			c.await(t, want)
+			t.Logf("%d services: all shown within %v; a change within %v; all changed within %v, and shown %v later; at most %d requests at a time, %d connections; %d requests of another",
+				services, first.Round(time.Millisecond), slowest.Round(time.Millisecond), put.Round(time.Millisecond), (time.Since(began) - put).Round(time.Millisecond),
+				r.mostFlying.Load(), r.mostOpen.Load(), served())
+			if n := r.mostFlying.Load(); n > maxRequests {
+				t.Errorf("%d requests at a time, want up to %d", n, maxRequests)
+			}
+			if n := r.mostOpen.Load(); n > maxConns {
+				t.Errorf("%d connections, want up to %d", n, maxConns)
+			}
+
+			// Nothing is asked while nothing changes. (A wait may just be over.)
+			servertest.Poll(t, "it is never quiet", func() error {
+				before := r.calls.Load()
+				time.Sleep(time.Second)
+				if n := r.calls.Load() - before; n > 5 {
+					return fmt.Errorf("%d requests within a second", n)
+				}
+				return nil
+			})
+			if n := agentsLimit - room(t, agent); n < 103 || n > 103+10 {
+				t.Errorf("the agent has %d connections while nothing changes, want 103 and some that are idle", n)
+			}
+			c.close()
 		})
 	}
-	var most atomic.Int64
-	await := func(what string, left map[int]string) {
-		t.Helper()
-		timeout := time.After(2 * servertest.Patience)
-		for len(left) > 0 {
-			most.Store(max(most.Load(), int64(r.proxy.Stats().Open)))
-			select {
-			case s := <-news:
-				if left[s.service] == s.addrs {
-					delete(left, s.service)
+}
+
+// TestGivenUp starts and ends watches more often than a Consul has room for that
+// keeps every query until its wait is over (consul#8524).
+func TestGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int64
+		client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			raise(&most, now.Add(1))
+			h := http.Header{"X-Consul-Index": {"5"}}
+			if q := r.URL.Query(); q.Has("index") {
+				wait, err := time.ParseDuration(q.Get("wait"))
+				if err != nil {
+					t.Error(err)
 				}
-			case <-timeout:
-				t.Fatalf("%s: %d services do not show it", what, len(left))
+				wait += wait / 16
+				time.AfterFunc(wait, func() { now.Add(-1) })
+				select {
+				case <-time.After(wait):
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+			} else {
+				now.Add(-1)
+			}
+			body := "[]"
+			if strings.HasSuffix(r.URL.Path, "catalog/services") {
+				body = "{}"
+			}
+			return &http.Response{StatusCode: http.StatusOK, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := consul.New(client, nil)
+		var peak int64
+		for n := range 30 {
+			if n%10 == 9 {
+				time.Sleep(time.Minute) // then there is room for all of them
+				peak = max(peak, most.Swap(0))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			var wg sync.WaitGroup
+			var shown atomic.Int64
+			for i := range 120 {
+				wg.Go(func() {
+					for range s.Watch(ctx, fmt.Sprint(i)) {
+						shown.Add(1)
+						break
+					}
+					for _, err := range s.Watch(ctx, fmt.Sprint(i)) {
+						if err == nil {
+							shown.Add(1)
+						}
+					}
+				})
+			}
+			wg.Go(func() {
+				for range s.Services(ctx) {
+				}
+			})
+			wg.Wait()
+			cancel()
+			if n := shown.Load(); n != 240 {
+				t.Errorf("%d of 240 watches have begun", n)
+			}
+			if n%10 == 9 && most.Load() < 103 {
+				t.Errorf("at most %d requests, want at least 103", most.Load())
 			}
 		}
-	}
-	first := make(map[int]string)
-	for i := range services {
-		first[i] = "map[]"
-		if i < services/2 {
-			first[i] = "map[a:10.0.0.1:80]"
+		if peak > maxRequests {
+			t.Errorf("%d requests at a time, want up to %d", peak, maxRequests)
 		}
-	}
-	await("first batch", first)
-
-	// One change each, to some of them, put and taken away.
-	var slowest time.Duration
-	rounds := 20
-	for n := range rounds {
-		i := n * services / rounds
-		began := time.Now()
-		addr := fmt.Sprintf("10.1.0.%d:80", n)
-		if err := r.Apply(t.Context(), name(i), add(nil, ep("a", addr, ""))...); err != nil {
-			t.Fatal(err)
-		}
-		await("change", map[int]string{i: "map[a:" + addr + "]"})
-		slowest = max(slowest, time.Since(began))
-	}
-	// And to all of them.
-	all := make(map[int]string)
-	began := time.Now()
-	for i := range services {
-		all[i] = "map[a:10.2.0.1:80]"
-		if err := r.Apply(t.Context(), name(i), add(nil, ep("a", "10.2.0.1:80", ""))...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put := time.Since(began)
-	await("change of all", all)
-	t.Logf("%d services: at most %d connections; a change shown within %v; all changed within %v, and shown %v later",
-		services, most.Load(), slowest.Round(time.Millisecond), put.Round(time.Millisecond), (time.Since(began) - put).Round(time.Millisecond))
-	if n := most.Load(); n > 150 {
-		t.Errorf("%d connections, want no more than 150", n)
-	}
-
-	// Nothing is asked while nothing changes. (A wait may just be over.)
-	servertest.Poll(t, "it is never quiet", func() error {
-		before := r.calls.Load()
-		time.Sleep(time.Second)
-		if n := r.calls.Load() - before; n > 5 {
-			return fmt.Errorf("%d requests within a second", n)
-		}
-		return nil
 	})
+}
 
-	// When the link breaks, all of them tell.
-	for names, err := range r.Services(ctx) {
-		if want := services; err != nil || len(names) != want || !slices.IsSorted(names) {
-			t.Errorf("got %d services, %v, want %d", len(names), err, want)
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestGivenUpConnections does the same to an agent that keeps the connections.
+func TestGivenUpConnections(t *testing.T) {
+	agent := consultest.Start(t, &consultest.Options{Config: map[string]any{"use_streaming_backend": false}})
+	s := consul.New(agent.Client(t), nil)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg, begun sync.WaitGroup
+		for i := range 120 {
+			begun.Add(1)
+			wg.Go(func() {
+				once := sync.OnceFunc(begun.Done)
+				for _, err := range s.Watch(ctx, fmt.Sprint(i)) {
+					if err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+					once()
+				}
+			})
 		}
-		break
+		begun.Wait()
+		room := room(t, agent)
+		if n := agentsLimit - room; n > maxConns {
+			t.Errorf("the agent has %d connections, want up to %d", n, maxConns)
+		}
+		cancel()
+		wg.Wait()
 	}
 }
 

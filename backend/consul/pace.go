@@ -3,6 +3,8 @@ package consul
 import (
 	"context"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 )
 
 // bucket is a token bucket: burst tokens at first, and one more for each every
@@ -58,4 +60,21 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// release takes a token out of slots, at once or when a question that was given
+// up is over at Consul, which does not always notice that nobody waits for the
+// answer (consul#8524).
+func release(slots chan struct{}, over time.Time) {
+	if d := time.Until(over); d > 0 {
+		time.AfterFunc(d, func() { <-slots })
+		return
+	}
+	<-slots
+}
+
+// over returns when a question that is asked now is over at Consul, which adds
+// up to a sixteenth to the wait.
+func over(q *api.QueryOptions) time.Time {
+	return time.Now().Add(q.WaitTime + q.WaitTime/16)
 }

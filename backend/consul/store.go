@@ -25,6 +25,7 @@ const (
 // How a Store bounds its connections: see [Store].
 const (
 	maxDirect = 100 // watches with a blocking query of their own
+	maxShared = 18  // blocking queries for all other sequences: three, and those that were given up
 	maxShort  = 32  // requests at once that do not wait for a change
 )
 
@@ -156,16 +157,23 @@ type Options struct {
 // # Connections
 //
 // A blocking query is a connection, of which an agent by default takes 200 from
-// one address. A Store has one each for its first 100 watches. For those beyond,
-// and for Services, it has three altogether, which wake up when anything in the
-// catalogue or in any check changes; then all of them read their service again.
-// After such a round they rest for twice as long as it took: so a watch among them
-// shows a change after the time of four rounds at most, and while much changes they
-// take a third of the time. A round of 1,900 services takes a second or two on two
-// cores that the agent shares.
+// one address, for all programs there. A Store has one each for its first 100
+// watches. For those beyond, and for Services, it has three altogether, which wake
+// up when anything in the catalogue or in any check changes; then all of them read
+// their service again. After such a round they rest for as long as it took, or a
+// millisecond for each of them if that is longer. So a watch among them shows a
+// change by the end of the next round, which begins after one round and one rest
+// at most: within the time of three rounds, or of two and that millisecond each.
+// A round of 1,900 services takes a second or two on two cores that the agent
+// shares, and while much changes they ask no more than a thousand times a second.
+//
 // Requests that do not wait for a change, of Apply and leases too, are made 32 at
-// a time. So a Store has 135 connections at most; those that an http.Transport
-// does not keep idle (MaxIdleConnsPerHost) it opens anew.
+// a time. Consul may keep the connection of a query that was given up until its
+// wait is over (see Options.Wait): such a query counts until then, and there are
+// up to 15 of them besides the 100 and the three. That is 150 requests at most, and
+// as many connections; an http.Transport may briefly have some more, as it closes
+// those for which MaxIdleConnsPerHost has no room and opens others, unless its
+// MaxConnsPerHost says otherwise.
 //
 // # Silence
 //
@@ -176,6 +184,7 @@ type Store struct {
 	opts   Options
 	gate   chan struct{} // holds a token for each request that is being made and does not wait for a change
 	direct chan struct{} // holds a token for each watch with a blocking query of its own
+	shared chan struct{} // holds a token for each blocking query of a hub
 
 	mu     sync.Mutex
 	locks  map[string]*lock  // by Consul's name of a service
@@ -209,6 +218,7 @@ func New(client *api.Client, opts *Options) *Store {
 		opts:   o,
 		gate:   make(chan struct{}, maxShort),
 		direct: make(chan struct{}, maxDirect),
+		shared: make(chan struct{}, maxShared),
 		locks:  make(map[string]*lock),
 		leases: make(map[string]*lease),
 	}

@@ -52,6 +52,9 @@ type rig struct {
 	flying atomic.Int64 // requests without an answer
 
 	registered atomic.Int64 // requests to register
+	mostFlying atomic.Int64 // the highest value of flying
+	mostOpen   atomic.Int64 // the highest number of connections
+	asked      sync.Map     // how often a service was read: *atomic.Int64 by Consul's name
 
 	mu       sync.Mutex
 	reported []naming.Malformed
@@ -103,9 +106,29 @@ func (c counted) RoundTrip(req *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(req.URL.Path, "/register") {
 		c.r.registered.Add(1)
 	}
-	c.r.flying.Add(1)
+	if name, ok := strings.CutPrefix(req.URL.Path, "/v1/health/service/"); ok {
+		n, _ := c.r.asked.LoadOrStore(name, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+	}
+	raise(&c.r.mostFlying, c.r.flying.Add(1))
 	defer c.r.flying.Add(-1)
-	return c.RoundTripper.RoundTrip(req)
+	resp, err := c.RoundTripper.RoundTrip(req)
+	raise(&c.r.mostOpen, int64(c.r.proxy.Stats().Open))
+	return resp, err
+}
+
+func raise(most *atomic.Int64, n int64) {
+	for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+	}
+}
+
+// reads returns how often a service was asked for.
+func (r *rig) reads(service string) int64 {
+	n, ok := r.asked.Load(r.prefix + service)
+	if !ok {
+		return 0
+	}
+	return n.(*atomic.Int64).Load()
 }
 
 // interrupt cuts the link until all that was asked has failed: a transport asks

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -42,9 +43,10 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 	if _, more := show(all); !more {
 		return nil
 	}
+	var asked time.Time // when the question that has no answer yet is over
 	select {
 	case s.direct <- struct{}{}:
-		defer func() { <-s.direct }()
+		defer func() { release(s.direct, asked) }()
 	default:
 		return s.follow(ctx, func() (err error) {
 			q := s.fresh()
@@ -68,7 +70,11 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 		if index == 0 {
 			q = s.fresh()
 		}
+		asked = over(q)
 		all, next, err := s.entries(ctx, name, q)
+		if ctx.Err() == nil {
+			asked = time.Time{}
+		}
 		if err != nil {
 			return err
 		}
