@@ -30,6 +30,11 @@ func (s *Store) compare(a, b *instance) int {
 	)
 }
 
+// tagged reports whether an entry has the tag that is asked for.
+func (s *Store) tagged(i *instance) bool {
+	return s.opts.Tag == "" || slices.Contains(i.Service.Tags, s.opts.Tag)
+}
+
 // fresh returns the options of a question that is answered at once.
 func (s *Store) fresh() *api.QueryOptions {
 	return &api.QueryOptions{AllowStale: s.opts.AllowStale, RequireConsistent: !s.opts.AllowStale, NodeMeta: s.opts.NodeMeta}
@@ -97,9 +102,6 @@ func (v *view) update(all []*instance) naming.Batch {
 	seen := make(map[string]*decoded, len(all))
 	best := make(map[string]*decoded, len(all))
 	for _, i := range all {
-		if v.store.opts.Tag != "" && !slices.Contains(i.Service.Tags, v.store.opts.Tag) {
-			continue
-		}
 		d := &decoded{instance: i}
 		if old := v.seen[i.key()]; old != nil && old.same(i) {
 			d.endpoint, d.err, d.reported = old.endpoint, old.err, old.reported
@@ -117,7 +119,7 @@ func (v *view) update(all []*instance) naming.Batch {
 	shown := make(map[string]naming.Endpoint, len(best))
 	for id, d := range best {
 		switch {
-		case !v.store.listed(d.instance):
+		case !v.store.listed(d.instance) || !v.store.tagged(d.instance):
 		case d.err != nil:
 			if !d.reported {
 				d.reported = true
