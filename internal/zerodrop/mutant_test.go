@@ -10,6 +10,7 @@ import (
 // the harness notices.
 func TestMutants(t *testing.T) {
 	const builder, target, set = "../../resolver/builder.go", "../../resolver/target.go", "../../resolver/set.go"
+	const consul = "../../backend/consul/pace.go"
 	for i, m := range []struct {
 		scenario string
 		mutant.Mutant
@@ -56,12 +57,21 @@ func TestMutants(t *testing.T) {
 			Old:  "\tif len(changes) == 0 || opts.Off ||",
 			New:  "\tif true || len(changes) == 0 || opts.Off ||",
 		}},
+		{"rolling restart", mutant.Mutant{
+			Name: "waits two seconds before it asks Consul again",
+			File: consul,
+			Old:  "return sleep(ctx, d)\n",
+			New:  "return sleep(ctx, d+2*time.Second)\n",
+		}},
 	} {
 		if i == 2 && !mutant.Full() {
 			t.Log("2 of the mutants; all of them with NAMING_FULL=1")
 			return
 		}
 		t.Setenv("ZERO_DROP_ONLY", m.scenario)
+		if m.File == consul {
+			t.Setenv("ZERO_DROP_STORE", "consul")
+		}
 		m.Test = "^TestScenario$"
 		mutant.Run(t, ".", 1, []mutant.Mutant{m.Mutant})
 	}

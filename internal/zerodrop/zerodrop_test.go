@@ -43,7 +43,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestScenario is for the mutants: ZERO_DROP_ONLY names what to run.
+// TestScenario is for the mutants: ZERO_DROP_ONLY names what to run, and
+// ZERO_DROP_STORE on what if it is not memory.
 func TestScenario(t *testing.T) {
 	only := os.Getenv("ZERO_DROP_ONLY")
 	if only == "" {
@@ -51,6 +52,9 @@ func TestScenario(t *testing.T) {
 	}
 	b := Memory()
 	b.Settle = 5 * time.Second
+	if os.Getenv("ZERO_DROP_STORE") == "consul" {
+		b = Consul(t)
+	}
 	if err := test(t, b, 2_000, 4_000, strings.Split(only, ",")...).Err(); err != nil {
 		t.Error(err)
 	}
@@ -171,6 +175,18 @@ func TestEtcd(t *testing.T) {
 		calls, rate, only = 200_000, 0, nil
 	}
 	if err := test(t, Etcd(t), calls, rate, only...).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConsul is the same on a real agent.
+func TestConsul(t *testing.T) {
+	calls, rate := 6_000, 3_000
+	only := []string{"resync", "turnover", "crash", "silence", "mass expiry", "wipe"}
+	if mutant.Full() {
+		calls, rate, only = 200_000, 0, nil
+	}
+	if err := test(t, Consul(t), calls, rate, only...).Err(); err != nil {
 		t.Error(err)
 	}
 }

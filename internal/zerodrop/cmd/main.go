@@ -21,10 +21,11 @@ import (
 var backends = map[string]func(testing.TB) zerodrop.Backend{
 	"memory": func(testing.TB) zerodrop.Backend { return zerodrop.Memory() },
 	"etcd":   zerodrop.Etcd,
+	"consul": zerodrop.Consul,
 }
 
 func main() {
-	store := flag.String("store", "memory", "the registry: memory or etcd")
+	store := flag.String("store", "memory", "the registry: memory, etcd or consul")
 	calls := flag.Int("calls", 200_000, "how many calls to make at least")
 	rate := flag.Int("rate", 0, "how many calls to make in a second at most; 0 means no limit")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what decides which servers are stopped")
