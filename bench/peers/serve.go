@@ -1,0 +1,17 @@
+package peers
+
+import (
+	"context"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/serve"
+)
+
+// Serve is what a user of ours does in the place of Register: see package roll.
+func (c *ours) Serve(ctx context.Context, service string, s *grpc.Server, lis net.Listener, h *health.Server) error {
+	return serve.Run(ctx, c.registry, service, s, lis, &serve.Options{Health: h, Register: &naming.RegisterOptions{TTL: ttl}})
+}

@@ -1,0 +1,332 @@
+// Package roll measures the real thing: gRPC clients that call gRPC servers, all
+// of which are restarted one after the other meanwhile.
+package roll
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/naming-go/naming/bench/actor"
+	"github.com/naming-go/naming/bench/peer"
+)
+
+// Options are the options of [Run]. Zero fields have the defaults given.
+type Options struct {
+	// Servers is how many there are, 200 by default, and Clients how many
+	// ClientConns, 100 by default, each of which is connected to every server.
+	Servers, Clients int
+	// Processes is over how many the servers are spread, and over how many the
+	// clients: two by default, for a process may have only so many files.
+	Processes int
+	// Rate is how many calls are made in a second, 500 by default.
+	Rate int
+	// Quiet is how long calls are made while nothing happens, once before the
+	// restarts and once after them: 30 seconds by default.
+	Quiet time.Duration
+	// Batch is how many servers are restarted at a time, 4 by default.
+	Batch int
+	// Logf, if any, is told how it goes.
+	Logf func(format string, args ...any)
+}
+
+func (o Options) withDefaults() Options {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&o.Servers, 200}, {&o.Clients, 100}, {&o.Processes, 2}, {&o.Rate, 500}, {&o.Batch, 4}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Quiet <= 0 {
+		o.Quiet = 30 * time.Second
+	}
+	if o.Logf == nil {
+		o.Logf = func(string, ...any) {}
+	}
+	return o
+}
+
+// Phase is what came of the calls of a time.
+type Phase struct {
+	Calls  int `json:"calls"`
+	Failed int `json:"failed"`
+	// P50 and P99 are of the time from when a call was due to its end.
+	P50 time.Duration `json:"p50_ns"`
+	P99 time.Duration `json:"p99_ns"`
+	// Err is one of the errors.
+	Err string `json:"error,omitempty"`
+}
+
+// Result is what a run found.
+type Result struct {
+	Peer    string `json:"peer"`
+	Backend string `json:"backend"`
+	Quiet   Phase  `json:"quiet"`
+	Churn   Phase  `json:"churn"`
+	// Ratio is the p99 of the churn divided by that of the quiet time.
+	Ratio float64 `json:"ratio"`
+	// Took is how long it took to restart all servers, and until every client
+	// was connected to all of them.
+	Took time.Duration `json:"took_ns"`
+}
+
+// Run starts servers and clients of a peer, makes calls while nothing happens
+// and while all servers are restarted, and compares. The error is
+// errors.ErrUnsupported if the peer does not serve gRPC or has no registrar, and
+// otherwise tells why there is no Result. It has to be called in a program, or
+// test, that calls [actor.Main] with [Roles].
+//
+// A server is restarted as a careful user would: it is withdrawn, serves on for
+// a second, stops gracefully, and another one begins at another port.
+func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (*Result, error) {
+	r := &run{Options: opts.withDefaults(), ctx: ctx}
+	defer r.close()
+	open := message{Do: "open", Peer: p.Name, Servers: servers}
+	for i := range r.Processes {
+		for _, role := range []string{serversRole, clientsRole} {
+			m, err := start(role)
+			if err != nil {
+				return nil, err
+			}
+			r.all = append(r.all, m)
+			if role == serversRole {
+				r.servers = append(r.servers, m)
+			} else {
+				r.clients = append(r.clients, m)
+			}
+			if _, err := m.ask(ctx, open); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := r.servers[i].ask(ctx, message{Do: "start", N: share(r.Servers, r.Processes, i)}); err != nil {
+			return nil, err
+		}
+	}
+	begin := time.Now()
+	for i, c := range r.clients {
+		if _, err := c.ask(ctx, message{Do: "dial", N: share(r.Clients, r.Processes, i)}); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.connected(); err != nil {
+		return nil, err
+	}
+	r.Logf("%s: %d clients are connected to %d servers after %v", p.Name, r.Clients, r.Servers, time.Since(begin).Round(time.Millisecond))
+	res := &Result{Peer: p.Name, Backend: p.Backend}
+	for i, c := range r.clients {
+		if _, err := c.ask(ctx, message{Do: "call", N: share(r.Rate, r.Processes, i)}); err != nil {
+			return nil, err
+		}
+	}
+	// The first calls meet connections that are new.
+	err := firstOf(
+		func() error { return r.pass(r.Quiet / 6) },
+		func() error { return r.phase(quiet) },
+		func() error { return r.pass(r.Quiet) },
+		func() error { return r.phase(churn) },
+		func() error {
+			begin := time.Now()
+			err := r.roll()
+			res.Took = time.Since(begin)
+			return err
+		},
+		func() error { return r.phase(other) },
+		func() error { return r.pass(r.Quiet / 6) },
+		func() error { return r.phase(quiet) },
+		func() error { return r.pass(r.Quiet) },
+		func() error { return r.phase(other) },
+		func() (err error) { res.Quiet, err = r.report(quiet); return err },
+		func() (err error) { res.Churn, err = r.report(churn); return err },
+	)
+	if err != nil {
+		return nil, err
+	}
+	res.Ratio = float64(res.Churn.P99) / float64(res.Quiet.P99)
+	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers %s%s", p.Name,
+		res.Quiet.P50, res.Quiet.P99, res.Quiet.Calls, res.Quiet.Failed, res.Churn.P50, res.Churn.P99, res.Churn.Calls, res.Churn.Failed,
+		res.Ratio, res.Took.Round(time.Millisecond), res.Quiet.Err, res.Churn.Err)
+	return res, nil
+}
+
+func firstOf(steps ...func() error) error {
+	for _, s := range steps {
+		if err := s(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// share is the i-th of parts parts of n.
+func share(n, parts, i int) int { return n*(i+1)/parts - n*i/parts }
+
+type run struct {
+	Options
+	ctx                   context.Context
+	all, servers, clients []*member
+}
+
+func (r *run) close() {
+	for _, m := range r.all {
+		m.Close()
+	}
+}
+
+func (r *run) pass(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
+}
+
+// connected waits until every server has a connection of every client.
+func (r *run) connected() error {
+	ctx, cancel := context.WithTimeout(r.ctx, 3*time.Minute)
+	defer cancel()
+	for {
+		open := 0
+		for _, s := range r.servers {
+			reply, err := s.ask(ctx, message{Do: "count"})
+			if err != nil {
+				return err
+			}
+			open += reply.N
+		}
+		if open == r.Servers*r.Clients {
+			return nil
+		}
+		if err := r.pass(50 * time.Millisecond); err != nil || ctx.Err() != nil {
+			return fmt.Errorf("%d connections, want those of %d clients to %d servers", open, r.Clients, r.Servers)
+		}
+	}
+}
+
+func (r *run) phase(name string) error {
+	for _, c := range r.clients {
+		if _, err := c.ask(r.ctx, message{Do: "phase", Phase: name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roll restarts every server, a batch at a time, and waits until the clients are
+// connected to all.
+func (r *run) roll() error {
+	for from := 0; from < r.Servers; from += r.Batch {
+		var wg sync.WaitGroup
+		errs := make([]error, min(r.Batch, r.Servers-from))
+		for i := range errs {
+			// The batch is spread over the processes.
+			n := from + i
+			wg.Go(func() {
+				_, errs[i] = r.servers[n%r.Processes].ask(r.ctx, message{Do: "restart", N: n / r.Processes})
+			})
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+	return r.connected()
+}
+
+func (r *run) report(name string) (Phase, error) {
+	var p Phase
+	var all []time.Duration
+	for _, c := range r.clients {
+		reply, err := c.ask(r.ctx, message{Do: "report", Phase: name})
+		if err != nil {
+			return p, err
+		}
+		all = append(all, reply.Latencies...)
+		p.Failed += reply.N
+		if p.Err == "" {
+			p.Err = reply.Note
+		}
+	}
+	slices.Sort(all)
+	p.Calls = len(all) + p.Failed
+	if len(all) == 0 {
+		return p, fmt.Errorf("no call succeeded: %s", p.Err)
+	}
+	p.P50, p.P99 = all[len(all)/2], all[len(all)*99/100]
+	return p, nil
+}
+
+// message is a request to a process, or its reply.
+type message struct {
+	ID      int          `json:",omitempty"`
+	Do      string       `json:",omitempty"`
+	N       int          `json:",omitempty"`
+	Peer    string       `json:",omitempty"`
+	Servers peer.Servers `json:",omitzero"`
+	Phase   string       `json:",omitempty"`
+
+	Latencies   []time.Duration `json:",omitempty"`
+	Note        string          `json:",omitempty"`
+	Err         string          `json:",omitempty"`
+	Unsupported bool            `json:",omitempty"`
+}
+
+// member is a process with servers or clients in it.
+type member struct {
+	*actor.Process
+
+	mu      sync.Mutex
+	last    int
+	waiting map[int]chan message
+}
+
+func start(role string) (*member, error) {
+	m := &member{waiting: make(map[int]chan message)}
+	var err error
+	m.Process, err = actor.Start(role, func(raw json.RawMessage) {
+		var reply message
+		if err := json.Unmarshal(raw, &reply); err != nil {
+			panic(err) // it is ours
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.waiting[reply.ID] <- reply
+		delete(m.waiting, reply.ID)
+	})
+	return m, err
+}
+
+// ask returns the reply to a request.
+func (m *member) ask(ctx context.Context, req message) (message, error) {
+	answer := make(chan message, 1)
+	m.mu.Lock()
+	m.last++
+	req.ID = m.last
+	m.waiting[req.ID] = answer
+	m.mu.Unlock()
+	if err := m.Send(req); err != nil {
+		return message{}, errors.Join(err, m.Err())
+	}
+	select {
+	case reply := <-answer:
+		switch {
+		case reply.Unsupported:
+			return reply, fmt.Errorf("%w: %s", errors.ErrUnsupported, reply.Err)
+		case reply.Err != "":
+			return reply, fmt.Errorf("%s: %s", req.Do, reply.Err)
+		}
+		return reply, nil
+	case <-m.Done():
+		return message{}, fmt.Errorf("%s: the process ended: %w", req.Do, m.Err())
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	}
+}
