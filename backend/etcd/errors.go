@@ -21,6 +21,8 @@ var (
 	errSilent   = errors.New("no answer from etcd within the bound of silence")
 	errReplaced = errors.New("the registry was replaced by another, or restored from a backup")
 	errClosed   = errors.New("the watch was closed, probably because the client was")
+	errBehind   = fmt.Errorf("more than %d changes came that the watch was too slow to take", maxBehind)
+	errAnswer   = errors.New("an answer to what was not asked")
 )
 
 // describe adds to an error of the client what it does not say in a form that
@@ -44,6 +46,11 @@ func describe(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w: %w", c, err)
 	}
 	return err
+}
+
+// wrap adds to the error of a watch what it is of.
+func (s *Store) wrap(ctx context.Context, service string, err error) error {
+	return fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, err))
 }
 
 // describe is the function of that name, and says why there is no connection, if

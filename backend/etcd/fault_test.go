@@ -17,6 +17,7 @@ import (
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/faultproxy"
+	"github.com/naming-go/naming/internal/mutant"
 	"github.com/naming-go/naming/internal/servertest"
 )
 
@@ -101,68 +102,127 @@ func (rd *reader) neverEmpty(t *testing.T) {
 	}
 }
 
-func TestFaults(t *testing.T) {
-	each(t, func(t *testing.T, release etcdtest.Release) {
-		t.Parallel()
-		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
-		for _, f := range []struct {
-			name   string
-			rounds int
-			fault  func(t *testing.T, rd *reader)
-		}{
-			{"cut, compact, heal", 5, func(t *testing.T, rd *reader) {
-				rd.each((*faultproxy.Proxy).Cut)
-				rd.change(t)
-				rd.change(t)
-				cluster.Compact(t)
-				rd.heal()
-			}},
-			{"black hole", 2, func(t *testing.T, rd *reader) {
-				rd.each((*faultproxy.Proxy).BlackHole)
-				rd.change(t)
-				rd.stale(t)
-				rd.heal()
-			}},
-			{"deaf", 2, func(t *testing.T, rd *reader) {
-				rd.each((*faultproxy.Proxy).DropDownstream)
-				rd.change(t)
-				rd.stale(t)
-				rd.heal()
-			}},
-			{"stopped", 2, func(t *testing.T, rd *reader) {
-				cluster.Pause(t)
-				rd.stale(t)
-				cluster.Continue(t)
-				rd.change(t)
-			}},
-			{"kill -9, restart", 3, func(t *testing.T, rd *reader) {
-				cluster.Kill(t)
-				cluster.Restart(t)
-				rd.change(t)
-			}},
-			{"torn answers", 5, func(t *testing.T, rd *reader) {
-				rd.each(func(p *faultproxy.Proxy) { p.CutAfter(300) })
-				rd.change(t)
-				rd.heal()
-				rd.change(t)
-			}},
-			{"malformed", 5, func(t *testing.T, rd *reader) {
-				for i, v := range []string{"{not json", "null", "{}", "[]", strings.Repeat("[", 100_000)} {
-					rd.put(t, fmt.Sprint("svc/bad", i), v)
-				}
-				rd.change(t)
-			}},
-		} {
-			t.Run(f.name, func(t *testing.T) {
-				rd := newReader(t, newRig(t, cluster, nil))
-				for range rounds(f.rounds) {
-					f.fault(t, rd)
+// lives has a fault happen as often as rounds says, and the readers converge after
+// each. Readers live for some rounds: a Registry whose watches break time and
+// again waits longer each time, up to half a minute. It has a crowd of readers
+// at once if it takes long, and each counts.
+func lives(t *testing.T, short, crowd int, fault func(t *testing.T, rds readers), begin func(t *testing.T) *etcdtest.Cluster) {
+	const life = 5
+	n := (rounds(short) + crowd - 1) / crowd
+	var took []time.Duration
+	for done := 0; done < n; done += life {
+		if !t.Run(fmt.Sprint(done), func(t *testing.T) {
+			cluster := begin(t)
+			var rds readers
+			for range crowd {
+				rds = append(rds, newReader(t, newRig(t, cluster, nil)))
+			}
+			for range min(life, n-done) {
+				begun := time.Now()
+				fault(t, rds)
+				for _, rd := range rds {
 					rd.converge(t)
 				}
+				took = append(took, time.Since(begun))
+			}
+			for _, rd := range rds {
 				rd.neverEmpty(t)
+			}
+		}) {
+			return
+		}
+	}
+	slices.Sort(took)
+	t.Logf("%d rounds of %v, at most %v, with readers: %d", len(took), took[len(took)/2], took[len(took)-1], crowd)
+}
+
+type readers []*reader
+
+func (rds readers) links(f func(*faultproxy.Proxy)) {
+	for _, rd := range rds {
+		rd.each(f)
+	}
+}
+
+func (rds readers) change(t *testing.T) {
+	t.Helper()
+	for _, rd := range rds {
+		rd.change(t)
+	}
+}
+
+func (rds readers) stale(t *testing.T) {
+	t.Helper()
+	for _, rd := range rds {
+		rd.stale(t)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	// A black hole lasts, and one that is over as soon as it is noticed says less.
+	hole := time.Duration(0)
+	if mutant.Full() {
+		hole = 30 * time.Second
+	}
+	for _, f := range []struct {
+		name         string
+		short, crowd int
+		fault        func(t *testing.T, cluster *etcdtest.Cluster, rds readers)
+	}{
+		{"cut, compact, heal", 5, 1, func(t *testing.T, cluster *etcdtest.Cluster, rds readers) {
+			rds.links((*faultproxy.Proxy).Cut)
+			rds.change(t)
+			rds.change(t)
+			cluster.Compact(t)
+			rds.links((*faultproxy.Proxy).Heal)
+		}},
+		{"black hole", 2, 10, func(t *testing.T, _ *etcdtest.Cluster, rds readers) {
+			over := time.After(hole)
+			rds.links((*faultproxy.Proxy).BlackHole)
+			rds.change(t)
+			rds.stale(t)
+			<-over
+			rds.links((*faultproxy.Proxy).Heal)
+		}},
+		{"deaf", 2, 10, func(t *testing.T, _ *etcdtest.Cluster, rds readers) {
+			rds.links((*faultproxy.Proxy).DropDownstream)
+			rds.change(t)
+			rds.stale(t)
+			rds.links((*faultproxy.Proxy).Heal)
+		}},
+		{"stopped", 2, 1, func(t *testing.T, cluster *etcdtest.Cluster, rds readers) {
+			cluster.Pause(t)
+			rds.stale(t)
+			cluster.Continue(t)
+			rds.change(t)
+		}},
+		{"kill -9, restart", 3, 1, func(t *testing.T, cluster *etcdtest.Cluster, rds readers) {
+			cluster.Kill(t)
+			cluster.Restart(t)
+			rds.change(t)
+		}},
+		{"torn answers", 5, 1, func(t *testing.T, _ *etcdtest.Cluster, rds readers) {
+			rds.links(func(p *faultproxy.Proxy) { p.CutAfter(300) })
+			rds.change(t)
+			rds.links((*faultproxy.Proxy).Heal)
+			rds.change(t)
+		}},
+		{"malformed", 5, 1, func(t *testing.T, _ *etcdtest.Cluster, rds readers) {
+			for i, v := range []string{"{not json", "null", "{}", "[]", strings.Repeat("[", 100_000)} {
+				rds[0].put(t, fmt.Sprint("svc/bad", i), v)
+			}
+			rds.change(t)
+		}},
+	} {
+		for _, release := range releases {
+			t.Run(f.name+"/"+string(release), func(t *testing.T) {
+				t.Parallel()
+				cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
+				lives(t, f.short, f.crowd, func(t *testing.T, rds readers) { f.fault(t, cluster, rds) },
+					func(*testing.T) *etcdtest.Cluster { return cluster })
 			})
 		}
-	})
+	}
 }
 
 // stale waits until the reader is told that its set is stale.
@@ -185,67 +245,85 @@ func (rd *reader) stale(t *testing.T) {
 // same address, also after thousands of revisions, and the new one comes further
 // than the old one was before anybody is there to see it.
 func TestWiped(t *testing.T) {
-	each(t, func(t *testing.T, release etcdtest.Release) {
-		t.Parallel()
-		for _, c := range []struct {
-			name          string
-			before, after int
-		}{
-			{"young", 0, 0}, {"far behind", 3000, 0}, {"overtaken", 0, 300},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				for range max(1, rounds(1)/10) {
-					cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
-					rd := newReader(t, newRig(t, cluster, nil))
-					write := func(n int) {
-						for range n {
-							rd.put(t, "elsewhere", "x")
-						}
-					}
-					write(c.before)
+	for _, c := range []struct {
+		name      string
+		before    int
+		overtaken bool
+	}{
+		{"young", 0, false}, {"far behind", 3000, false}, {"overtaken", 0, true},
+	} {
+		for _, release := range releases {
+			t.Run(c.name+"/"+string(release), func(t *testing.T) {
+				t.Parallel()
+				var cluster *etcdtest.Cluster
+				lives(t, 1, 1, func(t *testing.T, rds readers) {
+					rd := rds[0]
+					rd.advance(t, c.before)
 					rd.change(t)
 					rd.converge(t)
+					before := cluster.Revision(t)
 					rd.each((*faultproxy.Proxy).Cut)
 					cluster.Wipe(t)
-					rd.n = 100
-					rd.put(t, "svc/stays", `{"Op":0,"Addr":"stays:2","Metadata":null}`)
+					rd.n += 100
+					rd.put(t, "svc/stays", fmt.Sprintf(`{"Op":0,"Addr":"stays:%d","Metadata":null}`, rd.n))
 					rd.change(t)
-					write(c.after)
+					if c.overtaken {
+						rd.advance(t, int(before)+50)
+					}
 					rd.heal()
 					rd.converge(t)
 					rd.change(t)
-					rd.converge(t)
-					rd.neverEmpty(t)
-				}
+				}, func(t *testing.T) *etcdtest.Cluster {
+					cluster = etcdtest.Start(t, &etcdtest.Options{Release: release})
+					return cluster
+				})
 			})
 		}
-	})
+	}
+}
+
+// advance makes n revisions.
+func (rd *reader) advance(t *testing.T, n int) {
+	t.Helper()
+	const writers = 50
+	errs := make(chan error, writers)
+	for range writers {
+		go func() {
+			var err error
+			for range (n + writers - 1) / writers {
+				if err == nil {
+					_, err = rd.admin.Put(t.Context(), rd.prefix+"elsewhere", "x")
+				}
+			}
+			errs <- err
+		}()
+	}
+	for range writers {
+		must(t, <-errs)
+	}
 }
 
 func TestThreeMembers(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, &etcdtest.Options{Members: 3})
+	started := func(*testing.T) *etcdtest.Cluster { return cluster }
 	t.Run("leader moved", func(t *testing.T) {
-		rd := newReader(t, newRig(t, cluster, nil))
-		for range rounds(3) {
+		lives(t, 3, 1, func(t *testing.T, rds readers) {
 			cluster.MoveLeader(t)
-			rd.change(t)
-			rd.converge(t)
-		}
-		rd.neverEmpty(t)
+			rds.change(t)
+		}, started)
 	})
 	t.Run("member lost", func(t *testing.T) {
-		rd := newReader(t, newRig(t, cluster, nil))
-		for i := range rounds(3) {
+		i := 0
+		lives(t, 3, 1, func(t *testing.T, rds readers) {
 			m := cluster.Members[i%3]
+			i++
 			m.Kill(t)
-			rd.change(t)
-			rd.converge(t)
+			rds.change(t)
+			rds[0].converge(t)
 			m.Restart(t)
-			rd.change(t)
-			rd.converge(t)
-		}
-		rd.neverEmpty(t)
+			rds.change(t)
+		}, started)
 	})
 	// A member that is cut off from its quorum answers with what it has, and
 	// not if that is older than what was seen before.
@@ -336,42 +414,4 @@ func TestLeaseRevoked(t *testing.T) {
 			must(t, l.Revoke(t.Context()))
 		}
 	})
-}
-
-// TestManyWatches: 2,000 watches are on one stream, and one sign of life is for
-// all of them.
-func TestManyWatches(t *testing.T) {
-	t.Parallel()
-	cluster := etcdtest.Start(t, nil)
-	r := newRig(t, cluster, nil)
-	var cs []<-chan naming.Batch
-	const n = 2000
-	for i := range n {
-		cs = append(cs, follow(t, r, fmt.Sprint("svc", i)))
-	}
-	for _, c := range cs {
-		same(t, "a watch", batch(t, c), "snapshot ")
-	}
-	servertest.Poll(t, "not all watch", func() error {
-		if got := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total"); got != n {
-			return fmt.Errorf("%v watchers", got)
-		}
-		return nil
-	})
-	if calls := r.calls.Load(); calls != n+1 {
-		t.Errorf("%d requests and streams for %d watches", calls, n)
-	}
-	up := r.proxies[0].Stats().Up
-	quiet := time.NewTimer(3 * bound)
-	defer quiet.Stop()
-	<-quiet.C
-	if up = r.proxies[0].Stats().Up - up; up > 20_000 {
-		t.Errorf("%d idle watches have sent %d bytes", n, up)
-	}
-	var changes []naming.Change
-	changes = append(changes, add("", "a:1"))
-	for i, c := range cs {
-		must(t, r.Apply(t.Context(), fmt.Sprint("svc", i), changes...))
-		same(t, "a watch", batch(t, c), "+a:1=a:1")
-	}
 }

@@ -8,25 +8,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
-// link is the one gRPC stream that all watches of a Store are on, and what
-// listens for signs of life on it. It is there while a watch is, and when it has
-// failed, a new watch makes a new one.
+// link is what all watches of a Store are on, and what listens for signs of life
+// there. It is there while a watch is, and when it has failed, a new watch makes
+// a new one.
 type link struct {
-	store   *Store
+	store *Store
+	// watcher is the user's, if the client's own was replaced by it. Else the
+	// watches are on stream.
 	watcher clientv3.Watcher
-	own     bool // watcher is the link's, not the client's
-	// md marks the stream: the client puts those watches on one stream whose
-	// contexts have the same metadata.
-	md     metadata.MD
+	stream
+	md     metadata.MD     // of the stream
 	ctx    context.Context // done when the link has failed or is of no more use
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -56,20 +52,22 @@ func (s *Store) join() *link {
 	return s.link
 }
 
+// watcherType is that of the Watcher which a client has unless the user puts
+// another there, which then has a say in what is watched.
+var watcherType = reflect.TypeOf(clientv3.NewWatchFromWatchClient(nil, nil))
+
 func (s *Store) newLink() *link {
 	l := &link{store: s, began: time.Now()}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	// Without a leader the stream ends, rather than to fall silent.
 	l.md = metadata.Pairs(rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-	if conn := s.client.ActiveConnection(); conn != nil {
-		w := clientv3.NewWatchFromWatchClient(&streams{pb.NewWatchClient(conn), l}, s.client)
-		// A Watcher of another type was put there by the user, and has a say
-		// in what is watched.
-		l.own = reflect.TypeOf(w) == reflect.TypeOf(s.client.Watcher)
-		l.watcher = w
-	}
-	if !l.own {
+	if conn := s.client.ActiveConnection(); conn != nil && reflect.TypeOf(s.client.Watcher) == watcherType {
+		l.todo, l.watches = make(chan struct{}, 1), make(map[int64]*watch)
+		l.wg.Go(func() { l.receive(conn) })
+	} else {
 		l.watcher = s.client.Watcher
+		// The client puts those watches on one stream whose contexts have the
+		// same metadata.
 		l.md.Set("naming-stream", fmt.Sprint(links.Add(1)))
 	}
 	l.wg.Go(l.listen)
@@ -85,14 +83,10 @@ func (s *Store) leave(l *link) {
 		s.link = nil
 	}
 	s.mu.Unlock()
-	if !last {
-		return
+	if last {
+		l.cancel(context.Canceled)
+		l.wg.Wait()
 	}
-	l.cancel(context.Canceled)
-	if l.own {
-		l.watcher.Close()
-	}
-	l.wg.Wait()
 }
 
 // retire makes sure that no new watch joins l.
@@ -108,6 +102,7 @@ func (s *Store) retire(l *link) {
 func (l *link) fail(err error) {
 	l.store.retire(l)
 	l.cancel(err)
+	l.wakeAll()
 }
 
 // failure returns what the link failed of, nil if it has not.
@@ -170,9 +165,13 @@ func (l *link) listen() {
 // answer it with a progress that is not made yet, and later ones do not answer
 // it before there was a change since the last watch began.
 func (l *link) probe(limit time.Duration) {
+	key, _ := l.key.Load().(string)
+	if l.watcher == nil {
+		l.askProbe(key)
+		return
+	}
 	ctx, cancel := context.WithTimeout(l.context(l.ctx), limit)
 	defer cancel()
-	key, _ := l.key.Load().(string)
 	r, ok := <-l.watcher.Watch(ctx, key, clientv3.WithCreatedNotify())
 	if ok && r.Created {
 		l.hear(r.Header.GetRevision())
@@ -182,50 +181,4 @@ func (l *link) probe(limit time.Duration) {
 // context returns ctx with what leads to the link's stream.
 func (l *link) context(ctx context.Context) context.Context {
 	return metadata.NewOutgoingContext(ctx, l.md)
-}
-
-// streams makes streams for the client's Watcher and notes what they receive. It
-// makes none after one has failed, so that the Watcher does not resume watches.
-type streams struct {
-	pb.WatchClient
-	link *link
-}
-
-// errBroken makes the client's Watcher give up. The watches return the link's
-// error.
-var errBroken = status.Error(codes.Aborted, "etcd: the stream of the watches has ended")
-
-func (o *streams) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
-	if o.link.failure() != nil {
-		return nil, errBroken
-	}
-	s, err := o.WatchClient.Watch(ctx, opts...)
-	if err != nil {
-		return nil, o.failed(ctx, err)
-	}
-	return &stream{s, o, ctx}, nil
-}
-
-// failed fails the link, unless it was the Watcher that ended the stream: it
-// does when there is no watch on it, and makes another for the next.
-func (o *streams) failed(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		o.link.fail(err)
-	}
-	return errBroken
-}
-
-type stream struct {
-	pb.Watch_WatchClient
-	from *streams
-	ctx  context.Context // the Watcher's
-}
-
-func (s *stream) Recv() (*pb.WatchResponse, error) {
-	r, err := s.Watch_WatchClient.Recv()
-	if err != nil {
-		return nil, s.from.failed(s.ctx, err)
-	}
-	s.from.link.hear(r.Header.GetRevision())
-	return r, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,6 +27,19 @@ import (
 
 // releases are the servers that everything is tested against.
 var releases = []etcdtest.Release{etcdtest.Pinned, etcdtest.V34}
+
+// TestMain: at full length, most tests wait most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if mutant.Full() && !asked {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // each runs a test against every release.
 func each(t *testing.T, f func(t *testing.T, r etcdtest.Release)) {

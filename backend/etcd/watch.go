@@ -21,7 +21,7 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 		if err == nil {
 			err = s.watch(ctx, service, yield)
 			if err != nil {
-				err = fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, err))
+				err = s.wrap(ctx, service, err)
 			}
 		}
 		if err != nil {
@@ -32,96 +32,27 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 
 // watch returns nil when yield returned false.
 func (s *Store) watch(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
-	if err := ctx.Err(); err != nil {
+	f, err := s.begin(ctx, service, yield)
+	if f == nil {
 		return err
+	}
+	return f.follow()
+}
+
+// begin yields the snapshot, and returns what follows it; nil if nothing does.
+func (s *Store) begin(ctx context.Context, service string, yield func(naming.Batch, error) bool) (*follower, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	v := &view{store: s, service: service, dir: s.layout.dir(service)}
 	at, err := s.read(ctx, v.dir, false, v.start, v.put)
-	if err != nil {
-		return err
+	if err != nil || !yield(v.snapshot(), nil) {
+		return nil, err
 	}
-	if !yield(v.snapshot(), nil) {
-		return nil
-	}
-	return s.follow(ctx, v.dir, at, func(events []*clientv3.Event) bool {
+	return &follower{store: s, ctx: ctx, dir: v.dir, from: at, visit: func(events []*clientv3.Event) bool {
 		b := v.batch(events)
 		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil)
-	})
-}
-
-// follow calls visit with the events of every answer on keys that begin with
-// dir, from the revision after a snapshot on. It returns nil when visit returned
-// false.
-func (s *Store) follow(ctx context.Context, dir string, from state, visit func([]*clientv3.Event) bool) error {
-	for try := 0; ; try++ {
-		l := s.join()
-		visited, err := s.followOn(ctx, l, dir, from, visit)
-		s.leave(l)
-		// The stream may have been opened with a token that is not good any
-		// more. A new stream gets a new one. Some releases call that a lack of
-		// permission, which a new token cannot mend twice.
-		old := unknownToken(err) || try == 0 && refused(err)
-		if visited || !old || !wait(ctx, try) {
-			return err
-		}
-		s.retire(l)
-	}
-}
-
-// followOn follows on a link, and reports whether it has visited anything.
-func (s *Store) followOn(ctx context.Context, l *link, dir string, from state, visit func([]*clientv3.Event) bool) (visited bool, err error) {
-	wctx, cancel := context.WithCancel(l.context(ctx))
-	defer cancel()
-	defer context.AfterFunc(l.ctx, cancel)()
-	l.begin(dir, from.at)
-	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithRev(from.at + 1)}
-	if !l.own {
-		// It is resumed at the last revision heard of, which must not be
-		// compacted meanwhile.
-		opts = append(opts, clientv3.WithProgressNotify())
-	}
-	answers := l.watcher.Watch(wctx, dir, opts...)
-	for {
-		var r clientv3.WatchResponse
-		open := true
-		select {
-		case r, open = <-answers:
-		case <-wctx.Done():
-			open = false
-		}
-		if !open || r.Canceled {
-			if err := ctx.Err(); err != nil {
-				return visited, err
-			}
-			if err := l.failure(); err != nil {
-				return visited, err
-			}
-			if !open {
-				return visited, errClosed
-			}
-			return visited, typed(r.Err())
-		}
-		if err := r.Err(); err != nil {
-			return visited, err
-		}
-		if !l.own {
-			l.hear(r.Header.Revision)
-		}
-		if c := r.Header.ClusterId; c != 0 && c != from.cluster {
-			return visited, errReplaced
-		}
-		if len(r.Events) == 0 {
-			continue
-		}
-		last := r.Events[len(r.Events)-1].Kv.ModRevision
-		if err := s.saw(from.epoch, last); err != nil {
-			return visited, err
-		}
-		visited = true
-		if !visit(r.Events) {
-			return visited, nil
-		}
-	}
+	}}, nil
 }
 
 // view makes batches of the entries of a service.
@@ -322,7 +253,7 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 			delete(count, service)
 		}
 	}
-	return s.follow(ctx, dir, at, func(events []*clientv3.Event) bool {
+	f := &follower{store: s, ctx: ctx, dir: dir, from: at, visit: func(events []*clientv3.Event) bool {
 		before := len(count)
 		changed := false
 		for _, ev := range events {
@@ -357,5 +288,6 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 		}
 		last = names
 		return yield(slices.Clone(names), nil)
-	})
+	}}
+	return f.follow()
 }

@@ -1,0 +1,325 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// watchers waits until etcd has n watches.
+func watchers(t *testing.T, c *etcdtest.Cluster, n float64) {
+	t.Helper()
+	servertest.Poll(t, "etcd's watches", func() error {
+		if got := c.Metric(t, "etcd_debugging_mvcc_watcher_total"); got != n {
+			return fmt.Errorf("etcd has %v watches, want %v", got, n)
+		}
+		return nil
+	})
+}
+
+// TestManyWatches: 2,000 watches are on one stream, and one sign of life is for
+// all of them.
+func TestManyWatches(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, nil)
+	r := newRig(t, cluster, nil)
+	var cs []<-chan naming.Batch
+	const n = 2000
+	for i := range n {
+		cs = append(cs, follow(t, r, fmt.Sprint("svc", i)))
+	}
+	for _, c := range cs {
+		same(t, "a watch", batch(t, c), "snapshot ")
+	}
+	watchers(t, cluster, n)
+	if calls := r.calls.Load(); calls != n+1 {
+		t.Errorf("%d requests and streams for %d watches", calls, n)
+	}
+	up := r.proxies[0].Stats().Up
+	quiet := time.NewTimer(3 * bound)
+	defer quiet.Stop()
+	<-quiet.C
+	if up = r.proxies[0].Stats().Up - up; up > 20_000 {
+		t.Errorf("%d idle watches have sent %d bytes", n, up)
+	}
+	for i, c := range cs {
+		must(t, r.Apply(t.Context(), fmt.Sprint("svc", i), add("", fmt.Sprint("a:", i))))
+		same(t, "a watch", batch(t, c), fmt.Sprintf("+a:%d=a:%d", i, i))
+	}
+}
+
+// TestGoroutines: a watch is no goroutine, but for that of its loop, and leaves
+// none.
+func TestGoroutines(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	r := newRig(t, cluster, nil)
+	same(t, "a list", list(t, r, "svc"), "") // the client has its goroutines now
+	const n, few = 500, 20
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for range r.Watch(ctx, fmt.Sprint("svc", i)) {
+			}
+		})
+	}
+	watchers(t, cluster, n)
+	if got := runtime.NumGoroutine() - before; got > n+few {
+		t.Errorf("%d goroutines of %d watches", got, n)
+	}
+	cancel()
+	wg.Wait()
+	watchers(t, cluster, 0)
+	servertest.Poll(t, "goroutines", func() error {
+		if got := runtime.NumGoroutine(); got > before+2 { // of the metric's HTTP
+			return fmt.Errorf("there were %d, and are %d", before, got)
+		}
+		return nil
+	})
+}
+
+// TestLeftEarly: watches that are left while etcd is asked for them do not stay
+// there.
+func TestLeftEarly(t *testing.T) {
+	each(t, func(t *testing.T, release etcdtest.Release) {
+		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
+		r := newRig(t, cluster, nil)
+		stays, leave := context.WithCancel(t.Context())
+		defer leave()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for range r.Watch(stays, "stays") {
+			}
+		}()
+		watchers(t, cluster, 1)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				for i := range 20 {
+					ctx, cancel := context.WithCancel(t.Context())
+					for b, err := range r.Watch(ctx, fmt.Sprint("svc", i)) {
+						if cancel(); !b.Snapshot && !errors.Is(err, context.Canceled) {
+							t.Errorf("%v, %v", b, err)
+						}
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		watchers(t, cluster, 1)
+		leave()
+		<-ended
+		watchers(t, cluster, 0)
+	})
+}
+
+// TestSlowWatch: a loop that takes its time holds up no other, gets what came
+// meanwhile, and ends if that is too much.
+func TestSlowWatch(t *testing.T) {
+	each(t, func(t *testing.T, release etcdtest.Release) {
+		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, Args: []string{"--max-txn-ops=10000"}})
+		for _, c := range []struct {
+			name  string
+			txns  int
+			check func(t *testing.T, got map[string]string, txns int, err error)
+		}{
+			{"much", 5, func(t *testing.T, got map[string]string, txns int, err error) {
+				if err != nil || len(got) != 5001 || got["4999"] != fmt.Sprint("a:", txns-1) {
+					t.Errorf("%d endpoints, the last %q, %v", len(got), got["4999"], err)
+				}
+			}},
+			{"too much", 15, func(t *testing.T, got map[string]string, txns int, err error) {
+				if err == nil || !strings.Contains(err.Error(), "too slow") {
+					t.Errorf("%d endpoints, the last %q, %v", len(got), got["4999"], err)
+				}
+			}},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				r := newRig(t, cluster, nil)
+				fast := follow(t, r, "fast")
+				same(t, "a watch", batch(t, fast), "snapshot ")
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				begun, slow, goOn := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				got := make(map[string]string)
+				result := make(chan error, 1)
+				go func() {
+					for b, err := range r.Watch(ctx, "slow") {
+						if err != nil {
+							result <- err
+							return
+						}
+						for _, e := range b.Put {
+							got[e.ID] = e.Addr
+						}
+						switch {
+						case b.Snapshot:
+							close(begun)
+						case got["last"] != "":
+							result <- nil
+							return
+						case len(got) == 1:
+							close(slow)
+							<-goOn
+						}
+					}
+				}()
+				<-begun
+				r.put(t, "slow/4999", `{"Addr":"a:first"}`)
+				<-slow
+				for i := range c.txns {
+					var ops []clientv3.Op
+					for j := range 5000 {
+						ops = append(ops, clientv3.OpPut(fmt.Sprintf("%sslow/%d", r.prefix, j), fmt.Sprintf(`{"Addr":"a:%d"}`, i)))
+					}
+					_, err := r.admin.Txn(t.Context()).Then(ops...).Commit()
+					must(t, err)
+					// It is on the same stream, so what was before it has come.
+					must(t, r.Apply(t.Context(), "fast", add("x", fmt.Sprint("a:", i))))
+					same(t, "the fast watch", batch(t, fast), fmt.Sprint("+x=a:", i))
+				}
+				r.put(t, "slow/last", `{"Addr":"a:last"}`)
+				close(goOn)
+				c.check(t, got, c.txns, <-result)
+			})
+		}
+	})
+}
+
+// TestLargeAnswer: an answer of 6 MB, which etcd sends in one message or in
+// several that may end anywhere in a revision, is delivered, and every revision
+// as a whole.
+func TestLargeAnswer(t *testing.T) {
+	each(t, func(t *testing.T, release etcdtest.Release) {
+		for name, args := range map[string][]string{
+			"fragments": nil, "one message": {"--max-request-bytes=16777216"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, Args: args})
+				r := newRig(t, cluster, nil)
+				const txns, size = 12, 50
+				metadata := `"` + strings.Repeat("x", 10_000) + `"`
+				last := ""
+				for b, err := range r.Watch(t.Context(), "svc") {
+					must(t, err)
+					if b.Snapshot {
+						// The watch begins when all this is there.
+						for i := range txns {
+							var ops []clientv3.Op
+							for j := range size {
+								ops = append(ops, clientv3.OpPut(fmt.Sprintf("%ssvc/%d", r.prefix, j), fmt.Sprintf(`{"Addr":"a:%d","Metadata":%s}`, i, metadata)))
+							}
+							_, err := r.admin.Txn(t.Context()).Then(ops...).Commit()
+							must(t, err)
+						}
+						continue
+					}
+					same(t, "the endpoints", len(b.Put), size)
+					for _, e := range b.Put {
+						same(t, "the address", e.Addr, b.Put[0].Addr)
+					}
+					if last = b.Put[0].Addr; last == fmt.Sprint("a:", txns-1) {
+						break
+					}
+				}
+			})
+		}
+	})
+}
+
+// TestProxy: etcd's own proxy gives watches other IDs than it is asked to, and
+// answers in another order.
+func TestProxy(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	var proxy string
+	servertest.Start(t, func() []*servertest.Process {
+		proxy = servertest.Addr(servertest.Ports(t, 1)[0])
+		return []*servertest.Process{servertest.NewProcess(t, "proxy", servertest.Command{
+			Path: servertest.Binary(t, "etcd"),
+			Args: []string{"grpc-proxy", "start", "--endpoints", cluster.Members[0].Addr, "--listen-addr", proxy},
+			Healthy: func() error {
+				cfg := cluster.Config("http://" + proxy)
+				cfg.DialTimeout = time.Second
+				client, err := clientv3.New(cfg)
+				if err != nil {
+					return err
+				}
+				defer client.Close()
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				_, err = client.Get(ctx, "x")
+				return err
+			},
+		})}
+	})
+	before := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") // the proxy's
+	s := etcd.New(cluster.Client(t, "http://"+proxy), &etcd.Options{SilenceBound: bound})
+	t.Run("watches", func(t *testing.T) {
+		var cs []<-chan naming.Batch
+		for i := range 100 {
+			cs = append(cs, follow(t, s, fmt.Sprint("svc", i)))
+		}
+		for i, c := range cs {
+			same(t, "a watch", batch(t, c), "snapshot ")
+			must(t, s.Apply(t.Context(), fmt.Sprint("svc", i), add("", fmt.Sprint("a:", i))))
+		}
+		for i, c := range cs {
+			same(t, "a watch", batch(t, c), fmt.Sprintf("+a:%d=a:%d", i, i))
+		}
+		// They outlive the bound: signs of life are given.
+		quiet := time.NewTimer(2 * bound)
+		defer quiet.Stop()
+		<-quiet.C
+		for i, c := range cs {
+			must(t, s.Apply(t.Context(), fmt.Sprint("svc", i), del(fmt.Sprint("a:", i))))
+			same(t, "a watch", batch(t, c), fmt.Sprint("-a:", i))
+		}
+	})
+	watchers(t, cluster, before)
+}
+
+// TestWatchOfAll: a watch of services without a prefix is one of all keys.
+func TestWatchOfAll(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	client := cluster.Client(t)
+	s := etcd.New(client, nil)
+	c := make(chan string, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for names, err := range s.Services(ctx) {
+			if err != nil {
+				return
+			}
+			c <- fmt.Sprintf("%q", names)
+		}
+	}()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-c:
+			same(t, "the services", got, want)
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the list does not become %s", want)
+		}
+	}
+	next("[]")
+	must(t, s.Apply(ctx, "svc", add("", "a:1")))
+	next(`["svc"]`)
+}
