@@ -8,8 +8,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -134,12 +136,14 @@ func write(rep *report.Report, dir string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	lines, err := os.Create(filepath.Join(dir, "results.jsonl"))
-	if err != nil {
-		return err
+	for name, render := range map[string]func(io.Writer) error{"results.jsonl": rep.Lines, "report.html": rep.HTML} {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(render(f), f.Close()); err != nil {
+			return err
+		}
 	}
-	if err := rep.Lines(lines); err != nil {
-		return err
-	}
-	return lines.Close()
+	return nil
 }

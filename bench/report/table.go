@@ -93,6 +93,7 @@ func (r *Report) Text(w io.Writer) error {
 	for _, f := range r.Facts {
 		fmt.Fprintf(w, "%s: %s\n", f.Name, f.Text)
 	}
+	fmt.Fprintln(w, Legend)
 	last := ""
 	for _, t := range r.tables() {
 		if t.scenario != last {

@@ -98,7 +98,7 @@ func All() []Scenario {
 	etcd, both := []string{"etcd"}, []string{"etcd", "consul"}
 	// No peer could have that many watches otherwise; S5 shows what it is like
 	// within the default.
-	unlimited := &consultest.Options{Config: map[string]any{"limits": map[string]any{"http_max_conns_per_client": 100_000}}}
+	unlimited := &consultest.Options{Config: map[string]any{"limits": map[string]any{"http_max_conns_per_client": 12_000}}}
 	return []Scenario{
 		{Name: "S1", Title: "Propagation: from the write of an endpoint until a consumer has it", Backends: both, run: propagation},
 		{Name: "S2", Title: "Fan-out: one change to a service of 10 endpoints, until the last of W consumers has it", Backends: both, run: fanOut, consul: unlimited},
