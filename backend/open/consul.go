@@ -57,7 +57,6 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 		}
 	}
 	if where.socket != "" {
-		transport.Proxy = nil
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", where.socket)
 		}
