@@ -13,8 +13,22 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
+// TestConformance holds the Store to the contract, at full length also on an agent
+// without the streaming backend and with the codecs.
 func TestConformance(t *testing.T) {
-	agent := consultest.Start(t, &consultest.Options{ACL: true})
+	conform(t, nil, nil)
+	if !mutant.Full() {
+		return
+	}
+	t.Run("without streaming", func(t *testing.T) {
+		conform(t, map[string]any{"use_streaming_backend": false, "rpc": map[string]any{"enable_streaming": false}}, nil)
+	})
+	t.Run("kratos", func(t *testing.T) { conform(t, nil, consul.Kratos()) })
+	t.Run("gomicro", func(t *testing.T) { conform(t, nil, consul.GoMicro()) })
+}
+
+func conform(t *testing.T, config map[string]any, codec *consul.Codec) {
+	agent := consultest.Start(t, &consultest.Options{ACL: true, Config: config})
 	token := agent.CreateToken(t, all)
 	many := 200
 	if mutant.Full() {
@@ -22,7 +36,7 @@ func TestConformance(t *testing.T) {
 	}
 	conformance.Run(t, conformance.Harness{
 		New: func(t *testing.T) naming.Store {
-			return newRig(t, agent, func(c *api.Config, _ *consul.Options) { c.Token = token.Secret })
+			return newRig(t, agent, func(c *api.Config, o *consul.Options) { c.Token, o.Codec = token.Secret, codec })
 		},
 		Interrupt: func(t *testing.T, s naming.Store) { s.(*rig).interrupt(t) },
 		Silence: func(t *testing.T, s naming.Store) func() {

@@ -420,6 +420,69 @@ func TestEnterprise(t *testing.T) {
 	}
 }
 
+// TestBesidePeers has programs of other frameworks and a Store in one service.
+func TestBesidePeers(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	for _, test := range []struct {
+		name      string
+		codec     *consul.Codec
+		good, bad api.AgentServiceRegistration
+		want      naming.Endpoint
+	}{
+		{"kratos", consul.Kratos(),
+			api.AgentServiceRegistration{
+				Address: "127.0.0.1", Port: 8000, Tags: []string{"version=v1"}, Meta: map[string]string{"zone": "a"},
+				TaggedAddresses: map[string]api.ServiceAddress{
+					"http": {Address: "http://127.0.0.1:8000", Port: 8000}, "grpc": {Address: "grpc://127.0.0.1:9000", Port: 9000},
+				},
+			},
+			api.AgentServiceRegistration{TaggedAddresses: map[string]api.ServiceAddress{"grpc": {Address: "grpc://"}}},
+			ep("", "127.0.0.1:9000", `{"version":"v1","zone":"a","@entry":{"endpoints":["http://127.0.0.1:8000","grpc://127.0.0.1:9000"]}}`)},
+		{"gomicro", consul.GoMicro(),
+			api.AgentServiceRegistration{Address: "127.0.0.1", Port: 8000, Tags: []string{"v-10", `t={"zone":"a"}`, "v=v1"}},
+			api.AgentServiceRegistration{Address: "127.0.0.1", Port: 8001, Tags: []string{"t-789c"}},
+			ep("", "127.0.0.1:8000", `{"version":"v1","zone":"a","tags":["v-10"]}`)},
+	} {
+		r := newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Codec = test.codec })
+		must(t, r.Apply(t.Context(), "greeter", add(nil, ep("ours", "h:1", `{"version":"v1"}`))...))
+		test.good.ID, test.bad.ID = r.prefix+"good", r.prefix+"bad"
+		test.want.ID = test.good.ID + "@127.0.0.1:8000"
+		for _, reg := range []*api.AgentServiceRegistration{&test.bad, &test.good} {
+			reg.Name = r.prefix + "greeter"
+			must(t, r.admin.Agent().ServiceRegister(reg))
+		}
+		servertest.Poll(t, test.name, func() error {
+			eps, err := once(t.Context(), r, "greeter")
+			if err == nil && (len(eps) != 2 || eps[0].ID != "ours" || !eps[1].Equal(test.want)) {
+				err = fmt.Errorf("%v", eps)
+			}
+			return err
+		})
+		r.mu.Lock()
+		var keys []string
+		for _, m := range r.reported {
+			keys = append(keys, m.Key)
+		}
+		r.mu.Unlock()
+		if !slices.Contains(keys, agent.Name+"/"+test.bad.ID) {
+			t.Errorf("%s: reported are %q", test.name, keys)
+		}
+		// What the framework's program has registered can be put again, and deleted.
+		moved := test.want
+		moved.Addr = "127.0.0.1:9001"
+		must(t, r.Apply(t.Context(), "greeter", add(nil, moved)...))
+		eps, err := once(t.Context(), r, "greeter")
+		if err != nil || len(eps) != 2 || !eps[1].Equal(moved) {
+			t.Errorf("%s: after a put there is %v, %v", test.name, eps, err)
+		}
+		must(t, r.Apply(t.Context(), "greeter", del(test.want.ID)...))
+		if got := listed(t, r, "greeter"); got != "ours" {
+			t.Errorf("%s: after a deletion there is %q", test.name, got)
+		}
+	}
+}
+
 // TestTLS reaches an agent that asks for a certificate, and whose own is replaced
 // and expires.
 func TestTLS(t *testing.T) {
@@ -513,7 +576,7 @@ func TestLimits(t *testing.T) {
 	}
 	n := 8
 	if mutant.Full() {
-		n = 300
+		n = 100
 	}
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))

@@ -222,6 +222,17 @@ func TestPeersSee(t *testing.T) {
 	}
 }
 
+// TestURLChanges has a service get another port for gRPC, and no other change.
+func TestURLChanges(t *testing.T) {
+	v := &view{store: New(nil, &Options{Codec: Kratos()}), service: "greeter"}
+	for _, want := range []string{"h:9000", "h:9001"} {
+		b := v.update([]*instance{parse(t, `{"Service":{"ID":"x","Address":"h","Port":80,"TaggedAddresses":{"grpc":{"Address":"grpc://`+want+`"}}}}`)})
+		if len(b.Put) != 1 || b.Put[0].Addr != want {
+			t.Errorf("got %+v, want %s", b, want)
+		}
+	}
+}
+
 // TestBomb is about tags that expand to far more than what Consul holds.
 func TestBomb(t *testing.T) {
 	long := func(n int) string { return deflate(`{"a":"` + strings.Repeat("x", n-8) + `"}`) }
