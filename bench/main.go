@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/naming-go/naming/bench/actor"
 	"github.com/naming-go/naming/bench/child"
 	"github.com/naming-go/naming/bench/peers"
 	"github.com/naming-go/naming/bench/report"
@@ -27,6 +28,7 @@ import (
 )
 
 func main() {
+	actor.Main(roles())
 	if len(os.Args) == 2 && os.Args[1] == child.Flag {
 		out := os.Stdout
 		os.Stdout = os.Stderr // whatever a peer prints is no reply
@@ -44,6 +46,8 @@ func main() {
 	repeats := flag.Int("repeats", 0, "how often all is repeated; 0 means as often as the size of the run says")
 	planted := flag.Bool("planted", true, "also measure ours made slower on purpose")
 	out := flag.String("out", "", "the directory for results.jsonl and report.html; empty means none are written")
+	parallel := flag.Int("parallel", 4, "how many trials of S6 run side by side")
+	hour := flag.Duration("churn", time.Hour, "how long S8 takes; it runs only if -scenario names it")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "unknown argument %q\n", flag.Arg(0))
@@ -112,7 +116,16 @@ func main() {
 			}
 		}
 		rep.Rows = run.Rows()
-		rep.Verdicts = report.Judge(rep.Rows, targets())
+		more := rest{named: split(*only), full: *full, parallel: *parallel, churn: *hour, out: *out, logf: run.Logf}
+		for _, s := range run.Subjects {
+			if !s.Planted {
+				more.peers = append(more.peers, s.Peer)
+			}
+		}
+		if err := more.run(ctx, rep); err != nil {
+			program.Error(err)
+		}
+		rep.Verdicts = report.Judge(rep.Rows, append(targets(), restTargets()...))
 		if err := rep.Text(os.Stdout); err != nil {
 			program.Fatal(err)
 		}

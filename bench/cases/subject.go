@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -43,6 +44,8 @@ type event struct {
 // Role returns what the process does that uses a peer.
 func Role(peers []peer.Peer) actor.Role {
 	return func(commands <-chan json.RawMessage, tell func(any)) error {
+		var user peer.Peer
+		var servers peer.Servers
 		var client peer.Client
 		for raw := range commands {
 			var c command
@@ -61,8 +64,9 @@ func Role(peers []peer.Peer) actor.Role {
 				if i < 0 {
 					return fmt.Errorf("there is no peer %q", c.Peer)
 				}
+				user, servers = peers[i], c.Servers
 				var err error
-				client, err = peers[i].Open(context.Background(), c.Servers)
+				client, err = user.Open(context.Background(), servers)
 				told(err, 0)
 				continue
 			}
@@ -80,14 +84,33 @@ func Role(peers []peer.Peer) actor.Role {
 					})
 					told(err, 0)
 				case "register":
-					_, err := client.Register(context.Background(), c.Service, peer.Endpoint{ID: c.ID, Addr: c.Addr})
+					e := peer.Endpoint{ID: c.ID, Addr: c.Addr}
+					_, err := client.Register(context.Background(), c.Service, e)
 					told(err, 0)
+					if user.Backend == "consul" && err == nil {
+						renew(servers, user.Entry(c.Service, e))
+					}
 				case "call":
 					call(client, c, told)
 				}
 			}()
 		}
 		return nil
+	}
+}
+
+// renew is the part of a registrar that some leave to their users: it lets the
+// check pass that was registered with an entry, and does no more if there is
+// none. Registrars that do it themselves have other service IDs.
+func renew(servers peer.Servers, e peer.Entry) {
+	client, err := api.NewClient(&api.Config{Address: servers.Consul})
+	if err != nil {
+		return
+	}
+	for tick := time.NewTicker(5 * time.Second); ; <-tick.C {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		_ = client.Agent().UpdateTTLOpts("service:"+e.Service.ID, "", api.HealthPassing, (&api.QueryOptions{}).WithContext(ctx))
+		cancel()
 	}
 }
 

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming/bench/actor"
+	"github.com/naming-go/naming/bench/cases"
+	"github.com/naming-go/naming/bench/churn"
+	"github.com/naming-go/naming/bench/peer"
+	"github.com/naming-go/naming/bench/peers"
+	"github.com/naming-go/naming/bench/report"
+	"github.com/naming-go/naming/bench/roll"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// roles are what processes of the scenarios in this file do.
+func roles() map[string]actor.Role {
+	roles := roll.Roles(peers.All())
+	roles[cases.RoleName] = cases.Role(peers.All())
+	return roles
+}
+
+// rest runs the scenarios that are not measured in turns and compared with the
+// floor. They take long, so those that are not named run only if all is
+// measured, and S8 only if it is named.
+type rest struct {
+	peers    []peer.Peer
+	named    []string // the scenarios that were asked for
+	full     bool
+	parallel int           // S6
+	churn    time.Duration // S8
+	out      string        // where to put what does not fit into a table, if anywhere
+	logf     func(format string, args ...any)
+}
+
+// run adds to a report.
+func (r rest) run(ctx context.Context, rep *report.Report) error {
+	scenarios := []struct {
+		name, title string
+		byName      bool
+		run         func(context.Context) (any, []report.Row, error)
+	}{
+		{"S6", "Faults: what a registry goes through, and who is right afterwards", false, r.faults},
+		{"S7", "Rolling restart of all servers under calls", false, r.rolling},
+		{"S8", "Memory and goroutines while endpoints, registrations and consumers come and go", true, r.flat},
+	}
+	var errs []error
+	for _, s := range scenarios {
+		if ctx.Err() != nil || !slices.Contains(r.named, s.name) && (s.byName || !r.full || len(r.named) > 0) {
+			continue
+		}
+		rep.Titles = append(rep.Titles, report.Fact{Name: s.name, Text: s.title})
+		result, rows, err := s.run(ctx)
+		rep.Rows = append(rep.Rows, rows...)
+		if r.out != "" {
+			err = errors.Join(err, r.write(s.name, result))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r rest) write(name string, result any) error {
+	b, err := json.MarshalIndent(result, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.out, 0o777); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.out, name+".json"), append(b, '\n'), 0o666)
+}
+
+// restTargets are what ours is to reach.
+func restTargets() []report.Target {
+	var list []report.Target
+	for _, p := range []struct{ name, backend string }{{"ours-etcd", "etcd"}, {"ours-consul", "consul"}} {
+		list = append(list,
+			report.Target{Scenario: "S6", Backend: p.backend, Peer: p.name, Metric: "failed", Max: 0},
+			report.Target{Scenario: "S7", Backend: p.backend, Peer: p.name, Metric: "p99, churn to quiet", Max: 1.5},
+			report.Target{Scenario: "S7", Backend: p.backend, Peer: p.name, Metric: "failed calls", Max: 0},
+			report.Target{Scenario: "S8", Backend: p.backend, Peer: p.name, Metric: "not flat", Max: 0})
+	}
+	return list
+}
+
+func (r rest) faults(ctx context.Context) (any, []report.Row, error) {
+	results := cases.Run(ctx, r.peers, cases.Options{Parallel: r.parallel, Logf: r.logf})
+	var rows []report.Row
+	failed := make(map[string]report.Row)
+	for _, res := range results {
+		row := report.Row{Scenario: "S6", Backend: res.Backend, Peer: res.Peer, Metric: "(" + res.Case + ")", Text: res.String()}
+		rows = append(rows, row)
+		f, ok := failed[res.Peer]
+		if !ok {
+			f = report.Row{Scenario: "S6", Backend: res.Backend, Peer: res.Peer, Metric: "failed", Values: []float64{0}}
+		}
+		if res.Verdict == cases.Fails || res.Verdict == cases.Invalid {
+			f.Values[0]++
+		}
+		failed[res.Peer] = f
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		rows = append(rows, failed[name])
+	}
+	return results, rows, ctx.Err()
+}
+
+// servers starts a registry that ends with the program.
+func servers(p *servertest.Program, backend string, etcdArgs ...string) peer.Servers {
+	if backend == "consul" {
+		return peer.Servers{Consul: consultest.Start(p, nil).Addr}
+	}
+	return peer.Servers{Etcd: []string{etcdtest.Start(p, &etcdtest.Options{Args: etcdArgs}).Members[0].Addr}}
+}
+
+func (r rest) rolling(ctx context.Context) (any, []report.Row, error) {
+	opts := roll.Options{Logf: r.logf}
+	if !r.full {
+		opts.Servers, opts.Clients, opts.Rate, opts.Quiet = 40, 20, 300, 10*time.Second
+	}
+	var results []*roll.Result
+	var rows []report.Row
+	for _, p := range r.peers {
+		if p.Floor || ctx.Err() != nil {
+			continue
+		}
+		row := report.Row{Scenario: "S7", Backend: p.Backend, Peer: p.Name}
+		var res *roll.Result
+		err := errors.New("the servers did not start")
+		program := servertest.NewProgram("bench", os.Stderr)
+		program.Run(func() bool {
+			res, err = roll.Run(ctx, p, servers(program, p.Backend), opts)
+			return true
+		})
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			continue
+		case err != nil:
+			r.logf("S7 %s: %v", p.Name, err)
+			row.Metric, row.Err = "p99, churn to quiet", err.Error()
+			rows = append(rows, row)
+			continue
+		}
+		results = append(results, res)
+		for _, v := range []struct {
+			metric, unit string
+			value        float64
+		}{
+			{"quiet p50", "ms", ms(res.Quiet.P50)}, {"quiet p99", "ms", ms(res.Quiet.P99)},
+			{"churn p50", "ms", ms(res.Churn.P50)}, {"churn p99", "ms", ms(res.Churn.P99)},
+			{"p99, churn to quiet", "", res.Ratio},
+			{"calls", "", float64(res.Quiet.Calls + res.Churn.Calls)},
+			{"failed calls", "", float64(res.Quiet.Failed + res.Churn.Failed)},
+		} {
+			row.Metric, row.Unit, row.Values = v.metric, v.unit, []float64{v.value}
+			rows = append(rows, row)
+		}
+	}
+	return results, rows, ctx.Err()
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// flat is of ours alone, in this process: what runs beside it would be counted.
+func (r rest) flat(ctx context.Context) (any, []report.Row, error) {
+	const rate = 200
+	opts := churn.Options{Changes: int(r.churn.Seconds() * rate), Rate: rate, Samples: max(int(r.churn.Minutes()), 12), Logf: r.logf}
+	results := make(map[string]*churn.Result)
+	var rows []report.Row
+	var errs []error
+	for _, p := range r.peers {
+		if p.Name != "ours-etcd" {
+			continue
+		}
+		program := servertest.NewProgram("bench", os.Stderr)
+		ok := program.Run(func() bool {
+			// As in production, and so that the disk does not fill up.
+			s := servers(program, p.Backend, "--auto-compaction-mode", "revision", "--auto-compaction-retention", "10000")
+			client, err := p.Open(ctx, s)
+			if err != nil {
+				program.Fatal(err)
+			}
+			defer client.Close()
+			writer, err := clientv3.New(clientv3.Config{Endpoints: s.Etcd})
+			if err != nil {
+				program.Fatal(err)
+			}
+			defer writer.Close()
+			res, err := churn.Run(ctx, client, churn.Etcd(writer, p), opts)
+			results[p.Name] = res
+			row := report.Row{Scenario: "S8", Backend: p.Backend, Peer: p.Name, Metric: "not flat", Values: []float64{1}}
+			if err != nil {
+				row.Err, row.Values = err.Error(), nil
+			} else if res.Flat {
+				row.Values[0] = 0
+			}
+			what := row
+			what.Metric, what.Values, what.Err, what.Text = "what was found", nil, "", fmt.Sprintf("%d changes in %v; %s", res.Changes, res.Took.Round(time.Second), res.Why)
+			rows = append(rows, row, what)
+			return true
+		})
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s could not be run", p.Name))
+		}
+	}
+	return results, rows, errors.Join(errs...)
+}
