@@ -161,6 +161,12 @@ func TestFaults(t *testing.T) {
 			p.gone(t)
 			p.proxy.Heal()
 		}},
+		{"a black hole for 30 seconds", consultest.Options{}, false, func(t *testing.T, p *program) {
+			p.proxy.BlackHole()
+			elapse(t, p.admin, 30*time.Second)
+			p.gone(t)
+			p.proxy.Heal()
+		}},
 		{"connections cut", consultest.Options{}, false, func(t *testing.T, p *program) {
 			p.interrupt(t)
 			p.interrupt(t)
@@ -209,51 +215,164 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// elapse waits for Consul to say that some time has passed in which nothing
+// happened to a key.
+func elapse(t *testing.T, c *api.Client, d time.Duration) {
+	t.Helper()
+	_, meta, err := c.KV().Get("elapse", nil)
+	if err == nil {
+		_, _, err = c.KV().Get("elapse", &api.QueryOptions{WaitIndex: max(meta.LastIndex, 1), WaitTime: d})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// several starts programs, to which the same fault happens.
+func several(t *testing.T, agent *consultest.Agent, n int) []*program {
+	t.Helper()
+	var ps []*program
+	for range n {
+		ps = append(ps, start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) {
+			o.Wait = 2 * time.Second
+			o.DeregisterAfter = time.Second // Consul makes it a minute
+		})))
+	}
+	return ps
+}
+
 // TestDeregisteredByConsul waits for what Consul does a minute or two after a lease
 // has ended.
 func TestDeregisteredByConsul(t *testing.T) {
-	if !mutant.Full() {
-		t.Skip("takes minutes; runs with NAMING_FULL=1")
-	}
 	t.Parallel()
 	agent := consultest.Start(t, nil)
-	p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.DeregisterAfter = time.Second }))
-	p.proxy.BlackHole()
-	p.gone(t)
+	programs := 1
+	if mutant.Full() {
+		programs = 30
+	}
+	ps := several(t, agent, programs)
+	for _, p := range ps {
+		p.proxy.BlackHole()
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	for {
-		entries, meta, err := p.admin.Health().Service(p.prefix+"greeter", "", false, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) == 0 {
-			break
-		}
-		q := (&api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: time.Minute}).WithContext(ctx)
-		if _, _, err := p.admin.Health().Service(p.prefix+"greeter", "", false, q); err != nil {
-			t.Fatal(err)
+	for _, p := range ps {
+		p.gone(t)
+	}
+	for _, p := range ps {
+		q := &api.QueryOptions{WaitTime: time.Minute}
+		for first := true; ; first = false {
+			entries, meta, err := p.admin.Health().Service(p.prefix+"greeter", "", false, q.WithContext(ctx))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(entries) == 0 {
+				if first && p == ps[0] {
+					t.Error("what is listed no more was removed at once")
+				}
+				break
+			}
+			q.WaitIndex = meta.LastIndex
 		}
 	}
-	p.agent.Pause(t)
-	p.agent.Continue(t)
-	p.proxy.Heal()
-	p.converged(t)
+	for _, p := range ps {
+		p.proxy.Heal()
+	}
+	for _, p := range ps {
+		p.converged(t)
+	}
+}
+
+// TestAgentStopped stops the agent, and so every check of it, for longer than the
+// time to live and the time after which Consul deregisters; in the short form for
+// longer than the former.
+func TestAgentStopped(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	clock := consultest.Start(t, nil).Client(t) // the other's stands still
+	rounds, d := 1, 2*ttl
+	if mutant.Full() {
+		rounds, d = 10, ttl+time.Minute+30*time.Second
+	}
+	for range rounds {
+		ps := several(t, agent, 3)
+		agent.Pause(t)
+		elapse(t, clock, d)
+		for _, p := range ps {
+			if v := p.view.Load(); !v.Stale() || len(v.Endpoints) != len(p.want) {
+				t.Errorf("while the agent is stopped: %+v, want all endpoints, and stale", v)
+			}
+		}
+		agent.Continue(t)
+		for _, p := range ps {
+			p.converged(t)
+		}
+	}
 }
 
 // servers are the servers of the client agents.
 var servers sync.Map
 
-// TestSnapshotRestored restores a snapshot, so that the index goes backwards and
-// the catalogue is that of before.
+// TestSnapshotRestored restores a snapshot, so that the catalogue is that of
+// before, and the index of what nobody puts again is that of before, too.
 func TestSnapshotRestored(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
+	admin := agent.Client(t)
+	put := func(addr string) (index uint64) {
+		t.Helper()
+		if addr != "" {
+			_, err := admin.Catalog().Register(&api.CatalogRegistration{
+				Node: "foreign", Address: addr, Service: &api.AgentService{ID: "x", Service: "static.greeter"},
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, meta, err := admin.Health().Service("static.greeter", "", false, &api.QueryOptions{RequireConsistent: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return meta.LastIndex
+	}
+	put("10.0.0.1")
 	snapshot := agent.Snapshot(t)
 	each(t, func(t *testing.T) {
+		advance(t, admin, 300)
+		before := put("10.0.0.2")
 		p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
-		advance(t, p.admin, 300)
+		registry := naming.New(consul.New(p.client, &consul.Options{Prefix: "static.", Wait: 2 * time.Second}), nil)
+		defer registry.Close()
+		shown := make(chan string, 10)
+		go func() {
+			for v, err := range registry.Watch(context.Background(), "greeter") {
+				if err != nil {
+					return
+				}
+				if len(v.Endpoints) > 0 {
+					shown <- v.Endpoints[0].Addr
+				}
+			}
+		}()
+		next := func(want string) {
+			t.Helper()
+			for timeout := time.After(servertest.Patience); ; {
+				select {
+				case got := <-shown:
+					if got == want {
+						return
+					}
+				case <-timeout:
+					t.Fatalf("%s is not shown", want)
+				}
+			}
+		}
+		next("10.0.0.2")
 		agent.Restore(t, snapshot)
+		if after := put(""); after >= before {
+			t.Errorf("the index has gone from %d to %d, want less", before, after)
+		}
+		next("10.0.0.1") // when the wait is over: an agent that streams waits for the index that was there
 		p.converged(t)
 	})
 }
@@ -344,6 +463,10 @@ func TestFilteredIsNoEmptySet(t *testing.T) {
 func TestOtherWriters(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
+	each(t, func(t *testing.T) { otherWriters(t, agent) })
+}
+
+func otherWriters(t *testing.T, agent *consultest.Agent) {
 	r := newRig(t, agent, nil)
 	warnings := consul.New(r.client, &consul.Options{Prefix: r.prefix, IncludeWarning: true, Wait: 6 * time.Second})
 	name := r.prefix + "greeter"
@@ -456,8 +579,13 @@ func TestOtherWriters(t *testing.T) {
 func TestTwoAgents(t *testing.T) {
 	t.Parallel()
 	server := consultest.Start(t, nil)
-	share := func(_ *api.Config, o *consul.Options) { o.Prefix = "shared." }
-	a, b := newRig(t, server, share), newRig(t, server.StartClient(t, nil), share)
+	client := server.StartClient(t, nil)
+	each(t, func(t *testing.T) { twoAgents(t, server, client) })
+}
+
+func twoAgents(t *testing.T, server, client *consultest.Agent) {
+	a := newRig(t, server, nil)
+	b := newRig(t, client, func(_ *api.Config, o *consul.Options) { o.Prefix = a.prefix })
 	list := func(want string) {
 		t.Helper()
 		for _, r := range []*rig{a, b} {

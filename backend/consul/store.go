@@ -134,7 +134,8 @@ type Options struct {
 // A watch reads the service in the consistent mode and then asks a blocking
 // query, over and over: its first answer is the snapshot, and of the later ones
 // it yields what differs, if anything. An index that went backwards counts for
-// nothing, nor does what came with it: the service is read anew. No sequence
+// nothing, nor does what came with it: the service is read anew. (An agent that
+// streams tells only when the wait is over that a snapshot was restored.) No sequence
 // asks more than 100 times at once and then 10 times a second, and no more than 16
 // times and then twice a second while the answers bring nothing new, whatever
 // Consul answers. While nothing changes it asks once in Options.Wait, as Consul

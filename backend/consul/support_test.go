@@ -3,8 +3,10 @@ package consul_test
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +26,16 @@ import (
 
 // all is what a program needs to be allowed.
 const all = `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`
+
+// TestMain lets more tests run at once than there are processors: what waits for
+// Consul takes none.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if p := flag.Lookup("test.parallel").Value; p.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = p.Set("12")
+	}
+	m.Run()
+}
 
 // each runs a test with a fault once, or thirty times at full length. Every round
 // has programs of its own: those of the last would wait longer and longer.
