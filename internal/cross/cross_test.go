@@ -1,0 +1,395 @@
+// Package cross does one history of operations to every backend, and compares
+// what comes of it.
+//
+// Paced, each operation is waited for, and after each one these are equal for
+// all: the class of its error, the endpoints that are listed, and the events,
+// with their kinds, of which a watch of the store and a reader of a Registry on
+// it are told. At full speed nothing but the classes of errors and the end are
+// compared: the endpoints, the names of the services, and what the readers hold.
+//
+// Consul makes the changes of a batch one after the other, so there the events of
+// a batch may come in several; memory and etcd are held to one. Where a batch
+// names an endpoint twice, and where a Registration leaves, the states between
+// may or may not be seen, and the events of that step are not compared.
+package cross
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// mode is how a history is done.
+type mode func(ctx context.Context, h *history, sides []*side) (counts, error)
+
+// counts says how much there was to compare.
+type counts struct{ operations, failed, listed, events int }
+
+// failure is what is wrong after a step of a history.
+type failure struct {
+	step int
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+
+// TestBackends does histories to memory, etcd and Consul.
+func TestBackends(t *testing.T) {
+	t.Setenv("ETCD_CLIENT_DEBUG", "error") // it warns of every lease that was lost
+	cluster := etcdtest.Start(t, nil)
+	agent := consultest.Start(t, nil)
+	backends := real(cluster.Client(t), agent.Client(t))
+	seeds := 3
+	if mutant.Full() {
+		seeds = 100
+	}
+	for _, m := range []struct {
+		name string
+		mode mode
+	}{{"paced", paced}, {"full speed", fullSpeed}} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			started := time.Now()
+			var mu sync.Mutex
+			var sum counts
+			n := 0
+			each(t, seeds, 6, func(seed uint64) {
+				h := generate(seed)
+				c, err := run(t.Context(), m.mode, h, backends)
+				if err != nil {
+					report(t, m.mode, h, backends, err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				n++
+				sum.operations += c.operations
+				sum.failed += c.failed
+				sum.listed += c.listed
+				sum.events += c.events
+			})
+			t.Logf("%d histories on %d backends: %d operations on each, %d of them with an error; %d endpoints listed and %d events compared; %v",
+				n, len(backends), sum.operations, sum.failed, sum.listed, sum.events, time.Since(started).Round(time.Second))
+		})
+	}
+}
+
+// each calls f for seeds, some at once; or for that of NAMING_SEED alone.
+func each(t *testing.T, seeds, atOnce int, f func(seed uint64)) {
+	start := rand.Uint64N(1 << 32)
+	if s := os.Getenv("NAMING_SEED"); s != "" {
+		var err error
+		if start, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+		seeds = 1
+	}
+	t.Logf("seeds %d to %d", start, start+uint64(seeds)-1)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(seeds) && !t.Failed(); i = next.Add(1) - 1 {
+				f(start + uint64(i))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// report reports a history that failed.
+func report(t *testing.T, m mode, h *history, backends []backend, err error) {
+	t.Helper()
+	short, err := cut(t.Context(), m, h, backends, err)
+	t.Errorf("seed %d: %v\nto run this history again: NAMING_SEED=%d go test -run '^%s$' ./internal/cross\nthe history up to there: %v", h.seed, err, h.seed, t.Name(), short)
+}
+
+// cut returns the shortest beginning of a history that fails, and how it does.
+func cut(ctx context.Context, m mode, h *history, backends []backend, err error) (*history, error) {
+	short := *h
+	if f, ok := errors.AsType[*failure](err); ok {
+		short.steps = h.steps[:f.step+1]
+		return &short, err
+	}
+	n := sort.Search(len(h.steps), func(n int) bool {
+		short.steps = h.steps[:n]
+		_, failed := run(ctx, m, &short, backends)
+		if failed != nil {
+			err = failed
+		}
+		return failed != nil
+	})
+	short.steps = h.steps[:n]
+	return &short, err
+}
+
+// run does a history to new stores of each backend.
+func run(ctx context.Context, m mode, h *history, backends []backend) (counts, error) {
+	var sides []*side
+	defer func() {
+		together(sides, func(s *side) error { s.close(); return nil })
+	}()
+	for _, b := range backends {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		s, err := newSide(limited, b, h.services)
+		cancel()
+		sides = append(sides, s)
+		if err != nil {
+			return counts{}, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return m(ctx, h, sides)
+}
+
+// together does something to all sides at once, and returns the errors of each.
+func together(sides []*side, f func(*side) error) []error {
+	errs := make([]error, len(sides))
+	var wg sync.WaitGroup
+	for i, s := range sides {
+		wg.Go(func() { errs[i] = f(s) })
+	}
+	wg.Wait()
+	return errs
+}
+
+// paced compares after each step.
+func paced(ctx context.Context, h *history, sides []*side) (counts, error) {
+	var c counts
+	for i, st := range h.steps {
+		if i%10 == 0 {
+			st.service = all
+		}
+		if err := c.step(ctx, st, sides); err != nil {
+			return c, &failure{i, fmt.Errorf("step %d: %s\n%w", i, st.text, err)}
+		}
+		if i%20 == 0 {
+			if err := c.names(ctx, sides); err != nil {
+				return c, &failure{i, fmt.Errorf("after step %d: %w", i, err)}
+			}
+		}
+	}
+	if err := c.end(ctx, sides); err != nil {
+		return c, &failure{len(h.steps) - 1, fmt.Errorf("at the end: %w", err)}
+	}
+	return c, nil
+}
+
+func (c *counts) step(ctx context.Context, st step, sides []*side) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	for _, s := range sides {
+		s.slow = false
+	}
+	errs := together(sides, func(s *side) error { return st.do(ctx, s) })
+	if err := c.classes(sides, errs); err != nil {
+		return err
+	}
+	if err := c.sets(ctx, st.service, sides); err != nil {
+		return err
+	}
+	return c.same(st, sides)
+}
+
+// classes compares the errors of the sides.
+func (c *counts) classes(sides []*side, errs []error) error {
+	want := class(errs[0])
+	for i, s := range sides {
+		if got := class(errs[i]); got != want || !expected(got) {
+			return fmt.Errorf("error of %s: %v; of %s: %v", sides[0].name, errs[0], s.name, errs[i])
+		}
+	}
+	c.operations++
+	if want != classNone {
+		c.failed++
+	}
+	return nil
+}
+
+// sets compares what is listed of a service, or of all, and waits until the
+// readers know it.
+func (c *counts) sets(ctx context.Context, service int, sides []*side) error {
+	want := make([]set, len(sides[0].subjects))
+	for j, sub := range sides[0].subjects {
+		lists := make([]set, len(sides))
+		for i, err := range together(sides, func(s *side) (err error) {
+			i := slices.Index(sides, s)
+			if i == 0 || service == all || service == j {
+				lists[i], err = s.list(ctx, j)
+			}
+			return err
+		}) {
+			if err != nil {
+				return fmt.Errorf("list of %s: %q: %w", sides[i].name, sub.name, err)
+			}
+		}
+		want[j] = lists[0]
+		for i, s := range sides {
+			if lists[i] == nil {
+				continue
+			}
+			if d := diff(lists[i], want[j]); d != "" {
+				return fmt.Errorf("list of %s: %q is %s, compared with %s", s.name, sub.name, d, sides[0].name)
+			}
+			c.listed += len(lists[i])
+		}
+	}
+	return errors.Join(together(sides, func(s *side) error {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return s.until(ctx, "watch", func() string { return s.differ(want) })
+	})...)
+}
+
+// same compares the events of a step.
+func (c *counts) same(st step, sides []*side) error {
+	slow := false
+	for _, s := range sides {
+		slow = slow || s.slow
+	}
+	for j, sub := range sides[0].subjects {
+		var want []event
+		for i, s := range sides {
+			noted, told, batches := s.subjects[j].events()
+			if st.loose || slow {
+				continue
+			}
+			if i == 0 {
+				want = noted
+			}
+			if !sameEvents(noted, want) {
+				return fmt.Errorf("events of %s: %q has %v, compared with %s: %v", s.name, sub.name, noted, sides[0].name, want)
+			}
+			if !sameEvents(told, want) {
+				return fmt.Errorf("events of a Registry on %s: %q has %v, compared with %s: %v", s.name, sub.name, told, sides[0].name, want)
+			}
+			if s.batches && batches > 1 {
+				return fmt.Errorf("events of %s: %q has %v in %d batches", s.name, sub.name, noted, batches)
+			}
+			c.events += len(noted) + len(told)
+		}
+	}
+	return nil
+}
+
+// names compares the lists of services.
+func (c *counts) names(ctx context.Context, sides []*side) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var want []string
+	for i, s := range sides {
+		got, err := s.names(ctx)
+		if err != nil {
+			return fmt.Errorf("services of %s: %w", s.name, err)
+		}
+		if i == 0 {
+			want = got
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("services of %s: %q, compared with %s: %q", s.name, got, sides[0].name, want)
+		}
+	}
+	return nil
+}
+
+// fullSpeed compares in the end.
+func fullSpeed(ctx context.Context, h *history, sides []*side) (counts, error) {
+	var c counts
+	errs := make([][]error, len(sides))
+	together(sides, func(s *side) error {
+		i := slices.Index(sides, s)
+		for _, st := range h.steps {
+			ctx, cancel := context.WithTimeout(ctx, 2*patience)
+			err := st.do(ctx, s)
+			cancel()
+			errs[i] = append(errs[i], err)
+			if !expected(class(err)) {
+				break // later steps may need what this one did not make
+			}
+		}
+		return nil
+	})
+	for n, st := range h.steps {
+		now := make([]error, len(sides))
+		for i := range sides {
+			now[i] = errs[i][n]
+		}
+		if err := c.classes(sides, now); err != nil {
+			return c, &failure{n, fmt.Errorf("step %d: %s\n%w", n, st.text, err)}
+		}
+	}
+	if err := c.end(ctx, sides); err != nil {
+		return c, fmt.Errorf("at the end: %w", err)
+	}
+	return c, nil
+}
+
+// end compares all that is there when the history is over.
+func (c *counts) end(ctx context.Context, sides []*side) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	if err := c.sets(ctx, all, sides); err != nil {
+		return err
+	}
+	if err := c.names(ctx, sides); err != nil {
+		return err
+	}
+	// The same, as a program reads it that watches a service.
+	for _, s := range sides {
+		for j, sub := range s.subjects {
+			var view set
+			for v, err := range s.registry.Watch(ctx, sub.name) {
+				if err != nil {
+					return fmt.Errorf("view of %s: %w", s.name, err)
+				}
+				view.take(naming.Batch{Put: v.Endpoints})
+				break
+			}
+			if d := diff(view, sides[0].subjects[j].set); d != "" {
+				return fmt.Errorf("view of %s: %q is %s", s.name, sub.name, d)
+			}
+		}
+	}
+	return nil
+}
+
+var opened atomic.Int64
+
+func inMemory() backend {
+	return backend{"memory", true, func() (store, other naming.Store) { return new(memory.Store), new(memory.Store) }}
+}
+
+// real returns the backends: the first is what the others are compared with.
+func real(etcdClient *clientv3.Client, consulClient *api.Client) []backend {
+	return []backend{
+		inMemory(),
+		{"etcd", true, func() (store, other naming.Store) {
+			prefix := fmt.Sprintf("/history/%d/", opened.Add(1))
+			return etcd.New(etcdClient, &etcd.Options{Prefix: prefix}), etcd.New(etcdClient, &etcd.Options{Prefix: prefix})
+		}},
+		{"consul", false, func() (store, other naming.Store) {
+			prefix := fmt.Sprintf("history%d.", opened.Add(1))
+			return consul.New(consulClient, &consul.Options{Prefix: prefix}), consul.New(consulClient, &consul.Options{Prefix: prefix})
+		}},
+	}
+}
