@@ -36,4 +36,22 @@
 //
 // The service "consul", which is the servers themselves, is a service like any
 // other.
+//
+// What else another's Meta says of a "weight" or "tags" is kept under "@entry": see
+// [Codec]. With [Kratos] or [GoMicro] for Options.Codec, the registrations of those
+// frameworks' programs say what they say to each other, and theirs find what a
+// Store puts.
+//
+// # Streaming
+//
+// Agents answer the blocking queries of a watch from a stream of changes that they
+// get from a server, or pass each on to one: that is what use_streaming_backend in
+// the agent's configuration says, and a Store does the same with both. What is
+// narrowed by a tag is narrowed here and not by the agent. Snapshots and what
+// Services yields are read from the servers, never from an agent's cache.
+//
+// # TLS
+//
+// Certificates are the client's affair. An *http.Transport whose TLSClientConfig
+// has GetClientCertificate can replace its own while it is in use.
 package consul

@@ -55,3 +55,17 @@ func ExampleOptions_token() {
 	r := naming.New(store, nil)
 	defer r.Close()
 }
+
+// A team moves from kratos: its new programs and those on kratos find each other.
+func ExampleKratos() {
+	client, err := api.NewClient(api.DefaultConfig())
+	if err != nil {
+		log.Fatal(err)
+	}
+	store := consul.New(client, &consul.Options{
+		Codec:       consul.Kratos(),
+		OnMalformed: func(m *naming.Malformed) { log.Print(m) },
+	})
+	r := naming.New(store, nil)
+	defer r.Close()
+}

@@ -2,6 +2,7 @@ package consul_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -488,7 +490,20 @@ func TestBesidePeers(t *testing.T) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, &consultest.Options{TLS: true, Disk: true})
-	r := newRig(t, agent, func(c *api.Config, _ *consul.Options) { c.Transport.TLSClientConfig = agent.TLS() })
+	// The client asks for its certificate at every handshake.
+	var mine atomic.Pointer[tls.Certificate]
+	issue := func(valid time.Duration) {
+		pem := agent.CA().Issue(t, "app", valid)
+		cert, err := tls.X509KeyPair(pem, pem)
+		must(t, err)
+		mine.Store(&cert)
+	}
+	issue(time.Hour)
+	r := newRig(t, agent, func(c *api.Config, _ *consul.Options) {
+		c.Transport.TLSClientConfig = agent.TLS()
+		c.Transport.TLSClientConfig.Certificates = nil
+		c.Transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine.Load(), nil }
+	})
 	f := follow(t, "TLS", r.Store)
 	f.shows(t, "at first", "")
 	lease, err := r.Grant(t.Context(), time.Minute)
@@ -535,6 +550,19 @@ func TestTLS(t *testing.T) {
 	must(t, lease.Renew(t.Context()))
 	if got := listed(t, r, "greeter"); got != "a" {
 		t.Errorf("afterwards there is %q", got)
+	}
+	issue(-time.Hour)
+	r.proxy.Reset()
+	servertest.Poll(t, "a client's expired certificate is taken", func() error {
+		if err := lease.Renew(t.Context()); err == nil {
+			return errors.New("no error")
+		}
+		return nil
+	})
+	issue(time.Hour)
+	must(t, lease.Renew(t.Context()))
+	if got := listed(t, r, "greeter"); got != "a" {
+		t.Errorf("in the end there is %q", got)
 	}
 }
 

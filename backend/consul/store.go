@@ -42,12 +42,15 @@ type Options struct {
 	// is naming.ErrInvalid.
 	Datacenter string
 
-	// Partition and Namespace are those of Consul Enterprise.
+	// Partition and Namespace are those of Consul Enterprise. A Consul that is
+	// not refuses every request that names one, which is naming.ErrInvalid.
 	Partition, Namespace string
 
 	// NodeMeta and Tag narrow what the sequences yield: to services on nodes
-	// that have all of this metadata, and to services that have this tag. They
-	// have no effect on Apply.
+	// that have all of this metadata, and to services that have this tag in
+	// Consul, be it of the endpoint or for a Codec. Of several registrations
+	// of an endpoint, the tags of the one that counts decide. They have no
+	// effect on Apply.
 	NodeMeta map[string]string
 	Tag      string
 
