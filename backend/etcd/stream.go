@@ -182,7 +182,6 @@ func (l *link) hand(r *pb.WatchResponse) error {
 	cluster := r.Header.GetClusterId() // 0 from the proxy at times
 	switch {
 	case r.Canceled || r.CompactRevision != 0:
-		delete(l.watches, w.id)
 		w.err = reason(r)
 	case cluster != 0 && cluster != w.cluster && w.rev != 0:
 		w.err = errReplaced
@@ -197,7 +196,7 @@ func (l *link) hand(r *pb.WatchResponse) error {
 		w.events, w.partly = append(w.events, r.Events...), r.Fragment
 	}
 	if w.err != nil {
-		l.end(w)
+		l.end(w) // which etcd wants also of a watch that it canceled as too old
 	}
 	if !w.partly {
 		w.wake()
