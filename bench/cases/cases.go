@@ -64,6 +64,17 @@ func (r Result) String() string {
 	return "fails (" + strings.Join(parts, ", ") + ")"
 }
 
+// Details says in words what there is to say.
+func (r Result) Details() string {
+	var parts []string
+	for _, s := range []string{r.Discovery, r.Registration, r.Note} {
+		if s != "" && !slices.Contains(parts, s) {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
 // Options are the options of [Run]. Zero fields have the defaults given.
 type Options struct {
 	// Only, if not empty, has the letters of the cases to run.
@@ -132,7 +143,7 @@ func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 			wg.Go(func() {
 				defer func() { <-tokens }()
 				try(ctx, p, c, opts, res)
-				opts.Logf("%-14s (%-2s) %-32s %-40s %v", p.Name, c.letter, res, res.Discovery+res.Registration+res.Note, res.Took.Round(time.Second))
+				opts.Logf("%-16s (%s) %s after %v %s", p.Name, c.letter, res, res.Took.Round(time.Second), res.Details())
 			})
 		}
 	}

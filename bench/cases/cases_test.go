@@ -122,7 +122,7 @@ func TestOurs(t *testing.T) {
 	}
 	for _, r := range results {
 		if r.Verdict != Passes {
-			t.Errorf("%s (%s) %v: %s; %s; %s", r.Peer, r.Case, r, r.Discovery, r.Registration, r.Note)
+			t.Errorf("%s (%s) %v: %s", r.Peer, r.Case, r, r.Details())
 		}
 	}
 }
@@ -138,7 +138,7 @@ func TestNaive(t *testing.T) {
 	results := run(t, Options{Only: []string{"a", "d", "e", "p"}, Stable: time.Second, Bound: 10 * time.Second}, "naive")
 	for _, r := range results {
 		if got := r.String(); got != want[r.Case] {
-			t.Errorf("(%s) %s, want %s: %s; %s; %s", r.Case, got, want[r.Case], r.Discovery, r.Registration, r.Note)
+			t.Errorf("(%s) %s, want %s: %s", r.Case, got, want[r.Case], r.Details())
 		}
 		if r.Case == "e" && !panics.MatchString(r.Discovery) {
 			t.Errorf("(e) %s, want that it panicked", r.Discovery)

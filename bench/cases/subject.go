@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -74,10 +75,16 @@ func Role(peers []peer.Peer) actor.Role {
 			go func() {
 				switch c.Do {
 				case "resolve":
-					_, err := client.Resolve(c.Service, func(n int, addr func(int) string) {
+					_, _, err := client.Dial(c.Service)
+					picky := errors.Is(err, errors.ErrUnsupported)
+					_, err = client.Resolve(c.Service, func(n int, addr func(int) string) {
 						e := event{Of: "set"}
 						for i := range n {
-							e.Addrs = append(e.Addrs, addr(i))
+							// Who does not serve gRPC gives strings to a
+							// function of the user's, which can refuse them.
+							if _, _, err := net.SplitHostPort(addr(i)); err == nil || !picky {
+								e.Addrs = append(e.Addrs, addr(i))
+							}
 						}
 						slices.Sort(e.Addrs)
 						tell(e)
