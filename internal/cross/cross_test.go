@@ -44,7 +44,7 @@ import (
 type mode func(ctx context.Context, h *history, sides []*side) (counts, error)
 
 // counts says how much there was to compare.
-type counts struct{ operations, failed, listed, events int }
+type counts struct{ operations, failed, listed, events, slow int }
 
 // failure is what is wrong after a step of a history.
 type failure struct {
@@ -88,9 +88,10 @@ func TestBackends(t *testing.T) {
 				sum.failed += c.failed
 				sum.listed += c.listed
 				sum.events += c.events
+				sum.slow += c.slow
 			})
-			t.Logf("%d histories on %d backends: %d operations on each, %d of them with an error; %d endpoints listed and %d events compared; %v",
-				n, len(backends), sum.operations, sum.failed, sum.listed, sum.events, time.Since(started).Round(time.Second))
+			t.Logf("%d histories on %d backends: %d operations on each, %d of them with an error; %d endpoints listed and %d events compared, not those of %d steps for which the machine was too slow; %v",
+				n, len(backends), sum.operations, sum.failed, sum.listed, sum.events, sum.slow, time.Since(started).Round(time.Second))
 		})
 	}
 }
@@ -266,6 +267,9 @@ func (c *counts) same(st step, sides []*side) error {
 	slow := false
 	for _, s := range sides {
 		slow = slow || s.slow
+	}
+	if slow {
+		c.slow++
 	}
 	for j, sub := range sides[0].subjects {
 		var want []event

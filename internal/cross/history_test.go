@@ -372,6 +372,7 @@ func (g *generator) expire() {
 			return err
 		}
 		for ttl := 3 * time.Second; ; ttl *= 2 {
+			start := time.Now()
 			l, err := s.store.Grant(ctx, ttl)
 			if err != nil {
 				return err
@@ -379,12 +380,13 @@ func (g *generator) expire() {
 			s.leases[index] = l
 			err = s.store.Apply(ctx, name, s.changes(under)...)
 			if class(err) == classLost {
-				s.slow = true // the machine is
+				s.slow = true
 				continue
 			}
 			if err == nil {
 				err = s.store.Apply(ctx, name, s.changes(puts[2:])...)
 			}
+			s.slow = s.slow || time.Since(start) >= ttl
 			if err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ type side struct {
 	leases        []naming.Lease
 	foreign       naming.Lease
 	registrations []*naming.Registration
-	slow          bool // in this step a lease expired before it was to
+	slow          bool // in this step a lease may have expired before it was to
 }
 
 // subject is a service as a side's readers know it.
