@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"runtime"
+	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,6 +124,11 @@ func Run(ctx context.Context, client peer.Client, reg Registry, opts Options) (*
 			s.After.Round(time.Second), s.Changes, s.Updates, float64(s.Heap)/1e6, float64(s.Stack)/1e6, s.Goroutines)
 	}
 	res.judge()
+	if !res.Flat {
+		var b strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+		r.Logf("%s\n%s", res.Why, b.String())
+	}
 	return res, nil
 }
 
@@ -176,6 +183,7 @@ type run struct {
 	updates int64 // by consumers that are gone
 	err     error // the first of pending
 	mine    []registration
+	owed    int // registrations that are to end as soon as they have begun
 }
 
 type service struct {
@@ -288,8 +296,12 @@ func (r *run) register(ctx context.Context, s *service) {
 		s.have[e.Addr], s.own[e.Addr] = e, true
 		s.mu.Unlock()
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.mine = append(r.mine, registration{s, e.Addr, deregister})
-		r.mu.Unlock()
+		if r.owed > 0 {
+			r.owed--
+			r.endOldest(ctx)
+		}
 	})
 }
 
@@ -298,8 +310,14 @@ func (r *run) deregister(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.mine) == 0 {
+		r.owed++ // else there would be more and more of them
 		return
 	}
+	r.endOldest(ctx)
+}
+
+// endOldest needs r.mu, and a registration.
+func (r *run) endOldest(ctx context.Context) {
 	g := r.mine[0]
 	r.mine = slices.Delete(r.mine, 0, 1)
 	r.pending.Go(func() {
