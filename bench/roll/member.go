@@ -142,7 +142,7 @@ func (p *process) start() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := grpc.NewServer(grpc.StatsHandler(counter{&p.open_}), grpc.ReadBufferSize(small), grpc.WriteBufferSize(small), grpc.SharedWriteBuffer(true))
+	g := grpc.NewServer(grpc.StatsHandler(counter{&p.open_}), grpc.ReadBufferSize(small), grpc.WriteBufferSize(small))
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(g, h)
 	if s, ok := p.client.(Server); ok {
@@ -224,7 +224,7 @@ func (p *process) dial(n int) error {
 		return err
 	}
 	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableRetry(),
-		grpc.WithReadBufferSize(small), grpc.WithWriteBufferSize(small), grpc.WithSharedWriteBuffer(true))
+		grpc.WithReadBufferSize(small), grpc.WithWriteBufferSize(small))
 	for range n {
 		conn, err := grpc.NewClient(target, opts...)
 		if err != nil {
