@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -199,6 +200,12 @@ func (f *follower) read() {
 		}
 		return list[i].Addr
 	})
+}
+
+// Register is measured of ours-etcd. Its end marks an endpoint as draining, which
+// follower.read would count as one more.
+func (c *following) Register(context.Context, string, peer.Endpoint) (func(context.Context) error, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func (c *following) Close() {

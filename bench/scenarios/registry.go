@@ -1,16 +1,22 @@
 package scenarios
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/naming-go/naming/bench/peer"
+	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
@@ -22,6 +28,7 @@ type registry struct {
 	member            *etcdtest.Member
 	etcd              *clientv3.Client
 	consul            *api.Client
+	agent             *consultest.Agent
 }
 
 // endpoint returns the i-th endpoint of a service. Its ID is its address, as
@@ -66,13 +73,20 @@ const node = "bench"
 
 // fill puts many endpoints.
 func (reg *registry) fill(ctx context.Context, p peer.Peer, service string, list []peer.Endpoint) error {
+	entries := make([]peer.Entry, len(list))
+	for i, e := range list {
+		entries[i] = p.Entry(service, e)
+	}
+	return reg.put(ctx, entries)
+}
+
+func (reg *registry) put(ctx context.Context, list []peer.Entry) error {
 	if reg.backend == "etcd" {
 		for len(list) > 0 {
 			n := min(len(list), 128)
 			ops := make([]clientv3.Op, n)
 			for i, e := range list[:n] {
-				entry := p.Entry(service, e)
-				ops[i] = clientv3.OpPut(entry.Key, entry.Value)
+				ops[i] = clientv3.OpPut(e.Key, e.Value)
 			}
 			if _, err := reg.etcd.Txn(ctx).Then(ops...).Commit(); err != nil {
 				return err
@@ -89,7 +103,7 @@ func (reg *registry) fill(ctx context.Context, p peer.Peer, service string, list
 		n := min(len(list), 64)
 		ops := make(api.TxnOps, n)
 		for i, e := range list[:n] {
-			s := p.Entry(service, e).Service
+			s := e.Service
 			ops[i] = &api.TxnOp{Service: &api.ServiceTxnOp{Verb: api.ServiceSet, Node: node, Service: api.AgentService{
 				ID: s.ID, Service: s.Name, Address: s.Address, Port: s.Port, Meta: s.Meta, Tags: s.Tags,
 			}}}
@@ -156,5 +170,29 @@ func (reg *registry) served() error {
 		return err
 	}
 	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
 	return nil
+}
+
+// metrics returns the values of metrics of etcd.
+func (reg *registry) metrics(names ...string) ([]float64, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: reg.patience}
+	resp, err := client.Get(reg.member.Endpoint() + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	values := make([]float64, len(names))
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if i := slices.Index(names, name); i >= 0 {
+			if values[i], err = strconv.ParseFloat(value, 64); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return values, lines.Err()
 }

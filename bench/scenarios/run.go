@@ -121,7 +121,7 @@ func (r *Run) Do(tb testing.TB, s Scenario, backend string) error {
 		reg.etcd = c.Client(tb)
 	case "consul":
 		a := consultest.Start(tb, s.consul)
-		reg.servers.Consul = a.Addr
+		reg.agent, reg.servers.Consul = a, a.Addr
 		reg.consul = a.Client(tb)
 	default:
 		return fmt.Errorf("there is no backend %q", backend)

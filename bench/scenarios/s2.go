@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 		for repeat := range r.Repeats {
 			for _, s := range r.rotated(reg.backend) {
 				n := r.note(reg, name, repeat, s)
-				if err := fanOutOne(ctx, r, tb, reg, n, w, present); err != nil {
+				if err := fanOutOne(ctx, r, reg, n, w, present); err != nil {
 					n.fail("last", "ms", err)
 				}
 			}
@@ -42,14 +43,14 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 	atOnce := min(1000, sizes[len(sizes)-1])
 	for _, s := range r.on(reg.backend) {
 		n := r.note(reg, fmt.Sprintf("%s built at once", report.Number(atOnce)), 0, s)
-		if err := buildAtOnce(tb, reg, n, atOnce, present); err != nil {
+		if err := buildAtOnce(reg, n, atOnce, present); err != nil {
 			n.fail("watchers", "", err)
 		}
 	}
 	return nil
 }
 
-func fanOutOne(ctx context.Context, r *Run, tb testing.TB, reg *registry, n note, w, present int) error {
+func fanOutOne(ctx context.Context, r *Run, reg *registry, n note, w, present int) error {
 	s := n.subject
 	service := "svc-" + s.Label
 	c, err := reg.open(s)
@@ -57,7 +58,10 @@ func fanOutOne(ctx context.Context, r *Run, tb testing.TB, reg *registry, n note
 		return err
 	}
 	defer c.Kill()
-	watchers, streams := reg.watches(tb)
+	watchers, streams, err := reg.watches()
+	if err != nil {
+		return err
+	}
 	// The first consumer has what all share.
 	if _, _, err := reg.ready(c, []string{service}, 1, 1, present); err != nil {
 		return err
@@ -97,7 +101,10 @@ func fanOutOne(ctx context.Context, r *Run, tb testing.TB, reg *registry, n note
 	n.add("memory per consumer", "KB", (float64(after.Usage.Memory)-float64(before.Usage.Memory))/per/1024)
 	n.add("goroutines per consumer", "", float64(after.Usage.Goroutines-before.Usage.Goroutines)/per)
 	if reg.backend == "etcd" {
-		watchers2, streams2 := reg.watches(tb)
+		watchers2, streams2, err := reg.watches()
+		if err != nil {
+			return err
+		}
 		n.add("watchers", "", watchers2-watchers)
 		n.add("streams", "", streams2-streams)
 	} else {
@@ -107,13 +114,16 @@ func fanOutOne(ctx context.Context, r *Run, tb testing.TB, reg *registry, n note
 }
 
 // buildAtOnce counts the watches of consumers that are all added at once.
-func buildAtOnce(tb testing.TB, reg *registry, n note, w, present int) error {
+func buildAtOnce(reg *registry, n note, w, present int) error {
 	c, err := reg.open(n.subject)
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
-	before, streams := reg.watches(tb)
+	before, streams, err := reg.watches()
+	if err != nil {
+		return err
+	}
 	began, reply, err := reg.ready(c, []string{"svc-" + n.subject.Label}, w, w, present)
 	if err != nil {
 		return err
@@ -121,30 +131,33 @@ func buildAtOnce(tb testing.TB, reg *registry, n note, w, present int) error {
 	if _, err := c.Do(child.Request{Do: child.Quiet, Timeout: reg.patience}); err != nil {
 		return err
 	}
-	after, streams2 := reg.watches(tb)
+	after, streams2, err := reg.watches()
+	if err != nil {
+		return err
+	}
 	n.add("resolved", "ms", ms(time.Duration(reply.At-began)))
 	n.add("watchers", "", after-before)
 	n.add("streams", "", streams2-streams)
 	return nil
 }
 
-// watches returns how many watches and streams of watches etcd has. Those of
-// children that were killed are gone before it does.
-func (reg *registry) watches(tb testing.TB) (watchers, streams float64) {
+// watches returns how many watches and streams of watches etcd has, once the
+// numbers stand still: those of a child that was killed go a little later.
+func (reg *registry) watches() (watchers, streams float64, _ error) {
 	if reg.member == nil {
-		return 0, 0
+		return 0, 0, nil
 	}
-	get := func() (float64, float64) {
-		return reg.member.Metric(tb, "etcd_debugging_mvcc_watcher_total"), reg.member.Metric(tb, "etcd_debugging_mvcc_watch_stream_total")
-	}
-	watchers, streams = get()
+	var last []float64
 	for range 100 {
-		time.Sleep(50 * time.Millisecond)
-		w, s := get()
-		if w == watchers && s == streams {
+		now, err := reg.metrics("etcd_debugging_mvcc_watcher_total", "etcd_debugging_mvcc_watch_stream_total")
+		if err != nil {
+			return 0, 0, err
+		}
+		if slices.Equal(now, last) {
 			break
 		}
-		watchers, streams = w, s
+		last = now
+		time.Sleep(50 * time.Millisecond)
 	}
-	return watchers, streams
+	return last[0], last[1], nil
 }

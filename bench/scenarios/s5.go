@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming/bench/child"
+	"github.com/naming-go/naming/bench/peer"
 	"github.com/naming-go/naming/bench/report"
 )
 
@@ -14,25 +15,38 @@ import (
 func manyServices(r *Run, tb testing.TB, reg *registry) error {
 	ctx := context.Background()
 	const present = 3
-	names := make(map[string][]string) // of services, by format
+	services := make(map[string][]string) // by format
+	entries := make(map[string][]peer.Entry)
 	for _, s := range r.on(reg.backend) {
 		f := format(s.Peer)
-		if names[f] != nil {
+		if services[f] != nil {
 			continue
 		}
 		for i := range r.Services {
 			service := fmt.Sprintf("%s-%d", f, i)
-			names[f] = append(names[f], service)
-			if err := reg.fill(ctx, s.Peer, service, endpoints(present)); err != nil {
-				return err
+			services[f] = append(services[f], service)
+			for _, e := range endpoints(present) {
+				entries[f] = append(entries[f], s.Entry(service, e))
 			}
+		}
+		if err := reg.put(ctx, entries[f]); err != nil {
+			return err
 		}
 	}
 	name := report.Number(r.Services) + " services"
 	for repeat := range r.Repeats {
 		for _, s := range r.rotated(reg.backend) {
+			if reg.backend == "consul" {
+				// A peer that starves others does so for minutes after it was
+				// killed: the agent goes on with its blocking queries. Each
+				// has an agent that is new, and loses all with a restart.
+				reg.agent.Restart(tb)
+				if err := reg.put(ctx, entries[format(s.Peer)]); err != nil {
+					return err
+				}
+			}
 			n := r.note(reg, name, repeat, s)
-			if err := manyServicesOne(tb, reg, n, names[format(s.Peer)], present); err != nil {
+			if err := manyServicesOne(reg, n, services[format(s.Peer)], present); err != nil {
 				n.fail("resolved", "s", err)
 			}
 		}
@@ -41,13 +55,16 @@ func manyServices(r *Run, tb testing.TB, reg *registry) error {
 	return nil
 }
 
-func manyServicesOne(tb testing.TB, reg *registry, n note, services []string, present int) error {
+func manyServicesOne(reg *registry, n note, services []string, present int) error {
 	c, err := reg.open(n.subject)
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
-	watchers, streams := reg.watches(tb)
+	watchers, streams, err := reg.watches()
+	if err != nil {
+		return err
+	}
 	before, err := c.Do(child.Request{Do: child.Measure})
 	if err != nil {
 		return err
@@ -81,7 +98,10 @@ func manyServicesOne(tb testing.TB, reg *registry, n note, services []string, pr
 	n.add("goroutines per service", "", float64(after.Usage.Goroutines-before.Usage.Goroutines)/per)
 	n.add("memory per service", "KB", (float64(after.Usage.Memory)-float64(before.Usage.Memory))/per/1024)
 	if reg.backend == "etcd" {
-		watchers2, streams2 := reg.watches(tb)
+		watchers2, streams2, err := reg.watches()
+		if err != nil {
+			return err
+		}
 		n.add("watchers", "", watchers2-watchers)
 		n.add("streams", "", streams2-streams)
 	} else {

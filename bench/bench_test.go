@@ -1,0 +1,99 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/naming-go/naming/bench/child"
+	"github.com/naming-go/naming/bench/peers"
+	"github.com/naming-go/naming/bench/report"
+	"github.com/naming-go/naming/bench/scenarios"
+	"github.com/naming-go/naming/internal/servertest"
+)
+
+// The test's binary is the child as well.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == child.Flag {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// The plants find their places in the library.
+func TestPlants(t *testing.T) {
+	for _, p := range plants {
+		if _, err := p.apply(servertest.Root(t)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Each backend has one floor, and all peers say what the report needs.
+func TestPeers(t *testing.T) {
+	floors, names := make(map[string]int), make(map[string]bool)
+	for _, p := range peers.All() {
+		if p.Floor {
+			floors[p.Backend]++
+		}
+		if names[p.Name] || p.Module == "" || p.Entry == nil || p.Open == nil {
+			t.Errorf("%q is there twice, or lacks something", p.Name)
+		}
+		names[p.Name] = true
+	}
+	if len(floors) != 2 || floors["etcd"] != 1 || floors["consul"] != 1 {
+		t.Errorf("floors: %v", floors)
+	}
+}
+
+// A tiny run of the floor and ours has a value for all that is measured.
+func TestRun(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := &scenarios.Run{Size: scenarios.Tiny, Logf: t.Logf}
+	for _, name := range []string{"floor-etcd", "ours-etcd", "ours-etcd-follow"} {
+		p, err := peers.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Subjects = append(run.Subjects, scenarios.Subject{Peer: p, Label: name, Exe: exe})
+	}
+	for _, s := range scenarios.All() {
+		if s.Name == "S1" || s.Name == "S2" || s.Name == "S4" {
+			if err := run.Do(t, s, "etcd"); err != nil {
+				t.Fatal(s.Name, err)
+			}
+		}
+	}
+	rep := &report.Report{Rows: run.Rows()}
+	var text strings.Builder
+	if err := rep.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(text.String())
+	if err := rep.HTML(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]report.Row)
+	for _, r := range rep.Rows {
+		if r.Err != "" || len(r.Values) == 0 && r.Text == "" || len(r.Ratios) == 0 && r.Floor && r.Values[0] > 0 {
+			t.Errorf("%+v", r)
+		}
+		seen[strings.Join([]string{r.Scenario, r.Case, r.Peer, r.Metric}, "/")] = r
+	}
+	for _, want := range []string{
+		"S1//ours-etcd/p50", "S1//ours-etcd/registration p50", "S2/W = 10/ours-etcd-follow/last",
+		"S4/20 changes of 10/ours-etcd/last write to right state", "S4/20 changes of 10, 4 ClientConns with round_robin/ours-etcd/CPU",
+	} {
+		if _, ok := seen[want]; !ok {
+			t.Errorf("there is no row %s", want)
+		}
+	}
+	if w := seen["S2/10 built at once/ours-etcd/watchers"]; len(w.Values) != 1 || w.Values[0] != 1 {
+		t.Errorf("10 consumers built at once: %v watchers, want 1", w.Values)
+	}
+}
