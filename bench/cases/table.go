@@ -78,7 +78,7 @@ func (t *trial) replace(revision int) error {
 	return firstOf(
 		func() error { return t.registry.advance(t.ctx, revision) },
 		func() error { return t.begin(true) },
-		func() error { t.registry.wipe(); return t.put(1, 3, 4, 5) },
+		func() error { t.registry.wipe(); return t.put(1, 3, 7, 4, 5) },
 		func() error { return t.settle(6, t.opts.Surplus) },
 	)
 }
