@@ -193,14 +193,25 @@ func (l *lease) renew(ctx context.Context) error {
 	return nil
 }
 
-// passAgain makes a check pass when nobody is about to put or remove it.
+// passAgain makes a check pass when nobody is about to put or remove it. If only
+// the check was removed, it is made again: without one, the endpoint would be
+// listed for ever.
 func (l *lease) passAgain(ctx context.Context, h *holding) error {
 	unlock, err := l.store.lock(ctx, h.name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return l.store.pass(ctx, h.registration.ID)
+	err = l.store.pass(ctx, h.registration.ID)
+	if !unknown(err) {
+		return err
+	}
+	if known, e := l.store.hasRegistered(ctx, h.registration.ID); e != nil {
+		return e
+	} else if !known {
+		return err
+	}
+	return l.registerHeld(ctx, h)
 }
 
 // reregister registers with another token what is still held.
@@ -210,6 +221,11 @@ func (l *lease) reregister(ctx context.Context, h *holding) error {
 		return err
 	}
 	defer unlock()
+	return l.registerHeld(ctx, h)
+}
+
+// registerHeld registers what is still held. The service is locked.
+func (l *lease) registerHeld(ctx context.Context, h *holding) error {
 	l.mu.Lock()
 	held := l.held[h.registration.ID] == h && !l.ended
 	l.mu.Unlock()
