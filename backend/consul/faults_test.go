@@ -29,6 +29,7 @@ type program struct {
 	*rig
 	watcher *naming.Registry
 	view    atomic.Pointer[naming.View]
+	regs    []*naming.Registration
 	want    []string
 }
 
@@ -46,6 +47,7 @@ func start(t *testing.T, r *rig) *program {
 		if err != nil {
 			t.Fatal(err)
 		}
+		p.regs = append(p.regs, g)
 		ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 		if err := g.Wait(ctx); err != nil {
 			t.Fatal(err)
@@ -101,6 +103,19 @@ func (p *program) shows(want []string) error {
 // converged waits until everything is as it should be.
 func (p *program) converged(t *testing.T) {
 	t.Helper()
+	defer func() {
+		if !t.Failed() {
+			return
+		}
+		for _, g := range p.regs {
+			t.Logf("%+v", g.State())
+		}
+		entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", false, nil)
+		for _, e := range entries {
+			t.Log(e.Service.ID, e.Service.Meta, e.Checks.AggregatedStatus())
+		}
+		t.Log(len(entries), err)
+	}()
 	servertest.Poll(t, "not converged", func() error { return p.shows(p.want) })
 }
 
@@ -127,6 +142,7 @@ func advance(t *testing.T, c *api.Client, n int) {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		opts   consultest.Options
@@ -158,12 +174,6 @@ func TestFaults(t *testing.T) {
 		}},
 		{"a black hole for longer than the time to live", consultest.Options{}, false, func(t *testing.T, p *program) {
 			p.proxy.BlackHole()
-			p.gone(t)
-			p.proxy.Heal()
-		}},
-		{"a black hole for 30 seconds", consultest.Options{}, false, func(t *testing.T, p *program) {
-			p.proxy.BlackHole()
-			elapse(t, p.admin, 30*time.Second)
 			p.gone(t)
 			p.proxy.Heal()
 		}},
@@ -290,12 +300,12 @@ func TestAgentStopped(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
 	clock := consultest.Start(t, nil).Client(t) // the other's stands still
-	rounds, d := 1, 2*ttl
+	rounds, programs, d := 1, 3, 2*ttl
 	if mutant.Full() {
-		rounds, d = 10, ttl+time.Minute+30*time.Second
+		rounds, programs, d = 3, 10, ttl+time.Minute+30*time.Second
 	}
 	for range rounds {
-		ps := several(t, agent, 3)
+		ps := several(t, agent, programs)
 		agent.Pause(t)
 		elapse(t, clock, d)
 		for _, p := range ps {
@@ -304,6 +314,33 @@ func TestAgentStopped(t *testing.T) {
 			}
 		}
 		agent.Continue(t)
+		for _, p := range ps {
+			p.converged(t)
+		}
+	}
+}
+
+// TestBlackHole lets nothing through for half a minute.
+func TestBlackHole(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, nil)
+	rounds, programs := 1, 1
+	if mutant.Full() {
+		rounds, programs = 3, 10
+	}
+	for range rounds {
+		ps := several(t, agent, programs)
+		for _, p := range ps {
+			p.proxy.BlackHole()
+		}
+		elapse(t, ps[0].admin, 30*time.Second)
+		for _, p := range ps {
+			p.gone(t)
+			if v := p.view.Load(); !v.Stale() || len(v.Endpoints) != len(p.want) {
+				t.Errorf("behind a black hole: %+v, want all endpoints, and stale", v)
+			}
+			p.proxy.Heal()
+		}
 		for _, p := range ps {
 			p.converged(t)
 		}

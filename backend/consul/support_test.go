@@ -32,7 +32,7 @@ const all = `service_prefix "" { policy = "write" } node_prefix "" { policy = "r
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if p := flag.Lookup("test.parallel").Value; p.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = p.Set("12")
+		_ = p.Set("8")
 	}
 	m.Run()
 }
