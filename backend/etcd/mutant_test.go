@@ -12,7 +12,7 @@ func TestMutants(t *testing.T) {
 		{Name: "delivers a revision in parts", File: "stream.go",
 			Old: "w.events, w.partly = r.Events, r.Fragment", New: "w.events, w.partly = r.Events, false", Test: "LargeAnswer/pinned/fragments"},
 		{Name: "has gRPC's limit of an answer's size", File: "stream.go",
-			Old: ", grpc.MaxCallRecvMsgSize(math.MaxInt32)", New: ", grpc.MaxCallRecvMsgSize(4<<20)", Test: "LargeAnswer/pinned/one_message"},
+			Old: ", grpc.MaxCallRecvMsgSize(math.MaxInt32)", New: ", grpc.MaxCallRecvMsgSize(math.MaxInt32>>9)", Test: "LargeAnswer/pinned/one_message"},
 		{Name: "keeps everything for a slow reader", File: "stream.go",
 			Old: "const maxBehind = 1 << 16", New: "const maxBehind = 1 << 26", Test: "SlowWatch/pinned/too_much"},
 		{Name: "loses what a slow reader has not taken", File: "stream.go",

@@ -69,6 +69,10 @@ type Options struct {
 // replaced by one that has not come that far, and skips what happened before on
 // one that has.
 //
+// A loop that takes its time holds up no other watch. What comes meanwhile is
+// kept, up to 65,536 changes; with more the watch ends with an error. Changes of
+// several revisions that were kept are one batch.
+//
 // If the client's Watcher is not its own but was replaced by another, as package
 // namespace makes one, that one is used, and does resume. Its watches end when
 // the answers reveal another cluster or an older revision, but a server that was
