@@ -204,12 +204,12 @@ func BenchmarkFanOut(b *testing.B) {
 			wakes <- i
 		}
 		told(port)
-		b.ReportMetric(float64(inUse()-before)/consumers, "B/consumer")
-		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/consumers, "goroutines/consumer")
 		for b.Loop() {
 			change()
 			told(port)
 		}
+		b.ReportMetric(float64(inUse()-before)/consumers, "B/consumer")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/consumers, "goroutines/consumer")
 	})
 }
 

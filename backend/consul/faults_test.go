@@ -21,7 +21,9 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-const ttl = 3 * time.Second
+// ttl is long enough for a lease to be renewed on a machine that has much else to
+// do: leases that were lost again and again are put again ever more slowly.
+const ttl = 6 * time.Second
 
 // program is a program that has registered endpoints, and another that watches
 // them over the same link.
