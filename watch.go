@@ -278,8 +278,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // watch ranges over one watch of the store until it ends, and returns why and
 // how long it went well, from its first batch on.
 func (s *shared) watch() (lived time.Duration, err error) {
-	ctx, cancel := context.WithCancelCause(s.ctx)
-	defer cancel(nil)
+	ctx, cancel := s.ctx, context.CancelCauseFunc(nil)
+	if s.registry.reread > 0 { // else it would be some bytes of each service for nothing
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+	}
 	var began time.Time
 	defer func() {
 		if !began.IsZero() {
@@ -299,8 +302,8 @@ func (s *shared) watch() (lived time.Duration, err error) {
 				return 0, errNoSnapshot
 			}
 			began = time.Now()
-			if d := s.registry.reread; d > 0 {
-				t := time.AfterFunc(jitter(d), func() { cancel(errReread) })
+			if cancel != nil {
+				t := time.AfterFunc(jitter(s.registry.reread), func() { cancel(errReread) })
 				defer t.Stop()
 			}
 		}
