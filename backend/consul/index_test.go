@@ -252,6 +252,30 @@ func TestHotAnswers(t *testing.T) {
 	}
 }
 
+// TestCloseDuringWait closes a Registry whose question waits for an answer.
+func TestCloseDuringWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{answer: func(q question) answer { return answer{index: 5, version: 1, hang: q.index > 0} }}
+		r := naming.New(f.store(t), nil)
+		w, err := r.Resolve("greeter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Next(); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := len(f.log); n != 2 || f.log[1].index != 5 {
+			t.Fatalf("questions %+v, want one that waits", f.log)
+		}
+		began := time.Now()
+		r.Close()
+		if d := time.Since(began); d > 100*time.Millisecond {
+			t.Errorf("Close has taken %v", d)
+		}
+	})
+}
+
 // TestCloseFreesConnection leaves a watch that waits: grpc-consul-resolver's goes
 // on until the wait is over.
 func TestCloseFreesConnection(t *testing.T) {
