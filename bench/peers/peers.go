@@ -1,5 +1,9 @@
 // Package peers has an adapter for each way to find and announce services that
-// the bench compares. To add one, write a file like gokit.go and name it in All.
+// the bench compares. To add one, write a file like etcdnaming.go and name it in
+// All.
+//
+// The registries of kratos are not among them: the module proxy does not serve
+// them.
 package peers
 
 import (

@@ -30,7 +30,7 @@ func propagation(r *Run, tb testing.TB, reg *registry) error {
 		delete(children, s.Label)
 	}
 	service := func(s Subject) string { return "svc-" + s.Label }
-	for _, s := range r.on(reg.backend) {
+	for _, s := range r.on(reg) {
 		if err := reg.fill(ctx, s.Peer, service(s), endpoints(present)); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func propagation(r *Run, tb testing.TB, reg *registry) error {
 		sets := make(map[string][]float64)
 		for i := range samples + r.Registrations {
 			register := i >= samples
-			for _, s := range r.rotated(reg.backend) {
+			for _, s := range r.rotated(reg) {
 				c := children[s.Label]
 				if c == nil {
 					continue
@@ -81,7 +81,7 @@ func propagation(r *Run, tb testing.TB, reg *registry) error {
 				}
 				times[s.Label] = append(times[s.Label], ms(d))
 			}
-			for _, s := range r.on(reg.backend) {
+			for _, s := range r.on(reg) {
 				c := children[s.Label]
 				if c == nil {
 					continue
@@ -108,7 +108,7 @@ func propagation(r *Run, tb testing.TB, reg *registry) error {
 				}
 			}
 		}
-		for _, s := range r.on(reg.backend) {
+		for _, s := range r.on(reg) {
 			n := r.note(reg, "", repeat, s)
 			if t := times[s.Label]; len(t) > 0 {
 				n.add("p50", "ms", report.Percentile(t, 50))

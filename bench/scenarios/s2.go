@@ -20,7 +20,7 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 		sizes = r.ConsulMany
 	}
 	const present = 10
-	for _, s := range r.on(reg.backend) {
+	for _, s := range r.on(reg) {
 		if err := reg.fill(ctx, s.Peer, "svc-"+s.Label, endpoints(present)); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 	for _, w := range sizes {
 		name := "W = " + report.Number(w)
 		for repeat := range r.Repeats {
-			for _, s := range r.rotated(reg.backend) {
+			for _, s := range r.rotated(reg) {
 				n := r.note(reg, name, repeat, s)
 				if err := fanOutOne(ctx, r, reg, n, w, present); err != nil {
 					n.fail("last", "ms", err)
@@ -41,7 +41,7 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 		return nil
 	}
 	atOnce := min(1000, sizes[len(sizes)-1])
-	for _, s := range r.on(reg.backend) {
+	for _, s := range r.on(reg) {
 		n := r.note(reg, fmt.Sprintf("%s built at once", report.Number(atOnce)), 0, s)
 		if err := buildAtOnce(reg, n, atOnce, present); err != nil {
 			n.fail("watchers", "", err)

@@ -25,10 +25,10 @@ func bigService(r *Run, tb testing.TB, reg *registry) error {
 		filled[service] = true
 		return reg.fill(ctx, s.Peer, service, endpoints(size))
 	}
-	for _, size := range sizes {
+	for i, size := range sizes {
 		name := "N = " + report.Number(size)
 		for repeat := range r.Repeats {
-			for _, s := range r.rotated(reg.backend) {
+			for _, s := range r.rotated(reg) {
 				small, big := "small-"+format(s.Peer), "big-"+format(s.Peer)+"-"+report.Number(size)
 				if err := fill(s, small, 1); err != nil {
 					return err
@@ -37,7 +37,11 @@ func bigService(r *Run, tb testing.TB, reg *registry) error {
 					return err
 				}
 				n := r.note(reg, name, repeat, s)
-				if err := bigServiceOne(ctx, r, reg, n, small, big, size); err != nil {
+				var least note // of the smallest, to compare with
+				if i > 0 {
+					least = r.note(reg, "N = "+report.Number(sizes[0]), repeat, s)
+				}
+				if err := bigServiceOne(ctx, r, reg, n, least, small, big, size); err != nil {
 					n.fail("first", "ms", err)
 				}
 			}
@@ -47,7 +51,7 @@ func bigService(r *Run, tb testing.TB, reg *registry) error {
 	return nil
 }
 
-func bigServiceOne(ctx context.Context, r *Run, reg *registry, n note, small, big string, size int) error {
+func bigServiceOne(ctx context.Context, r *Run, reg *registry, n, least note, small, big string, size int) error {
 	s := n.subject
 	c, err := reg.open(s)
 	if err != nil {
@@ -85,6 +89,12 @@ func bigServiceOne(ctx context.Context, r *Run, reg *registry, n note, small, bi
 	}
 	n.add("change", "ms", report.Percentile(times, 50))
 	n.add("change, allocations", "", report.Percentile(allocs, 50))
-	n.add("change, allocated", "KB", report.Percentile(bytes, 50))
+	b := n.add("change, allocated", "KB", report.Percentile(bytes, 50))
+	if least.name == "" {
+		return reg.remove(ctx, s.Peer, big, endpoint(1<<20))
+	}
+	if of := least.row("change, allocated", "KB").byRepeat[n.repeat]; of > 0 {
+		n.add("of that at "+least.name, "×", b.byRepeat[n.repeat]/of)
+	}
 	return reg.remove(ctx, s.Peer, big, endpoint(1<<20))
 }

@@ -34,7 +34,7 @@ func churn(r *Run, tb testing.TB, reg *registry) error {
 	}
 	for repeat := range r.Repeats {
 		for _, conns := range []bool{false, true} {
-			for _, s := range r.rotated(reg.backend) {
+			for _, s := range r.rotated(reg) {
 				name, size, at := fmt.Sprintf("%s changes of %s", report.Number(r.Churn), report.Number(r.ChurnOf)), r.ChurnOf, endpoint
 				if conns {
 					name, size, at = fmt.Sprintf("%s changes of %s, 4 ClientConns with round_robin", report.Number(r.Churn), report.Number(r.ConnsOf)), r.ConnsOf, real
