@@ -8,6 +8,10 @@ BENCH    ?= .
 COUNT    ?= 1
 FUZZTIME ?= 30s
 
+# Where the tables of bench-peers go, as lines of JSON and as a page of HTML.
+BENCH_OUT   ?= bin/bench
+BENCH_FLAGS ?=
+
 # The registry of zero-drop, and how many calls it makes.
 STORE           ?= memory
 ZERO_DROP_CALLS ?= 200000
@@ -16,10 +20,10 @@ ZERO_DROP_CALLS ?= 200000
 # etcd-server, which is also looked for in PATH.
 SERVERS := bin/etcd bin/consul
 
-# Modules below the root. The root and the tools are built without go.work, as
-# they are by others; the rest needs it to be built against this tree.
+# Modules below the root. The root, the tools and the bench are built without
+# go.work, as they are by others; the rest needs it to be built against this tree.
 NESTED := $(filter-out tools/%,$(patsubst %/go.mod,%,$(wildcard */*/go.mod)))
-TOOLS  := $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod))
+ALONE  := bench $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod))
 
 export GOWORK := off
 # With this set, a test that finds no server fails instead of being skipped.
@@ -29,18 +33,18 @@ export NAMING_SERVERS := required
 nested = for m in $(NESTED); do echo "== $$m"; \
 	(cd $$m; export GOWORK=$(CURDIR)/go.work; $(1)); done
 
-# $(call tidy,FLAGS,COMMAND) runs go mod tidy FLAGS in the root and the tools.
-# A nested module may require a version of the root that is not published yet,
+# $(call tidy,FLAGS,COMMAND) runs go mod tidy FLAGS in each module. One that is
+# built with go.work may require a version of the root that is not published yet,
 # and tidy does not look at go.work: there it tidies a copy of go.mod that points
 # to this tree, then runs COMMAND with the result in $$tmp.
 tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/naming; \
-	for m in . $(TOOLS); do echo "tidy $$m"; (cd $$m; go mod tidy $(1)); done; \
+	for m in . $(ALONE); do echo "tidy $$m"; (cd $$m; go mod tidy $(1)); done; \
 	for m in $(NESTED); do echo "tidy $$m"; (cd $$m; cp go.mod go.sum $$tmp; \
 		go mod edit -replace $$root=$(CURDIR) $$tmp/go.mod; \
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help test check tidy tidy-check full bench cover fuzz demo zero-drop servers clean
+.PHONY: help test check tidy tidy-check full bench bench-peers cover fuzz demo zero-drop servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,11 +55,13 @@ test: $(SERVERS) ## vet and test every module under the race detector
 	go vet ./...
 	go test -race -count=1 -p 1 -timeout 30m ./...
 	@$(call nested,go vet ./...; go test -race -count=1 ./...)
+	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 
 check: tidy-check bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod and go.sum
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	bin/staticcheck ./...
+	cd bench && go vet ./... && ../bin/staticcheck ./...
 	@$(call nested,go vet ./...; $(CURDIR)/bin/staticcheck ./...)
 
 tidy-check:
@@ -69,6 +75,10 @@ full: $(SERVERS) ## the tests at full length; takes long
 
 bench: $(SERVERS) ## run the benchmarks: BENCH=regexp COUNT=runs
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+
+bench-peers: $(SERVERS) ## other libraries side by side, 10 minutes; results in BENCH_OUT, BENCH_FLAGS=-full for all
+	@mkdir -p $(BENCH_OUT)
+	cd bench && go run . -out $(abspath $(BENCH_OUT)) $(BENCH_FLAGS)
 
 cover: ## fail if the root or backend/memory is covered by less than 90 %
 	@go test -count=1 -cover . ./backend/memory | awk '{print} \
@@ -86,7 +96,7 @@ fuzz: ## fuzz each target for FUZZTIME
 demo: ## run the quickstart
 	go run ./examples/quickstart
 
-zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd ZERO_DROP_CALLS=number
+zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
 
 servers: bin/etcd bin/consul ## build the registries that the tests start
