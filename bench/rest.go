@@ -167,6 +167,7 @@ func (r rest) rolling(ctx context.Context) (any, []report.Row, error) {
 			{"p99, churn to quiet", "", res.Ratio},
 			{"calls", "", float64(res.Quiet.Calls + res.Churn.Calls)},
 			{"failed calls", "", float64(res.Quiet.Failed + res.Churn.Failed)},
+			{"servers not stopped in order", "", float64(res.Disorder)},
 		} {
 			row.Metric, row.Unit, row.Values = v.metric, v.unit, []float64{v.value}
 			rows = append(rows, row)

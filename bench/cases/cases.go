@@ -368,6 +368,7 @@ func (t *trial) holds() ([]string, error) {
 // more change has to be shown: the right set may be the last. If surplus is not
 // 0, what the registry does not hold may be shown for that long.
 func (t *trial) settle(id int, surplus time.Duration) error {
+	begin := time.Now()
 	ok, reason := t.right(t.opts.Bound, t.opts.Stable, surplus != 0)
 	if !ok {
 		t.res.Registration, t.res.Discovery = reason.registration, reason.discovery
@@ -376,12 +377,11 @@ func (t *trial) settle(id int, surplus time.Duration) error {
 	if reason.surplus != "" {
 		t.res.Note = strings.TrimSpace(t.res.Note + " " + reason.surplus)
 		if surplus > 0 {
-			begin := time.Now()
-			if ok, reason := t.right(surplus-t.opts.Bound, 0, false); !ok {
+			if ok, reason := t.right(surplus-time.Since(begin), 0, false); !ok {
 				t.res.Registration, t.res.Discovery = reason.registration, reason.discovery
 				return errFailed
 			}
-			t.res.Note += fmt.Sprintf(", until %v later", time.Since(begin).Round(time.Second))
+			t.res.Note += fmt.Sprintf(", for %v", time.Since(begin).Round(time.Second))
 		}
 	}
 	if err := t.put(id); err != nil {

@@ -34,8 +34,8 @@ func Names() map[string]string {
 var table = []kase{
 	{letter: "a", name: "cut, changes, compaction, heal", run: (*trial).cut},
 	{letter: "b", name: "kill -9, same data", run: (*trial).kill},
-	{letter: "c", name: "replaced by an empty server", run: func(t *trial) error { return t.replace(0) }},
-	{letter: "c2", name: "replaced by an empty server, the old one far ahead", run: func(t *trial) error { return t.replace(3100) }},
+	{letter: "c", name: "replaced by an empty server that overtakes it", run: func(t *trial) error { return t.replace(50, 200) }},
+	{letter: "c2", name: "replaced by an empty server, the old one far ahead", run: func(t *trial) error { return t.replace(3100, 0) }},
 	{letter: "d", name: "lease revoked or instance deregistered", run: (*trial).evict},
 	{letter: "e", name: "malformed entries", run: (*trial).malformed},
 	{letter: "f", name: "black hole for 30 s", run: (*trial).blackHole},
@@ -73,12 +73,20 @@ func (t *trial) kill() error {
 }
 
 // replace lets all but one of the endpoints come back on the new server, and
-// others come.
-func (t *trial) replace(revision int) error {
+// others come. The counter of changes, on which watches go by, was at before at
+// least on the old server, and so ahead of what is put on the new one; there,
+// changes of something else bring it to after.
+func (t *trial) replace(before, after int) error {
 	return firstOf(
-		func() error { return t.registry.advance(t.ctx, revision) },
+		func() error { return t.registry.advance(t.ctx, before) },
 		func() error { return t.begin(true) },
 		func() error { t.registry.wipe(); return t.put(1, 3, 7, 4, 5) },
+		func() error {
+			if after == 0 {
+				return nil
+			}
+			return t.registry.advance(t.ctx, after)
+		},
 		func() error { return t.settle(6, t.opts.Surplus) },
 	)
 }

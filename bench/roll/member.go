@@ -119,14 +119,15 @@ func (p *process) serverDo(req message) (message, error) {
 		p.mu.Lock()
 		s := p.servers[req.N]
 		p.mu.Unlock()
+		var reply message
 		if err := s.stop(); err != nil {
-			return message{}, err
+			reply.Note = err.Error()
 		}
 		s, err := p.start()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.servers[req.N] = s
-		return message{}, err
+		return reply, err
 	}
 	return message{}, fmt.Errorf("there is no command %q for servers", req.Do)
 }

@@ -71,6 +71,10 @@ type Result struct {
 	Churn   Phase  `json:"churn"`
 	// Ratio is the p99 of the churn divided by that of the quiet time.
 	Ratio float64 `json:"ratio"`
+	// Disorder is how many servers could not be withdrawn and stopped in order,
+	// and Why is one of the reasons.
+	Disorder int    `json:"disorder"`
+	Why      string `json:"why,omitempty"`
 	// Took is how long it took to restart all servers, and until every client
 	// was connected to all of them.
 	Took time.Duration `json:"took_ns"`
@@ -132,7 +136,7 @@ func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (
 		func() error { return r.phase(churn) },
 		func() error {
 			begin := time.Now()
-			err := r.roll()
+			err := r.roll(res)
 			res.Took = time.Since(begin)
 			return err
 		},
@@ -148,9 +152,9 @@ func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (
 		return nil, err
 	}
 	res.Ratio = float64(res.Churn.P99) / float64(res.Quiet.P99)
-	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers %s%s", p.Name,
+	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers, %d not in order %s%s%s", p.Name,
 		res.Quiet.P50, res.Quiet.P99, res.Quiet.Calls, res.Quiet.Failed, res.Churn.P50, res.Churn.P99, res.Churn.Calls, res.Churn.Failed,
-		res.Ratio, res.Took.Round(time.Millisecond), res.Quiet.Err, res.Churn.Err)
+		res.Ratio, res.Took.Round(time.Millisecond), res.Disorder, res.Why, res.Quiet.Err, res.Churn.Err)
 	return res, nil
 }
 
@@ -222,20 +226,27 @@ func (r *run) phase(name string) error {
 
 // roll restarts every server, a batch at a time, and waits until the clients are
 // connected to all.
-func (r *run) roll() error {
+func (r *run) roll(res *Result) error {
 	for from := 0; from < r.Servers; from += r.Batch {
 		var wg sync.WaitGroup
-		errs := make([]error, min(r.Batch, r.Servers-from))
+		replies := make([]message, min(r.Batch, r.Servers-from))
+		errs := make([]error, len(replies))
 		for i := range errs {
 			// The batch is spread over the processes.
 			n := from + i
 			wg.Go(func() {
-				_, errs[i] = r.servers[n%r.Processes].ask(r.ctx, message{Do: "restart", N: n / r.Processes})
+				replies[i], errs[i] = r.servers[n%r.Processes].ask(r.ctx, message{Do: "restart", N: n / r.Processes})
 			})
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {
 			return err
+		}
+		for _, reply := range replies {
+			if reply.Note != "" {
+				res.Disorder++
+				res.Why = reply.Note
+			}
 		}
 	}
 	return r.connected()
@@ -274,7 +285,7 @@ type message struct {
 	Phase   string       `json:",omitempty"`
 
 	Latencies   []time.Duration `json:",omitempty"`
-	Note        string          `json:",omitempty"`
+	Note        string          `json:",omitempty"` // what went wrong and is no reason to end
 	Err         string          `json:",omitempty"`
 	Unsupported bool            `json:",omitempty"`
 }
