@@ -48,8 +48,7 @@ type crowd struct {
 	news     chan int // a consumer that shows something else
 
 	mu    sync.Mutex
-	shown []string         // by consumer
-	reads map[string]int64 // by service, when a consumer of it had news last
+	shown []string // by consumer
 	stops []func()
 	wg    sync.WaitGroup
 }
