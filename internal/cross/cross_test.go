@@ -256,8 +256,6 @@ func (c *counts) sets(ctx context.Context, service int, sides []*side) error {
 		}
 	}
 	return errors.Join(together(sides, func(s *side) error {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
 		return s.until(ctx, "watch", func() string { return s.differ(want) })
 	})...)
 }
@@ -379,21 +377,22 @@ func (c *counts) end(ctx context.Context, sides []*side) error {
 
 var opened atomic.Int64
 
-func inMemory() backend {
-	return backend{"memory", true, func() (store, other naming.Store) { return new(memory.Store), new(memory.Store) }}
+func inMemory(ttl, patience time.Duration) backend {
+	return backend{"memory", true, func() (store, other naming.Store) { return new(memory.Store), new(memory.Store) }, ttl, patience}
 }
 
 // real returns the backends: the first is what the others are compared with.
 func real(etcdClient *clientv3.Client, consulClient *api.Client) []backend {
+	const ttl = 3 * time.Second // etcd has no less than two
 	return []backend{
-		inMemory(),
+		inMemory(ttl, patience),
 		{"etcd", true, func() (store, other naming.Store) {
 			prefix := fmt.Sprintf("/history/%d/", opened.Add(1))
 			return etcd.New(etcdClient, &etcd.Options{Prefix: prefix}), etcd.New(etcdClient, &etcd.Options{Prefix: prefix})
-		}},
+		}, ttl, patience},
 		{"consul", false, func() (store, other naming.Store) {
 			prefix := fmt.Sprintf("history%d.", opened.Add(1))
 			return consul.New(consulClient, &consul.Options{Prefix: prefix}), consul.New(consulClient, &consul.Options{Prefix: prefix})
-		}},
+		}, ttl, patience},
 	}
 }

@@ -371,7 +371,7 @@ func (g *generator) expire() {
 		}); err != nil {
 			return err
 		}
-		for ttl := 3 * time.Second; ; ttl *= 2 {
+		for ttl := s.ttl; ; ttl *= 2 {
 			start := time.Now()
 			l, err := s.store.Grant(ctx, ttl)
 			if err != nil {

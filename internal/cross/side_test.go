@@ -15,7 +15,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// patience is how long anything may take.
+// patience is how long anything may take that does happen.
 const patience = time.Minute
 
 // backend makes the stores of one registry.
@@ -25,6 +25,10 @@ type backend struct {
 	batches bool
 	// open returns two stores, which nobody else shares endpoints with.
 	open func() (store, other naming.Store)
+	// ttl is of the leases that expire; the same for all that are compared.
+	ttl time.Duration
+	// patience is how long to wait for what readers are told.
+	patience time.Duration
 }
 
 // side is one of the stores that a history is done to, with a Registry on it
@@ -208,6 +212,8 @@ func (s *side) lacks(service int, id string) string {
 
 // until reads what there is to read until ok returns nothing, or fails.
 func (s *side) until(ctx context.Context, what string, ok func() string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
 	for {
 		for _, sub := range s.subjects {
 			for e, more := sub.follower.Next(); more; e, more = sub.follower.Next() {
@@ -224,7 +230,7 @@ func (s *side) until(ctx context.Context, what string, ok func() string) error {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
-			return fmt.Errorf("%s of %s: %s, still after %v", what, s.name, why, patience)
+			return fmt.Errorf("%s of %s: %s, still after %v", what, s.name, why, s.patience)
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -20,13 +19,15 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// memories are three stores in memory, the last of which wrong may spoil.
+// memories are three stores in memory, the last of which wrong may spoil. They
+// are not in a bubble: the race detector crashes in one now and then when many
+// timers are stopped (golang/go#78156).
 func memories(wrong func(naming.Store) naming.Store) []backend {
-	list := []backend{inMemory(), inMemory(), inMemory()}
+	const ttl = 100 * time.Millisecond
+	list := []backend{inMemory(ttl, patience), inMemory(ttl, patience), inMemory(ttl, patience)}
 	list[1].name = "another"
-	list[2] = backend{"wrong", true, func() (store, other naming.Store) {
-		return wrong(new(memory.Store)), new(memory.Store)
-	}}
+	list[2].name = "wrong"
+	list[2].open = func() (store, other naming.Store) { return wrong(new(memory.Store)), new(memory.Store) }
 	return list
 }
 
@@ -34,19 +35,17 @@ func memories(wrong func(naming.Store) naming.Store) []backend {
 // nothing where there is nothing.
 func TestMemory(t *testing.T) {
 	backends := memories(func(s naming.Store) naming.Store { return s })
-	seeds := 10
+	seeds := 4
 	if mutant.Full() {
 		seeds = 100
 	}
 	for name, m := range map[string]mode{"paced": paced, "full speed": fullSpeed} {
 		t.Run(name, func(t *testing.T) {
-			each(t, seeds, 1, func(seed uint64) {
-				synctest.Test(t, func(t *testing.T) {
-					h := generate(seed)
-					if _, err := run(t.Context(), m, h, backends); err != nil {
-						report(t, m, h, backends, err)
-					}
-				})
+			each(t, seeds, 4, func(seed uint64) {
+				h := generate(seed)
+				if _, err := run(t.Context(), m, h, backends); err != nil {
+					report(t, m, h, backends, err)
+				}
 			})
 		})
 	}
@@ -211,8 +210,9 @@ func TestWrong(t *testing.T) {
 		}, "(services|list|watch|registration|watches) of wrong", true},
 	} {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			modes := map[string]mode{"paced": paced}
-			if w.fast && (i < 3 || mutant.Full()) {
+			if w.fast && (i < 1 || mutant.Full()) {
 				modes["full speed"] = fullSpeed
 			}
 			for name, m := range modes {
@@ -220,24 +220,23 @@ func TestWrong(t *testing.T) {
 				// Not every history has what it takes.
 				const most = 60
 				for seed := uint64(1); seed <= most && !caught; seed++ {
-					synctest.Test(t, func(t *testing.T) {
-						h := generate(seed)
-						backends := memories(w.make)
-						_, err := run(t.Context(), m, h, backends)
-						if err == nil {
-							return
-						}
-						caught = true
-						short, err := cut(t.Context(), m, h, backends, err)
-						t.Logf("%s, seed %d, the first %d steps of %d: %.300v", name, seed, len(short.steps), len(h.steps), err)
-						find := w.find
-						if name != "paced" {
-							find = "of wrong" // it may show in many ways
-						}
-						if !regexp.MustCompile(find).MatchString(err.Error()) {
-							t.Errorf("%s: not found out by %q: %v", name, find, err)
-						}
-					})
+					h := generate(seed)
+					backends := memories(w.make)
+					backends[2].patience = 5 * time.Second // it may wait in vain
+					_, err := run(t.Context(), m, h, backends)
+					if err == nil {
+						continue
+					}
+					caught = true
+					short, err := cut(t.Context(), m, h, backends, err)
+					t.Logf("%s, seed %d, the first %d steps of %d: %.300v", name, seed, len(short.steps), len(h.steps), err)
+					find := w.find
+					if name != "paced" {
+						find = "of wrong" // it may show in many ways
+					}
+					if !regexp.MustCompile(find).MatchString(err.Error()) {
+						t.Errorf("%s: not found out by %q: %v", name, find, err)
+					}
 				}
 				if !caught {
 					t.Errorf("%s: a store that %s passes %d histories", name, w.name, most)
