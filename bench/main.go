@@ -63,8 +63,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the first interrupt ends the run after a scenario, the second at once
-	log.SetOutput(io.Discard)    // Go's HTTP client says that an agent refuses it; so does the report
+	log.SetOutput(io.Discard) // Go's HTTP client says that an agent refuses it; so does the report
 
 	program := servertest.NewProgram("bench", os.Stderr)
 	if !program.Run(func() bool {
