@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -123,6 +124,10 @@ func (o Options) withDefaults() Options {
 // in a program, or test, that calls [actor.Main] with [Role].
 func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 	opts = opts.withDefaults()
+	// What etcd's client logs of calls that fail is what the trials are about.
+	if os.Getenv("ETCD_CLIENT_DEBUG") == "" {
+		os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
+	}
 	var results []*Result
 	var wg sync.WaitGroup
 	tokens := make(chan struct{}, opts.Parallel)
