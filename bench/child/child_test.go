@@ -119,6 +119,15 @@ func TestRounds(t *testing.T) {
 		t.Errorf("arrived %v before it began", time.Duration(began-r.At))
 	}
 
+	// One too many, before it is right.
+	do(t, c, Request{Do: Arm, Want: 1})
+	do(t, c, Request{Do: Register, Services: []string{"s"}, Endpoint: b})
+	if r, err := c.Do(Request{Do: Wait, Timeout: time.Millisecond}); err == nil || r.Have != 0 {
+		t.Errorf("Wait = %v with %d arrived; want an error and 0: there is one endpoint too many", err, r.Have)
+	}
+	do(t, c, Request{Do: Deregister, Endpoint: b})
+	do(t, c, Request{Do: Wait})
+
 	// As many, but others.
 	do(t, c, Request{Do: Arm, Want: 2, Addrs: []string{"a", "c"}})
 	do(t, c, Request{Do: Register, Services: []string{"s"}, Endpoint: b})
