@@ -12,6 +12,7 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
@@ -135,9 +136,9 @@ func (t *table) chart(metric string) (template.HTML, error) {
 	slices.Reverse(peers) // the first at the top
 	p := plot.New()
 	p.Title.Text = metric
-	p.Title.TextStyle.Font.Size = 11
-	p.X.Tick.Label.Font.Size = 9
-	p.Y.Tick.Label.Font.Size = 9
+	for style, size := range map[*text.Style]vg.Length{&p.Title.TextStyle: 11, &p.X.Tick.Label: 9, &p.Y.Tick.Label: 9} {
+		style.Font.Variant, style.Font.Size = "Sans", size
+	}
 	p.NominalY(peers...)
 	p.Y.Min, p.Y.Max = -0.5, float64(len(peers))-0.5
 	p.X.Min, p.X.Max = min(least, 0), most*1.05
@@ -170,7 +171,7 @@ func (t *table) chart(metric string) (template.HTML, error) {
 	const width = 330
 	height := vg.Length(45 + 17*len(peers))
 	canvas := vgsvg.New(width, height)
-	p.Draw(draw.New(canvas))
+	p.Draw(draw.Crop(draw.New(canvas), 8, -16, 4, -4)) // labels reach a little beyond
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return "", err

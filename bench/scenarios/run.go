@@ -3,6 +3,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,8 +202,25 @@ func (n note) fail(metric, unit string, err error) {
 	n.row(metric, unit).Err = err.Error()
 }
 
-// Rows returns what was measured.
+// Rows returns what was measured: of each case together, with the subjects in
+// their order, not in that of their turns.
 func (r *Run) Rows() []report.Row {
+	var cases []string
+	order := func(o *row) (kind, subject int) {
+		c := o.Scenario + "/" + o.Backend + "/" + o.Case
+		if kind = slices.Index(cases, c); kind < 0 {
+			kind, cases = len(cases), append(cases, c)
+		}
+		return kind, slices.IndexFunc(r.Subjects, func(s Subject) bool { return s.Label == o.Peer })
+	}
+	for _, o := range r.rows {
+		order(o) // in the order in which they were measured
+	}
+	slices.SortStableFunc(r.rows, func(a, b *row) int {
+		ak, as := order(a)
+		bk, bs := order(b)
+		return cmp.Or(cmp.Compare(ak, bk), cmp.Compare(as, bs))
+	})
 	var rows []report.Row
 	for _, own := range r.rows {
 		out := own.Row
