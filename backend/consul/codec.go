@@ -316,6 +316,11 @@ func (i *instance) endpoint(codec *Codec) (naming.Endpoint, error) {
 	default:
 		e.Metadata = i.entry().metadata()
 	}
+	if err == nil && !ours && e.Addr == i.addr() && i.Service.Port == 0 {
+		// Consul has services without a port. Nobody could dial one, unless the
+		// address says more than Consul knows of.
+		err = naming.CheckAddress(e.Addr)
+	}
 	return e, err
 }
 

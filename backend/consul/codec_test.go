@@ -188,7 +188,7 @@ func TestOthers(t *testing.T) {
 		{`{"Service":{"ID":"10.0.0.1:80","Address":"10.0.0.1","Port":80}}`, `10.0.0.1:80 10.0.0.1:80 `},
 		{`{"Service":{"ID":"x","Address":"h","Port":1,"Tags":["a"],"Meta":{"zone":"eu","naming-x":"y"},"Weights":{"Passing":10}}}`, `x@h:1 h:1 {"naming-x":"y","tags":["a"],"weight":10,"zone":"eu"}`},
 		{`{"Service":{"ID":"x","SocketPath":"/run/s"}}`, `x@unix:/run/s unix:/run/s `},
-		{`{"Node":{"Address":"10.0.0.9"},"Service":{"ID":"x"}}`, `x@10.0.0.9 10.0.0.9 `},
+		{`{"Service":{"ID":"x","Address":"h:1"}}`, `x@h:1 h:1 `},
 	} {
 		var i instance
 		if err := json.Unmarshal([]byte(test.entry), &i); err != nil {
@@ -213,6 +213,22 @@ func TestWireFormat(t *testing.T) {
 	}
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("got  %+v\nwant %+v", r, want)
+	}
+}
+
+func TestNoPort(t *testing.T) {
+	for _, entry := range []string{
+		`{"Node":{"Address":"10.0.0.9"},"Service":{"ID":"x"}}`,
+		`{"Service":{"ID":"x","Address":"::1"}}`,
+		`{"Service":{"ID":"x"}}`,
+	} {
+		var i instance
+		if err := json.Unmarshal([]byte(entry), &i); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := i.endpoint(nil); err == nil {
+			t.Errorf("%s: got %+v, which nobody could dial", entry, e)
+		}
 	}
 }
 

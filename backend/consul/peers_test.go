@@ -72,13 +72,14 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 		}
 	}
 	// An entry that lost what makes it a Store's is what a program of the
-	// framework would have registered. That must be understood too.
+	// framework would have registered. That must be understood too, if it can be
+	// dialled.
 	for key := range i.Service.Meta {
 		if strings.HasPrefix(key, reserved) {
 			delete(i.Service.Meta, key)
 		}
 	}
-	if got, err := i.endpoint(codecs[name]); err != nil || hostPort(e.Addr) && got.Addr != e.Addr {
+	if got, err := i.endpoint(codecs[name]); hostPort(e.Addr) && (err != nil || got.Addr != e.Addr) {
 		t.Errorf("%s: read as another's, %q %.500s has address %q, %v", name, e.Addr, e.Metadata, got.Addr, err)
 	}
 }
