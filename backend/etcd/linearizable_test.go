@@ -176,7 +176,8 @@ func addrOf(t *testing.T, value []byte) string {
 // with porcupine.
 func linearizable(history []op, p past) error {
 	// A write that failed is dropped if etcd never saw it. If it did, that was
-	// before the first read that saw it had returned, or else at any time.
+	// before the first read that saw it had returned, and before a write of a
+	// later revision had, or else at any time.
 	seen := make(map[string]int64)
 	var end int64
 	for _, o := range history {
@@ -190,6 +191,17 @@ func linearizable(history []op, p past) error {
 			}
 		}
 	}
+	later := make([]int64, len(p.events)) // when the first write of a later revision had returned
+	for i := range later {
+		later[i] = end + 1
+	}
+	for _, o := range history {
+		if at, ok := p.byMark[o.mark]; ok && o.kind == write && !o.failed {
+			for i := range at {
+				later[i] = min(later[i], o.ret)
+			}
+		}
+	}
 	var ops []porcupine.Operation
 	for _, o := range history {
 		if o.kind == listing {
@@ -197,16 +209,18 @@ func linearizable(history []op, p past) error {
 		}
 		ret := o.ret
 		if o.failed {
-			if _, happened := p.byMark[o.mark]; !happened {
+			at, happened := p.byMark[o.mark]
+			if !happened {
 				continue
 			}
-			if ret = end + 1; seen[o.mark] > o.call {
-				ret = seen[o.mark]
+			if ret = later[at]; seen[o.mark] > o.call {
+				ret = min(ret, seen[o.mark])
 			}
+			ret = max(ret, o.call)
 		}
 		ops = append(ops, porcupine.Operation{ClientId: o.process, Input: o, Call: o.call, Return: ret})
 	}
-	if result := porcupine.CheckOperationsTimeout(model, ops, 60*time.Second); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(model, ops, 10*time.Minute); result != porcupine.Ok {
 		return fmt.Errorf("porcupine finds %d operations: %s", len(ops), result)
 	}
 	return nil
