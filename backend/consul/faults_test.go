@@ -362,7 +362,7 @@ func TestSnapshotRestored(t *testing.T) {
 		t.Helper()
 		if addr != "" {
 			_, err := admin.Catalog().Register(&api.CatalogRegistration{
-				Node: "foreign", Address: addr, Service: &api.AgentService{ID: "x", Service: "static.greeter"},
+				Node: "foreign", Address: addr, Service: &api.AgentService{ID: "x", Service: "static.greeter", Port: 80},
 			}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -406,12 +406,12 @@ func TestSnapshotRestored(t *testing.T) {
 				}
 			}
 		}
-		next("10.0.0.2")
+		next("10.0.0.2:80")
 		agent.Restore(t, snapshot)
 		if after := put(""); after >= before {
 			t.Errorf("the index has gone from %d to %d, want less", before, after)
 		}
-		next("10.0.0.1") // when the wait is over: an agent that streams waits for the index that was there
+		next("10.0.0.1:80") // when the wait is over: an agent that streams waits for the index that was there
 		p.converged(t)
 	})
 }
