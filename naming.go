@@ -218,8 +218,10 @@ type Store interface {
 	//
 	// It returns [ErrInvalid], and has stored nothing, for changes that
 	// [Normalize] refuses; and [ErrLeaseLost], and has stored nothing that
-	// outlives it, for an Add under a lease that has ended. The store does not
-	// keep the slice.
+	// outlives it, for an Add under a lease that has ended. A store need not
+	// look at the lease of an Add that it leaves undone, because another has the
+	// endpoint (IfFree) or a later change is about it. The store does not keep
+	// the slice.
 	Apply(ctx context.Context, service string, changes ...Change) error
 
 	// Watch returns the state of a service and then its changes, from the
