@@ -44,10 +44,10 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help test check tidy tidy-check full bench bench-peers cover fuzz demo zero-drop servers clean
+.PHONY: help test check tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo zero-drop servers clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One package at a time: the bounds of the tests on real servers are for a machine
 # that does nothing else.
@@ -73,8 +73,15 @@ tidy: ## tidy go.mod and go.sum of every module
 full: $(SERVERS) ## the tests at full length; takes long
 	NAMING_FULL=1 go test -race -count=1 -p 1 -v -timeout 240m ./...
 
-bench: $(SERVERS) ## run the benchmarks: BENCH=regexp COUNT=runs
-	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./...
+bench: $(SERVERS) bin/benchstat ## the library's own benchmarks beside bench/baseline.txt: BENCH=regexp COUNT=runs
+	@mkdir -p $(BENCH_OUT)
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./... | tee $(BENCH_OUT)/bench.txt
+	@bin/benchstat bench/baseline.txt $(BENCH_OUT)/bench.txt
+
+# On a machine of one's own, before a change that the next runs are to be compared
+# with.
+bench-baseline: bench ## make the last of these runs the baseline
+	@grep -v '^ok\|no test files' $(BENCH_OUT)/bench.txt > bench/baseline.txt
 
 bench-peers: $(SERVERS) ## other libraries side by side, 10 minutes; results in BENCH_OUT, BENCH_FLAGS=-full for all
 	@mkdir -p $(BENCH_OUT)
