@@ -105,7 +105,7 @@ func consulAgent(u *url.URL) (*agent, error) {
 	case u.Host == "":
 		a.addr, a.socket, a.given = net.JoinHostPort("localhost", port), path, path != ""
 	case path != "":
-		return nil, invalid("it has a path after the host, and none is defined: what services begin with is a parameter, ?prefix=naming/")
+		return nil, invalid("it has a path after the host, and none is defined: what the names of services begin with is a parameter, ?prefix=naming.")
 	default:
 		var ok bool
 		if a.addr, ok = hostPort(u.Host, port); !ok {
