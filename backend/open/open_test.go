@@ -129,7 +129,7 @@ func TestInvalid(t *testing.T) {
 		"consul://h1,h2":                              "not host:port, of one agent",
 		"consul://h:http":                             "the port is no number",
 		"consul://h:0":                                "not host:port",
-		"consul://h/naming":                           "?prefix=naming/",
+		"consul://h/naming":                           "?prefix=naming.",
 		"consul://user:hunter2@h":                     "it has a user before the host",
 		"consul://hunter2@h":                          "it has a user before the host",
 		"consul://h?token=hunter2":                    `unknown parameter "token"; ` + knownConsul,

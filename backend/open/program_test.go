@@ -35,7 +35,7 @@ func TestProgram(t *testing.T) {
 	t.Logf("in memory:\n%s", strings.Join(memory, "\n"))
 	for _, url := range []string{
 		"etcd://" + etcdtest.Start(t, nil).Members[0].Addr + "?prefix=/naming/",
-		"consul://" + consultest.Start(t, nil).Addr + "?prefix=naming/",
+		"consul://" + consultest.Start(t, nil).Addr + "?prefix=naming.",
 	} {
 		if got := program(t, url); !slices.Equal(got, memory) {
 			t.Errorf("%s: what happened is\n%s\nand in memory\n%s", url, strings.Join(got, "\n"), strings.Join(memory, "\n"))
