@@ -296,6 +296,7 @@ func TestABlockedClientConnHoldsUpNobody(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		apply(b, b.store, "s", at("b:1")...)
+		time.Sleep(5 * time.Millisecond) // 2⁵ goroutines
 		for _, cc := range ccs {
 			b.want(cc, "a:1 b:1") // half of them are still at it
 		}
@@ -332,6 +333,75 @@ func TestABlockedClientConnHoldsUpNobody(t *testing.T) {
 				r.Close()
 			}
 		}
+	})
+}
+
+// TestBlockedOneAfterTheOther: ClientConns that block do not use up what was there
+// for the next to do so.
+func TestBlockedOneAfterTheOther(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		apply(b, b.store, "s", at("a:1")...)
+		var ccs []*clientConn
+		var resolvers []grpcresolver.Resolver
+		grow := func(n int) {
+			for range n {
+				cc := new(clientConn)
+				resolvers = append(resolvers, build(b, b.builder, cc, "s"))
+				b.settled(cc)
+				ccs = append(ccs, cc)
+			}
+		}
+		block := func(cc *clientConn) {
+			cc.mu.Lock()
+			defer cc.mu.Unlock()
+			cc.block = make(chan struct{})
+		}
+		grow(2)
+		block(ccs[0])
+		block(ccs[1])
+		time.Sleep(time.Second)
+		apply(b, b.store, "s", at("b:1")...)
+		time.Sleep(10 * time.Millisecond)
+		b.want(ccs[0], "a:1 b:1")
+		b.want(ccs[1], "a:1 b:1")
+		grow(2)
+		block(ccs[2])
+		apply(b, b.store, "s", at("c:1")...)
+		time.Sleep(10 * time.Millisecond)
+		b.want(ccs[2], "a:1 b:1 c:1")
+		b.want(ccs[3], "a:1 b:1 c:1")
+		for i, r := range resolvers {
+			ccs[i].unblock()
+			closing(r, ccs[i])
+		}
+	})
+}
+
+// TestCloseOfAClientConnThatWaits: it waits for a call in progress, and not for
+// those of others.
+func TestCloseOfAClientConnThatWaits(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		apply(b, b.store, "s", at("a:1")...)
+		first, second := new(clientConn), new(clientConn)
+		r1 := build(b, b.builder, first, "s")
+		b.want(first, "a:1")
+		r2 := build(b, b.builder, second, "s")
+		b.want(second, "a:1")
+		first.mu.Lock()
+		first.block = make(chan struct{})
+		first.mu.Unlock()
+		time.Sleep(time.Second)
+		apply(b, b.store, "s", at("b:1")...)
+		b.want(first, "a:1 b:1") // and is still at it
+		start := time.Now()
+		closing(r2, second)
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Close took %v", d)
+		}
+		time.Sleep(time.Second)
+		b.want(second)
+		first.unblock()
+		closing(r1, first)
 	})
 }
 
@@ -399,6 +469,9 @@ func TestManyBuildsShareOneWatch(t *testing.T) {
 		time.Sleep(time.Second)
 		apply(b, b.store, "s", at("b:1")...)
 		synctest.Wait()
+		if got := ownGoroutines(); len(got) > 0 {
+			t.Errorf("%d goroutines after the change, such as\n%s", len(got), got[0])
+		}
 		var shared *grpcresolver.Endpoint
 		for i, cc := range ccs {
 			calls := cc.take()

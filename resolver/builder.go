@@ -267,22 +267,32 @@ func (b *Builder) release(t *target) {
 	}
 }
 
-// conn is the resolver of one ClientConn. It has a goroutine only while it has
-// something to tell.
+// conn is the resolver of one ClientConn.
 type conn struct {
 	target *target
 	cc     grpcresolver.ClientConn
 	config *serviceconfig.ParseResult
 
 	// Guarded by target.mu.
-	busy   bool          // somebody is telling cc something
+	index  int // in target.conns
+	next   *conn
+	phase  phase
 	closed bool          // cc is told nothing any more
-	idle   chan struct{} // not nil: closed when busy ends, for Close to wait for
+	quiet  chan struct{} // not nil: closed when nobody tells cc anything any more, for Close to wait for
 
-	// Used by whoever made conn busy.
+	// Used by whoever tells cc something.
 	told      uint64 // the number of the state that cc was told last
 	published *state // what cc has endpoints of, or nil
 }
+
+// phase is what happens to a conn.
+type phase uint8
+
+const (
+	idle    phase = iota // it was told the state, if there is one
+	waiting              // to be told; it is in the target's list
+	telling
+)
 
 // ResolveNow implements the Resolver of gRPC's package resolver. gRPC calls it
 // when connections fail, and hopes that a new look would find other endpoints. A
@@ -297,45 +307,21 @@ func (c *conn) Close() {
 	t := c.target
 	t.mu.Lock()
 	first := !c.closed
-	c.closed = true
-	delete(t.conns, c)
-	if c.busy && c.idle == nil {
-		c.idle = make(chan struct{})
+	if first {
+		c.closed = true
+		t.leave(c)
+		if c.phase == telling {
+			c.quiet = make(chan struct{})
+		}
 	}
-	idle := c.idle
+	quiet := c.quiet
 	t.mu.Unlock()
-	if idle != nil {
-		<-idle
+	if quiet != nil {
+		<-quiet
 	}
 	if first {
 		t.builder.release(t)
 	}
-}
-
-// deliver tells cc the target's state until it has the newest. The caller made
-// c busy, and it is not any more when deliver returns.
-func (c *conn) deliver() {
-	for c.deliverOne() {
-	}
-}
-
-// deliverOne tells cc the target's state, and reports true; or ends the busy
-// time, and reports false, if cc has it already.
-func (c *conn) deliverOne() bool {
-	t := c.target
-	t.mu.Lock()
-	s := t.state
-	if c.closed || s == nil || s.number == c.told {
-		c.busy = false
-		if c.idle != nil {
-			close(c.idle)
-		}
-		t.mu.Unlock()
-		return false
-	}
-	t.mu.Unlock()
-	c.tell(s)
-	return true
 }
 
 // tell tells cc a state.

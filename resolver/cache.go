@@ -316,7 +316,7 @@ func (s *saver) save(lists [][]grpcresolver.Endpoint, sum [sha256.Size]byte) ([s
 	var endpoints []naming.Endpoint
 	for _, list := range lists {
 		for _, e := range list {
-			endpoints = append(endpoints, memberOf(e).endpoint)
+			endpoints = append(endpoints, *memberOf(e).endpoint)
 		}
 	}
 	slices.SortFunc(endpoints, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })

@@ -235,7 +235,7 @@ func FuzzDecodeCache(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s := newSet()
+		s := new(set)
 		s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints}})
 		if !s.publish() {
 			t.Errorf("nothing to publish of %v", endpoints)

@@ -228,6 +228,34 @@ func TestAFailedFollowLeavesNothing(t *testing.T) {
 	}
 }
 
+// idler is a ClientConn that does nothing.
+type idler struct{ grpcresolver.ClientConn }
+
+func (idler) UpdateState(grpcresolver.State) error { return nil }
+
+// TestTellingAllocatesNothing: what thousands of ClientConns are told is made
+// once.
+func TestTellingAllocatesNothing(t *testing.T) {
+	target := newTarget(NewBuilder(nil, nil), "x")
+	for range 1000 {
+		target.join(&conn{target: target, cc: idler{}})
+	}
+	var list []grpcresolver.Endpoint
+	allocs := testing.AllocsPerRun(10, func() {
+		target.publish(&state{endpoints: list})
+		target.deliver()
+		target.work.Wait()
+	})
+	if allocs > 100 { // on a busy machine tick is called
+		t.Errorf("%v allocations", allocs)
+	}
+	for _, c := range target.conns {
+		if c.told != target.state.number {
+			t.Fatalf("was told state %d, want %d", c.told, target.state.number)
+		}
+	}
+}
+
 // TestClosedWhileItCollects: a target that waits for more changes does not keep
 // Close waiting.
 func TestClosedWhileItCollects(t *testing.T) {
@@ -253,8 +281,8 @@ func TestClosedWhileItCollects(t *testing.T) {
 }
 
 func TestString(t *testing.T) {
-	m := newMember(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"zone":"a"}`)})
-	if got, want := m.grpc.Attributes.String(), fmt.Sprintf("{%q: %q }", "naming.Endpoint", `"i" {"zone":"a"}`); got != want {
+	e := made(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"zone":"a"}`)})
+	if got, want := e.Attributes.String(), fmt.Sprintf("{%q: %q }", "naming.Endpoint", `"i" {"zone":"a"}`); got != want {
 		t.Errorf("attributes are logged as %s, want %s", got, want)
 	}
 }

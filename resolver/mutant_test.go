@@ -20,8 +20,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "calls after Close has returned",
 			File: "builder.go",
-			Old:  "\tif idle != nil {\n\t\t<-idle\n\t}\n",
-			New:  "\t_ = idle\n",
+			Old:  "\tif quiet != nil {\n\t\t<-quiet\n\t}\n",
+			New:  "\t_ = quiet\n",
 			Test: "^TestCloseWaitsForACallInProgress$",
 		},
 		{
@@ -34,8 +34,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "puts metadata into the attributes of addresses",
 			File: "set.go",
-			Old:  "\treturn m\n}\n\n// matters",
-			New:  "\tm.addresses[0].Attributes = m.grpc.Attributes\n\treturn m\n}\n\n// matters",
+			Old:  "\tm.attributes = *k.parent.WithValue(attributeKey{}, m)\n",
+			New:  "\tm.attributes = *k.parent.WithValue(attributeKey{}, m)\n\tm.addresses[0].Attributes = &m.attributes\n",
 			Test: "^TestMetadataMakesNoConnections$",
 		},
 		{
@@ -48,8 +48,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "publishes an address for each of its endpoints",
 			File: "set.go",
-			Old:  "\tif first == nil {\n",
-			New:  "\tif true {\n",
+			Old:  "\t\tif n > 1 {\n",
+			New:  "\t\tif false {\n",
 			Test: "^(TestOrderAndDuplicates|TestHistories)$",
 		},
 		{
@@ -104,8 +104,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "does not replay",
 			File: "target.go",
-			Old:  "\tif c.deliverOne() {\n\t\tgo c.deliver()\n\t}\n",
-			New:  "\tgo c.deliver()\n",
+			Old:  "\t\tt.tell(c)\n\t\t// Once here",
+			New:  "\t\tt.push(c)\n\t\t// Once here",
 			Test: "^TestBuildReplays",
 		},
 		{
@@ -125,15 +125,78 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "tells one ClientConn after the other",
 			File: "target.go",
-			Old:  "\t\tgo c.deliver()\n\t}\n\tclear",
-			New:  "\t\tc.deliver()\n\t}\n\tclear",
+			Old:  "\tfor range n {\n",
+			New:  "\tfor range n - n {\n",
 			Test: "^TestABlockedClientConnHoldsUpNobody$",
+		},
+		{
+			Name: "bears one ClientConn that blocks, and no more",
+			File: "target.go",
+			Old:  "\t\tt.work.Go(t.deliver)\n\t}\n\tt.tickLater()\n",
+			New:  "\t\tt.work.Go(t.deliver)\n\t}\n",
+			Test: "^TestABlockedClientConnHoldsUpNobody$",
+		},
+		{
+			Name: "takes a timer that has fired for one that will",
+			File: "target.go",
+			Old:  "\t\tt.ticking = false\n\t\treturn\n",
+			New:  "\t\treturn\n",
+			Test: "^TestBlockedOneAfterTheOther$",
+		},
+		{
+			Name: "looks at no change while a ClientConn blocks",
+			File: "target.go",
+			Old:  "\tt.step()\n\tt.wakeMu.Lock()\n\tif t.closed ||",
+			New:  "\tt.step()\n\tt.deliver()\n\tt.wakeMu.Lock()\n\tif t.closed ||",
+			Test: "^TestABlockedClientConnHoldsUpNobody$",
+		},
+		{
+			Name: "keeps the goroutines that told the ClientConns",
+			File: "target.go",
+			Old:  "\t\tt.ticker.Stop()\n\t}\n\tt.mu.Unlock()\n",
+			New:  "\t\tt.ticker.Stop()\n\t}\n\tt.mu.Unlock()\n\t<-t.done\n",
+			Test: "^TestManyBuildsShareOneWatch$",
+		},
+		{
+			Name: "has Close wait until it is a ClientConn's turn",
+			File: "builder.go",
+			Old:  "\t\tif c.phase == telling {\n",
+			New:  "\t\tif c.phase != idle {\n",
+			Test: "^TestCloseOfAClientConnThatWaits$",
+		},
+		{
+			Name: "tells a ClientConn that was closed while it waited",
+			File: "target.go",
+			Old:  "\t\tif c.closed {\n",
+			New:  "\t\tif false {\n",
+			Test: "^TestCloseOfAClientConnThatWaits$",
+		},
+		{
+			Name: "makes a state for each ClientConn",
+			File: "builder.go",
+			Old:  "\t\tc.published = s\n",
+			New:  "\t\tp := *s\n\t\tc.published = &p\n",
+			Test: "^TestTellingAllocatesNothing$",
+		},
+		{
+			Name: "makes the endpoints of a set one by one",
+			File: "set.go",
+			Old:  "\tm := &k.unused[0]\n",
+			New:  "\tm := new(member)\n",
+			Test: "^TestASetIsMadeAtOnce$",
+		},
+		{
+			Name: "gives an endpoint the weight of the one before it",
+			File: "set.go",
+			Old:  "k.metadata, k.parent = e.Metadata, nil\n",
+			New:  "k.metadata = e.Metadata\n",
+			Test: "^TestWeightsInARow$",
 		},
 		{
 			Name: "tells a ClientConn two things at once",
 			File: "target.go",
-			Old:  "\t\tif !c.busy {\n",
-			New:  "\t\tif true {\n",
+			Old:  "\t\tif c.phase == idle {\n",
+			New:  "\t\tif c.phase != waiting {\n",
 			Test: "^(TestHistories|TestABlockedClientConnHoldsUpNobody)$",
 		},
 		{
@@ -174,8 +237,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "sends calls to servers that drain",
 			File: "set.go",
-			Old:  "draining: info.Draining}",
-			New:  "draining: false}",
+			Old:  "&& m.endpoint.Info().Draining",
+			New:  "&& m.endpoint == nil",
 			Test: "^TestDraining$",
 		},
 		{

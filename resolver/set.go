@@ -2,11 +2,12 @@ package resolver
 
 import (
 	"bytes"
-	"cmp"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
+	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
 	grpcresolver "google.golang.org/grpc/resolver"
 
@@ -16,10 +17,9 @@ import (
 // member is an endpoint as all ClientConns share it, made once and never
 // modified. It is the value of an attribute.
 type member struct {
-	endpoint  naming.Endpoint
-	draining  bool
-	addresses [1]grpcresolver.Address
-	grpc      grpcresolver.Endpoint
+	endpoint   *naming.Endpoint
+	addresses  [1]grpcresolver.Address
+	attributes attributes.Attributes
 }
 
 // attributeKey is the key of a member among the attributes of its endpoint.
@@ -28,28 +28,51 @@ type attributeKey struct{}
 // String is what gRPC logs.
 func (attributeKey) String() string { return "naming.Endpoint" }
 
-func newMember(e naming.Endpoint) *member {
-	var info naming.Info
-	if matters(e.Metadata) {
-		info = e.Info()
+// maker makes members, as few allocations as it can: all at once, and what
+// follows from metadata once for endpoints in a row with the same.
+type maker struct {
+	unused   []member
+	metadata []byte
+	parent   *attributes.Attributes // what follows from metadata
+}
+
+func newMaker(n int) *maker { return &maker{unused: make([]member, n)} }
+
+// make makes a member of e, which must not be modified afterwards.
+func (k *maker) make(e *naming.Endpoint) *member {
+	if !bytes.Equal(e.Metadata, k.metadata) {
+		k.metadata, k.parent = e.Metadata, nil
+		if matters(e.Metadata, "weight") {
+			if w := e.Info().Weight; w > 0 {
+				k.parent = weight.Set(grpcresolver.Endpoint{}, weight.EndpointInfo{Weight: grpcWeight(w)}).Attributes
+			}
+		}
 	}
-	m := &member{endpoint: e, draining: info.Draining}
+	m := &k.unused[0]
+	k.unused = k.unused[1:]
+	m.endpoint = e
 	// Only ever the address: whatever else is in it, in its attributes above
 	// all, makes gRPC connect anew when it changes.
 	m.addresses[0].Addr = e.Addr
-	m.grpc.Addresses = m.addresses[:]
-	if info.Weight > 0 {
-		m.grpc = weight.Set(m.grpc, weight.EndpointInfo{Weight: grpcWeight(info.Weight)})
-	}
-	m.grpc.Attributes = m.grpc.Attributes.WithValue(attributeKey{}, m)
+	m.attributes = *k.parent.WithValue(attributeKey{}, m)
 	return m
 }
 
-// matters reports whether metadata may hold what matters here. To decode what
-// does not would be most of the cost of a big service.
-func matters(metadata []byte) bool {
-	return bytes.Contains(metadata, []byte("weight")) || bytes.Contains(metadata, []byte("draining")) ||
-		bytes.IndexByte(metadata, '\\') >= 0 // either of them, escaped
+// grpc returns what gRPC is given of m.
+func (m *member) grpc() grpcresolver.Endpoint {
+	return grpcresolver.Endpoint{Addresses: m.addresses[:], Attributes: &m.attributes}
+}
+
+// draining reports whether m is. It is not kept: few are ever asked, and it would
+// be some bytes of each.
+func (m *member) draining() bool {
+	return matters(m.endpoint.Metadata, "draining") && m.endpoint.Info().Draining
+}
+
+// matters reports whether metadata may have a member of this name. To decode what
+// has not would be most of the cost of a big service.
+func matters(metadata []byte, name string) bool {
+	return bytes.Contains(metadata, []byte(name)) || bytes.IndexByte(metadata, '\\') >= 0 // or it is escaped
 }
 
 // grpcWeight returns a positive weight as gRPC's policies take it. They add the
@@ -61,7 +84,7 @@ func grpcWeight(w float64) uint32 {
 // Equal is what gRPC compares attributes with.
 func (m *member) Equal(o any) bool {
 	n, ok := o.(*member)
-	return ok && (m == n || m.endpoint.Equal(n.endpoint))
+	return ok && (m == n || m.endpoint.Equal(*n.endpoint))
 }
 
 // String is what gRPC logs.
@@ -81,7 +104,7 @@ func memberOf(e grpcresolver.Endpoint) *member {
 // attributes on the way.
 func EndpointOf(e grpcresolver.Endpoint) (naming.Endpoint, bool) {
 	if m := memberOf(e); m != nil {
-		return m.endpoint, true
+		return *m.endpoint, true
 	}
 	return naming.Endpoint{}, false
 }
@@ -102,13 +125,12 @@ func equalEndpoints(a, b []grpcresolver.Endpoint) bool {
 	return true
 }
 
-// set is the endpoints of a service, and the list that is published of them.
+// set is the endpoints of a service, and the list that is published of them. It
+// has sorted slices in the place of maps: most sets are small, and of big ones a
+// map takes several times the memory.
 type set struct {
-	byID map[string]*member
-	// byAddr holds the member that represents its address; shared holds all
-	// members of an address that more than one has, sorted by ID.
-	byAddr map[string]*member
-	shared map[string][]*member
+	// The members, sorted by ID and by address.
+	byID, byAddr []*member
 
 	// The members that represent their address, sorted by ID. The slices are
 	// never modified.
@@ -119,10 +141,6 @@ type set struct {
 	heldMembers []*member         // one per address, sorted by ID
 
 	published []grpcresolver.Endpoint // never modified
-}
-
-func newSet() *set {
-	return &set{byID: make(map[string]*member), byAddr: make(map[string]*member)}
 }
 
 // take takes an event in. Besides one copy of the list it costs what the event
@@ -153,78 +171,73 @@ func (s *set) publish() (changed bool) {
 	return true
 }
 
-// fill makes the endpoints of a snapshot, which is sorted, the set.
+// fill makes the endpoints of a snapshot, which is sorted, the set. It keeps put.
 func (s *set) fill(put []naming.Endpoint) {
-	s.byID = make(map[string]*member, len(put))
-	s.byAddr = make(map[string]*member, len(put))
-	s.shared = nil
-	members := make([]*member, 0, len(put))
-	for _, e := range put {
-		if e.Addr != "" {
-			m := newMember(e)
-			members = append(members, m)
-			s.add(m)
+	k := newMaker(len(put))
+	s.byID = make([]*member, 0, len(put))
+	for i := range put {
+		if put[i].Addr != "" {
+			s.byID = append(s.byID, k.make(&put[i]))
 		}
 	}
-	s.active = make([]grpcresolver.Endpoint, 0, len(members))
+	s.byAddr = slices.Clone(s.byID)
+	slices.SortFunc(s.byAddr, compareByAddr)
+	others := make(map[*member]bool) // that do not represent their address
+	for rest := s.byAddr; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].addr() == rest[0].addr() {
+			n++
+		}
+		if n > 1 {
+			for _, m := range rest[:n] {
+				others[m] = true
+			}
+			delete(others, representative(rest[:n]))
+		}
+		rest = rest[n:]
+	}
+	s.active = make([]grpcresolver.Endpoint, 0, len(s.byID))
 	s.draining = nil
-	for _, m := range members {
+	for _, m := range s.byID {
 		switch {
-		case s.byAddr[m.endpoint.Addr] != m:
-		case m.draining:
-			s.draining = append(s.draining, m.grpc)
+		case len(others) > 0 && others[m]:
+		case m.draining():
+			s.draining = append(s.draining, m.grpc())
 		default:
-			s.active = append(s.active, m.grpc)
+			s.active = append(s.active, m.grpc())
 		}
 	}
 }
 
-// add puts m into the maps. Nothing is there under its ID.
-func (s *set) add(m *member) {
-	addr := m.endpoint.Addr
-	s.byID[m.endpoint.ID] = m
-	first := s.byAddr[addr]
-	if first == nil {
-		s.byAddr[addr] = m
-		return
+func (m *member) addr() string { return m.endpoint.Addr }
+
+func compareByID(a, b *member) int { return strings.Compare(a.endpoint.ID, b.endpoint.ID) }
+
+func compareByAddr(a, b *member) int {
+	if c := strings.Compare(a.addr(), b.addr()); c != 0 {
+		return c
 	}
-	all := s.shared[addr]
-	if all == nil {
-		all = []*member{first}
-		if s.shared == nil {
-			s.shared = make(map[string][]*member)
-		}
-	}
-	i, _ := slices.BinarySearchFunc(all, m.endpoint.ID, compareID)
-	s.shared[addr] = slices.Insert(all, i, m)
-	s.byAddr[addr] = representative(s.shared[addr])
+	return compareByID(a, b)
 }
 
-// remove takes m out of the maps.
-func (s *set) remove(m *member) {
-	addr := m.endpoint.Addr
-	delete(s.byID, m.endpoint.ID)
-	all := s.shared[addr]
-	if all == nil {
-		delete(s.byAddr, addr)
-		return
+// at returns the member that represents an address, or nil.
+func (s *set) at(addr string) *member {
+	i, ok := slices.BinarySearchFunc(s.byAddr, addr, func(m *member, addr string) int { return strings.Compare(m.addr(), addr) })
+	if !ok {
+		return nil
 	}
-	i, _ := slices.BinarySearchFunc(all, m.endpoint.ID, compareID)
-	all = slices.Delete(all, i, i+1)
-	s.shared[addr] = all
-	s.byAddr[addr] = representative(all)
-	if len(all) == 1 {
-		delete(s.shared, addr)
+	n := 1
+	for i+n < len(s.byAddr) && s.byAddr[i+n].addr() == addr {
+		n++
 	}
+	return representative(s.byAddr[i : i+n])
 }
-
-func compareID(m *member, id string) int { return cmp.Compare(m.endpoint.ID, id) }
 
 // representative returns the first of members that is not draining, or else the
 // first.
 func representative(members []*member) *member {
 	for _, m := range members {
-		if !m.draining {
+		if !m.draining() {
 			return m
 		}
 	}
@@ -237,41 +250,50 @@ type edit struct {
 	leaves bool
 }
 
-// apply makes the changes of a batch.
+// apply makes the changes of a batch, in which an ID occurs once. It keeps b.Put.
 func (s *set) apply(b naming.Batch) {
-	// What represented the addresses that the batch is about.
-	before := make(map[string]*member)
-	note := func(addr string) {
-		if _, ok := before[addr]; !ok {
-			before[addr] = s.byAddr[addr]
-		}
-	}
+	var gone, come []*member
 	drop := func(id string) {
-		if m := s.byID[id]; m != nil {
-			note(m.endpoint.Addr)
-			s.remove(m)
+		if i, ok := slices.BinarySearchFunc(s.byID, id, func(m *member, id string) int { return strings.Compare(m.endpoint.ID, id) }); ok {
+			gone = append(gone, s.byID[i])
 		}
 	}
 	for _, id := range b.Deleted {
 		drop(id)
 	}
-	for _, e := range b.Put {
-		drop(e.ID)
-		if e.Addr != "" {
-			note(e.Addr)
-			s.add(newMember(e))
+	k := newMaker(len(b.Put))
+	for i := range b.Put {
+		drop(b.Put[i].ID)
+		if b.Put[i].Addr != "" {
+			come = append(come, k.make(&b.Put[i]))
 		}
 	}
+	// The addresses that this is about, and what represented them.
+	addrs := make([]string, 0, len(gone)+len(come))
+	for _, m := range gone {
+		addrs = append(addrs, m.addr())
+	}
+	for _, m := range come {
+		addrs = append(addrs, m.addr())
+	}
+	slices.Sort(addrs)
+	addrs = slices.Compact(addrs)
+	before := make([]*member, len(addrs))
+	for i, addr := range addrs {
+		before[i] = s.at(addr)
+	}
+	s.byID = replace(s.byID, gone, come, compareByID)
+	s.byAddr = replace(s.byAddr, gone, come, compareByAddr)
 	var active, draining []edit
 	put := func(e edit) {
-		if e.member.draining {
+		if e.member.draining() {
 			draining = append(draining, e)
 		} else {
 			active = append(active, e)
 		}
 	}
-	for addr, old := range before {
-		if m := s.byAddr[addr]; m != old {
+	for i, addr := range addrs {
+		if old, m := before[i], s.at(addr); m != old {
 			if old != nil {
 				put(edit{old, true})
 			}
@@ -284,6 +306,41 @@ func (s *set) apply(b naming.Batch) {
 	s.draining = merge(s.draining, draining)
 }
 
+// replace takes members out of a sorted list, and puts others in. It modifies the
+// list, and sorts the others.
+func replace(list, gone, come []*member, compare func(a, b *member) int) []*member {
+	slices.SortFunc(gone, compare)
+	slices.SortFunc(come, compare)
+	find := func(list []*member, m *member) int {
+		i, _ := slices.BinarySearchFunc(list, m, compare)
+		return i
+	}
+	if len(gone) > 0 {
+		i := find(list, gone[0])
+		kept, rest := list[:i], list[i:]
+		for len(gone) > 0 {
+			rest, gone = rest[1:], gone[1:]
+			n := len(rest)
+			if len(gone) > 0 {
+				n = find(rest, gone[0])
+			}
+			kept, rest = append(kept, rest[:n]...), rest[n:]
+		}
+		clear(list[len(kept):])
+		list = kept
+	}
+	// From the end, so that every member moves once.
+	n := len(list)
+	list = slices.Grow(list, len(come))[:n+len(come)]
+	for j := len(come) - 1; j >= 0; j-- {
+		i := find(list[:n], come[j])
+		copy(list[i+j+1:], list[i:n])
+		list[i+j] = come[j]
+		n = i
+	}
+	return list
+}
+
 // merge returns a sorted list with edits made to it.
 func merge(list []grpcresolver.Endpoint, edits []edit) []grpcresolver.Endpoint {
 	if len(edits) == 0 {
@@ -291,7 +348,7 @@ func merge(list []grpcresolver.Endpoint, edits []edit) []grpcresolver.Endpoint {
 	}
 	// Of two members with one ID, the old one leaves first.
 	slices.SortFunc(edits, func(a, b edit) int {
-		if c := cmp.Compare(a.member.endpoint.ID, b.member.endpoint.ID); c != 0 || a.leaves == b.leaves {
+		if c := compareByID(a.member, b.member); c != 0 || a.leaves == b.leaves {
 			return c
 		}
 		if a.leaves {
@@ -310,14 +367,14 @@ func merge(list []grpcresolver.Endpoint, edits []edit) []grpcresolver.Endpoint {
 	merged := make([]grpcresolver.Endpoint, 0, size)
 	for _, e := range edits {
 		i, _ := slices.BinarySearchFunc(list, e.member.endpoint.ID, func(e grpcresolver.Endpoint, id string) int {
-			return compareID(memberOf(e), id)
+			return strings.Compare(memberOf(e).endpoint.ID, id)
 		})
 		merged = append(merged, list[:i]...)
 		list = list[i:]
 		if e.leaves {
 			list = list[1:]
 		} else {
-			merged = append(merged, e.member.grpc)
+			merged = append(merged, e.member.grpc())
 		}
 	}
 	return append(merged, list...)
@@ -339,7 +396,7 @@ func (s *set) hold(held []naming.Endpoint) {
 			continue
 		}
 		seen[e.Addr] = true
-		if m := newMember(e); m.draining {
+		if m := newMaker(1).make(&e); m.draining() {
 			draining = append(draining, m)
 		} else {
 			s.heldMembers = append(s.heldMembers, m)
@@ -355,8 +412,8 @@ func (s *set) hold(held []naming.Endpoint) {
 func (s *set) suspects(others bool) []grpcresolver.Endpoint {
 	var list []grpcresolver.Endpoint
 	for _, m := range s.heldMembers {
-		if s.byAddr[m.endpoint.Addr] == nil && !(others && m.draining) {
-			list = append(list, m.grpc)
+		if s.at(m.addr()) == nil && !(others && m.draining()) {
+			list = append(list, m.grpc())
 		}
 	}
 	return list

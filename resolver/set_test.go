@@ -74,7 +74,7 @@ func TestSetAgainstModel(t *testing.T) {
 		}
 		truth := make(map[string]naming.Endpoint)
 		var held []naming.Endpoint
-		s := newSet()
+		s := new(set)
 		for i := range 60 {
 			event := naming.Event{Status: naming.Status{Synced: true}}
 			if i == 0 {
@@ -116,7 +116,7 @@ func TestSetAgainstModel(t *testing.T) {
 			changed := s.publish()
 			var got []naming.Endpoint
 			for _, e := range s.published {
-				got = append(got, memberOf(e).endpoint)
+				got = append(got, *memberOf(e).endpoint)
 			}
 			want := model(slices.Collect(maps.Values(truth)), held)
 			if !slices.EqualFunc(got, want, naming.Endpoint.Equal) {
@@ -140,7 +140,7 @@ func TestMembersAreMadeOnce(t *testing.T) {
 	for _, a := range []string{"a:1", "b:1", "c:1"} {
 		put = append(put, naming.Endpoint{ID: a, Addr: a})
 	}
-	s := newSet()
+	s := new(set)
 	s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
 	s.publish()
 	before := s.published
@@ -152,11 +152,14 @@ func TestMembersAreMadeOnce(t *testing.T) {
 	}
 }
 
+// made returns what gRPC is given of e.
+func made(e naming.Endpoint) grpcresolver.Endpoint { return newMaker(1).make(&e).grpc() }
+
 // TestOnlyTheAddress holds this package to what TLS and gRPC's connections
 // depend on: nothing but the address goes into an Address.
 func TestOnlyTheAddress(t *testing.T) {
-	m := newMember(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"weight":3,"ServerName":"evil"}`)})
-	if got, want := m.grpc.Addresses[0], (grpcresolver.Address{Addr: "a:1"}); got != want {
+	e := made(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"weight":3,"ServerName":"evil"}`)})
+	if got, want := e.Addresses[0], (grpcresolver.Address{Addr: "a:1"}); got != want {
 		t.Errorf("got %#v, want %#v", got, want)
 	}
 }
@@ -178,13 +181,48 @@ func TestWeight(t *testing.T) {
 		{`{"weight":1e300}`, 65535},
 		{`{"w\u0065ight":7}`, 7},
 	} {
-		m := newMember(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(c.metadata)})
-		if got := weight.FromEndpoint(m.grpc).Weight; got != c.want {
+		want := naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(c.metadata)}
+		e := made(want)
+		if got := weight.FromEndpoint(e).Weight; got != c.want {
 			t.Errorf("%s: got weight %d, want %d", c.metadata, got, c.want)
 		}
-		if e, ok := EndpointOf(m.grpc); !ok || !e.Equal(m.endpoint) {
-			t.Errorf("%s: EndpointOf returned %v, %v", c.metadata, e, ok)
+		if got, ok := EndpointOf(e); !ok || !got.Equal(want) {
+			t.Errorf("%s: EndpointOf returned %v, %v", c.metadata, got, ok)
 		}
+	}
+}
+
+// TestWeightsInARow: endpoints that are made together share what follows from
+// their metadata, if it is the same.
+func TestWeightsInARow(t *testing.T) {
+	weights := []uint32{3, 3, 0, 2, 0, 0}
+	k := newMaker(len(weights))
+	for i, want := range weights {
+		e := naming.Endpoint{ID: fmt.Sprint(i), Addr: "a:1"}
+		if want > 0 {
+			e.Metadata = fmt.Appendf(nil, `{"weight":%d}`, want)
+		}
+		if got := weight.FromEndpoint(k.make(&e).grpc()).Weight; got != want {
+			t.Errorf("the endpoint at %d has weight %d, want %d", i, got, want)
+		}
+	}
+}
+
+// TestASetIsMadeAtOnce is what makes the first set of a big service cost little.
+func TestASetIsMadeAtOnce(t *testing.T) {
+	put := make([]naming.Endpoint, 1000)
+	for i := range put {
+		id := fmt.Sprintf("%04d", i)
+		put[i] = naming.Endpoint{ID: id, Addr: id + ":1", Metadata: json.RawMessage(`{"weight":2,"zone":"a"}`)}
+	}
+	event := naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}, Status: naming.Status{Synced: true}}
+	allocs := testing.AllocsPerRun(10, func() {
+		s := new(set)
+		s.take(event)
+		s.publish()
+	})
+	if allocs > 100 {
+		t.Errorf("%v allocations for %d endpoints", allocs, len(put))
 	}
 }
 
@@ -201,7 +239,7 @@ func TestEndpointOfNobody(t *testing.T) {
 
 func TestAttributesEqual(t *testing.T) {
 	at := func(id, addr, metadata string) grpcresolver.Endpoint {
-		return newMember(naming.Endpoint{ID: id, Addr: addr, Metadata: []byte(metadata)}).grpc
+		return made(naming.Endpoint{ID: id, Addr: addr, Metadata: []byte(metadata)})
 	}
 	e := at("i", "a:1", `{"zone":"a","weight":2}`)
 	for _, c := range []struct {

@@ -20,6 +20,10 @@ const (
 	maxWait   = 50 * time.Millisecond
 )
 
+// stallTime is how long ClientConns wait to be told before more goroutines see to
+// that.
+const stallTime = time.Millisecond
+
 // state is what ClientConns are told: endpoints, or why there are none. It is
 // never modified.
 type state struct {
@@ -36,8 +40,8 @@ func (s *state) equal(o *state) bool {
 }
 
 // target is what the ClientConns of one service share: one Follower and what is
-// made of it. Changes come in through wake, go through run, a goroutine that
-// exists only while there are some, and go out through publish.
+// made of it. Changes come in through wake, and go through run, a goroutine that
+// exists only while there are some, to the ClientConns.
 type target struct {
 	builder *Builder
 	service string
@@ -67,12 +71,17 @@ type target struct {
 	failure     error // of the registry, before it is synced
 	cached      cacheUse
 	publishedAt time.Time
-	ready       []*conn // scratch
-	saver       *saver  // nil: there is no cache
+	saver       *saver // nil: there is no cache
 
 	mu    sync.Mutex
 	state *state // nil: nothing is known yet
-	conns map[*conn]struct{}
+	conns []*conn
+	// The ClientConns that have not been told the state, and that nobody is
+	// telling anything, in a list. While there are some, somebody is in deliver.
+	first, last *conn
+	tellers     int // calls of deliver
+	ticking     bool
+	ticker      *time.Timer // calls tick if ticking; nil until needed
 }
 
 // cacheUse is how far the use of the cache has come.
@@ -91,8 +100,7 @@ func newTarget(b *Builder, service string) *target {
 		service: service,
 		running: true, // until start is through
 		done:    make(chan struct{}),
-		set:     newSet(),
-		conns:   make(map[*conn]struct{}),
+		set:     new(set),
 		cached:  noUse,
 	}
 	if b.cache != nil {
@@ -144,13 +152,25 @@ func (t *target) wait() {
 // join adds a ClientConn, and tells it what is known.
 func (t *target) join(c *conn) {
 	t.mu.Lock()
-	t.conns[c] = struct{}{}
-	c.busy = true
-	t.mu.Unlock()
-	// Once here, and if there is more by now, not at the expense of Build.
-	if c.deliverOne() {
-		go c.deliver()
+	c.index = len(t.conns)
+	t.conns = append(t.conns, c)
+	if t.state != nil {
+		t.tell(c)
+		// Once here, and if there is more by now, not at the expense of Build.
+		if c.phase == waiting {
+			t.work.Go(t.deliver)
+		}
 	}
+	t.mu.Unlock()
+}
+
+// leave removes a ClientConn. t.mu is held.
+func (t *target) leave(c *conn) {
+	end := len(t.conns) - 1
+	t.conns[end].index = c.index
+	t.conns[c.index] = t.conns[end]
+	t.conns[end] = nil
+	t.conns = t.conns[:end]
 }
 
 // close ends a target that has no ClientConns any more, and waits until nothing
@@ -214,19 +234,20 @@ func (t *target) tooSlow() {
 	t.poke()
 }
 
-// run takes changes until there are none.
+// run takes the changes that there are, and tells them to the ClientConns itself:
+// what comes alone passes through no other hands. What comes meanwhile is
+// somebody else's.
 func (t *target) run() {
-	for {
-		t.collect()
-		t.step()
-		t.wakeMu.Lock()
-		if t.closed || t.pending.IsZero() {
-			t.running = false
-			t.wakeMu.Unlock()
-			return
-		}
-		t.wakeMu.Unlock()
+	t.collect()
+	t.step()
+	t.wakeMu.Lock()
+	if t.closed || t.pending.IsZero() {
+		t.running = false
+	} else {
+		t.work.Go(t.run)
 	}
+	t.wakeMu.Unlock()
+	t.deliver()
 }
 
 // collect waits until it is time to publish what is pending.
@@ -372,8 +393,7 @@ func (t *target) current() *state {
 	return t.state
 }
 
-// publish makes s the state, and has every ClientConn told. Each is told by a
-// goroutine of its own, so that none waits for another.
+// publish makes s the state, which deliver has to tell the ClientConns.
 func (t *target) publish(s *state) {
 	t.publishedAt = time.Now()
 	t.wakeMu.Lock()
@@ -383,21 +403,100 @@ func (t *target) publish(s *state) {
 	}
 	t.wakeMu.Unlock()
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	s.number = 1
 	if t.state != nil {
 		s.number = t.state.number + 1
 	}
 	t.state = s
-	for c := range t.conns {
-		if !c.busy {
-			c.busy = true
-			t.ready = append(t.ready, c)
+	for _, c := range t.conns {
+		if c.phase == idle {
+			t.push(c)
 		}
 	}
-	t.mu.Unlock()
-	for _, c := range t.ready {
-		go c.deliver()
+}
+
+// push puts c at the end of the list. t.mu is held.
+func (t *target) push(c *conn) {
+	c.phase = waiting
+	if t.first == nil {
+		t.first = c
+	} else {
+		t.last.next = c
 	}
-	clear(t.ready)
-	t.ready = t.ready[:0]
+	t.last = c
+}
+
+// deliver tells the ClientConns in the list the state, one after the other. Most
+// are done with it in no time, and for those that are not there is tick.
+func (t *target) deliver() {
+	t.mu.Lock()
+	t.tellers++
+	for t.first != nil {
+		c := t.first
+		t.first, c.next = c.next, nil
+		c.phase = idle
+		if c.closed {
+			continue
+		}
+		if t.first != nil && !t.ticking {
+			t.tickLater()
+		}
+		t.tell(c)
+	}
+	t.tellers--
+	if t.ticking {
+		t.ticking = false
+		t.ticker.Stop()
+	}
+	t.mu.Unlock()
+}
+
+// tickLater sees to it that tick is called. t.mu is held.
+func (t *target) tickLater() {
+	t.ticking = true
+	if t.ticker == nil {
+		t.ticker = time.AfterFunc(stallTime, t.tick)
+	} else {
+		t.ticker.Reset(stallTime)
+	}
+}
+
+// tick is called when ClientConns have been waiting for stallTime. That others
+// take long, or block, must not hold them up, so there are twice as many calls of
+// deliver every time.
+func (t *target) tick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == nil {
+		t.ticking = false
+		return
+	}
+	n := 0
+	for c := t.first; c != nil && n < t.tellers; c = c.next {
+		n++
+	}
+	for range n {
+		t.work.Go(t.deliver)
+	}
+	t.tickLater()
+}
+
+// tell tells c, which has not been told it, the state. If there is another one by
+// then c is in the list afterwards. t.mu is held, but not during the call.
+func (t *target) tell(c *conn) {
+	s := t.state
+	c.phase = telling
+	t.mu.Unlock()
+	c.tell(s)
+	t.mu.Lock()
+	c.phase = idle
+	switch {
+	case c.closed:
+		if c.quiet != nil {
+			close(c.quiet)
+		}
+	case t.state != s:
+		t.push(c)
+	}
 }
