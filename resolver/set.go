@@ -28,7 +28,7 @@ type attributeKey struct{}
 // String is what gRPC logs.
 func (attributeKey) String() string { return "naming.Endpoint" }
 
-// maker makes members, as few allocations as it can: all at once, and what
+// maker makes members with as few allocations as it can: all in one, and what
 // follows from metadata once for endpoints in a row with the same.
 type maker struct {
 	unused   []member

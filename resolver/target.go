@@ -77,7 +77,8 @@ type target struct {
 	state *state // nil: nothing is known yet
 	conns []*conn
 	// The ClientConns that have not been told the state, and that nobody is
-	// telling anything, in a list. While there are some, somebody is in deliver.
+	// telling anything, in a list. While there are some, somebody is in deliver,
+	// or on the way to it.
 	first, last *conn
 	tellers     int // calls of deliver
 	ticking     bool
