@@ -130,11 +130,11 @@ func (s *shared) noteLosses(changes []change) (t turnover) {
 	}
 	for id, l := range h.lost {
 		h.held[id] = loss{l.entry, now}
-		t.held = append(t.held, l.entry.Endpoint)
+		t.held = append(t.held, *l.entry.Endpoint)
 	}
 	clear(h.lost)
 	for _, l := range keepNewest(h.held, largest) {
-		t.expired = append(t.expired, l.entry.Endpoint)
+		t.expired = append(t.expired, *l.entry.Endpoint)
 	}
 	if h.timer == nil {
 		h.timer = time.AfterFunc(opts.For, s.expire)
@@ -161,7 +161,7 @@ func (h *holder) release(list []Endpoint, f func(loss) bool) []Endpoint {
 	maps.DeleteFunc(h.held, func(_ string, l loss) bool {
 		gone := f(l)
 		if gone {
-			list = append(list, l.entry.Endpoint)
+			list = append(list, *l.entry.Endpoint)
 		}
 		return gone
 	})
@@ -208,7 +208,7 @@ func (s *shared) expire() {
 func (s *shared) setHeld() {
 	s.status.Held = nil
 	for _, l := range s.holder.held {
-		s.status.Held = append(s.status.Held, l.entry.Endpoint)
+		s.status.Held = append(s.status.Held, *l.entry.Endpoint)
 	}
 	slices.SortFunc(s.status.Held, compareEndpoints)
 	s.statuses++

@@ -38,7 +38,7 @@ func TestMutants(t *testing.T) {
 			Name: "deletes the unknown",
 			File: "watch.go",
 			Old:  "		if old := s.set[id]; old != nil {\n",
-			New:  "		old := s.set[id]\n		if old == nil {\n			old = &entry{Endpoint: Endpoint{ID: id}}\n		}\n		{\n",
+			New:  "		old := s.set[id]\n		if old == nil {\n			old = &entry{Endpoint: &Endpoint{ID: id}}\n		}\n		{\n",
 			Test: "TestHistories",
 		}, {
 			Name: "empties the set when the watch fails",

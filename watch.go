@@ -24,9 +24,10 @@ var (
 // errReread ends a watch that is to be replaced; it is no failure.
 var errReread = errors.New("periodic full read")
 
-// entry is an endpoint as all readers share it. It is never modified.
+// entry is an endpoint as all readers share it. It is never modified. The
+// Endpoint is where the store's batch has it.
 type entry struct {
-	Endpoint
+	*Endpoint
 	decoded atomic.Pointer[any]
 }
 
@@ -82,7 +83,7 @@ func (n diff) sorted() []change {
 func compareChanges(a, b change) int { return cmp.Compare(a.id(), b.id()) }
 
 func sameEntry(a, b *entry) bool {
-	return a == b || a != nil && b != nil && a.Equal(b.Endpoint)
+	return a == b || a != nil && b != nil && a.Equal(*b.Endpoint)
 }
 
 // step is one link of a chain that the shared watch appends to and any number
@@ -328,7 +329,7 @@ func (s *shared) apply(b Batch, first bool) {
 	case was.Synced:
 		changes = s.replace(b.Put)
 	default:
-		s.fold(b) // the readers, who know nothing yet, take the whole set
+		s.take(b.Put) // the readers, who know nothing yet, take the whole set
 	}
 	s.status = Status{Synced: true, AsOf: time.Now(), Held: was.Held}
 	held := s.noteLosses(changes)
@@ -412,6 +413,28 @@ func (s *shared) end() {
 	s.publish(nil)
 }
 
+// take makes the endpoints of a first snapshot the set. They also are the present
+// View, unless a careless store has an ID twice. s.mu is held.
+func (s *shared) take(put []Endpoint) {
+	if put == nil {
+		put = []Endpoint{}
+	}
+	if complete(put); !slices.IsSortedFunc(put, compareEndpoints) {
+		slices.SortStableFunc(put, compareEndpoints)
+	}
+	s.set = make(map[string]*entry, len(put))
+	order := make([]*entry, len(put))
+	entries := newEntries(put)
+	for i := range entries {
+		order[i] = &entries[i]
+		s.set[entries[i].ID] = &entries[i]
+	}
+	if len(s.set) == len(put) {
+		s.order, s.orderAt = order, s.tail
+		s.viewed, s.viewAt = slices.Clip(put), s.tail
+	}
+}
+
 // fold puts a batch of changes into the set, and returns those that are some.
 // s.mu is held.
 func (s *shared) fold(b Batch) []change {
@@ -422,6 +445,7 @@ func (s *shared) fold(b Batch) []change {
 			changes = append(changes, change{old: old})
 		}
 	}
+	complete(b.Put)
 	entries := newEntries(b.Put)
 	for i := range entries {
 		e := &entries[i]
@@ -438,6 +462,7 @@ func (s *shared) fold(b Batch) []change {
 func (s *shared) replace(put []Endpoint) []change {
 	var changes []change
 	set := make(map[string]*entry, len(put))
+	complete(put)
 	entries := newEntries(put)
 	for i := range entries {
 		e := &entries[i]
@@ -457,18 +482,25 @@ func (s *shared) replace(put []Endpoint) []change {
 	return tidy(changes)
 }
 
-// newEntries returns the entries of endpoints, with what a careless store may
-// have left out.
-func newEntries(put []Endpoint) []entry {
-	entries := make([]entry, len(put))
-	for i, e := range put {
+// complete sets what a careless store may have left out.
+func complete(put []Endpoint) {
+	for i := range put {
+		e := &put[i]
 		if e.ID == "" {
 			e.ID = e.Addr
 		}
 		if isNull(e.Metadata) {
 			e.Metadata = nil
 		}
-		entries[i].Endpoint = e
+	}
+}
+
+// newEntries returns the entries of endpoints, which stay where they are: a batch
+// belongs to who received it.
+func newEntries(put []Endpoint) []entry {
+	entries := make([]entry, len(put))
+	for i := range put {
+		entries[i].Endpoint = &put[i]
 	}
 	return entries
 }
@@ -496,6 +528,9 @@ func (s *shared) publish(changes []change) {
 	t := s.tail
 	t.changes, t.next = changes, newStep()
 	s.tail = t.next
+	if len(changes) == 0 && s.viewAt == t {
+		s.viewAt = s.tail // only the status changed
+	}
 	s.version++
 	close(t.ready)
 	s.length += len(changes) + 1
@@ -576,7 +611,7 @@ func (s *shared) view() View {
 		order := s.ordered()
 		s.viewed = make([]Endpoint, len(order))
 		for i, e := range order {
-			s.viewed[i] = e.Endpoint
+			s.viewed[i] = *e.Endpoint
 		}
 		s.viewAt = s.tail
 	}

@@ -232,8 +232,9 @@ type Follower struct {
 type Event struct {
 	// Batch is a snapshot, sorted by ID, in the first Event in which
 	// Status.Synced is true, and the net changes since the event before in all
-	// later ones. It is empty if only the status changed. The slices belong to
-	// the receiver.
+	// later ones. It is empty if only the status changed. All readers share the
+	// Put of a snapshot: it must not be modified. The other slices belong to the
+	// receiver.
 	Batch
 	// Status is the present one. Errors do not end a Follower: they are here,
 	// also before the first snapshot.
@@ -263,6 +264,10 @@ func (f *Follower) Next() (Event, bool) {
 	s := f.cursor.shared
 	s.mu.Lock() // the changes and the status are of one moment
 	n, _ := f.cursor.readShared()
+	var view []Endpoint
+	if n.set != nil {
+		view = s.view().Endpoints
+	}
 	status, statuses, closed := s.status, s.statuses, f.cursor.closed
 	s.mu.Unlock()
 	if closed || n.empty() && statuses == f.statuses {
@@ -271,17 +276,13 @@ func (f *Follower) Next() (Event, bool) {
 	f.statuses = statuses
 	e := Event{Status: status}
 	if n.set != nil {
-		e.Snapshot = true
-		e.Put = make([]Endpoint, len(n.set))
-		for i, en := range n.set {
-			e.Put[i] = en.Endpoint
-		}
+		e.Snapshot, e.Put = true, view
 	}
 	for _, ch := range n.changes {
 		if ch.new == nil {
 			e.Deleted = append(e.Deleted, ch.old.ID)
 		} else {
-			e.Put = append(e.Put, ch.new.Endpoint)
+			e.Put = append(e.Put, *ch.new.Endpoint)
 		}
 	}
 	return e, true
