@@ -49,14 +49,9 @@ func (s *Store) query(ctx context.Context, q *api.QueryOptions) (*api.QueryOptio
 	return q.WithContext(ctx), nil
 }
 
-// fetch asks for something that does not come in a form of the client's.
+// fetch asks for something that does not come in a form of the client's. The
+// caller was let in, or waits for a change.
 func (s *Store) fetch(ctx context.Context, path string, out any, q *api.QueryOptions) (*api.QueryMeta, error) {
-	if q.WaitIndex == 0 {
-		if err := s.enter(ctx); err != nil {
-			return nil, err
-		}
-		defer s.leave()
-	}
 	q, err := s.query(ctx, q)
 	if err != nil {
 		return nil, err
@@ -64,7 +59,7 @@ func (s *Store) fetch(ctx context.Context, path string, out any, q *api.QueryOpt
 	return s.client.Raw().Query(path, out, q)
 }
 
-// instances reads the entries of a service.
+// instances reads the entries of a service, as fetch does.
 func (s *Store) instances(ctx context.Context, name string, q *api.QueryOptions) ([]*instance, *api.QueryMeta, error) {
 	var all []*instance
 	meta, err := s.fetch(ctx, "/v1/health/service/"+name, &all, q)

@@ -102,7 +102,7 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 		var next uint64
 		asked = over(q)
 		err := s.bounded(h.ctx, func(ctx context.Context) error {
-			meta, err := s.fetch(ctx, path, &ignored, q)
+			meta, err := s.fetch(ctx, path, &ignored, q) // its slot lets it in
 			if err == nil {
 				next = max(meta.LastIndex, 1)
 			}
@@ -222,9 +222,39 @@ func (h *hub) read() {
 	}
 }
 
-// follow calls read whenever something may have changed, and then show, until
-// that returns false or read an error.
-func (s *Store) follow(ctx context.Context, read func() error, show func() (more bool)) error {
+// mark is a moment from which on a hub has noticed all changes. The zero mark is
+// none.
+type mark struct {
+	hub   *hub
+	round int
+}
+
+// mark returns the present moment, none if there is no hub that is ready. What is
+// asked after it needs not be asked again by a member of the same hub.
+func (s *Store) mark() mark {
+	s.mu.Lock()
+	h := s.hub
+	s.mu.Unlock()
+	if h == nil {
+		return mark{}
+	}
+	select {
+	case <-h.ready:
+		return h.mark()
+	default:
+		return mark{}
+	}
+}
+
+func (h *hub) mark() mark {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return mark{h, h.round}
+}
+
+// follow calls read whenever something may have changed since a mark, and then
+// show, until that returns false or read an error.
+func (s *Store) follow(ctx context.Context, since mark, read func() error, show func() (more bool)) error {
 	h := s.join()
 	defer s.drop(h)
 	select {
@@ -234,12 +264,19 @@ func (s *Store) follow(ctx context.Context, read func() error, show func() (more
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// What has changed before the hub was ready is read now.
-	h.mu.Lock()
-	round := h.round
-	h.mu.Unlock()
+	missed := since.hub != h // what has changed before the hub was ready is read now
+	if missed {
+		since = h.mark()
+	}
 	for counted := false; ; {
-		err := read()
+		var err error
+		if !missed {
+			if since.round, counted, err = h.await(ctx, since.round); err != nil {
+				return err
+			}
+		}
+		missed = false
+		err = read()
 		if counted {
 			h.done() // now, as the loop of a sequence may take its time
 		}
@@ -248,9 +285,6 @@ func (s *Store) follow(ctx context.Context, read func() error, show func() (more
 		}
 		if !show() {
 			return nil
-		}
-		if round, counted, err = h.await(ctx, round); err != nil {
-			return err
 		}
 	}
 }

@@ -542,3 +542,74 @@ func BenchmarkPropagation(b *testing.B) {
 		})
 	}
 }
+
+// TestSharedReadsOnce begins a watch beyond those with a blocking query of their
+// own while another one is there: it reads its service once, and again if
+// something changes before it has the answer.
+func TestSharedReadsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		changed, never, answer := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		var index, first, late atomic.Int64
+		index.Store(5)
+		client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			asked := index.Load()
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/first"):
+				first.Add(1)
+			case strings.HasSuffix(r.URL.Path, "/late") && late.Add(1) == 1:
+				<-answer
+			}
+			if i := r.URL.Query().Get("index"); i != "" && i == fmt.Sprint(asked) {
+				wait := changed
+				if asked > 5 || strings.Contains(r.URL.Path, "/service/") {
+					wait = never
+				}
+				select {
+				case <-wait:
+					asked = index.Load()
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+			}
+			body := "[]"
+			if strings.HasSuffix(r.URL.Path, "catalog/services") {
+				body = "{}"
+			}
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Consul-Index": {fmt.Sprint(asked)}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := consul.New(client, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		watch := func(service string) {
+			wg.Go(func() {
+				for range s.Watch(ctx, service) {
+				}
+			})
+		}
+		for i := range 101 {
+			watch(fmt.Sprint(i))
+		}
+		time.Sleep(time.Second)
+		watch("first")
+		time.Sleep(time.Second)
+		if n := first.Load(); n != 1 {
+			t.Errorf("the service was read %d times, want once", n)
+		}
+		watch("late")
+		synctest.Wait()
+		index.Add(1)
+		close(changed)
+		time.Sleep(time.Second) // a round goes by
+		close(answer)
+		time.Sleep(time.Second)
+		if n := late.Load(); n != 2 {
+			t.Errorf("the service was read %d times, want once more after the change", n)
+		}
+		cancel()
+		wg.Wait()
+	})
+}

@@ -64,21 +64,34 @@ func (s *Store) bounded(ctx context.Context, f func(context.Context) error) erro
 	return err
 }
 
-// entries asks for the entries of a service. The index is at least 1.
-func (s *Store) entries(ctx context.Context, name string, q *api.QueryOptions) (all []*instance, index uint64, err error) {
+// answer is what a service's entries are.
+type answer struct {
+	all   []*instance
+	index uint64 // at least 1
+	since mark   // before it was asked for; none if it was waited for
+}
+
+// entries asks for the entries of a service.
+func (s *Store) entries(ctx context.Context, name string, q *api.QueryOptions) (a answer, err error) {
 	err = s.bounded(ctx, func(ctx context.Context) error {
-		var meta *api.QueryMeta
-		all, meta, err = s.instances(ctx, name, q)
+		if q.WaitIndex == 0 {
+			if err := s.enter(ctx); err != nil {
+				return err
+			}
+			defer s.leave()
+			a.since = s.mark()
+		}
+		all, meta, err := s.instances(ctx, name, q)
 		if err != nil {
 			return err
 		}
 		if meta.ResultsFilteredByACLs {
 			return errFiltered
 		}
-		index = max(meta.LastIndex, 1)
+		a.all, a.index = all, max(meta.LastIndex, 1)
 		return nil
 	})
-	return all, index, err
+	return a, err
 }
 
 // view is what a watch has shown.

@@ -382,7 +382,11 @@ func (a *apply) read(ctx context.Context, ids []string) (map[string][]*instance,
 		}
 		q.Filter = strings.Join(terms, " or ")
 	}
+	if err := a.store.enter(ctx); err != nil {
+		return nil, err
+	}
 	all, meta, err := a.store.instances(ctx, a.name, q)
+	a.store.leave()
 	if err != nil {
 		return nil, err
 	}

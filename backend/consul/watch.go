@@ -36,11 +36,11 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 		news = b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0
 		return news, !news || yield(b, nil)
 	}
-	all, index, err := s.entries(ctx, name, s.fresh())
+	a, err := s.entries(ctx, name, s.fresh())
 	if err != nil {
 		return err
 	}
-	if _, more := show(all); !more {
+	if _, more := show(a.all); !more {
 		return nil
 	}
 	var asked time.Time // when the question that has no answer yet is over
@@ -48,19 +48,20 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 	case s.direct <- struct{}{}:
 		defer func() { release(s.direct, asked) }()
 	default:
-		return s.follow(ctx, func() (err error) {
+		return s.follow(ctx, a.since, func() (err error) {
 			q := s.fresh()
 			q.RequireConsistent = false
-			last := index
-			if all, index, err = s.entries(ctx, name, q); err == nil && index < last {
-				all, index, err = s.entries(ctx, name, s.fresh())
+			last := a.index
+			if a, err = s.entries(ctx, name, q); err == nil && a.index < last {
+				a, err = s.entries(ctx, name, s.fresh())
 			}
 			return err
 		}, func() bool {
-			_, more := show(all)
+			_, more := show(a.all)
 			return more
 		})
 	}
+	index := a.index
 	pace, vain := newPace(), false
 	for {
 		if err := pace.wait(ctx, vain); err != nil {
@@ -71,19 +72,19 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 			q = s.fresh()
 		}
 		asked = over(q)
-		all, next, err := s.entries(ctx, name, q)
+		a, err := s.entries(ctx, name, q)
 		if ctx.Err() == nil {
 			asked = time.Time{}
 		}
 		if err != nil {
 			return err
 		}
-		if next < index {
+		if a.index < index {
 			index, vain = 0, true
 			continue
 		}
-		index = next
-		news, more := show(all)
+		index = a.index
+		news, more := show(a.all)
 		if !more {
 			return nil
 		}
@@ -102,6 +103,7 @@ func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
 
 // list returns nil when yield returned false.
 func (s *Store) list(ctx context.Context, yield func([]string, error) bool) error {
+	since := s.mark()
 	last, err := s.names(ctx)
 	if err != nil {
 		return err
@@ -110,7 +112,7 @@ func (s *Store) list(ctx context.Context, yield func([]string, error) bool) erro
 		return nil
 	}
 	names := last
-	return s.follow(ctx, func() (err error) {
+	return s.follow(ctx, since, func() (err error) {
 		names, err = s.names(ctx)
 		return err
 	}, func() bool {
@@ -167,12 +169,12 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 			continue
 		}
 		if doubtful[c] {
-			all, _, err := s.entries(ctx, c, s.fresh())
+			a, err := s.entries(ctx, c, s.fresh())
 			if err != nil {
 				return nil, err
 			}
 			v := &view{store: s.quiet(), service: name}
-			if len(v.update(all).Put) == 0 {
+			if len(v.update(a.all).Put) == 0 {
 				continue
 			}
 		}
@@ -192,6 +194,10 @@ func (s *Store) quiet() *Store {
 // read asks for something, and reports whether the token left anything out.
 func (s *Store) read(ctx context.Context, path string, out any, q *api.QueryOptions) (filtered bool, err error) {
 	err = s.bounded(ctx, func(ctx context.Context) error {
+		if err := s.enter(ctx); err != nil {
+			return err
+		}
+		defer s.leave()
 		meta, err := s.fetch(ctx, path, out, q)
 		if err == nil {
 			filtered = meta.ResultsFilteredByACLs
