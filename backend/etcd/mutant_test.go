@@ -33,8 +33,8 @@ func TestMutants(t *testing.T) {
 			Old: "	l.wakeAll()\n", New: "", Test: "Faults/cut,_compact,_heal/pinned"},
 		{Name: "does not know why a watch was canceled", File: "stream.go",
 			Old: "return rpctypes.ErrCompacted", New: "return rpctypes.ErrFutureRev", Test: "CompactedMeanwhile/pinned"},
-		{Name: "leaves watches that began too late", File: "stream.go",
-			Old: "	if w.err != nil {\n		l.end(w)", New: "	if w.err != nil && r.CompactRevision == 0 {\n		l.end(w)", Test: "CompactedMeanwhile/pinned"},
+		{Name: "leaves watches that have ended", File: "stream.go",
+			Old: "	w.events = nil\n	l.end(w)\n", New: "	w.events = nil\n", Test: "LeftEarly/pinned"},
 		{Name: "does not begin at all keys", File: "stream.go",
 			Old: "r.Key, r.RangeEnd = []byte{0}, []byte{0}", New: "r.Key, r.RangeEnd = []byte{0}, nil", Test: "WatchOfAll"},
 		{Name: "takes any answer for its own", File: "stream.go",
@@ -42,6 +42,6 @@ func TestMutants(t *testing.T) {
 		{Name: "takes another watch's answer for its own", File: "stream.go",
 			Old: "l.ids && r.WatchId != w.id", New: "false", Test: "SenselessAnswer"},
 		{Name: "does not notice that the registry was replaced", File: "stream.go",
-			Old: "cluster != 0 && cluster != w.cluster", New: "false", Test: "ReplacedBehindStream"},
+			Old: "cluster != 0 && cluster != w.cluster", New: "cluster != 0 && false", Test: "ReplacedBehindStream"},
 	})
 }
