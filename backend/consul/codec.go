@@ -2,6 +2,8 @@ package consul
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -244,11 +246,40 @@ func (u *urls) UnmarshalJSON(b []byte) error {
 // key is where the entry is.
 func (i *instance) key() string { return i.Node.Node + "/" + i.Service.ID }
 
-// same reports whether two entries say the same of their endpoint.
-func (i *instance) same(o *instance) bool {
-	a, b := &i.Service, &o.Service
-	return i.Node == o.Node && a.ID == b.ID && a.Address == b.Address && a.SocketPath == b.SocketPath && a.Port == b.Port &&
-		a.Weights == b.Weights && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta) && maps.Equal(a.TaggedAddresses, b.TaggedAddresses)
+// digest stands for where an entry is and what it says of its endpoint. Different
+// ones have different digests.
+type digest [16]byte
+
+func (i *instance) digest() digest {
+	b, keys := make([]byte, 0, 512), make([]string, 0, 16)
+	number := func(n int) { b = binary.AppendVarint(b, int64(n)) }
+	str := func(s string) {
+		number(len(s))
+		b = append(b, s...)
+	}
+	object := func(m map[string]string) {
+		number(len(m))
+		keys = slices.AppendSeq(keys[:0], maps.Keys(m))
+		slices.Sort(keys)
+		for _, key := range keys {
+			str(key)
+			str(m[key])
+		}
+	}
+	s := &i.Service
+	for _, s := range [...]string{i.Node.Node, i.Node.Address, s.ID, s.Address, s.SocketPath} {
+		str(s)
+	}
+	number(s.Port)
+	number(s.Weights.Passing)
+	number(len(s.Tags))
+	for _, tag := range s.Tags {
+		str(tag)
+	}
+	object(s.Meta)
+	object(s.TaggedAddresses)
+	sum := sha256.Sum256(b)
+	return digest(sum[:16])
 }
 
 // status is the worst of the checks'.

@@ -292,3 +292,48 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// TestDigest: a digest changes with whatever an entry says of its endpoint, and
+// with nothing else.
+func TestDigest(t *testing.T) {
+	const base = `{"Node":{"Node":"n","Address":"a"},"Service":{"ID":"i","Service":"s","Tags":["ab","c"],"Address":"h","Port":80,"Meta":{"k":"v"},"Weights":{"Passing":1}}}`
+	seen := make(map[digest]string)
+	for _, change := range [][2]string{
+		{},
+		{`"Node":"n"`, `"Node":"n2"`},
+		{`"Address":"a"`, `"Address":"b"`},
+		{`"ID":"i"`, `"ID":"j"`},
+		{`"ab","c"`, `"a","bc"`},
+		{`"ab","c"`, `"c","ab"`},
+		{`"ab","c"`, `"ab","c",""`},
+		{`"Address":"h"`, `"Address":"g"`},
+		{`"Address":"h"`, `"SocketPath":"h"`},
+		{`:80`, `:81`},
+		{`"k":"v"`, ``},
+		{`"k":"v"`, `"kv":""`},
+		{`"k":"v"`, `"k":"w"`},
+		{`"k":"v"`, `"k":"v","l":"v"`},
+		{`"Passing":1`, `"Passing":2`},
+		{`"Port"`, `"TaggedAddresses":{"x":{"Address":"x://h"}},"Port"`},
+		{`"Port"`, `"TaggedAddresses":{"y":{"Address":"x://h"}},"Port"`},
+		{`"Port"`, `"TaggedAddresses":{"y":{"Address":"y://h"}},"Port"`},
+	} {
+		text := strings.Replace(base, change[0], change[1], 1)
+		d := parse(t, text).digest()
+		if other, ok := seen[d]; ok {
+			t.Errorf("%s\nhas the digest of\n%s", text, other)
+		}
+		seen[d] = text
+	}
+	other := strings.Replace(base, `"Weights"`, `"CreateIndex":1,"ModifyIndex":2,"Weights"`, 1)
+	if d := parse(t, strings.TrimSuffix(other, "}")+`,"Checks":[{"Status":"critical"}]}`).digest(); seen[d] != base {
+		t.Error("the digest depends on indices or checks")
+	}
+	var many instance
+	many.Service.Meta = map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"}
+	for range 100 {
+		if many.digest() != many.digest() {
+			t.Fatal("one entry has several digests")
+		}
+	}
+}

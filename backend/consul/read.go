@@ -94,63 +94,70 @@ func (s *Store) entries(ctx context.Context, name string, q *api.QueryOptions) (
 	return a, err
 }
 
-// view is what a watch has shown.
+// view is what a watch has shown. A program may have thousands, so it has no
+// maps and nothing of an entry that is not needed to notice a change.
 type view struct {
 	store   *Store
 	service string
-	seen    map[string]*decoded // by key
-	shown   map[string]naming.Endpoint
+	seen    []record // nil if nothing was shown yet
 }
 
-// decoded is an entry and what it says.
-type decoded struct {
-	*instance
-	endpoint naming.Endpoint
-	err      error
-	reported bool
+// record is what is kept of an entry: what it says, and whether it was shown or
+// reported.
+type record struct {
+	digest          digest
+	endpoint        naming.Endpoint
+	err             error
+	shown, reported bool
 }
 
 // update returns what changed, all of it if nothing was shown yet.
 func (v *view) update(all []*instance) naming.Batch {
-	seen := make(map[string]*decoded, len(all))
-	best := make(map[string]*decoded, len(all))
-	for _, i := range all {
-		d := &decoded{instance: i}
-		if old := v.seen[i.key()]; old != nil && old.same(i) {
-			d.endpoint, d.err, d.reported = old.endpoint, old.err, old.reported
-		} else {
-			d.endpoint, d.err = i.endpoint(v.store.opts.Codec)
-		}
-		seen[i.key()] = d
-		if b := best[d.endpoint.ID]; b == nil || v.store.compare(b.instance, i) < 0 {
-			best[d.endpoint.ID] = d
+	b := naming.Batch{Snapshot: v.seen == nil}
+	known := make(map[digest]*record, len(v.seen))
+	gone := make(map[string]*record, len(v.seen)) // by ID, what was shown and has not been found
+	for n := range v.seen {
+		r := &v.seen[n]
+		known[r.digest] = r
+		if r.shown {
+			gone[r.endpoint.ID] = r
 		}
 	}
-	v.seen = seen
-	first := v.shown == nil
-	b := naming.Batch{Snapshot: first}
-	shown := make(map[string]naming.Endpoint, len(best))
-	for id, d := range best {
+	seen := make([]record, len(all))
+	best := make(map[string]int, len(all))
+	for n, i := range all {
+		r := &seen[n]
+		r.digest = i.digest()
+		if old := known[r.digest]; old != nil {
+			r.endpoint, r.err, r.reported = old.endpoint, old.err, old.reported
+		} else {
+			r.endpoint, r.err = i.endpoint(v.store.opts.Codec)
+		}
+		if o, ok := best[r.endpoint.ID]; !ok || v.store.compare(all[o], i) < 0 {
+			best[r.endpoint.ID] = n
+		}
+	}
+	for id, n := range best {
+		i, r := all[n], &seen[n]
 		switch {
-		case !v.store.listed(d.instance) || !v.store.tagged(d.instance):
-		case d.err != nil:
-			if !d.reported {
-				d.reported = true
-				v.store.opts.OnMalformed(&naming.Malformed{Service: v.service, Key: d.key(), Err: d.err})
+		case !v.store.listed(i) || !v.store.tagged(i):
+		case r.err != nil:
+			if !r.reported {
+				r.reported = true
+				v.store.opts.OnMalformed(&naming.Malformed{Service: v.service, Key: i.key(), Err: r.err})
 			}
 		default:
-			shown[id] = d.endpoint
-			if old, ok := v.shown[id]; !ok || !old.Equal(d.endpoint) {
-				b.Put = append(b.Put, d.endpoint)
+			r.shown = true
+			if old := gone[id]; old == nil || !old.endpoint.Equal(r.endpoint) {
+				b.Put = append(b.Put, r.endpoint)
 			}
+			delete(gone, id)
 		}
 	}
-	for id := range v.shown {
-		if _, ok := shown[id]; !ok {
-			b.Deleted = append(b.Deleted, id)
-		}
+	for id := range gone {
+		b.Deleted = append(b.Deleted, id)
 	}
-	v.shown = shown
+	v.seen = seen
 	slices.SortFunc(b.Put, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
 	slices.Sort(b.Deleted)
 	return b

@@ -40,7 +40,9 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 	if err != nil {
 		return err
 	}
-	if _, more := show(a.all); !more {
+	_, more := show(a.all)
+	a.all = nil // it is not needed while waiting
+	if !more {
 		return nil
 	}
 	var asked time.Time // when the question that has no answer yet is over
@@ -58,6 +60,7 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 			return err
 		}, func() bool {
 			_, more := show(a.all)
+			a.all = nil
 			return more
 		})
 	}
