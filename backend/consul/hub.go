@@ -173,38 +173,6 @@ func (h *hub) beat(limit time.Duration) {
 	}
 }
 
-// await waits for a round after the one given, and returns it. counted says that
-// done is to be called afterwards.
-func (h *hub) await(ctx context.Context, after int) (round int, counted bool, err error) {
-	h.mu.Lock()
-	if h.round != after {
-		defer h.mu.Unlock()
-		return h.round, false, nil
-	}
-	next := h.next
-	h.waiting++
-	h.mu.Unlock()
-	select {
-	case <-next:
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.round, true, nil
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-h.ctx.Done():
-		err = context.Cause(h.ctx)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	select {
-	case <-next:
-		h.read()
-	default:
-		h.waiting--
-	}
-	return 0, false, err
-}
-
 // done says that a member has read.
 func (h *hub) done() {
 	h.mu.Lock()
@@ -252,39 +220,120 @@ func (h *hub) mark() mark {
 	return mark{h, h.round}
 }
 
-// follow calls read whenever something may have changed since a mark, and then
-// show, until that returns false or read an error.
-func (s *Store) follow(ctx context.Context, since mark, read func() error, show func() (more bool)) error {
-	h := s.join()
-	defer s.drop(h)
+// follower reads something whenever it may have changed.
+//
+// A program may have thousands, each in a goroutine that nearly always waits. The
+// runtime shrinks the stack of such a goroutine to what it needs, so that is kept
+// small: what lasts is here, and what is done before or after waiting is in
+// methods that have returned by then.
+type follower struct {
+	store *Store
+	ctx   context.Context
+	since mark // of what was read last
+	// read is called when something may have changed, and then show, until
+	// that returns false or read an error.
+	read func() error
+	show func() (more bool)
+
+	hub     *hub
+	next    <-chan struct{} // closed when the round begins that it waits for; nil if that has begun
+	counted bool            // the hub is to be told when it has read
+	err     error
+}
+
+// follow returns nil when show returned false.
+func (f *follower) follow() error {
+	f.hub = f.store.join()
+	defer f.store.drop(f.hub)
+	for more := f.begin(); more; more = f.step() {
+		f.wait()
+	}
+	return f.err
+}
+
+// begin waits until the hub notices changes. What has changed before is read now.
+func (f *follower) begin() (more bool) {
+	h := f.hub
 	select {
 	case <-h.ready:
 	case <-h.ctx.Done():
-		return context.Cause(h.ctx)
-	case <-ctx.Done():
-		return ctx.Err()
+		f.err = context.Cause(h.ctx)
+		return false
+	case <-f.ctx.Done():
+		f.err = f.ctx.Err()
+		return false
 	}
-	missed := since.hub != h // what has changed before the hub was ready is read now
+	missed := f.since.hub != h
 	if missed {
-		since = h.mark()
+		f.since = h.mark()
+		return f.look()
 	}
-	for counted := false; ; {
-		var err error
-		if !missed {
-			if since.round, counted, err = h.await(ctx, since.round); err != nil {
+	f.expect()
+	return true
+}
+
+// expect chooses what to wait for.
+func (f *follower) expect() {
+	h := f.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f.next = nil
+	if h.round == f.since.round {
+		f.next = h.next
+		h.waiting++
+	}
+}
+
+func (f *follower) wait() {
+	if f.next == nil {
+		return
+	}
+	select {
+	case <-f.next:
+	case <-f.ctx.Done():
+	case <-f.hub.ctx.Done():
+	}
+}
+
+// step does what there is to do after waiting, and reports whether to go on.
+func (f *follower) step() (more bool) {
+	if f.err = f.begun(); f.err != nil {
+		return false
+	}
+	return f.look()
+}
+
+// begun returns an error if no round has begun.
+func (f *follower) begun() error {
+	h := f.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.next != nil {
+		select {
+		case <-f.next:
+			f.counted = true
+		default:
+			h.waiting--
+			if err := f.ctx.Err(); err != nil {
 				return err
 			}
-		}
-		missed = false
-		err = read()
-		if counted {
-			h.done() // now, as the loop of a sequence may take its time
-		}
-		if err != nil {
-			return err
-		}
-		if !show() {
-			return nil
+			return context.Cause(h.ctx)
 		}
 	}
+	f.since.round = h.round
+	return nil
+}
+
+// look reads and shows, and reports whether to go on.
+func (f *follower) look() (more bool) {
+	f.err = f.read()
+	if f.counted {
+		f.hub.done() // now, as the loop of a sequence may take its time
+		f.counted = false
+	}
+	if f.err != nil || !f.show() {
+		return false
+	}
+	f.expect()
+	return true
 }

@@ -17,54 +17,95 @@ import (
 // Watch implements [naming.Store].
 func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
 	return func(yield func(naming.Batch, error) bool) {
-		err := naming.CheckService(service)
-		if err == nil {
-			err = s.watch(ctx, service, yield)
-		}
-		if err != nil {
-			yield(naming.Batch{}, fmt.Errorf("consul: watch %q: %w", service, describe(ctx, err)))
+		w := &watch{ctx: ctx, yield: yield}
+		w.store, w.service = s, service
+		if err := w.run(); err != nil {
+			w.fail(err)
 		}
 	}
 }
 
-// watch returns nil when yield returned false.
-func (s *Store) watch(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
-	name := toConsul(s.opts.Prefix + service)
-	v := &view{store: s, service: service}
-	show := func(all []*instance) (news, more bool) {
-		b := v.update(all)
-		news = b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0
-		return news, !news || yield(b, nil)
-	}
-	a, err := s.entries(ctx, name, s.fresh())
-	if err != nil {
+// watch is one Watch. What lasts is here and not in the methods: see follower.
+type watch struct {
+	view
+	ctx   context.Context
+	name  string // Consul's
+	yield func(naming.Batch, error) bool
+	last  answer // without its entries as soon as they were shown
+
+	shared follower // is used if it has no blocking query of its own
+}
+
+func (w *watch) fail(err error) {
+	w.yield(naming.Batch{}, fmt.Errorf("consul: watch %q: %w", w.service, describe(w.ctx, err)))
+}
+
+// run returns nil when yield returned false.
+func (w *watch) run() error {
+	more, err := w.begin()
+	switch {
+	case !more:
 		return err
+	case w.admitted():
+		return w.ask()
 	}
-	_, more := show(a.all)
-	a.all = nil // it is not needed while waiting
-	if !more {
-		return nil
-	}
-	var asked time.Time // when the question that has no answer yet is over
+	return w.shared.follow()
+}
+
+// admitted reports whether there is a slot for a blocking query, which it takes.
+func (w *watch) admitted() bool {
 	select {
-	case s.direct <- struct{}{}:
-		defer func() { release(s.direct, asked) }()
+	case w.store.direct <- struct{}{}:
+		return true
 	default:
-		return s.follow(ctx, a.since, func() (err error) {
-			q := s.fresh()
-			q.RequireConsistent = false
-			last := a.index
-			if a, err = s.entries(ctx, name, q); err == nil && a.index < last {
-				a, err = s.entries(ctx, name, s.fresh())
-			}
-			return err
-		}, func() bool {
-			_, more := show(a.all)
-			a.all = nil
-			return more
-		})
+		return false
 	}
-	index := a.index
+}
+
+// begin shows the snapshot, and reports whether to go on.
+func (w *watch) begin() (more bool, err error) {
+	if err := naming.CheckService(w.service); err != nil {
+		return false, err
+	}
+	w.name = toConsul(w.store.opts.Prefix + w.service)
+	if w.last, err = w.store.entries(w.ctx, w.name, w.store.fresh()); err != nil {
+		return false, err
+	}
+	w.shared = follower{store: w.store, ctx: w.ctx, since: w.last.since, read: w.read, show: w.showLast}
+	return w.showLast(), nil
+}
+
+// show yields what differs, if anything.
+func (w *watch) show(all []*instance) (news, more bool) {
+	b := w.update(all)
+	news = b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0
+	return news, !news || w.yield(b, nil)
+}
+
+func (w *watch) showLast() (more bool) {
+	all := w.last.all
+	w.last.all = nil
+	_, more = w.show(all)
+	return more
+}
+
+// read reads what showLast shows.
+func (w *watch) read() (err error) {
+	s, last := w.store, w.last.index
+	q := s.fresh()
+	q.RequireConsistent = false
+	if w.last, err = s.entries(w.ctx, w.name, q); err == nil && w.last.index < last {
+		w.last, err = s.entries(w.ctx, w.name, s.fresh())
+	}
+	return err
+}
+
+// ask asks blocking queries, with a slot for them.
+func (w *watch) ask() error {
+	s, ctx := w.store, w.ctx
+	var asked time.Time // when the question that has no answer yet is over
+	defer func() { release(s.direct, asked) }()
+	index := w.last.index
 	pace, vain := newPace(), false
 	for {
 		if err := pace.wait(ctx, vain); err != nil {
@@ -75,7 +116,7 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 			q = s.fresh()
 		}
 		asked = over(q)
-		a, err := s.entries(ctx, name, q)
+		a, err := s.entries(ctx, w.name, q)
 		if ctx.Err() == nil {
 			asked = time.Time{}
 		}
@@ -87,7 +128,7 @@ func (s *Store) watch(ctx context.Context, service string, yield func(naming.Bat
 			continue
 		}
 		index = a.index
-		news, more := show(a.all)
+		news, more := w.show(a.all)
 		if !more {
 			return nil
 		}
@@ -115,16 +156,19 @@ func (s *Store) list(ctx context.Context, yield func([]string, error) bool) erro
 		return nil
 	}
 	names := last
-	return s.follow(ctx, since, func() (err error) {
+	f := &follower{store: s, ctx: ctx, since: since}
+	f.read = func() (err error) {
 		names, err = s.names(ctx)
 		return err
-	}, func() bool {
+	}
+	f.show = func() bool {
 		if slices.Equal(names, last) {
 			return true
 		}
 		last = names
 		return yield(slices.Clone(names), nil)
-	})
+	}
+	return f.follow()
 }
 
 // names reads the names of the services that have endpoints.
