@@ -26,8 +26,8 @@ var plants = []plant{{
 }, {
 	name: "+copy", // a copy of the set at each change
 	file: "watch.go",
-	old:  "	s.tail = t.next\n	s.version++\n",
-	new:  "	s.tail = t.next\n	s.version++\n	s.set = maps.Clone(s.set)\n",
+	old:  "	s.version++\n	close(t.ready)\n",
+	new:  "	s.version++\n	s.set = maps.Clone(s.set)\n	close(t.ready)\n",
 }}
 
 // apply returns the changed text of the file, below root.
