@@ -247,7 +247,7 @@ func TestBomb(t *testing.T) {
 		{[]string{"e-" + long(maxInflated/2), "e-" + long(maxInflated/2), "v-" + deflate("1")}, false},
 	} {
 		var i instance
-		i.Service.ID, i.Service.Tags = "x", test.tags
+		i.Service.ID, i.Service.Address, i.Service.Port, i.Service.Tags = "x", "h", 1, test.tags
 		if _, err := i.endpoint(GoMicro()); err == nil != test.ok {
 			t.Errorf("%d tags of %d bytes: %v", len(test.tags), len(test.tags[0]), err)
 		}
