@@ -121,7 +121,6 @@ type shared struct {
 	cancel   context.CancelFunc
 	after    <-chan struct{} // nil, or closed when the watch before this one has ended
 	done     chan struct{}   // closed when run has ended
-	hurry    chan struct{}   // capacity 1: holds a token when a reader asks for another try
 
 	// Guarded by Registry.mu.
 	readers int
@@ -131,15 +130,17 @@ type shared struct {
 	mu       sync.Mutex
 	set      map[string]*entry // by ID
 	status   Status
-	statuses int   // counts the changes of status but for AsOf
-	ended    bool  // the Registry was closed
-	wasStale bool  // it was stale when the Registry was closed
-	tail     *step // the step to be filled next
-	version  int   // counts the steps
-	length   int   // changes and steps in the chain since the last sweep
-	cursors  map[*cursor]struct{}
+	statuses int           // counts the changes of status but for AsOf
+	ended    bool          // the Registry was closed
+	wasStale bool          // it was stale when the Registry was closed
+	tail     *step         // the step to be filled next
+	version  int           // counts the steps
+	length   int           // changes and steps in the chain since the last sweep
+	cursors  []*cursor     // each knows its index
+	hurry    chan struct{} // nil, or capacity 1: in a pause, holds a token when a reader asks for another try
 	holder   holder
 	wakes    []func() // of the followers; the slice is replaced, never modified
+	wakesOld bool     // wakes is to be made anew
 
 	// The set in order as it was before step orderAt, and in the form of a
 	// View as it was before step viewAt; nil until a reader asks. The slices
@@ -156,9 +157,7 @@ func (r *Registry) newShared(sub subject) *shared {
 		subject:  sub,
 		set:      make(map[string]*entry),
 		done:     make(chan struct{}),
-		hurry:    make(chan struct{}, 1),
 		tail:     newStep(),
-		cursors:  make(map[*cursor]struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
 	return s
@@ -220,14 +219,13 @@ const (
 // pause waits for d, or until a reader is in a hurry and the last try, which
 // began at begun, is long enough ago. It reports false if the watch is to end.
 func (s *shared) pause(d time.Duration, begun time.Time) bool {
-	select {
-	case <-s.hurry: // was asked before the watch failed
-	default:
-	}
+	hurry := make(chan struct{}, 1)
+	s.setHurry(hurry)
+	defer s.setHurry(nil)
 	end := time.Now().Add(d)
 	t := time.NewTimer(d)
 	defer t.Stop()
-	for hurry := s.hurry; ; {
+	for {
 		select {
 		case <-t.C:
 			return true
@@ -239,6 +237,12 @@ func (s *shared) pause(d time.Duration, begun time.Time) bool {
 			t.Reset(min(soon, time.Until(end)))
 		}
 	}
+}
+
+func (s *shared) setHurry(hurry chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hurry = hurry
 }
 
 // settle tells the hooks that what was stale or held is not any more, as
@@ -407,7 +411,7 @@ func (s *shared) end() {
 	}
 	s.status.Err = ErrRegistryClosed
 	s.statuses++
-	for c := range s.cursors {
+	for _, c := range s.cursors {
 		c.finish()
 	}
 	s.publish(nil)
@@ -537,6 +541,9 @@ func (s *shared) publish(changes []change) {
 	if s.length > 2*len(s.set)+64 {
 		s.sweep()
 	}
+	if s.wakesOld {
+		s.setWakes()
+	}
 	wakes := s.wakes
 	s.mu.Unlock()
 	for _, wake := range wakes {
@@ -549,7 +556,7 @@ func (s *shared) publish(changes []change) {
 // what there is. s.mu is held.
 func (s *shared) sweep() {
 	s.length = 0
-	for c := range s.cursors {
+	for _, c := range s.cursors {
 		c.catchUp()
 	}
 	if s.orderAt != s.tail {

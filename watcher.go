@@ -8,8 +8,9 @@ import (
 // cursor is a reader's place in the chain of a shared watch.
 type cursor struct {
 	shared *shared
+	index  int           // in shared.cursors; guarded by shared.mu
 	wake   func()        // nil, or called after every step
-	done   chan struct{} // closed by finish
+	done   chan struct{} // closed by finish; nil if there is wake
 
 	mu       sync.Mutex // taken after shared.mu, if both
 	at       *step      // the step to read next; before the set was taken, the one to wait for
@@ -28,24 +29,38 @@ func (r *Registry) newCursor(service string, wake func()) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cursor{shared: s, wake: wake, done: make(chan struct{})}
+	c := &cursor{shared: s, wake: wake}
+	if wake == nil {
+		c.done = make(chan struct{})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.at = s.tail
 	if s.ended {
 		c.finish()
 	}
-	s.cursors[c] = struct{}{}
-	if wake != nil {
-		s.setWakes()
-	}
+	c.index = len(s.cursors)
+	s.cursors = append(s.cursors, c)
+	s.wakesOld = s.wakesOld || wake != nil
 	return c, nil
+}
+
+// leave removes a cursor. s.mu is held.
+func (s *shared) leave(c *cursor) {
+	end := len(s.cursors) - 1
+	s.cursors[end].index = c.index
+	s.cursors[c.index] = s.cursors[end]
+	s.cursors[end] = nil
+	s.cursors = s.cursors[:end]
+	if c.wake != nil {
+		s.wakes, s.wakesOld = nil, true
+	}
 }
 
 // setWakes collects the functions of the followers. s.mu is held.
 func (s *shared) setWakes() {
-	s.wakes = nil
-	for c := range s.cursors {
+	s.wakes, s.wakesOld = nil, false
+	for _, c := range s.cursors {
 		if c.wake != nil {
 			s.wakes = append(s.wakes, c.wake)
 		}
@@ -58,7 +73,9 @@ func (c *cursor) finish() {
 	defer c.mu.Unlock()
 	if !c.finished {
 		c.finished = true
-		close(c.done)
+		if c.done != nil {
+			close(c.done)
+		}
 	}
 }
 
@@ -72,10 +89,7 @@ func (c *cursor) close() {
 		return
 	}
 	c.closed = true
-	delete(s.cursors, c)
-	if c.wake != nil {
-		s.setWakes()
-	}
+	s.leave(c)
 	s.mu.Unlock()
 	s.registry.release(s)
 }
@@ -293,9 +307,12 @@ func (f *Follower) Next() (Event, bool) {
 // is tried at once, but not more than once in a second; otherwise nothing is
 // asked of the registry. Retry does not block.
 func (f *Follower) Retry() {
+	s := f.cursor.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
-	case f.cursor.shared.hurry <- struct{}{}:
-	default:
+	case s.hurry <- struct{}{}:
+	default: // also if there is no pause
 	}
 }
 
