@@ -154,7 +154,7 @@ func TestMutants(t *testing.T) {
 			Name: "keeps the goroutines that told the ClientConns",
 			File: "target.go",
 			Old:  "\t\tt.ticker.Stop()\n\t}\n\tt.mu.Unlock()\n",
-			New:  "\t\tt.ticker.Stop()\n\t}\n\tt.mu.Unlock()\n\t<-t.done\n",
+			New:  "\t\tt.ticker.Stop()\n\t}\n\tt.mu.Unlock()\n\t<-t.ended()\n",
 			Test: "^TestManyBuildsShareOneWatch$",
 		},
 		{

@@ -62,7 +62,7 @@ type target struct {
 	late    bool        // the registry has been silent for too long
 	loaded  *loaded     // what was in the cache, until it is looked at
 	closed  bool
-	done    chan struct{} // closed when closed is set
+	done    chan struct{} // nil until somebody waits for it; closed when closed is set
 	work    sync.WaitGroup
 
 	// Used by whoever is at work.
@@ -100,7 +100,6 @@ func newTarget(b *Builder, service string) *target {
 		builder: b,
 		service: service,
 		running: true, // until start is through
-		done:    make(chan struct{}),
 		set:     new(set),
 		cached:  noUse,
 	}
@@ -179,7 +178,9 @@ func (t *target) leave(c *conn) {
 func (t *target) close() {
 	t.wakeMu.Lock()
 	t.closed = true
-	close(t.done)
+	if t.done != nil {
+		close(t.done)
+	}
 	if t.timer != nil {
 		t.timer.Stop()
 	}
@@ -251,6 +252,19 @@ func (t *target) run() {
 	t.deliver()
 }
 
+// ended returns a channel that is closed when closed is set.
+func (t *target) ended() <-chan struct{} {
+	t.wakeMu.Lock()
+	defer t.wakeMu.Unlock()
+	if t.done == nil {
+		t.done = make(chan struct{}) // not before: most never need it
+		if t.closed {
+			close(t.done)
+		}
+	}
+	return t.done
+}
+
 // collect waits until it is time to publish what is pending.
 func (t *target) collect() {
 	if !t.synced {
@@ -274,7 +288,7 @@ func (t *target) collect() {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-t.done:
+		case <-t.ended():
 			timer.Stop()
 			return
 		}
