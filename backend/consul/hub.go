@@ -23,7 +23,7 @@ type hub struct {
 
 	mu      sync.Mutex
 	round   int
-	next    chan struct{} // closed, and replaced, when a round begins
+	next    chan struct{} // closed, and replaced, when a round begins; only closed when there will be none
 	waiting int           // members that wait for the next round
 	reading int           // members that have not ended the present round
 }
@@ -139,6 +139,11 @@ func (h *hub) poke() {
 // it took, or a millisecond for each that has read: where many programs use many
 // services, Consul's servers are to answer something else, too.
 func (h *hub) beat(limit time.Duration) {
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		close(h.next)
+	}()
 	for {
 		select {
 		case <-h.poked:
@@ -236,7 +241,7 @@ type follower struct {
 	show func() (more bool)
 
 	hub     *hub
-	next    <-chan struct{} // closed when the round begins that it waits for; nil if that has begun
+	next    <-chan struct{} // closed when the round begins that it waits for, or the hub ends; nil if that has begun
 	counted bool            // the hub is to be told when it has read
 	err     error
 }
@@ -288,10 +293,10 @@ func (f *follower) wait() {
 	if f.next == nil {
 		return
 	}
+	// Each case is some bytes for as long as it waits.
 	select {
 	case <-f.next:
 	case <-f.ctx.Done():
-	case <-f.hub.ctx.Done():
 	}
 }
 
@@ -303,7 +308,7 @@ func (f *follower) step() (more bool) {
 	return f.look()
 }
 
-// begun returns an error if no round has begun.
+// begun returns an error if no round has begun, and none will.
 func (f *follower) begun() error {
 	h := f.hub
 	h.mu.Lock()
@@ -311,13 +316,13 @@ func (f *follower) begun() error {
 	if f.next != nil {
 		select {
 		case <-f.next:
+			if h.round == f.since.round {
+				return context.Cause(h.ctx)
+			}
 			f.counted = true
 		default:
 			h.waiting--
-			if err := f.ctx.Err(); err != nil {
-				return err
-			}
-			return context.Cause(h.ctx)
+			return f.ctx.Err()
 		}
 	}
 	f.since.round = h.round

@@ -123,6 +123,9 @@ func (v *view) update(all []*instance) naming.Batch {
 			gone[r.endpoint.ID] = r
 		}
 	}
+	if b.Snapshot {
+		b.Put = make([]naming.Endpoint, 0, len(all))
+	}
 	seen := make([]record, len(all))
 	best := make(map[string]int, len(all))
 	for n, i := range all {

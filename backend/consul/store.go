@@ -24,9 +24,9 @@ const (
 
 // How a Store bounds its connections: see [Store].
 const (
-	maxDirect = 100 // watches with a blocking query of their own
-	maxShared = 18  // blocking queries for all other sequences: three, and those that were given up
-	maxShort  = 32  // requests at once that do not wait for a change
+	maxDirect = 50 // watches with a blocking query of their own
+	maxShared = 18 // blocking queries for all other sequences: three, and those that were given up
+	maxShort  = 32 // requests at once that do not wait for a change
 )
 
 // Options are the options of a [Store]. The zero value, and a nil pointer, mean
@@ -161,7 +161,7 @@ type Options struct {
 // # Connections
 //
 // A blocking query is a connection, of which an agent by default takes 200 from
-// one address, for all programs there. A Store has one each for its first 100
+// one address, for all programs there. A Store has one each for its first 50
 // watches. For those beyond, and for Services, it has three altogether, which wake
 // up when anything in the catalogue or in any check changes; then all of them read
 // their service again. After such a round they rest for as long as it took, or a
@@ -174,7 +174,7 @@ type Options struct {
 // Requests that do not wait for a change, of Apply and leases too, are made 32 at
 // a time. Consul may keep the connection of a query that was given up until its
 // wait is over (see Options.Wait): such a query counts until then, and there are
-// up to 15 of them besides the 100 and the three. That is 150 requests at most, and
+// up to 15 of them besides the 50 and the three. That is 100 requests at most, and
 // as many connections; an http.Transport may briefly have some more, as it closes
 // those for which MaxIdleConnsPerHost has no room and opens others, unless its
 // MaxConnsPerHost says otherwise.

@@ -49,9 +49,9 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 	transport := config.Transport
 	// If all requests had one connection, all would wait for one that is dead.
 	transport.ForceAttemptHTTP2 = false
-	// A Store has up to 150 requests at once, more than the client keeps
+	// A Store has up to 100 requests at once, more than the client keeps
 	// connections. The limit of an agent is 200, for all programs of the host.
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 150
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 100
 	if where.scheme == "https" {
 		if transport.TLSClientConfig, err = consulTLS(params, verify); err != nil {
 			return nil, nil, err
