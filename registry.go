@@ -364,6 +364,9 @@ func (r *Registry) acquire(sub subject) (*shared, error) {
 	if s == nil {
 		s = r.newShared(sub)
 		if old := r.ending[sub]; old != nil {
+			if old.done == nil {
+				old.done = make(chan struct{})
+			}
 			s.after = old.done
 		}
 		r.watches[sub] = s

@@ -120,9 +120,9 @@ type shared struct {
 	ctx      context.Context // done when the watch was dropped or the Registry closed
 	cancel   context.CancelFunc
 	after    <-chan struct{} // nil, or closed when the watch before this one has ended
-	done     chan struct{}   // closed when run has ended
 
 	// Guarded by Registry.mu.
+	done    chan struct{} // nil until another watch waits for it; closed when run has ended
 	readers int
 	linger  *time.Timer // not nil: there are no readers, and this will drop the watch
 
@@ -156,7 +156,6 @@ func (r *Registry) newShared(sub subject) *shared {
 		registry: r,
 		subject:  sub,
 		set:      make(map[string]*entry),
-		done:     make(chan struct{}),
 		tail:     newStep(),
 	}
 	s.ctx, s.cancel = context.WithCancel(r.ctx)
@@ -248,7 +247,6 @@ func (s *shared) setHurry(hurry chan struct{}) {
 // settle tells the hooks that what was stale or held is not any more, as
 // nobody watches it.
 func (s *shared) settle() {
-	defer close(s.done)
 	s.mu.Lock()
 	held, stale := s.status.Held, s.status.Stale() && !s.ended || s.wasStale
 	s.status.Held = nil
@@ -265,6 +263,9 @@ func (s *shared) settle() {
 	defer r.mu.Unlock()
 	if r.ending[s.subject] == s {
 		delete(r.ending, s.subject)
+	}
+	if s.done != nil {
+		close(s.done)
 	}
 }
 
@@ -309,7 +310,7 @@ func (s *shared) watch() (lived time.Duration, err error) {
 			began = time.Now()
 			if cancel != nil {
 				t := time.AfterFunc(jitter(s.registry.reread), func() { cancel(errReread) })
-				defer t.Stop()
+				context.AfterFunc(ctx, func() { t.Stop() }) // a defer would be kept, too
 			}
 		}
 		s.apply(b, first)
