@@ -371,13 +371,21 @@ func TestOrphanRegisteredAgain(t *testing.T) {
 				t.Fatal("Close succeeded while the registry was down")
 			}
 			s.Up()
+			f, err := r.Follow("svc", func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Retry() // for a watch that sees all that happens from now on
+			f.Close()
+			time.Sleep(2 * time.Second)
 			if inProgress {
 				// The lease is renewed after 18 to 22 s, and then the orphan is
 				// removed, each of which takes 8 s.
 				s.Delay(8 * time.Second)
 				time.Sleep(32*time.Second - time.Since(begin))
-				s.Delay(0)
 			}
+			// What is deleted is not back before the watcher has seen it.
+			s.Delay(time.Millisecond)
 			w := resolve(t, r, "svc")
 			w.Next()
 			go func() {
