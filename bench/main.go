@@ -63,6 +63,10 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	context.AfterFunc(ctx, func() {
+		stop() // the next one ends the program, and on Linux its servers with it
+		fmt.Fprintln(os.Stderr, "interrupted: what has begun is measured first; interrupt again to end now")
+	})
 	log.SetOutput(io.Discard) // Go's HTTP client says that an agent refuses it; so does the report
 
 	program := servertest.NewProgram("bench", os.Stderr)

@@ -30,6 +30,9 @@ type Options struct {
 	Quiet time.Duration
 	// Batch is how many servers are restarted at a time, 4 by default.
 	Batch int
+	// Patience is how long it may take until all clients are connected to all
+	// servers, three minutes by default.
+	Patience time.Duration
 	// Logf, if any, is told how it goes.
 	Logf func(format string, args ...any)
 }
@@ -45,6 +48,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Quiet <= 0 {
 		o.Quiet = 30 * time.Second
+	}
+	if o.Patience <= 0 {
+		o.Patience = 3 * time.Minute
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -195,13 +201,13 @@ func (r *run) pass(d time.Duration) error {
 
 // connected waits until every server has a connection of every client.
 func (r *run) connected() error {
-	ctx, cancel := context.WithTimeout(r.ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(r.ctx, r.Patience)
 	defer cancel()
-	for {
+	for last := 0; ; {
 		open := 0
 		for _, s := range r.servers {
 			reply, err := s.ask(ctx, message{Do: "count"})
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				return err
 			}
 			open += reply.N
@@ -209,8 +215,11 @@ func (r *run) connected() error {
 		if open == r.Servers*r.Clients {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = open
+		}
 		if err := r.pass(50 * time.Millisecond); err != nil || ctx.Err() != nil {
-			return fmt.Errorf("%d connections, want those of %d clients to %d servers", open, r.Clients, r.Servers)
+			return fmt.Errorf("%d connections, want those of %d clients to %d servers", last, r.Clients, r.Servers)
 		}
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/naming-go/naming/bench/actor"
 	"github.com/naming-go/naming/bench/peer"
@@ -35,8 +38,49 @@ func (strangerClient) Register(context.Context, string, peer.Endpoint) (func(con
 }
 func (strangerClient) Close() {}
 
+// frozen is a floor whose clients never learn of a server that was not there when
+// they began.
+var frozen = func() peer.Peer {
+	p, err := peers.Find("floor-etcd")
+	if err != nil {
+		panic(err)
+	}
+	open := p.Open
+	p.Name = "frozen"
+	p.Open = func(ctx context.Context, s peer.Servers) (peer.Client, error) {
+		c, err := open(ctx, s)
+		return frozenClient{c}, err
+	}
+	return p
+}()
+
+type frozenClient struct{ peer.Client }
+
+func (c frozenClient) Dial(service string) (string, []grpc.DialOption, error) {
+	known := make(chan []resolver.Address, 1)
+	stop, err := c.Resolve(service, func(n int, addr func(int) string) {
+		list := make([]resolver.Address, n)
+		for i := range list {
+			list[i].Addr = addr(i)
+		}
+		select {
+		case known <- list:
+		default:
+		}
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	defer stop()
+	m := manual.NewBuilderWithScheme("frozen")
+	m.InitialState(resolver.State{Addresses: <-known})
+	return "frozen:///" + service, []grpc.DialOption{
+		grpc.WithResolvers(m), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+	}, nil
+}
+
 func TestMain(m *testing.M) {
-	actor.Main(Roles(append(peers.All(), stranger)))
+	actor.Main(Roles(append(peers.All(), stranger, frozen)))
 	os.Exit(m.Run())
 }
 
@@ -58,6 +102,17 @@ func TestOurs(t *testing.T) {
 		if phase.Calls == 0 || phase.Failed != 0 || phase.P99 < phase.P50 || phase.P50 <= 0 {
 			t.Errorf("%s: %+v", name, phase)
 		}
+	}
+}
+
+// Who does not find the servers that come is not said to have done it quickly.
+func TestFrozen(t *testing.T) {
+	c := etcdtest.Start(t, nil)
+	opts := short
+	opts.Patience = 5 * time.Second
+	res, err := Run(t.Context(), frozen, peer.Servers{Etcd: c.Endpoints()}, opts)
+	if err == nil || !strings.Contains(err.Error(), "connections, want those of 4 clients to 6 servers") {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
 
