@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,7 +297,7 @@ func TestABlockedClientConnHoldsUpNobody(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		apply(b, b.store, "s", at("b:1")...)
-		time.Sleep(5 * time.Millisecond) // 2⁵ goroutines
+		time.Sleep(200 * time.Millisecond) // 2⁴ goroutines at 20 ms each, at most twice
 		for _, cc := range ccs {
 			b.want(cc, "a:1 b:1") // half of them are still at it
 		}
@@ -336,6 +337,46 @@ func TestABlockedClientConnHoldsUpNobody(t *testing.T) {
 	})
 }
 
+// busyConn is a ClientConn whose balancer takes long.
+type busyConn struct {
+	clientConn
+	now, most *atomic.Int64 // such calls in progress
+}
+
+func (cc *busyConn) UpdateState(s grpcresolver.State) error {
+	n := cc.now.Add(1)
+	for most := cc.most.Load(); n > most && !cc.most.CompareAndSwap(most, n); most = cc.most.Load() {
+	}
+	time.Sleep(5 * time.Millisecond)
+	cc.now.Add(-1)
+	return cc.clientConn.UpdateState(s)
+}
+
+// TestBusyClientConns: what takes long without being stuck gets half of the
+// processors, so that calls go on.
+func TestBusyClientConns(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		apply(b, b.store, "s", at("a:1")...)
+		var now, most atomic.Int64
+		const n = 50
+		var resolvers []grpcresolver.Resolver
+		for range n {
+			resolvers = append(resolvers, build(b, b.builder, &busyConn{now: &now, most: &most}, "s"))
+		}
+		time.Sleep(time.Second)
+		most.Store(0)
+		apply(b, b.store, "s", at("b:1")...)
+		time.Sleep(time.Second)
+		limit := int64(max(runtime.GOMAXPROCS(0)/2, 1))
+		if got := most.Load(); got != min(limit, n) {
+			t.Errorf("up to %d ClientConns were told at once, want %d", got, limit)
+		}
+		for _, r := range resolvers {
+			r.Close()
+		}
+	})
+}
+
 // TestBlockedOneAfterTheOther: ClientConns that block do not use up what was there
 // for the next to do so.
 func TestBlockedOneAfterTheOther(t *testing.T) {
@@ -361,13 +402,13 @@ func TestBlockedOneAfterTheOther(t *testing.T) {
 		block(ccs[1])
 		time.Sleep(time.Second)
 		apply(b, b.store, "s", at("b:1")...)
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		b.want(ccs[0], "a:1 b:1")
 		b.want(ccs[1], "a:1 b:1")
 		grow(2)
 		block(ccs[2])
 		apply(b, b.store, "s", at("c:1")...)
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		b.want(ccs[2], "a:1 b:1 c:1")
 		b.want(ccs[3], "a:1 b:1 c:1")
 		for i, r := range resolvers {

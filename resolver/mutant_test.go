@@ -130,6 +130,13 @@ func TestMutants(t *testing.T) {
 			Test: "^TestABlockedClientConnHoldsUpNobody$",
 		},
 		{
+			Name: "has all processors tell ClientConns",
+			File: "target.go",
+			Old:  "\t} else if t.told > 0 {\n",
+			New:  "\t} else if t.told < 0 {\n",
+			Test: "^TestBusyClientConns$",
+		},
+		{
 			Name: "bears one ClientConn that blocks, and no more",
 			File: "target.go",
 			Old:  "\t\tt.work.Go(t.deliver)\n\t}\n\tt.tickLater()\n",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -20,9 +21,17 @@ const (
 	maxWait   = 50 * time.Millisecond
 )
 
-// stallTime is how long ClientConns wait to be told before more goroutines see to
-// that.
-const stallTime = time.Millisecond
+// ClientConns that wait to be told for busyTime get more goroutines that see to it,
+// up to half of the processors: a balancer may take milliseconds for a large set,
+// and calls are to go on meanwhile. There are more than that only when all of them
+// are stuck, so that nobody was told for stallTime.
+const (
+	busyTime  = time.Millisecond
+	stallTime = 20 * time.Millisecond
+)
+
+// atOnce is how many goroutines may be busy with telling ClientConns.
+func atOnce() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
 
 // state is what ClientConns are told: endpoints, or why there are none. It is
 // never modified.
@@ -81,6 +90,7 @@ type target struct {
 	// or on the way to it.
 	first, last *conn
 	tellers     int // calls of deliver
+	told        int // ClientConns, since tick was called last
 	ticking     bool
 	ticker      *time.Timer // calls tick if ticking; nil until needed
 }
@@ -469,17 +479,21 @@ func (t *target) deliver() {
 
 // tickLater sees to it that tick is called. t.mu is held.
 func (t *target) tickLater() {
-	t.ticking = true
+	t.ticking, t.told = true, 0
+	d := stallTime
+	if t.tellers < atOnce() {
+		d = busyTime
+	}
 	if t.ticker == nil {
-		t.ticker = time.AfterFunc(stallTime, t.tick)
+		t.ticker = time.AfterFunc(d, t.tick)
 	} else {
-		t.ticker.Reset(stallTime)
+		t.ticker.Reset(d)
 	}
 }
 
-// tick is called when ClientConns have been waiting for stallTime. That others
-// take long, or block, must not hold them up, so there are twice as many calls of
-// deliver every time.
+// tick is called when ClientConns have been waiting for a while. That others take
+// long, or block, must not hold them up, so there are twice as many calls of
+// deliver, but see stallTime.
 func (t *target) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -487,8 +501,14 @@ func (t *target) tick() {
 		t.ticking = false
 		return
 	}
+	more := t.tellers
+	if room := atOnce() - t.tellers; room > 0 {
+		more = min(more, room)
+	} else if t.told > 0 {
+		more = 0
+	}
 	n := 0
-	for c := t.first; c != nil && n < t.tellers; c = c.next {
+	for c := t.first; c != nil && n < more; c = c.next {
 		n++
 	}
 	for range n {
@@ -505,6 +525,7 @@ func (t *target) tell(c *conn) {
 	t.mu.Unlock()
 	c.tell(s)
 	t.mu.Lock()
+	t.told++
 	c.phase = idle
 	switch {
 	case c.closed:
