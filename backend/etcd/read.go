@@ -84,7 +84,8 @@ type state struct {
 	at int64 // its revision
 }
 
-// read visits every entry whose key begins with dir, at one revision.
+// read visits every entry whose key begins with dir, at one revision. It returns
+// when nothing of it runs any more.
 func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue)) (state, error) {
 	var opts []clientv3.OpOption
 	if keysOnly {
@@ -124,26 +125,48 @@ func (s *Store) readPages(ctx context.Context, dir string, limit int64, opts []c
 		end = "\x00" // all keys
 	}
 	for {
+		// The registry makes the next page while this one is decoded.
+		var next chan page
+		if resp.More && len(resp.Kvs) > 0 {
+			next = make(chan page, 1)
+			after := string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+			go func() {
+				var p page
+				p.resp, p.err = s.getPage(ctx, after, append([]clientv3.OpOption{
+					clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(st.at),
+				}, opts...))
+				next <- p
+			}()
+		}
 		for _, kv := range resp.Kvs {
 			visit(kv)
 		}
-		if !resp.More || len(resp.Kvs) == 0 {
+		if next == nil {
 			return st, nil
 		}
-		next := string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-		page := append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(st.at)}, opts...)
-		// Any member that has come that far will do.
-		resp, err = s.get(ctx, next, append(page, clientv3.WithSerializable())...)
-		if errors.Is(err, rpctypes.ErrFutureRev) {
-			resp, err = s.get(ctx, next, page...)
+		p := <-next
+		if p.err != nil {
+			return state{}, p.err
 		}
-		if err != nil {
-			return state{}, err
-		}
-		if resp.Header.ClusterId != st.cluster {
+		if resp = p.resp; resp.Header.ClusterId != st.cluster {
 			return state{}, errReplaced
 		}
 	}
+}
+
+// page is the answer to a question for one.
+type page struct {
+	resp *clientv3.GetResponse
+	err  error
+}
+
+// getPage asks any member that has come as far as the page's revision.
+func (s *Store) getPage(ctx context.Context, key string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
+	resp, err := s.get(ctx, key, append(opts[:len(opts):len(opts)], clientv3.WithSerializable())...)
+	if errors.Is(err, rpctypes.ErrFutureRev) {
+		resp, err = s.get(ctx, key, opts...)
+	}
+	return resp, err
 }
 
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
