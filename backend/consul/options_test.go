@@ -439,7 +439,11 @@ func TestBesidePeers(t *testing.T) {
 					"http": {Address: "http://127.0.0.1:8000", Port: 8000}, "grpc": {Address: "grpc://127.0.0.1:9000", Port: 9000},
 				},
 			},
-			api.AgentServiceRegistration{TaggedAddresses: map[string]api.ServiceAddress{"grpc": {Address: "grpc://"}}},
+			// With a port, so that nothing but the codec refuses it.
+			api.AgentServiceRegistration{
+				Address: "127.0.0.1", Port: 8001,
+				TaggedAddresses: map[string]api.ServiceAddress{"grpc": {Address: "grpc://"}},
+			},
 			ep("", "127.0.0.1:9000", `{"version":"v1","zone":"a","@entry":{"endpoints":["http://127.0.0.1:8000","grpc://127.0.0.1:9000"]}}`)},
 		{"gomicro", consul.GoMicro(),
 			api.AgentServiceRegistration{Address: "127.0.0.1", Port: 8000, Tags: []string{"v-10", `t={"zone":"a"}`, "v=v1"}},
