@@ -41,7 +41,7 @@ func FuzzSecret(f *testing.F) {
 	f.Add("etcd://h:1#", " ", "\x00")
 	f.Fuzz(func(t *testing.T, before, middle, after string) {
 		if strings.Contains(strings.ToLower(before+"\x00"+middle+"\x00"+after), "hun") || strings.Contains(middle, "ter2") {
-			t.Skip("something else is equal to a part of the password")
+			return // something else is equal to a part of the password: no error could be told apart
 		}
 		err := check(before + "user:hunter1" + middle + "hunter2@" + after)
 		if err == nil {

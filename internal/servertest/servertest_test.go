@@ -1,14 +1,11 @@
 package servertest
 
 import (
-	"bufio"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -267,42 +264,6 @@ func TestOrphan(t *testing.T) {
 	NewProcess(t, "server", server(addr)).Restart(t)
 	fmt.Println("started")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until killed
-}
-
-// A test that is killed, as go test does with one that takes too long, leaves
-// no server.
-func TestKilledTest(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux can")
-	}
-	addr := Addr(Ports(t, 1)[0])
-	cmd := exec.Command(os.Args[0], "-test.run=^TestOrphan$")
-	cmd.Env = append(os.Environ(), "SERVERTEST_ORPHAN="+addr)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, readErr := bufio.NewReader(out).ReadString('\n')
-	greetErr := greeting(addr)
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-	if line != "started\n" || greetErr != nil {
-		t.Fatalf("the other test said %q, %v; its server: %v", line, readErr, greetErr)
-	}
-	Poll(t, "the server outlives the test", func() error {
-		if greeting(addr) == nil {
-			return errors.New("it answers")
-		}
-		return nil
-	})
 }
 
 func TestCA(t *testing.T) {
