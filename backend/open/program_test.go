@@ -111,10 +111,22 @@ func program(t *testing.T, url string) (diary []string) {
 				t.Errorf("endpoint %d has the address %s, which is that of %q", i, e.Addr, names[e.Addr])
 			}
 		}
-		for services, err := range r.Services(ctx) {
-			note("services are %v, %v", services, err)
-			break
+		// The names are watched, and known some time after the endpoints.
+		want := []string{}
+		if len(endpoints) > 0 {
+			want = append(want, "greeter")
 		}
+		limited, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		for services, err := range r.Services(limited) {
+			if err != nil {
+				t.Fatalf("%s: services are not %v: %v", url, want, err)
+			}
+			if slices.Equal(services, want) {
+				break
+			}
+		}
+		note("services are %v", want)
 	}
 
 	listed()
