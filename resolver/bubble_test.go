@@ -366,7 +366,11 @@ func TestBusyClientConns(t *testing.T) {
 		time.Sleep(time.Second)
 		most.Store(0)
 		apply(b, b.store, "s", at("b:1")...)
-		time.Sleep(time.Second)
+		for _, addr := range []string{"c:1", "d:1", "e:1"} {
+			time.Sleep(60 * time.Millisecond)
+			apply(b, b.store, "s", at(addr)...)
+		}
+		time.Sleep(10 * time.Second)
 		limit := int64(max(runtime.GOMAXPROCS(0)/2, 1))
 		if got := most.Load(); got != min(limit, n) {
 			t.Errorf("up to %d ClientConns were told at once, want %d", got, limit)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +96,7 @@ type Builder struct {
 	addresses   bool
 	cache       *cache                              // nil: none
 	told        func(service string, addresses int) // nil, or a hook of the Registry's
+	atOnce      int                                 // goroutines of a service that may be busy with telling ClientConns
 
 	mu      sync.Mutex
 	targets map[string]*target // by service
@@ -134,6 +136,7 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 		o.Logger = slog.Default()
 	}
 	b := &Builder{
+		atOnce: max(runtime.GOMAXPROCS(0)/2, 1),
 		follow: func(service string, wake func()) (source, error) {
 			if r == nil {
 				return nil, fmt.Errorf("%w: NewBuilder was given a nil Registry", naming.ErrInvalid)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,7 +244,10 @@ func TestTellingAllocatesNothing(t *testing.T) {
 	var list []grpcresolver.Endpoint
 	allocs := testing.AllocsPerRun(10, func() {
 		target.publish(&state{endpoints: list})
-		target.deliver()
+		target.mu.Lock()
+		target.tellers++
+		target.deliver(0)
+		target.mu.Unlock()
 		target.work.Wait()
 	})
 	if allocs > 100 { // on a busy machine tick is called
@@ -293,4 +297,214 @@ func parse(target string) url.URL {
 		panic(err)
 	}
 	return *u
+}
+
+// worker is a ClientConn whose balancer takes a while.
+type worker struct {
+	grpcresolver.ClientConn
+	takes     func() time.Duration
+	now, most *atomic.Int64 // such calls in progress
+}
+
+func (w worker) UpdateState(grpcresolver.State) error {
+	n := w.now.Add(1)
+	for most := w.most.Load(); n > most && !w.most.CompareAndSwap(most, n); most = w.most.Load() {
+	}
+	time.Sleep(w.takes())
+	w.now.Add(-1)
+	return nil
+}
+
+func (w worker) ReportError(error) {}
+
+// workers returns a target with ClientConns that were told an error, of which atOnce
+// may be busy at once, and the greatest number of calls in progress.
+func workers(t *testing.T, n, atOnce int, takes func() time.Duration) (*target, *atomic.Int64) {
+	b := NewBuilder(nil, nil)
+	b.atOnce = atOnce
+	target := newTarget(b, "x")
+	now, most := new(atomic.Int64), new(atomic.Int64)
+	for range n {
+		target.join(&conn{target: target, cc: worker{takes: takes, now: now, most: most}})
+	}
+	target.publish(&state{err: errors.New("nothing is known")})
+	begin := time.Now()
+	target.tellAll()
+	if took := time.Since(begin); took != 0 {
+		t.Fatalf("to report an error took %v", took)
+	}
+	return target, most
+}
+
+// tellAll tells the ClientConns as run does, and waits until all know. It panics if
+// anybody is left to tell them.
+func (t *target) tellAll() {
+	t.mu.Lock()
+	t.help()
+	t.mu.Unlock()
+	t.work.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first != nil || t.tellers != 0 {
+		panic(fmt.Sprintf("%d tellers at the end", t.tellers))
+	}
+}
+
+// TestRests: where it is work to be told something, calls have three quarters of the
+// time.
+func TestRests(t *testing.T) {
+	for _, takes := range []time.Duration{time.Millisecond, 15 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			const n = 10
+			target, most := workers(t, n, 1, func() time.Duration { return takes })
+			target.publish(&state{})
+			target.tellAll()
+			time.Sleep(time.Minute)
+			target.publish(&state{})
+			begin := time.Now()
+			target.tellAll()
+			// The first one takes as long by chance.
+			want := n*takes + (n-2)*min(3*takes, 10*time.Millisecond)
+			if got := time.Since(begin); got != want || most.Load() != 1 {
+				t.Errorf("%d ClientConns of %v each took %v, up to %d at a time; want %v, one after the other", n, takes, got, most.Load(), want)
+			}
+		})
+	}
+}
+
+// TestRestsEnd: rests keep nobody waiting for longer than half a second.
+func TestRestsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1000
+		target, _ := workers(t, n, 1, func() time.Duration { return time.Millisecond })
+		target.publish(&state{})
+		target.tellAll()
+		time.Sleep(time.Minute)
+		target.publish(&state{})
+		begin := time.Now()
+		target.tellAll()
+		if got := time.Since(begin); got < n*time.Millisecond || got > (n+500)*time.Millisecond {
+			t.Errorf("%d ClientConns of 1 ms each took %v, want 0.5 s of rests at most", n, got)
+		}
+	})
+}
+
+// TestNoRestsFromAnError: nothing is put off that calls wait for.
+func TestNoRestsFromAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100
+		target, _ := workers(t, n, 1, func() time.Duration { return time.Millisecond })
+		target.publish(&state{})
+		begin := time.Now()
+		target.mu.Lock()
+		target.help()
+		target.mu.Unlock()
+		time.Sleep(10*time.Millisecond + time.Microsecond)
+		target.publish(&state{}) // one more endpoint, for those who have none
+		target.work.Wait()
+		// Those who had been told have to be told again.
+		if got, want := time.Since(begin), (n+11)*time.Millisecond; got > want {
+			t.Errorf("%d ClientConns of 1 ms each took %v, want %v", n, got, want)
+		}
+	})
+}
+
+// TestNoRestForOne: a call that is interrupted says nothing of the others.
+func TestNoRestForOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		target, _ := workers(t, 100, 1, func() time.Duration {
+			if calls++; calls%10 == 0 {
+				return 2 * time.Millisecond
+			}
+			return 0
+		})
+		target.publish(&state{})
+		target.tellAll()
+		time.Sleep(time.Minute)
+		target.publish(&state{})
+		begin := time.Now()
+		target.tellAll()
+		if got, want := time.Since(begin), 20*time.Millisecond; got != want {
+			t.Errorf("took %v, want %v", got, want)
+		}
+	})
+}
+
+// TestSlowClientConns: who looks stuck and is not, is replaced and not joined.
+func TestSlowClientConns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, takes = 100, 33 * time.Millisecond
+		target, most := workers(t, n, 1, func() time.Duration { return takes })
+		target.publish(&state{})
+		begin := time.Now()
+		target.tellAll()
+		if got, want := time.Since(begin), n/2*takes; got < want || got > 2*want || most.Load() != 3 {
+			t.Errorf("%d ClientConns of %v each took %v, up to %d at a time; want %v, by two that replace one", n, takes, got, most.Load(), want)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		target, _ := workers(t, 10, 1, func() time.Duration {
+			if calls.Add(1) == 1 {
+				return time.Second
+			}
+			return 0
+		})
+		target.publish(&state{})
+		target.tellAll()
+		// Who is given up before it begins is not counted either.
+		target.publish(&state{})
+		target.mu.Lock()
+		target.help()
+		target.stall()
+		target.mu.Unlock()
+		target.tellAll()
+	})
+}
+
+// TestAllAreStuck: there is somebody to tell what comes while the only one is stuck
+// who tells, with nobody to follow.
+func TestAllAreStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(script)
+		b := scripted(s)
+		b.atOnce = 1
+		target := newTarget(b, "x")
+		if err := target.start(); err != nil {
+			t.Fatal(err)
+		}
+		s.play(naming.Event{Batch: naming.Batch{Snapshot: true}, Status: naming.Status{Synced: true}})
+		var now, most atomic.Int64
+		var stuck atomic.Bool
+		var told atomic.Int64
+		join := func(takes func() time.Duration) {
+			target.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
+		}
+		join(func() time.Duration { told.Add(1); return 0 })
+		join(func() time.Duration {
+			if stuck.Load() {
+				return 700 * time.Millisecond
+			}
+			return 0
+		})
+		put := func(addr string) {
+			s.play(naming.Event{Batch: naming.Batch{Put: []naming.Endpoint{{ID: addr, Addr: addr}}}, Status: naming.Status{Synced: true}})
+		}
+		time.Sleep(time.Second)
+		stuck.Store(true)
+		put("a:1") // and the other one is at it until 0.7 s
+		time.Sleep(300 * time.Millisecond)
+		put("b:1") // which it is told then, until 1.4 s
+		time.Sleep(700 * time.Millisecond)
+		if got := told.Load(); got != 2 {
+			t.Errorf("was told %d sets, want 2", got)
+		}
+		put("c:1")
+		time.Sleep(maxStall + 10*time.Millisecond)
+		if got := told.Load(); got != 3 {
+			t.Errorf("was told %d sets, want 3", got)
+		}
+		target.close()
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 
@@ -23,15 +22,25 @@ const (
 
 // ClientConns that wait to be told for busyTime get more goroutines that see to it,
 // up to half of the processors: a balancer may take milliseconds for a large set,
-// and calls are to go on meanwhile. There are more than that only when all of them
-// are stuck, so that nobody was told for stallTime.
+// and calls are to go on meanwhile. Those that are stuck do not count: they are when
+// nobody was told for stallTime, or twice what telling one took last, up to maxStall.
 const (
 	busyTime  = time.Millisecond
 	stallTime = 20 * time.Millisecond
+	maxStall  = 200 * time.Millisecond
 )
 
-// atOnce is how many goroutines may be busy with telling ClientConns.
-func atOnce() int { return max(runtime.GOMAXPROCS(0)/2, 1) }
+// A ClientConn for which a change is work of heavyTime or more, connects to what is
+// new besides, while its process makes calls, and the servers are busy with all who
+// do so at the same time. So there is a rest before the next one is told, of
+// restFactor times what the work took, up to maxRest: for as long as nobody has
+// waited for longer than restsEnd, which a server that is withdrawn survives.
+const (
+	heavyTime  = 200 * time.Microsecond
+	restFactor = 3
+	maxRest    = 10 * time.Millisecond
+	restsEnd   = 500 * time.Millisecond
+)
 
 // state is what ClientConns are told: endpoints, or why there are none. It is
 // never modified.
@@ -41,6 +50,7 @@ type state struct {
 	addresses  []grpcresolver.Address // of the endpoints, if that was asked for
 	attributes *attributes.Attributes // nil, or those of a cached set
 	err        error
+	urgent     bool // calls wait for it, or fail until it is told
 }
 
 // equal reports whether a ClientConn can be told either of two states.
@@ -89,8 +99,11 @@ type target struct {
 	// telling anything, in a list. While there are some, somebody is in deliver,
 	// or on the way to it.
 	first, last *conn
-	tellers     int // calls of deliver
-	told        int // ClientConns, since tick was called last
+	since       time.Time     // when the list was empty last
+	tellers     int           // calls of deliver that are not stuck
+	stalls      int           // counts how often all were
+	told        int           // ClientConns, since tick was called last
+	took        time.Duration // to tell one
 	ticking     bool
 	ticker      *time.Timer // calls tick if ticking; nil until needed
 }
@@ -168,7 +181,7 @@ func (t *target) join(c *conn) {
 		t.tell(c)
 		// Once here, and if there is more by now, not at the expense of Build.
 		if c.phase == waiting {
-			t.work.Go(t.deliver)
+			t.help()
 		}
 	}
 	t.mu.Unlock()
@@ -248,7 +261,7 @@ func (t *target) tooSlow() {
 
 // run takes the changes that there are, and tells them to the ClientConns itself:
 // what comes alone passes through no other hands. What comes meanwhile is
-// somebody else's.
+// somebody else's, as are the ClientConns if enough are at it.
 func (t *target) run() {
 	t.collect()
 	t.step()
@@ -259,7 +272,15 @@ func (t *target) run() {
 		t.work.Go(t.run)
 	}
 	t.wakeMu.Unlock()
-	t.deliver()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.tellers < t.builder.atOnce:
+		t.tellers++
+		t.deliver(t.stalls)
+	case t.first != nil && !t.ticking:
+		t.tickLater() // they may be stuck
+	}
 }
 
 // ended returns a channel that is closed when closed is set.
@@ -429,9 +450,10 @@ func (t *target) publish(s *state) {
 	t.wakeMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.number = 1
-	if t.state != nil {
-		s.number = t.state.number + 1
+	s.number, s.urgent = 1, true
+	if old := t.state; old != nil {
+		s.number = old.number + 1
+		s.urgent = old.err != nil || s.err != nil || old.urgent && t.first != nil
 	}
 	t.state = s
 	for _, c := range t.conns {
@@ -445,19 +467,38 @@ func (t *target) publish(s *state) {
 func (t *target) push(c *conn) {
 	c.phase = waiting
 	if t.first == nil {
-		t.first = c
+		t.first, t.since = c, time.Now()
 	} else {
 		t.last.next = c
 	}
 	t.last = c
 }
 
-// deliver tells the ClientConns in the list the state, one after the other. Most
-// are done with it in no time, and for those that are not there is tick.
-func (t *target) deliver() {
-	t.mu.Lock()
+// help has a goroutine more deliver. t.mu is held.
+func (t *target) help() {
 	t.tellers++
+	stalls := t.stalls
+	t.work.Go(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.deliver(stalls)
+	})
+}
+
+// deliver tells the ClientConns in the list the state, one after the other. Most
+// are done with it in no time, and for those that are not there is tick. t.mu is
+// held, but not during the calls. The caller has counted this one of the tellers when
+// there had been that many stalls.
+func (t *target) deliver(stalls int) {
+	last, before := time.Now(), time.Duration(0)
 	for t.first != nil {
+		if t.stalls != stalls { // it was not stuck for good
+			if t.tellers >= t.builder.atOnce {
+				return // others have its place
+			}
+			t.tellers++
+			stalls = t.stalls
+		}
 		c := t.first
 		t.first, c.next = c.next, nil
 		c.phase = idle
@@ -468,20 +509,47 @@ func (t *target) deliver() {
 			t.tickLater()
 		}
 		t.tell(c)
+		now := time.Now()
+		t.took = now.Sub(last)
+		last = now
+		// What takes long but once, was interrupted.
+		heavy := min(t.took, before)
+		before = t.took
+		if heavy >= heavyTime && t.first != nil {
+			t.rest(heavy)
+			last = time.Now()
+		}
 	}
-	t.tellers--
+	if t.stalls == stalls {
+		t.tellers--
+	}
 	if t.ticking {
 		t.ticking = false
 		t.ticker.Stop()
 	}
+}
+
+// rest waits before the next ClientConn is told, where the last ones took a long
+// time. t.mu is held, but not while it waits.
+func (t *target) rest(took time.Duration) {
+	if t.state.urgent || time.Since(t.since) >= restsEnd {
+		return
+	}
 	t.mu.Unlock()
+	timer := time.NewTimer(min(restFactor*took, maxRest))
+	select {
+	case <-timer.C:
+	case <-t.ended():
+		timer.Stop()
+	}
+	t.mu.Lock()
 }
 
 // tickLater sees to it that tick is called. t.mu is held.
 func (t *target) tickLater() {
 	t.ticking, t.told = true, 0
-	d := stallTime
-	if t.tellers < atOnce() {
+	d := min(max(stallTime, 2*t.took), maxStall)
+	if t.tellers < t.builder.atOnce {
 		d = busyTime
 	}
 	if t.ticker == nil {
@@ -492,8 +560,8 @@ func (t *target) tickLater() {
 }
 
 // tick is called when ClientConns have been waiting for a while. That others take
-// long, or block, must not hold them up, so there are twice as many calls of
-// deliver, but see stallTime.
+// long, or block, must not hold them up, so there are more calls of deliver: as many
+// again, or twice as many as are stuck.
 func (t *target) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -501,20 +569,28 @@ func (t *target) tick() {
 		t.ticking = false
 		return
 	}
-	more := t.tellers
-	if room := atOnce() - t.tellers; room > 0 {
-		more = min(more, room)
-	} else if t.told > 0 {
-		more = 0
+	more := 0
+	if room := t.builder.atOnce - t.tellers; room > 0 {
+		more = min(t.tellers, room)
+	} else if t.told == 0 {
+		more = 2 * t.stall()
 	}
 	n := 0
 	for c := t.first; c != nil && n < more; c = c.next {
 		n++
 	}
 	for range n {
-		t.work.Go(t.deliver)
+		t.help()
 	}
 	t.tickLater()
+}
+
+// stall does not count those who tell any more, and returns how many there were. t.mu
+// is held.
+func (t *target) stall() (tellers int) {
+	tellers, t.tellers = t.tellers, 0
+	t.stalls++
+	return tellers
 }
 
 // tell tells c, which has not been told it, the state. If there is another one by
