@@ -122,7 +122,7 @@ func main() {
 			}
 		}
 		rep.Rows = run.Rows()
-		more := rest{named: split(*only), full: *full, parallel: *parallel, churn: *hour, out: *out, logf: run.Logf}
+		more := rest{named: split(*only), full: *full, repeats: size.Repeats, parallel: *parallel, churn: *hour, out: *out, logf: run.Logf}
 		for _, s := range run.Subjects {
 			if !s.Planted {
 				more.peers = append(more.peers, s.Peer)

@@ -270,14 +270,14 @@ func (c *child) quiet(ctx context.Context, reply *Reply) error {
 	const tick, ticks = 100 * time.Millisecond, 5
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	last, at, still := cpu(), time.Now(), 0
+	last, at, still := ProcessorTime(), time.Now(), 0
 	for still < ticks {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return errors.New("the process goes on working")
 		}
-		now := cpu()
+		now := ProcessorTime()
 		if now-last > tick/50 {
 			still, at = 0, time.Now()
 		} else {
@@ -321,7 +321,7 @@ func (c *child) dial(ctx context.Context, req *Request) error {
 func usage() Usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return Usage{Mallocs: m.Mallocs, Allocated: m.TotalAlloc, CPU: cpu()}
+	return Usage{Mallocs: m.Mallocs, Allocated: m.TotalAlloc, CPU: ProcessorTime()}
 }
 
 func measure(s peer.Servers) Usage {

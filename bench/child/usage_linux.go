@@ -13,7 +13,9 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-func cpu() time.Duration {
+// ProcessorTime is what this process has used since it began, 0 where that is not
+// known.
+func ProcessorTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
 		return 0

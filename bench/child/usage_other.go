@@ -9,6 +9,9 @@ import (
 )
 
 // The bench runs on Linux; elsewhere it builds.
-func cpu() time.Duration { return 0 }
+
+// ProcessorTime is what this process has used since it began, 0 where that is not
+// known.
+func ProcessorTime() time.Duration { return 0 }
 
 func connections(peer.Servers) int { return 0 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
@@ -68,8 +69,31 @@ func (c *rawConsul) Dial(service string) (string, []grpc.DialOption, error) {
 	return dialWith(bridge{c.Resolve}, "bench:///"+service)
 }
 
+// Register also has the check pass again, as somebody has to who uses the client
+// alone.
 func (c *rawConsul) Register(ctx context.Context, service string, e peer.Endpoint) (func(context.Context) error, error) {
-	return registerAgent(c.client, ctx, service, e, c.client.Agent().ServiceRegisterOpts)
+	deregister, err := registerAgent(c.client, ctx, service, e, c.client.Agent().ServiceRegisterOpts)
+	if err != nil {
+		return nil, err
+	}
+	renewing, stop := context.WithCancel(c.ctx)
+	go func() {
+		t := time.NewTicker(ttl / 3)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				q := new(api.QueryOptions).WithContext(renewing)
+				_ = c.client.Agent().UpdateTTLOpts("service:"+agentService(service, e).ID, "", api.HealthPassing, q)
+			case <-renewing.Done():
+				return
+			}
+		}
+	}()
+	return func(ctx context.Context) error {
+		stop()
+		return deregister(ctx)
+	}, nil
 }
 
 // registerAgent registers with an agent, with a check that passes. The peers on

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/stats"
 
 	"github.com/naming-go/naming/bench/actor"
+	"github.com/naming-go/naming/bench/child"
 	"github.com/naming-go/naming/bench/peer"
 )
 
@@ -205,7 +206,7 @@ func (p *process) clientDo(req message) (message, error) {
 		p.phases.Lock()
 		defer p.phases.Unlock()
 		p.phase = req.Phase
-		return message{}, nil
+		return message{CPU: child.ProcessorTime()}, nil
 	case "report":
 		p.phases.Lock()
 		defer p.phases.Unlock()

@@ -77,6 +77,8 @@ type Result struct {
 	Churn   Phase  `json:"churn"`
 	// Ratio is the p99 of the churn divided by that of the quiet time.
 	Ratio float64 `json:"ratio"`
+	// CPU is the processor time of the clients during the churn.
+	CPU time.Duration `json:"cpu_ns"`
 	// Disorder is how many servers could not be withdrawn and stopped in order,
 	// and Why is one of the reasons.
 	Disorder int    `json:"disorder"`
@@ -135,32 +137,34 @@ func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (
 		}
 	}
 	// The first calls meet connections that are new.
+	var cpu time.Duration
 	err := firstOf(
 		func() error { return r.pass(r.Quiet / 6) },
-		func() error { return r.phase(quiet) },
+		func() error { return r.phase(quiet, nil) },
 		func() error { return r.pass(r.Quiet) },
-		func() error { return r.phase(churn) },
+		func() error { return r.phase(churn, &cpu) },
 		func() error {
 			begin := time.Now()
 			err := r.roll(res)
 			res.Took = time.Since(begin)
 			return err
 		},
-		func() error { return r.phase(other) },
+		func() error { return r.phase(other, &res.CPU) },
 		func() error { return r.pass(r.Quiet / 6) },
-		func() error { return r.phase(quiet) },
+		func() error { return r.phase(quiet, nil) },
 		func() error { return r.pass(r.Quiet) },
-		func() error { return r.phase(other) },
+		func() error { return r.phase(other, nil) },
 		func() (err error) { res.Quiet, err = r.report(quiet); return err },
 		func() (err error) { res.Churn, err = r.report(churn); return err },
 	)
 	if err != nil {
 		return nil, err
 	}
+	res.CPU -= cpu
 	res.Ratio = float64(res.Churn.P99) / float64(res.Quiet.P99)
-	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers, %d not in order %s%s%s", p.Name,
+	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers, %v of processor time of the clients, %d not in order %s%s%s", p.Name,
 		res.Quiet.P50, res.Quiet.P99, res.Quiet.Calls, res.Quiet.Failed, res.Churn.P50, res.Churn.P99, res.Churn.Calls, res.Churn.Failed,
-		res.Ratio, res.Took.Round(time.Millisecond), res.Disorder, res.Why, res.Quiet.Err, res.Churn.Err)
+		res.Ratio, res.Took.Round(time.Millisecond), res.CPU.Round(time.Millisecond), res.Disorder, res.Why, res.Quiet.Err, res.Churn.Err)
 	return res, nil
 }
 
@@ -224,10 +228,16 @@ func (r *run) connected() error {
 	}
 }
 
-func (r *run) phase(name string) error {
+// phase begins a phase, and says what processor time the clients have used by then if
+// cpu is not nil.
+func (r *run) phase(name string, cpu *time.Duration) error {
 	for _, c := range r.clients {
-		if _, err := c.ask(r.ctx, message{Do: "phase", Phase: name}); err != nil {
+		reply, err := c.ask(r.ctx, message{Do: "phase", Phase: name})
+		if err != nil {
 			return err
+		}
+		if cpu != nil {
+			*cpu += reply.CPU
 		}
 	}
 	return nil
@@ -293,6 +303,7 @@ type message struct {
 	Servers peer.Servers `json:",omitzero"`
 	Phase   string       `json:",omitempty"`
 
+	CPU         time.Duration   `json:",omitempty"`
 	Latencies   []time.Duration `json:",omitempty"`
 	Note        string          `json:",omitempty"` // what went wrong and is no reason to end
 	Err         string          `json:",omitempty"`

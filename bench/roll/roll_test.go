@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,9 @@ func TestOurs(t *testing.T) {
 		if phase.Calls == 0 || phase.Failed != 0 || phase.P99 < phase.P50 || phase.P50 <= 0 {
 			t.Errorf("%s: %+v", name, phase)
 		}
+	}
+	if res.CPU <= 0 || res.CPU > time.Duration(runtime.NumCPU())*(res.Took+time.Second) {
+		t.Errorf("%v of processor time", res.CPU)
 	}
 }
 
