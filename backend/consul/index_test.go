@@ -48,6 +48,7 @@ type answer struct {
 	after   time.Duration
 	hang    bool
 	version int // of the content
+	more    int // entries besides
 }
 
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -82,13 +83,18 @@ func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a.status == 0 {
 		a.status = 200
 	}
-	body := fmt.Sprintf(`[{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"x","Service":"greeter","Address":"h","Port":%d}}]`, a.version)
+	var body strings.Builder
+	for i := range a.more {
+		fmt.Fprintf(&body, `,{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"y%d","Service":"greeter","Address":"h%d","Port":1}}`, i, i)
+	}
 	h := http.Header{}
 	if a.index > 0 {
 		h.Set("X-Consul-Index", strconv.FormatUint(a.index, 10))
 	}
-	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(strings.NewReader(fmt.Sprintf(first, a.version) + body.String() + "]")), Request: r}, nil
 }
+
+const first = `[{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"x","Service":"greeter","Address":"h","Port":%d}}`
 
 func (f *fake) store(t *testing.T) *consul.Store {
 	client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: f}})
@@ -249,6 +255,48 @@ func TestHotAnswers(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestRests: changes of a large service that come close together are read together,
+// and one that comes alone is read at once.
+func TestRests(t *testing.T) {
+	for _, test := range []struct {
+		entries int
+		rest    time.Duration
+	}{{1, 400 * time.Microsecond}, {100, 40 * time.Millisecond}, {250, 100 * time.Millisecond}, {3000, 100 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			const quiet = time.Second
+			f := &fake{}
+			f.answer = func(q question) answer {
+				a := answer{index: uint64(q.n) + 1, version: q.n + 1, more: test.entries - 1}
+				if q.n == 10 {
+					a.after = quiet
+				}
+				return a
+			}
+			s := f.store(t)
+			var shown []time.Time
+			for _, err := range s.Watch(t.Context(), "greeter") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if shown = append(shown, time.Now()); len(shown) == 20 {
+					break
+				}
+			}
+			for n := 2; n < len(f.log); n++ {
+				if got := f.log[n].at.Sub(shown[n-1]); got != test.rest {
+					t.Errorf("question %d comes %v after the news of %d entries, want %v", n, got, test.entries, test.rest)
+				}
+			}
+			if got := f.log[1].at.Sub(shown[0]); got != 0 {
+				t.Errorf("the watch begins %v after the snapshot", got)
+			}
+			if got := shown[10].Sub(f.log[10].at); got != quiet {
+				t.Errorf("a change that took %v to come is shown after %v", quiet, got)
+			}
+		})
 	}
 }
 

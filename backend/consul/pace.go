@@ -24,10 +24,19 @@ func (b *bucket) take(now time.Time) time.Duration {
 	return max(b.at.Sub(now), 0)
 }
 
+// An answer is the whole service, also for one change, and costs the agent and
+// everybody who watches the service as much. Changes that come close together are
+// read together: after news comes a rest for each entry, up to maxRest.
+const (
+	entryRest = 400 * time.Microsecond
+	maxRest   = 100 * time.Millisecond
+)
+
 // pace bounds how often one sequence asks, whatever Consul answers.
 type pace struct {
-	any  bucket // every question
-	vain bucket // those that follow an answer without news
+	any  bucket    // every question
+	vain bucket    // those that follow an answer without news
+	rest time.Time // until when nothing is asked
 }
 
 func newPace() *pace {
@@ -37,11 +46,16 @@ func newPace() *pace {
 	}
 }
 
+// read notes that an answer with news had n entries.
+func (p *pace) read(n int) {
+	p.rest = time.Now().Add(min(time.Duration(n)*entryRest, maxRest))
+}
+
 // wait waits until the next question may be asked. vain says that the answer to
 // the last brought nothing new.
 func (p *pace) wait(ctx context.Context, vain bool) error {
 	now := time.Now()
-	d := p.any.take(now)
+	d := max(p.any.take(now), p.rest.Sub(now))
 	if vain {
 		d = max(d, p.vain.take(now))
 	}

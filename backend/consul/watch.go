@@ -132,7 +132,9 @@ func (w *watch) ask() error {
 		if !more {
 			return nil
 		}
-		vain = !news
+		if vain = !news; news {
+			pace.read(len(a.all))
+		}
 	}
 }
 
