@@ -43,6 +43,12 @@
 // time at once. While changes come thick and fast, they are collected until
 // none came for 5 ms, for 50 ms at most.
 //
+// ClientConns of one service are told one after the other, by more than one
+// goroutine if they take long. Where it takes each 0.2 ms or more, as with hundreds
+// of endpoints, there are rests between them, so that not all connect to new
+// endpoints in the same moment: the last one may be told half a second later than
+// without them. There are none while a service comes back that had no endpoints.
+//
 // # Failures
 //
 // A registry that cannot be reached changes nothing in a set that is known: the
