@@ -47,7 +47,7 @@
 // goroutine if they take long. Where it takes each 0.2 ms or more, as with hundreds
 // of endpoints, there are rests between them, so that not all connect to new
 // endpoints in the same moment: the last one may be told half a second later than
-// without them. There are none while a service comes back that had no endpoints.
+// without them. There are none while a service comes back that had no endpoints, or saved ones.
 //
 // # Failures
 //

@@ -207,6 +207,13 @@ func TestMutants(t *testing.T) {
 			Test: "^TestNoRestsFromAnError$",
 		},
 		{
+			Name: "rests while calls go to endpoints of long ago",
+			File: "target.go",
+			Old:  " || old.attributes != nil",
+			New:  "",
+			Test: "^TestNoRestsFromAnError$",
+		},
+		{
 			Name: "rests as soon as there is more than the first endpoints",
 			File: "target.go",
 			Old:  "|| old.urgent && t.first != nil\n",

@@ -453,7 +453,8 @@ func (t *target) publish(s *state) {
 	s.number, s.urgent = 1, true
 	if old := t.state; old != nil {
 		s.number = old.number + 1
-		s.urgent = old.err != nil || s.err != nil || old.urgent && t.first != nil
+		// Endpoints from the cache may have gone long ago.
+		s.urgent = old.err != nil || s.err != nil || old.attributes != nil || old.urgent && t.first != nil
 	}
 	t.state = s
 	for _, c := range t.conns {
