@@ -260,6 +260,7 @@ func TestCompactedMeanwhile(t *testing.T) {
 		r := newRig(t, cluster, nil)
 		running := follow(t, r, "other")
 		same(t, "a watch", batch(t, running), "snapshot ")
+		watchers(t, cluster, 1) // it has begun by now, too
 		var ended error
 		for b, err := range r.Watch(t.Context(), "svc") {
 			if ended = err; b.Snapshot {
