@@ -52,10 +52,17 @@ func (d *diary) want(t *testing.T, want ...string) {
 // notedStore notes what is put into and removed from a store.
 type notedStore struct {
 	*memory.Store
-	diary *diary
+	diary   *diary
+	accepts <-chan struct{}
 }
 
 func (s notedStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	// Run knows that the server accepts a moment before the listener does. Of a
+	// server that does not, TestStoppedBefore hears.
+	select {
+	case <-s.accepts:
+	case <-time.After(time.Second):
+	}
 	err := s.Store.Apply(ctx, service, changes...)
 	for _, c := range changes {
 		line := fmt.Sprint(c.Op)
@@ -72,13 +79,14 @@ func (s notedStore) Apply(ctx context.Context, service string, changes ...naming
 // notedListener notes what the server does with it.
 type notedListener struct {
 	net.Listener
-	diary *diary
-	once  sync.Once
-	end   chan error // makes Accept fail
+	diary   *diary
+	once    sync.Once
+	accepts chan struct{} // closed when it is asked for a connection
+	end     chan error    // makes Accept fail
 }
 
 func (l *notedListener) Accept() (net.Conn, error) {
-	l.once.Do(func() { l.diary.note("accepts") })
+	l.once.Do(func() { l.diary.note("accepts"); close(l.accepts) })
 	type accepted struct {
 		conn net.Conn
 		err  error
@@ -146,11 +154,12 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	s := &site{T: t, store: new(memory.Store), server: grpc.NewServer(), ended: make(chan error, 1)}
-	s.registry = naming.New(notedStore{s.store, &s.diary}, quiet)
+	accepts := make(chan struct{})
+	s.registry = naming.New(notedStore{s.store, &s.diary, accepts}, quiet)
 	t.Cleanup(s.registry.Close)
 	s.health = &notedHealth{health.NewServer(), &s.diary, make(chan struct{}), make(chan struct{})}
 	healthpb.RegisterHealthServer(s.server, s.health)
-	s.lis = &notedListener{Listener: listen(t, "127.0.0.1:0"), diary: &s.diary, end: make(chan error)}
+	s.lis = &notedListener{Listener: listen(t, "127.0.0.1:0"), diary: &s.diary, accepts: accepts, end: make(chan error)}
 	s.opts = &serve.Options{Health: s.health, Register: &naming.RegisterOptions{Propagation: 50 * time.Millisecond}}
 	return s
 }
