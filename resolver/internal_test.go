@@ -247,7 +247,7 @@ func TestTellingAllocatesNothing(t *testing.T) {
 		target.publish(&state{endpoints: list})
 		target.mu.Lock()
 		target.tellers++
-		target.deliver(0)
+		target.deliver(target.stalls)
 		target.mu.Unlock()
 		target.work.Wait()
 	})

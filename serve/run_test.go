@@ -35,6 +35,11 @@ type diary struct {
 func (d *diary) note(line string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.add(line)
+}
+
+// add is note with d.mu held.
+func (d *diary) add(line string) {
 	if n := len(d.lines); n == 0 || d.lines[n-1] != line {
 		d.lines = append(d.lines, line)
 	}
@@ -63,6 +68,9 @@ func (s notedStore) Apply(ctx context.Context, service string, changes ...naming
 	case <-s.accepts:
 	case <-time.After(time.Second):
 	}
+	// Whoever sees the change and notes what comes of it does so later.
+	s.diary.mu.Lock()
+	defer s.diary.mu.Unlock()
 	err := s.Store.Apply(ctx, service, changes...)
 	for _, c := range changes {
 		line := fmt.Sprint(c.Op)
@@ -70,7 +78,7 @@ func (s notedStore) Apply(ctx context.Context, service string, changes ...naming
 			line += " draining"
 		}
 		if err == nil {
-			s.diary.note(line)
+			s.diary.add(line)
 		}
 	}
 	return err
