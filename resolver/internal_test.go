@@ -514,3 +514,31 @@ func TestAllAreStuck(t *testing.T) {
 		target.close()
 	})
 }
+
+// TestReplacedByOneThatIsStuck: a ClientConn whose call ends after all is told what
+// came meanwhile, though whoever took its teller's place is stuck by then.
+func TestReplacedByOneThatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBuilder(nil, nil)
+		b.atOnce = 1
+		target := newTarget(b, "x")
+		var now, most, told atomic.Int64
+		for _, takes := range []func() time.Duration{
+			func() time.Duration { told.Add(1); return time.Second },
+			func() time.Duration { return time.Hour },
+		} {
+			target.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
+		}
+		target.publish(&state{})
+		target.mu.Lock()
+		target.help()
+		target.mu.Unlock()
+		time.Sleep(500 * time.Millisecond) // the first is given up, the second is at it
+		target.publish(&state{})           // for both, when they come back
+		time.Sleep(time.Second)
+		if got := told.Load(); got != 2 {
+			t.Errorf("was told %d sets, want 2", got)
+		}
+		target.work.Wait()
+	})
+}

@@ -160,9 +160,16 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "has those go on who have been replaced",
 			File: "target.go",
-			Old:  "\t\t\t\treturn // others have its place\n",
-			New:  "",
+			Old:  "\t\t\t\t}\n\t\t\t\treturn\n",
+			New:  "\t\t\t\t}\n",
 			Test: "^TestSlowClientConns$",
+		},
+		{
+			Name: "leaves its own ClientConn to those who are stuck",
+			File: "target.go",
+			Old:  "\t\t\t\t\tt.tickLater() // those who have its place may be stuck\n",
+			New:  "",
+			Test: "^TestReplacedByOneThatIsStuck$",
 		},
 		{
 			Name: "miscounts those who are not stuck any more",

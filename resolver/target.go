@@ -273,7 +273,6 @@ func (t *target) run() {
 	}
 	t.wakeMu.Unlock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	switch {
 	case t.tellers < t.builder.atOnce:
 		t.tellers++
@@ -281,6 +280,7 @@ func (t *target) run() {
 	case t.first != nil && !t.ticking:
 		t.tickLater() // they may be stuck
 	}
+	t.mu.Unlock()
 }
 
 // ended returns a channel that is closed when closed is set.
@@ -481,8 +481,8 @@ func (t *target) help() {
 	stalls := t.stalls
 	t.work.Go(func() {
 		t.mu.Lock()
-		defer t.mu.Unlock()
 		t.deliver(stalls)
+		t.mu.Unlock()
 	})
 }
 
@@ -495,7 +495,10 @@ func (t *target) deliver(stalls int) {
 	for t.first != nil {
 		if t.stalls != stalls { // it was not stuck for good
 			if t.tellers >= t.builder.atOnce {
-				return // others have its place
+				if !t.ticking {
+					t.tickLater() // those who have its place may be stuck
+				}
+				return
 			}
 			t.tellers++
 			stalls = t.stalls

@@ -143,8 +143,9 @@ type Options struct {
 // times and then twice a second while the answers bring nothing new, whatever
 // Consul answers. An answer is the whole service, so after one with news nothing is
 // asked for 0.4 ms for each entry, 0.1 s at most: changes that come as close together
-// are read together, and one that comes alone at once. While nothing changes it asks once in Options.Wait, as Consul
-// knows no other way: that is the one thing that an idle watch asks.
+// are read together, and one that comes alone at once. While nothing changes it asks
+// once in Options.Wait, as Consul knows no other way: that is the one thing that an
+// idle watch asks.
 //
 // A transport may ask a question again by itself when a connection breaks that it
 // has used before. The question has the same index, so nothing is missed.

@@ -132,7 +132,8 @@ func (w *watch) ask() error {
 		if !more {
 			return nil
 		}
-		if vain = !news; news {
+		vain = !news
+		if news {
 			pace.read(len(a.all))
 		}
 	}
