@@ -1,14 +1,19 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/naming-go/naming/bench/child"
+	"github.com/naming-go/naming/bench/peer"
 	"github.com/naming-go/naming/bench/peers"
 	"github.com/naming-go/naming/bench/report"
+	"github.com/naming-go/naming/bench/roll"
 	"github.com/naming-go/naming/bench/scenarios"
 	"github.com/naming-go/naming/internal/servertest"
 )
@@ -95,5 +100,32 @@ func TestRun(t *testing.T) {
 	}
 	if w := seen["S2/10 built at once/ours-etcd/watchers"]; len(w.Values) != 1 || w.Values[0] != 1 {
 		t.Errorf("10 consumers built at once: %v watchers, want 1", w.Values)
+	}
+}
+
+// What a round of S7 found is compared with the floor of the same round, and a peer
+// that failed in one has failed.
+func TestRollRows(t *testing.T) {
+	res := func(p99 time.Duration) *roll.Result {
+		return &roll.Result{Churn: roll.Phase{P99: p99, Failed: 1}, Quiet: roll.Phase{Failed: 2}, CPU: 3 * time.Second}
+	}
+	p := peer.Peer{Name: "p", Backend: "etcd"}
+	rows := rollRows(p, res(20*time.Millisecond), nil, res(10*time.Millisecond))
+	rows = add(rows, rollRows(p, res(30*time.Millisecond), nil, res(10*time.Millisecond)))
+	rows = add(rows, rollRows(p, nil, errors.New("no"), nil))
+	for metric, want := range map[string]struct{ values, ratios []float64 }{
+		"churn p99":           {[]float64{20, 30}, []float64{2, 3}},
+		"failed calls":        {[]float64{3, 3}, nil},
+		"clients' CPU":        {[]float64{3, 3}, []float64{1, 1}},
+		"p99, churn to quiet": {[]float64{0, 0}, nil},
+	} {
+		i := slices.IndexFunc(rows, func(r report.Row) bool { return r.Metric == metric })
+		if i < 0 || !slices.Equal(rows[i].Values, want.values) || !slices.Equal(rows[i].Ratios, want.ratios) {
+			t.Errorf("%s: %+v", metric, rows)
+			continue
+		}
+		if failed := rows[i].Err != ""; failed != (metric == "p99, churn to quiet") {
+			t.Errorf("%s: error %q", metric, rows[i].Err)
+		}
 	}
 }

@@ -351,6 +351,14 @@ func (t *target) tellAll() {
 	}
 }
 
+// atWork publishes a set that is urgent, and one that is not, which is left to tell.
+func (t *target) atWork() {
+	t.publish(&state{})
+	t.tellAll()
+	time.Sleep(time.Minute)
+	t.publish(&state{})
+}
+
 // TestRests: where it is work to be told something, calls have three quarters of the
 // time.
 func TestRests(t *testing.T) {
@@ -358,10 +366,7 @@ func TestRests(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const n = 10
 			target, most := workers(t, n, 1, func() time.Duration { return takes })
-			target.publish(&state{})
-			target.tellAll()
-			time.Sleep(time.Minute)
-			target.publish(&state{})
+			target.atWork()
 			begin := time.Now()
 			target.tellAll()
 			// The first one takes as long by chance.
@@ -378,10 +383,7 @@ func TestRestsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1000
 		target, _ := workers(t, n, 1, func() time.Duration { return time.Millisecond })
-		target.publish(&state{})
-		target.tellAll()
-		time.Sleep(time.Minute)
-		target.publish(&state{})
+		target.atWork()
 		begin := time.Now()
 		target.tellAll()
 		if got := time.Since(begin); got < n*time.Millisecond || got > (n+500)*time.Millisecond {
@@ -425,10 +427,7 @@ func TestNoRestForOne(t *testing.T) {
 			}
 			return 0
 		})
-		target.publish(&state{})
-		target.tellAll()
-		time.Sleep(time.Minute)
-		target.publish(&state{})
+		target.atWork()
 		begin := time.Now()
 		target.tellAll()
 		if got, want := time.Since(begin), 20*time.Millisecond; got != want {
