@@ -28,6 +28,7 @@ func TestDependencies(t *testing.T) {
 	}{
 		{pkg: ".", only: []string{module, xsync}},
 		{pkg: "./conformance", only: []string{module, xsync}},
+		{pkg: "./conformance/fault", only: []string{module, xsync}},
 		{pkg: "./backend/memory", only: []string{module, xsync}},
 		{pkg: "./resolver", never: []string{etcd, consul, module + "/backend/"}},
 		{pkg: "./serve", never: []string{etcd, consul, module + "/backend/"}},

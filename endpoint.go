@@ -10,12 +10,12 @@ import (
 )
 
 // Equal reports whether e and o are the same endpoint in the same state: equal
-// IDs and addresses, and metadata of the same JSON value. White space, the
+// IDs, addresses and draining marks, and metadata of the same JSON value. White space, the
 // order of an object's members and the escapes in a string do not matter; the
 // spelling of a number does, so that 1, 1.0 and 1e0 are three values and none
 // of them is lost on its way through a registry.
 func (e Endpoint) Equal(o Endpoint) bool {
-	return e.ID == o.ID && e.Addr == o.Addr && sameJSON(e.Metadata, o.Metadata)
+	return e.ID == o.ID && e.Addr == o.Addr && e.Draining == o.Draining && sameJSON(e.Metadata, o.Metadata)
 }
 
 func sameJSON(a, b json.RawMessage) bool {
@@ -63,7 +63,7 @@ type Info struct {
 // missing or of another type than it should be has the zero value, and so has a
 // weight that is not positive. Names are compared as they are, with their case.
 func (e Endpoint) Info() Info {
-	var info Info
+	info := Info{Draining: e.Draining}
 	if !mayHaveInfo(e.Metadata) {
 		return info
 	}
@@ -76,7 +76,9 @@ func (e Endpoint) Info() Info {
 	member(members["zone"], &info.Zone)
 	member(members["version"], &info.Version)
 	member(members["tags"], &info.Tags)
-	member(members["draining"], &info.Draining)
+	if !e.Draining {
+		member(members["draining"], &info.Draining)
+	}
 	info.Weight = max(info.Weight, 0)
 	return info
 }
@@ -109,13 +111,17 @@ func isNull(m json.RawMessage) bool {
 }
 
 // CheckService returns an error that is [ErrInvalid] and names the value if
-// service is no valid name of a service: it is empty or not UTF-8.
+// service is no valid name of a service: it is empty, longer than
+// [MaxServiceName], or not UTF-8.
 func CheckService(service string) error {
 	if service == "" {
 		return fmt.Errorf("%w: empty service name", ErrInvalid)
 	}
 	if !utf8.ValidString(service) {
-		return fmt.Errorf("%w: service name %q is not UTF-8", ErrInvalid, service)
+		return fmt.Errorf("%w: service name %q is not UTF-8", ErrInvalid, cut(service))
+	}
+	if len(service) > MaxServiceName {
+		return fmt.Errorf("%w: service name of %d bytes; at most %d are allowed", ErrInvalid, len(service), MaxServiceName)
 	}
 	return nil
 }
@@ -126,8 +132,8 @@ func CheckService(service string) error {
 // with the same words. The error is [ErrInvalid] and names the offending value:
 // a service name that [CheckService] refuses, an Op that is neither Add nor
 // Delete, an endpoint with neither ID nor Addr nor Metadata, an ID or Addr that
-// is not UTF-8, metadata that is not JSON in UTF-8, an IfFree of a Change that is
-// no Add with a lease.
+// [CheckEndpoint] refuses, metadata that is not JSON in UTF-8, an IfFree of a
+// Change that is no Add with a lease, a Reclaim of one that has no condition.
 func Normalize(service string, changes []Change) ([]Change, error) {
 	if err := CheckService(service); err != nil {
 		return nil, err
@@ -139,6 +145,9 @@ func Normalize(service string, changes []Change) ([]Change, error) {
 		}
 		if c.IfFree && (c.Op != Add || c.Lease == nil) {
 			return nil, fmt.Errorf("%w: %v of %q in service %q: IfFree without an Add under a lease", ErrInvalid, c.Op, c.Endpoint.Addr, service)
+		}
+		if c.Reclaim && (c.Lease == nil || c.Op == Add && !c.IfFree) {
+			return nil, fmt.Errorf("%w: %v of %q in service %q: Reclaim without a condition on a lease", ErrInvalid, c.Op, c.Endpoint.Addr, service)
 		}
 		e, err := c.Endpoint.normalize()
 		if err != nil {
@@ -158,14 +167,12 @@ func (e Endpoint) normalize() (Endpoint, error) {
 	} else if !json.Valid(e.Metadata) {
 		return e, fmt.Errorf("metadata %s of endpoint %q is not JSON", quoteSome(e.Metadata), e.Addr)
 	}
-	if !utf8.ValidString(e.ID) {
-		return e, fmt.Errorf("endpoint ID %q is not UTF-8", e.ID)
-	}
-	if !utf8.ValidString(e.Addr) {
-		return e, fmt.Errorf("endpoint address %q is not UTF-8", e.Addr)
-	}
 	if e.ID == "" {
 		e.ID = e.Addr
+	}
+	e.NoDrain, e.Unleased = false, false
+	if err := CheckEndpoint(e); err != nil {
+		return e, err
 	}
 	if e.ID == "" && e.Metadata == nil {
 		return e, fmt.Errorf("endpoint with ID %q and address %q has no metadata either", e.ID, e.Addr)

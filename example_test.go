@@ -35,8 +35,8 @@ func Example() {
 	if err := server.Close(); err != nil {
 		log.Fatal(err)
 	}
-	list, err := r.List(ctx, "greeter")
-	fmt.Println(len(list), err)
+	view, err := r.List(ctx, "greeter")
+	fmt.Println(len(view.Endpoints), err)
 	// Output:
 	// found 10.0.0.7:9000
 	// 0 <nil>
@@ -156,15 +156,15 @@ func ExampleRegistry_List() {
 	store := new(memory.Store)
 	r := naming.New(store, nil)
 	defer r.Close()
-	list, err := r.List(ctx, "greeter")
-	fmt.Println(len(list), err)
+	view, err := r.List(ctx, "greeter")
+	fmt.Println(len(view.Endpoints), err)
 
 	store.Down(errors.New("connection refused"))
-	list, err = r.List(ctx, "greeter")
-	fmt.Println(list == nil, err)
+	view, err = r.List(ctx, "greeter")
+	fmt.Println(view.Synced, err)
 	// Output:
 	// 0 <nil>
-	// true naming: list "greeter": memory: watch "greeter": connection refused
+	// false naming: list "greeter": memory: watch "greeter": connection refused
 }
 
 // The names of all services that have endpoints.
@@ -280,8 +280,8 @@ func ExampleRegistration_Update() {
 	if err := reg.Update(ctx, json.RawMessage(`{"weight":20,"zone":"eu-1"}`)); err != nil {
 		log.Fatal(err)
 	}
-	list, err := r.List(ctx, "greeter")
-	fmt.Printf("%s %v\n", list[0].Metadata, err)
+	view, err := r.List(ctx, "greeter")
+	fmt.Printf("%s %v\n", view.Endpoints[0].Metadata, err)
 	// Output: {"weight":20,"zone":"eu-1"} <nil>
 }
 
@@ -297,11 +297,11 @@ func ExampleRegistration_Drain() {
 		log.Fatal(err)
 	}
 	draining := func() bool {
-		list, err := r.List(ctx, "greeter")
+		view, err := r.List(ctx, "greeter")
 		if err != nil {
 			log.Fatal(err)
 		}
-		return list[0].Info().Draining
+		return view.Endpoints[0].Info().Draining
 	}
 	fmt.Println(reg.Drain(ctx), draining())
 	fmt.Println(reg.Resume(ctx), draining())
@@ -533,8 +533,8 @@ func ExampleMalformed() {
 	r := naming.New(store, nil)
 	defer r.Close()
 	store.PutMalformed("greeter", "10.0.0.7:9000", errors.New("not a JSON object"))
-	list, err := r.List(context.Background(), "greeter")
-	fmt.Println(len(list), err)
+	view, err := r.List(context.Background(), "greeter")
+	fmt.Println(len(view.Endpoints), err)
 	// Output:
 	// naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
 	// 0 <nil>

@@ -61,6 +61,8 @@ type truth struct {
 	mu  sync.Mutex
 	all map[int]state
 	now map[string]state
+
+	withheld map[string]bool // IDs
 }
 
 func history(t *testing.T, seed uint64) {
@@ -72,7 +74,7 @@ func history(t *testing.T, seed uint64) {
 	}
 	r := naming.New(s, &opts)
 	defer r.Close()
-	tr := &truth{all: make(map[int]state), now: make(map[string]state)}
+	tr := &truth{all: make(map[int]state), now: make(map[string]state), withheld: make(map[string]bool)}
 
 	readers := []reader{newWatcherReader, newWatcherReader, newFollowReader, newViewReader}
 	var models []*model
@@ -97,6 +99,20 @@ func history(t *testing.T, seed uint64) {
 
 	for n := 1; n < 120; {
 		time.Sleep(time.Duration(rnd.Int64N(int64(time.Second))))
+		if rnd.IntN(4) == 0 {
+			// What is withheld is no state to be used, and is none that was: an
+			// endpoint may be used again in the state in which it was withheld.
+			id := fmt.Sprintf("id%d", rnd.IntN(8))
+			tr.mu.Lock()
+			if tr.withheld[id] {
+				delete(tr.withheld, id)
+				s.Unwithhold("svc", id)
+			} else {
+				tr.withheld[id] = true
+				s.Withhold("svc", id, naming.Reason(1+rnd.IntN(3)), "")
+			}
+			tr.mu.Unlock()
+		}
 		var changes []naming.Change
 		tr.mu.Lock()
 		if rnd.IntN(30) == 0 {
@@ -125,10 +141,19 @@ func history(t *testing.T, seed uint64) {
 	s.heal(opts.Reread == 0)
 	time.Sleep(3 * time.Minute)
 	tr.mu.Lock()
-	want := maps.Clone(tr.now)
+	want, apart := maps.Clone(tr.now), make(map[string]state)
+	for id := range tr.withheld {
+		if st, ok := want[id]; ok {
+			delete(want, id)
+			apart[id] = st
+		}
+	}
 	tr.mu.Unlock()
 	for _, m := range models {
 		m.mu.Lock()
+		if m.withheld != nil && !maps.Equal(m.withheld, apart) {
+			t.Errorf("%s ends with withheld\n%v, want\n%v", m.name, m.withheld, apart)
+		}
 		if !maps.Equal(m.told, want) {
 			t.Errorf("%s ends with\n%v, want\n%v", m.name, m.told, want)
 		}
@@ -154,6 +179,8 @@ type model struct {
 	ready bool
 	told  map[string]state
 	last  map[string]int // the newest N told of an ID, also of one that is gone
+
+	withheld map[string]state // nil: the reader is not told
 }
 
 // add checks and notes that the reader was told of a state.
@@ -175,11 +202,41 @@ func (m *model) add(meta any, id, addr string) {
 	if m.last == nil {
 		m.last = make(map[string]int)
 	}
-	if st.N <= m.last[id] {
+	if st.N < m.last[id] || st.N == m.last[id] && !m.wasWithheld(id) {
 		m.t.Errorf("%s was told %v after state %d: %s", m.name, st, m.last[id], "never twice, never back in time")
 	}
 	m.last[id] = st.N
 	m.told[id] = st
+}
+
+// wasWithheld reports whether an endpoint that the reader was not told of as gone
+// may have been told of before: it is when it can be used again.
+func (m *model) wasWithheld(id string) bool {
+	_, told := m.told[id]
+	return !told
+}
+
+// apart checks and notes that the reader was told of a withheld state.
+func (m *model) apart(list []naming.Withheld) {
+	if m.withheld == nil {
+		m.withheld = make(map[string]state)
+	}
+	for _, w := range list {
+		var st state
+		if err := json.Unmarshal(w.Endpoint.Metadata, &st); err != nil {
+			m.t.Error(err)
+		}
+		m.truth.mu.Lock()
+		want := m.truth.all[st.N]
+		m.truth.mu.Unlock()
+		if st != want || w.Reason == 0 || w.Endpoint.ID != st.ID {
+			m.t.Errorf("%s was told that %v is withheld, the true state was %v", m.name, w, want)
+		}
+		if st.N < m.last[st.ID] {
+			m.t.Errorf("%s was told that %v is withheld after state %d", m.name, st, m.last[st.ID])
+		}
+		m.withheld[st.ID] = st
+	}
 }
 
 func (m *model) remove(id string) state {
@@ -254,11 +311,20 @@ func newFollowReader(ctx context.Context, r *naming.Registry, m *model, pause fu
 			}
 			m.ready = m.ready || e.Snapshot
 			for _, id := range e.Deleted {
-				m.remove(id)
+				if _, ok := m.withheld[id]; ok {
+					delete(m.withheld, id)
+				} else {
+					m.remove(id)
+				}
 			}
 			for _, p := range e.Put {
+				delete(m.withheld, p.ID)
 				m.add(p.Metadata, p.ID, p.Addr)
 			}
+			for _, w := range e.Withheld {
+				delete(m.told, w.Endpoint.ID)
+			}
+			m.apart(e.Withheld)
 			m.mu.Unlock()
 			pause()
 		}
@@ -291,8 +357,13 @@ func newViewReader(ctx context.Context, r *naming.Registry, m *model, pause func
 			m.t.Errorf("%s was shown the same view twice: %v", m.name, v)
 		}
 		last = v
+		m.withheld = nil
+		m.apart(v.Withheld)
 		there := make(map[string]bool)
 		for _, e := range v.Endpoints {
+			if _, ok := m.withheld[e.ID]; ok {
+				m.t.Errorf("%s was shown %s both ways", m.name, e.ID)
+			}
 			there[e.ID] = true
 			var st state
 			if json.Unmarshal(e.Metadata, &st) != nil || m.told[e.ID] != st {
@@ -391,7 +462,7 @@ func (s *faulty) Watch(ctx context.Context, service string) iter.Seq2[naming.Bat
 			first = false
 			for _, b := range batches {
 				// Each is the receiver's own.
-				b.Put, b.Deleted = slices.Clone(b.Put), slices.Clone(b.Deleted)
+				b.Put, b.Deleted, b.Withheld = slices.Clone(b.Put), slices.Clone(b.Deleted), slices.Clone(b.Withheld)
 				if !yield(b, nil) {
 					return
 				}

@@ -40,6 +40,12 @@ type Hooks struct {
 	Held     func(service string, endpoints []Endpoint)
 	Released func(service string, endpoints []Endpoint, back bool)
 
+	// Withheld is called when the registry began or ceased to say that
+	// endpoints of a service are not to be used. Those that began are given as
+	// they are now, and those that ceased, because they may be used again or
+	// are gone, as they were; one whose reason changed is in both.
+	Withheld func(service string, began, ceased []Withheld)
+
 	// Published is called when a set of addresses was handed to a gRPC
 	// channel, with their number.
 	Published func(service string, addresses int)
@@ -63,6 +69,7 @@ func JoinHooks(hooks ...*Hooks) *Hooks {
 		join2(&joined.Resynced, h.Resynced)
 		join2(&joined.Held, h.Held)
 		join3(&joined.Released, h.Released)
+		join3(&joined.Withheld, h.Withheld)
 		join2(&joined.Published, h.Published)
 	}
 	return joined

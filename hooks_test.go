@@ -45,6 +45,8 @@ func argument(of reflect.Type) reflect.Value {
 		p.ID = "a"
 	case *[]naming.Endpoint:
 		*p = []naming.Endpoint{{ID: "a"}, {ID: "b"}}
+	case *[]naming.Withheld:
+		*p = []naming.Withheld{{Endpoint: naming.Endpoint{ID: "a"}, Reason: naming.Maintenance}}
 	default:
 		panic("a hook takes " + of.String())
 	}

@@ -40,9 +40,10 @@ type sharedLease struct {
 	removing orphan        // is being removed while removed is not nil
 	removed  chan struct{} // closed when the removal in progress is over
 
-	ready chan struct{} // closed when lease or err is set
-	lease Lease
-	err   error
+	ready   chan struct{} // closed when the following are set
+	lease   Lease
+	granted time.Duration // its time to live, checked
+	err     error
 
 	gone chan struct{} // closed when the lease has ended
 
@@ -192,14 +193,45 @@ func (l *sharedLease) removeOrphans(ctx context.Context) {
 	}
 }
 
+// grant asks the store for a lease, and checks what it says of it. TTL is asked
+// once: the pace of the renewals follows from it, so that of a store which gives
+// nonsense is refused, and none is renewed more often than three times a second or
+// less often than three times in the longest time to live there is.
+func (l *sharedLease) grant(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
+	defer cancel()
+	lease, err := l.pool.registry.store.Grant(call, l.ttl)
+	if l.pool.registry.answered(err) != nil {
+		return SafeError(err)
+	}
+	if lease == nil {
+		return errNoLease
+	}
+	l.lease = lease
+	ttl := lease.TTL()
+	if ttl < minTTL {
+		_ = l.revoke(ctx)
+		return fmt.Errorf("the store broke its contract: asked for a lease of %v, it granted one of %v; less than %v is refused", l.ttl, ttl, minTTL)
+	}
+	l.granted = min(ttl, maxTTL)
+	return nil
+}
+
+var errNoLease = errors.New("the store broke its contract: it granted a nil lease")
+
+// revoke ends the lease, of which nothing is expected any longer. If that fails the
+// lease ends by itself.
+func (l *sharedLease) revoke(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
+	defer cancel()
+	return l.lease.Revoke(call)
+}
+
 // run grants the lease and renews it until ctx is done or the lease has ended.
 // It does not stop trying when the time to live is over: a registry that was
 // down may have kept the lease, and if not it will say so.
 func (l *sharedLease) run(ctx context.Context) {
-	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
-	l.lease, l.err = l.pool.registry.store.Grant(call, l.ttl)
-	cancel()
-	if l.err != nil {
+	if l.err = l.grant(ctx); l.err != nil {
 		l.pool.mu.Lock()
 		l.drop()
 		l.pool.mu.Unlock()
@@ -208,13 +240,13 @@ func (l *sharedLease) run(ctx context.Context) {
 	}
 	close(l.ready)
 
-	ttl := l.lease.TTL()
+	ttl := l.granted
 	renewed := time.Now()
 	var b backoff
 	for wait := jitter(ttl / 3); sleep(ctx, wait); {
 		call, cancel := context.WithTimeout(ctx, callTimeout(ttl))
 		begun := time.Now()
-		err := l.lease.Renew(call)
+		err := SafeError(l.pool.registry.answered(l.lease.Renew(call)))
 		cancel()
 		switch {
 		case err == nil:

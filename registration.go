@@ -1,26 +1,24 @@
 package naming
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 )
 
 // RegisterOptions are the options of [Registry.Register]. The zero value, and a
-// nil pointer, mean the defaults.
+// nil pointer, mean the defaults. Register copies them and returns [ErrInvalid]
+// for a value out of its range.
 type RegisterOptions struct {
 	// TTL is how long the endpoint stays listed after the process died, or
 	// lost the registry; the registry may round it. It is renewed three times
-	// as often. 0 means 15 seconds; less than a second and more than a day are
-	// ErrInvalid.
+	// as often. 0 means 15 seconds. The range is one second to a day.
 	TTL time.Duration
 
 	// Wait makes Register wait until the endpoint is in the registry.
@@ -28,17 +26,21 @@ type RegisterOptions struct {
 
 	// Propagation is how long Close leaves the endpoint listed as draining
 	// before it removes it, and how long the server must go on serving: the
-	// time in which every client hears of it. 0 means one second; a negative
-	// value means that clients are not waited for.
+	// time in which every client hears of it. 0 means one second, and the most
+	// is an hour. A negative value means that clients are not waited for; the
+	// endpoint is then removed without having been marked.
 	Propagation time.Duration
 
-	// CloseTimeout bounds Close. 0 means five seconds more than Propagation.
+	// CloseTimeout bounds Close. 0 and negative values mean five seconds more
+	// than Propagation, and the most is two hours. Close keeps five seconds of
+	// it, or half of it if that is less, for the removal, and waits for clients
+	// only as long as the rest allows.
 	CloseTimeout time.Duration
 
 	// OnChange, if not nil, is called with the new state whenever it changed:
 	// one call at a time, from the goroutine that keeps the endpoint
-	// registered. It must not block, nor call methods of the Registration but
-	// State.
+	// registered, and without a lock held. It must not block, nor call methods
+	// of the Registration but State and Ready.
 	OnChange func(RegistrationState)
 }
 
@@ -47,41 +49,87 @@ const (
 	minTTL             = time.Second
 	maxTTL             = 24 * time.Hour
 	defaultPropagation = time.Second
+	maxPropagation     = time.Hour
 	closeMargin        = 5 * time.Second
+	maxCloseTimeout    = 2 * time.Hour
 )
+
+// refusedInterval is how long content that the store refused with ErrInvalid
+// is left alone, unless it is changed. What makes a store refuse it may pass,
+// such as a datacenter that does not exist yet, but seldom does.
+const refusedInterval = 10 * time.Minute
 
 // Registration keeps an endpoint in the registry until it is closed, whatever
 // happens to the registry meanwhile: a lost or revoked lease, an endpoint that
 // somebody deleted, a registry that was wiped, refused the credentials, or was
 // down for hours, all end in the endpoint being there again. How it stands is
-// seen in State. All methods may be called concurrently.
+// seen in State. All methods may be called concurrently. A nil context means
+// [context.Background].
+//
+// An entry with the address of the endpoint that is under no lease, as an operator
+// leaves it who edits it by hand, is no successor's: it is put under the lease again
+// with the content that is wanted, and Close removes it. One with another address, or
+// under another's lease, is left alone. An endpoint that the registry has and says not
+// to use (see [Withheld]) is left alone as well: it is renewed, changed by Update and
+// removed by Close as any other.
+//
+// What the store refuses with [ErrInvalid] is not tried again, as it can never
+// work: see Update, Drain and [RegistrationState].
+//
+// Of several Registrations of one Registry with the same service and ID the
+// newest owns the entry. The older ones leave the entry alone while the newest is
+// open: their State has the error [ErrReplaced], their Update, Drain and Resume
+// return it, and their Close returns nil at once. When the newest is closed, the next newest one
+// that is open puts its endpoint again.
 //
 // Registrations of one Registry with equal time to live share leases, up to a
 // hundred endpoints each.
 type Registration struct {
+	// Set by Register and never changed.
 	registry *Registry
 	service  string
+	id, addr string // of the endpoint
 	opts     RegisterOptions
-	endpoint Endpoint // without the mark of Drain
+	claim    *claim
+	cancel   context.CancelFunc // ends run
+	done     chan struct{}      // closed when run has ended
+	wake     chan struct{}      // capacity 1: holds a token when run has something to look at
+	closing  chan struct{}      // closed when Close has begun
+	closed   chan struct{}      // closed when Close has ended
 
-	cancel context.CancelFunc // ends run
-	done   chan struct{}      // closed when run has ended
-	wake   chan struct{}      // capacity 1: holds a token when run has something to look at
-	closed chan struct{}      // closed when Close has ended
-	err    error              // of Close; set before closed is closed
+	err error // of Close; written before closed is closed, and read after it
 
-	// Of run, and of Close after run has ended.
-	lease *sharedLease // nil: none
-	own   *cursor      // where run hears of its own endpoint
+	// Owned by run, and by Close after run has ended.
+	lease *sharedLease      // nil: none
+	own   *cursor           // where run hears of its own endpoint
+	told  RegistrationState // that OnChange was called with last
 
+	intent // what is wanted, and how it stands
+}
+
+// intent is what a Registration is asked to have in the registry, and how far
+// that was done.
+type intent struct {
 	mu      sync.Mutex
 	state   RegistrationState
-	news    chan struct{} // closed, and replaced, when state changes
-	want    Endpoint      // what is to be in the registry
-	wanted  int           // counts the changes of want
-	applied int           // the value of wanted that is in the registry
+	want    Endpoint  // what is to be in the registry
+	version int       // counts the changes of want
+	applied int       // the version that is in the registry; 0: none
+	taken   *Endpoint // what the store took last; nil: nothing yet
+	marked  bool      // the mark in want is of Drain or Close, and not of Register
+	refused error     // why the store will not take want, or the change before it; nil: not refused
+	final   bool      // want itself was refused, and is not tried again
+	calls   []*call
 
-	registered bool // state.Registered was true before
+	everRegistered bool // state.Registered was true before
+	mayBeListed    bool // an Apply may have put the endpoint
+}
+
+// call is a method that waits until a version of the content is in the registry.
+type call struct {
+	version int
+	mark    bool       // asks for the mark of Drain, and fails if only that is refused
+	done    chan error // capacity 1
 }
 
 // RegistrationState is how a [Registration] stands.
@@ -92,10 +140,19 @@ type RegistrationState struct {
 	// Since is when Registered last changed, or when Register was called.
 	Since time.Time
 	// Err is why the endpoint is not registered, or its newest state is not;
-	// nil if all is well or nothing was tried yet.
+	// nil if all is well or nothing was tried yet. Its text is safe to log
+	// (see [SafeError]). An error that is [ErrInvalid] is the store's refusal:
+	// what it refused is not tried again until Update, Drain or Resume changes
+	// it, or ten minutes have passed. If Registered is true, the refused change
+	// was undone and the registry has the content of before. [ErrReplaced]
+	// means that a newer Registration has the entry.
 	Err error
 	// Attempts counts the failed attempts since the last that succeeded.
 	Attempts int
+	// Withheld says that the registry has the endpoint and says not to use it,
+	// and why: an operator's maintenance mode, or a check. It is left alone,
+	// and Registered stays as it is. Nil while the endpoint may be used.
+	Withheld *Withheld
 	// Draining says that the endpoint is marked as draining, or is to be.
 	Draining bool
 	// Closed says that Close was called.
@@ -104,17 +161,19 @@ type RegistrationState struct {
 
 // Register announces an endpoint of a service and keeps it announced until the
 // Registration is closed. It replaces an endpoint with the same ID, such as one
-// that an earlier process left behind.
+// that an earlier process left behind. An endpoint with Draining set is announced
+// as if Drain had been called first.
 //
 // What can never work is an error at once, and is [ErrInvalid]: an address that
 // [CheckAddress] refuses, metadata that is not JSON, a time to live out of
-// range. A registry that is down is none: Register returns at once, and the
-// endpoint is announced when the registry is back. With the Wait option it
-// waits for that, until ctx is done; it then returns an error, and nothing is
-// left registered. ctx has no effect on the Registration afterwards.
+// range. A registry that is down is not an error: Register returns at once, and
+// the endpoint is announced when the registry is back. With the Wait option it
+// waits for that, until ctx is done or the store refuses the endpoint with
+// ErrInvalid; it then returns an error, and nothing is left registered. ctx has
+// no effect on the Registration afterwards.
 func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opts *RegisterOptions) (*Registration, error) {
 	if err := r.check(service); err != nil {
-		return nil, fmt.Errorf("naming: register in %q: %w", service, err)
+		return nil, fmt.Errorf("naming: register in %q: %w", cut(service), err)
 	}
 	var o RegisterOptions
 	if opts != nil {
@@ -134,14 +193,16 @@ func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opt
 
 	runCtx, cancel := context.WithCancel(r.ctx)
 	g := &Registration{
-		registry: r, service: service, opts: o, endpoint: e, cancel: cancel,
-		done:   make(chan struct{}),
-		closed: make(chan struct{}),
-		wake:   make(chan struct{}, 1),
-		news:   make(chan struct{}),
-		state:  RegistrationState{Since: time.Now()},
-		want:   e,
-		wanted: 1,
+		registry: r, service: service, id: e.ID, addr: e.Addr, opts: o, cancel: cancel,
+		done:    make(chan struct{}),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+		intent: intent{
+			state:   RegistrationState{Since: time.Now(), Draining: e.Draining},
+			want:    e,
+			version: 1,
+		},
 	}
 	// Before the first put, so that no deletion after it is missed.
 	g.own, err = r.newCursor(service, g.poke)
@@ -149,28 +210,38 @@ func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opt
 		cancel()
 		return nil, fmt.Errorf("naming: register in %q: %w", service, err)
 	}
+	r.claims.push(g)
 	if !r.enroll(g) {
 		cancel()
 		g.own.close()
+		g.claim.leave(g)
 		return nil, fmt.Errorf("naming: register in %q: %w", service, ErrRegistryClosed)
 	}
 	go g.run(runCtx)
 	if o.Wait {
 		if err := g.Wait(ctx); err != nil {
-			g.opts.CloseTimeout, g.opts.Propagation = closeMargin/5, 0
-			_ = g.Close() // what the call did before is of more interest
-			return nil, fmt.Errorf("naming: register %q in %q: %w", e.ID, service, err)
+			// What went wrong is of more interest than what Close says.
+			_ = g.close(closeMargin/5, 0)
+			return nil, fmt.Errorf("naming: register %q in %q: %w", cut(e.ID), service, err)
 		}
 	}
 	return g, nil
 }
 
+// setDefaults checks the options and puts the defaults in. A Propagation of 0
+// means from then on that clients are not waited for.
 func (o *RegisterOptions) setDefaults() error {
 	if o.TTL == 0 {
 		o.TTL = defaultTTL
 	}
 	if o.TTL < minTTL || o.TTL > maxTTL {
 		return fmt.Errorf("%w: time to live %v is not between %v and %v", ErrInvalid, o.TTL, minTTL, maxTTL)
+	}
+	if o.Propagation > maxPropagation {
+		return fmt.Errorf("%w: propagation time %v is more than %v", ErrInvalid, o.Propagation, maxPropagation)
+	}
+	if o.CloseTimeout > maxCloseTimeout {
+		return fmt.Errorf("%w: close timeout %v is more than %v", ErrInvalid, o.CloseTimeout, maxCloseTimeout)
 	}
 	if o.Propagation == 0 {
 		o.Propagation = defaultPropagation
@@ -182,39 +253,62 @@ func (o *RegisterOptions) setDefaults() error {
 	return nil
 }
 
-// CheckAddress returns an error that is [ErrInvalid] and names the value if
-// addr is not an address at which clients on other machines can reach a server:
-// "host:port" or "[v6]:port" with a host that is not a wildcard and a numeric
-// port that is not 0, or "unix:" and a path.
-func CheckAddress(addr string) error {
-	bad := func(why string) error {
-		return fmt.Errorf("%w: address %q: %s", ErrInvalid, addr, why)
+// Ready returns nil if the endpoint is in the registry and clients may use it, and
+// otherwise an error that says why not: the endpoint is not registered (the error
+// wraps that of [RegistrationState]), it is draining, it is withheld, or the
+// Registration was closed. It asks the registry nothing, and is what a readiness
+// probe wants to know; package serve has a handler for one.
+func (g *Registration) Ready() error {
+	st := g.State()
+	var why error
+	switch {
+	case st.Closed:
+		why = g.closedErr()
+	case !st.Registered && st.Err != nil:
+		why = fmt.Errorf("not registered: %w", st.Err)
+	case !st.Registered:
+		why = errNotYet
+	case st.Draining:
+		why = errDraining
+	case st.Withheld != nil:
+		why = fmt.Errorf("withheld by the registry because of %v", st.Withheld.Reason)
+	default:
+		return nil
 	}
-	for _, scheme := range []string{"unix:", "unix-abstract:"} {
-		if path, ok := strings.CutPrefix(addr, scheme); ok {
-			if strings.Trim(path, "/") == "" {
-				return bad("no path")
-			}
-			return nil
-		}
+	return fmt.Errorf("naming: endpoint %q of %q is not ready: %w", cut(g.id), g.service, why)
+}
+
+var (
+	errNotYet   = errors.New("not registered yet")
+	errDraining = errors.New("draining")
+)
+
+// MarshalJSON returns the state as a JSON object with a member for each field. Err
+// is its text or null, Since is in the form of RFC 3339, and the Reason of Withheld
+// is its text.
+func (s RegistrationState) MarshalJSON() ([]byte, error) {
+	type withheld struct {
+		ID, Addr       string
+		Reason, Detail string
 	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return bad("not host:port")
+	var out struct {
+		Registered bool
+		Since      time.Time
+		Err        *string
+		Attempts   int
+		Withheld   *withheld
+		Draining   bool
+		Closed     bool
 	}
-	if host == "" {
-		return bad("no host: clients cannot dial the wildcard address a server listens on")
+	out.Registered, out.Since, out.Attempts, out.Draining, out.Closed = s.Registered, s.Since, s.Attempts, s.Draining, s.Closed
+	if s.Err != nil {
+		text := SafeText(s.Err.Error())
+		out.Err = &text
 	}
-	if strings.ContainsAny(host, " /\t\r\n") {
-		return bad("not a host name")
+	if w := s.Withheld; w != nil {
+		out.Withheld = &withheld{w.Endpoint.ID, w.Endpoint.Addr, w.Reason.String(), w.Detail}
 	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
-		return bad("clients cannot dial the wildcard address a server listens on")
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return bad("the port is not a number from 1 to 65535")
-	}
-	return nil
+	return json.Marshal(out)
 }
 
 // State returns how the registration stands.
@@ -224,32 +318,154 @@ func (g *Registration) State() RegistrationState {
 	return g.state
 }
 
-// Wait waits until the endpoint is in the registry in its newest state, and
-// returns nil, or until ctx is done: the error then wraps ctx.Err() and what
-// went wrong last. After Close it fails with [ErrRegistryClosed] if the
-// Registry was closed, and otherwise with an error that says so.
+// Wait waits until the endpoint is in the registry with its present content, and
+// returns nil, or until ctx is done: the error then wraps ctx.Err() and what went
+// wrong last. It returns [ErrInvalid] at once if the store refuses the endpoint.
+// While a newer Registration has the entry, Wait waits for that one. After Close it
+// fails with [ErrRegistryClosed] if the Registry was closed, and otherwise with an
+// error that says so.
 func (g *Registration) Wait(ctx context.Context) error {
+	ctx = orBackground(ctx)
 	for {
-		g.mu.Lock()
-		state, news, applied := g.state, g.news, g.applied == g.wanted
-		g.mu.Unlock()
-		switch {
-		case state.Closed:
-			return g.closedErr()
-		case state.Registered && applied:
-			return nil
+		err := g.await(ctx, g.ask(false, false, nil))
+		newer := g.claim.newest()
+		if !errors.Is(err, ErrReplaced) || newer == nil {
+			return err
 		}
-		select {
-		case <-news:
-		case <-g.done:
-			return g.closedErr()
+		err = newer.await(ctx, newer.ask(false, false, nil))
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrInvalid) {
+			return err
+		}
+		if errors.Is(err, ErrReplaced) {
+			continue
+		}
+		select { // the newer one closes, and then another has the entry
+		case <-newer.closed:
+		case <-g.closing:
 		case <-ctx.Done():
-			if state.Err != nil {
-				return fmt.Errorf("%w; the last attempt failed: %w", ctx.Err(), state.Err)
-			}
-			return ctx.Err()
 		}
 	}
+}
+
+// Update replaces the endpoint's metadata, in place: clients that are connected
+// stay so. It waits as Wait does; if it fails because ctx is done, the metadata
+// is stored later all the same. Metadata that is not JSON is [ErrInvalid]. So is
+// metadata that the store refuses: Update then returns the store's error at once,
+// and the endpoint keeps the metadata of before.
+func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) error {
+	e, err := Endpoint{ID: g.id, Addr: g.addr, Metadata: metadata}.normalize()
+	if err != nil {
+		return fmt.Errorf("naming: update in %q: %w: %w", g.service, ErrInvalid, err)
+	}
+	return g.change(ctx, "update", false, func(want *Endpoint) { want.Metadata = e.Metadata })
+}
+
+// Drain marks the endpoint as draining (see [Endpoint.Draining]), so that clients
+// turn to others while there are any. It waits as Update does. If the registry's
+// format has no place for the mark, or the store's options turn it off, Drain
+// returns the store's [ErrInvalid] at once, and the endpoint and State stay as
+// they were.
+func (g *Registration) Drain(ctx context.Context) error {
+	return g.change(ctx, "drain", true, func(want *Endpoint) { want.Draining = true })
+}
+
+// Resume takes the mark of Drain away. It waits as Update does.
+func (g *Registration) Resume(ctx context.Context) error {
+	return g.change(ctx, "resume", false, func(want *Endpoint) { want.Draining = false })
+}
+
+// change changes what is to be in the registry, and waits until it is there.
+func (g *Registration) change(ctx context.Context, what string, mark bool, f func(want *Endpoint)) error {
+	if err := g.await(ctx, g.ask(mark, false, f)); err != nil {
+		return fmt.Errorf("naming: %s %q in %q: %w", what, cut(g.id), g.service, err)
+	}
+	return nil
+}
+
+// ask changes what is to be in the registry, if f is not nil, and returns a call
+// that is done when the result is there. last says that Close asks. f runs with
+// g.mu held.
+func (g *Registration) ask(mark, last bool, f func(want *Endpoint)) *call {
+	c := &call{mark: mark, done: make(chan error, 1)}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.Closed && !last {
+		c.done <- g.closedErr()
+		return c
+	}
+	if !g.claim.isOwner(g) { // or giveWay settles the call
+		c.done <- ErrReplaced
+		return c
+	}
+	if f != nil {
+		want := g.want
+		f(&want)
+		if !want.Equal(g.want) {
+			g.marked = want.Draining && (mark || g.marked)
+			g.refused = nil
+			g.setWant(want)
+			g.poke()
+		}
+	}
+	c.version = g.version
+	switch {
+	case g.final:
+		c.done <- g.refused
+	case g.state.Registered && g.applied == g.version:
+		c.done <- nil
+	default:
+		g.calls = append(g.calls, c)
+	}
+	return c
+}
+
+// setWant makes want what is to be in the registry. g.mu is held.
+func (i *intent) setWant(want Endpoint) {
+	i.want = want
+	i.state.Draining = want.Draining
+	i.version++
+	i.final = false
+}
+
+// await waits for a call. What is asked for stays asked for if ctx is done first.
+func (g *Registration) await(ctx context.Context, c *call) error {
+	ctx = orBackground(ctx)
+	select {
+	case err := <-c.done: // also if ctx is done or the Registration closed
+		return err
+	default:
+	}
+	defer g.forget(c)
+	select {
+	case err := <-c.done:
+		return err
+	case <-g.closing:
+		return g.closedErr()
+	case <-g.done:
+		return g.closedErr()
+	case <-ctx.Done():
+		if err := g.State().Err; err != nil {
+			return fmt.Errorf("%w; the last attempt failed: %w", ctx.Err(), err)
+		}
+		return ctx.Err()
+	}
+}
+
+func (g *Registration) forget(c *call) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calls = slices.DeleteFunc(g.calls, func(other *call) bool { return other == c })
+}
+
+// settle ends the calls for which is returns true. g.mu is held.
+func (i *intent) settle(err error, is func(*call) bool) {
+	i.calls = slices.DeleteFunc(i.calls, func(c *call) bool {
+		ended := is(c)
+		if ended {
+			c.done <- err
+		}
+		return ended
+	})
 }
 
 func (g *Registration) closedErr() error {
@@ -261,73 +477,6 @@ func (g *Registration) closedErr() error {
 
 var errRegistrationClosed = errors.New("naming: registration closed")
 
-// Update replaces the endpoint's metadata, in place: clients that are connected
-// stay so. It waits as Wait does; if it fails because ctx is done, the metadata
-// is stored later all the same. Metadata that is not JSON is [ErrInvalid].
-func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) error {
-	e, err := Endpoint{ID: g.endpoint.ID, Addr: g.endpoint.Addr, Metadata: metadata}.normalize()
-	if err != nil {
-		return fmt.Errorf("naming: update in %q: %w: %w", g.service, ErrInvalid, err)
-	}
-	g.change(func() { g.endpoint.Metadata = e.Metadata })
-	return g.wait(ctx, "update")
-}
-
-// Drain marks the endpoint as draining, so that clients turn to others while
-// there are any, and Resume takes the mark away. The mark is a member of the
-// metadata; metadata that is neither an object nor null has no place for it,
-// and is left as it is. Both wait as Update does.
-func (g *Registration) Drain(ctx context.Context) error {
-	g.change(func() { g.state.Draining = true })
-	return g.wait(ctx, "drain")
-}
-
-// Resume ends what Drain began.
-func (g *Registration) Resume(ctx context.Context) error {
-	g.change(func() { g.state.Draining = false })
-	return g.wait(ctx, "resume")
-}
-
-// change changes what is to be in the registry. f is called with g.mu held.
-func (g *Registration) change(f func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f()
-	want := g.endpoint
-	if g.state.Draining {
-		want.Metadata = markDraining(want.Metadata)
-	}
-	if !want.Equal(g.want) {
-		g.want = want
-		g.wanted++
-		g.poke()
-	}
-}
-
-func (g *Registration) wait(ctx context.Context, what string) error {
-	if err := g.Wait(ctx); err != nil {
-		return fmt.Errorf("naming: %s %q in %q: %w", what, g.endpoint.ID, g.service, err)
-	}
-	return nil
-}
-
-// markDraining returns metadata with the member "draining", if it can have one.
-func markDraining(m json.RawMessage) json.RawMessage {
-	if isNull(m) {
-		return json.RawMessage(`{"draining":true}`)
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(m, &members) != nil {
-		return m
-	}
-	members["draining"] = json.RawMessage("true")
-	marked, err := json.Marshal(members)
-	if err != nil {
-		return m
-	}
-	return marked
-}
-
 func (g *Registration) poke() {
 	select {
 	case g.wake <- struct{}{}:
@@ -335,73 +484,284 @@ func (g *Registration) poke() {
 	}
 }
 
+// keeper is what run knows of the put that succeeded last.
+type keeper struct {
+	put     Endpoint
+	ended   time.Time // when the put had ended; zero: there was none
+	shown   bool      // the watch has shown the endpoint since
+	listed  bool      // the put was noted: the endpoint is known to be in the registry
+	before  *Endpoint // what the watch had shown when the put began
+	seen    *Endpoint // what the watch had shown when the put had ended, or was looked at since
+	confirm *time.Timer
+}
+
 // run keeps the endpoint in the registry until ctx is done.
 func (g *Registration) run(ctx context.Context) {
 	defer close(g.done)
 	var b backoff
-	var putAt time.Time // of the last put that succeeded
-	confirm := time.NewTimer(0)
-	defer confirm.Stop()
+	deletions := backoff{most: maxReturn}
+	k := &keeper{confirm: time.NewTimer(0)}
+	k.confirm.Stop()
+	defer k.confirm.Stop()
+	gentle := false // leave the entry to another that has it
 	for missing := true; ; {
-		if missing || !g.upToDate() {
-			_ = g.deleted() // what was deleted before this is no news after it
+		if want, version, fresh := g.wanted(); missing || !fresh {
 			// What is there before the first put is a predecessor's. What is
 			// there when ours was lost is a successor's.
-			if err := g.put(ctx, !putAt.IsZero()); err != nil {
+			before := g.own.shared.has(g.id).endpoint
+			if err := g.put(ctx, want, gentle); err != nil {
 				if ctx.Err() != nil {
 					return
+				}
+				switch {
+				case errors.Is(err, ErrReplaced):
+					missing, gentle = true, true
+					if !g.giveWay(ctx) {
+						return
+					}
+					continue
+				case errors.Is(err, ErrInvalid):
+					switch g.refuse(version, want, err) {
+					case undone:
+						continue
+					case final:
+						g.dropLease(ctx)
+						if !g.restRefused(ctx) {
+							return
+						}
+						continue
+					}
 				}
 				lost, overdue := g.leaseEnded()
 				missing = missing || lost
 				g.note(err, missing || overdue)
-				if !sleep(ctx, b.delay()) {
+				if errors.Is(err, ErrPermission) {
+					g.giveUpMark(err)
+				}
+				delay := b.delay()
+				if errors.Is(err, ErrLeaseLost) {
+					delay = min(delay, maxLostRest)
+				}
+				if !g.rest(ctx, delay) {
 					return
 				}
 				continue
 			}
-			if !putAt.IsZero() && time.Since(putAt) >= healthyAfter {
+			if !k.ended.IsZero() && time.Since(k.ended) >= healthyAfter {
 				b.reset()
+				deletions.reset()
 			}
-			missing, putAt = false, time.Now()
-			confirm.Reset(confirmAfter)
 			g.lease.setOverdue(nil) // it took the endpoint, so it lives
-			g.note(nil, false)
-		}
-		changed, overdue := g.lease.state()
-		if (overdue == nil) != g.State().Registered {
-			g.note(overdue, true)
-		}
-		var lost error
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-g.lease.gone:
-			g.leaseEnded()
-			lost = ErrLeaseLost
-		case <-g.wake:
-			if g.deleted() {
-				lost = ErrDeleted
+			g.accept(version, want)
+			k.noteEnd(want, before, g.own.shared.has(g.id).endpoint)
+			// A put that was to leave the entry to others may have done nothing.
+			// What it left may be an entry that is about to end, such as our own
+			// of before, so the watch has to show the endpoint first.
+			k.listed = !missing || !gentle
+			missing, gentle = false, true
+			if k.listed {
+				g.note(nil, false)
 			}
-		case <-confirm.C:
-			// A put that the watch has not told of by now was undone before
-			// the watch began. Later deletions it tells of as they happen.
-			switch there, known := g.own.shared.has(g.endpoint.ID); {
-			case !known:
-				confirm.Reset(confirmAfter)
-			case !there:
-				lost = ErrDeleted
+			g.dropInherited(ctx)
+		}
+		lost := g.look(ctx, k)
+		if lost == nil {
+			changed, overdue := g.lease.state()
+			if k.listed && (overdue == nil) != g.State().Registered {
+				g.note(overdue, true)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			case <-g.lease.gone:
+				g.leaseEnded()
+				lost = ErrLeaseLost
+			case <-g.wake:
+				if !g.claim.isOwner(g) {
+					missing = true
+					if !g.giveWay(ctx) {
+						return
+					}
+				}
+				continue
+			case <-k.confirm.C:
+				lost = g.check(ctx, k)
 			}
 		}
 		if lost != nil {
 			missing = true
-			g.note(lost, true)
-			// Everybody may have lost theirs in this moment.
-			if !sleep(ctx, b.delay()) {
+			g.note(lost, lost != errUnleased)
+			// Everybody may have lost theirs in this moment. That somebody deletes
+			// the endpoint again and again is no sign of an overload.
+			var delay time.Duration
+			if lost == ErrLeaseLost {
+				delay = min(b.delay(), maxLostRest)
+			} else {
+				delay = deletions.delay()
+			}
+			if !g.rest(ctx, delay) {
 				return
 			}
 		}
 	}
+}
+
+// errUnleased is the error of a Registration whose entry is under no lease.
+var errUnleased = errors.New("the entry is under no lease, as if somebody had put it by hand: it is put under the lease again")
+
+// noteEnd notes that a put has ended, and what the watch had shown when it began and
+// when it had ended.
+func (k *keeper) noteEnd(put Endpoint, before, seen *Endpoint) {
+	k.put, k.ended, k.shown, k.before, k.seen = put, time.Now(), false, before, seen
+	k.confirm.Reset(confirmAfter)
+}
+
+// look looks at what the watch shows of the endpoint, after a put. It returns why
+// the endpoint has to be put again, nil if it has not.
+func (g *Registration) look(ctx context.Context, k *keeper) error {
+	p := g.own.shared.has(g.id)
+	// A set that is stale is as old as its watch, which may be new enough.
+	newer := p.begun.After(k.ended)
+	if !p.known && !newer {
+		return nil
+	}
+	if !p.there {
+		g.noteWithheld(nil)
+		if k.shown || newer {
+			return ErrDeleted
+		}
+		// The watch began before the put had ended and has not shown it yet:
+		// check asks when it had time enough.
+		return nil
+	}
+	g.noteWithheld(p.withheld)
+	same := p.endpoint == k.seen
+	k.seen = p.endpoint
+	unleased := g.unleased(p.endpoint)
+	if newer || !unleased && (!same || p.endpoint.Equal(k.put)) {
+		k.shown = true
+	}
+	if !k.listed {
+		k.listed = true
+		g.note(nil, false)
+	}
+	// The put replaced the entry that the watch showed before the put began. If the
+	// same entry was put by hand once more since, check finds it. An entry that the watch
+	// has shown since may still be older than the put: then a second put does no harm.
+	if unleased && (newer || p.endpoint != k.before) {
+		return errUnleased
+	}
+	return nil
+}
+
+// unleased reports whether e is our entry without its lease.
+func (g *Registration) unleased(e *Endpoint) bool { return e.Unleased && e.Addr == g.addr }
+
+// check is called when the watch had time to show a put. If it has not, because it
+// does not run, or began before the put had ended, the registry is asked: a read
+// that began after the put is proof. It returns why the endpoint has to be put again.
+func (g *Registration) check(ctx context.Context, k *keeper) error {
+	if k.shown {
+		return nil
+	}
+	k.confirm.Reset(jitter(confirmAfter))
+	if p := g.own.shared.has(g.id); !p.known {
+		if !k.listed { // the call succeeded, and nobody says more
+			k.listed = true
+			g.note(nil, false)
+		}
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
+	defer cancel()
+	b, err := g.registry.list(call, g.service)
+	if err != nil {
+		return nil
+	}
+	e := b.find(g.id)
+	switch {
+	case e == nil:
+		return ErrDeleted
+	case g.unleased(e):
+		return errUnleased
+	}
+	return nil
+}
+
+// noteWithheld notes that the registry says that the endpoint is not to be used, or
+// not any longer if w is nil.
+func (g *Registration) noteWithheld(w *Withheld) {
+	g.mu.Lock()
+	was := g.state.Withheld
+	if sameWithheld(was, w) {
+		g.mu.Unlock()
+		return
+	}
+	g.state.Withheld = w
+	g.mu.Unlock()
+	// The watch has logged it: two lines would say the same.
+	g.registry.log.Debug("naming: endpoint left alone by its registration", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Bool("withheld", w != nil))
+	g.tell()
+}
+
+// rest waits for d, or less if a newer Registration has the entry. It reports
+// false if ctx is done.
+func (g *Registration) rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-g.wake:
+			if !g.claim.isOwner(g) {
+				return true
+			}
+		}
+	}
+}
+
+// restRefused waits until what the store refused is worth another try: it was
+// changed, or a long time has passed. It reports false if ctx is done.
+func (g *Registration) restRefused(ctx context.Context) bool {
+	t := time.NewTimer(jitter(refusedInterval))
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-g.wake:
+			g.mu.Lock()
+			changed := !g.final
+			g.mu.Unlock()
+			if changed || !g.claim.isOwner(g) {
+				return true
+			}
+		}
+	}
+}
+
+// giveWay notes that a newer Registration has the entry, and waits until this one
+// has it again. It reports false if ctx is done. The lease is kept: the entry is
+// under it until the newer one has put its own.
+func (g *Registration) giveWay(ctx context.Context) bool {
+	g.mu.Lock()
+	g.settle(ErrReplaced, func(*call) bool { return true })
+	g.mu.Unlock()
+	g.note(ErrReplaced, true)
+	for !g.claim.isOwner(g) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-g.wake:
+		}
+	}
+	return true
 }
 
 // leaseEnded reports whether the endpoint's lease has ended, and then gives it up;
@@ -421,19 +781,139 @@ func (g *Registration) leaseEnded() (lost, overdue bool) {
 	return false, err != nil
 }
 
-// confirmAfter is how long the watch may take to tell of a put.
-const confirmAfter = 5 * time.Second
-
-// upToDate reports whether the newest state was put.
-func (g *Registration) upToDate() bool {
+// giveUpMark ends the wait of Close for its mark, which the registry does not let
+// this user make.
+func (g *Registration) giveUpMark(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.applied == g.wanted
+	if g.state.Closed {
+		g.settle(err, func(c *call) bool { return c.mark })
+	}
+}
+
+// dropLease gives up the lease, which holds nothing of this Registration.
+func (g *Registration) dropLease(ctx context.Context) {
+	l := g.lease
+	g.lease = nil
+	if l != nil && l.leave() {
+		_ = l.revoke(ctx)
+	}
+}
+
+// dropInherited gives up the leases of older Registrations, now that the entry is
+// under the own one.
+func (g *Registration) dropInherited(ctx context.Context) {
+	for _, l := range g.claim.takeLeft(g) {
+		if l.leave() {
+			_ = l.revoke(ctx)
+		}
+	}
+}
+
+// maxLostRest bounds how long a registration rests after the registry has said that
+// its lease is lost. The registry has answered, so it is not spared by a long rest;
+// the bound leaves room for many registrations that lost theirs in one moment.
+const maxLostRest = 5 * time.Second
+
+// maxReturn bounds how long an endpoint that was deleted stays away, but for the
+// time that the put takes.
+const maxReturn = time.Second
+
+// confirmAfter is how long the watch may take to show a put.
+const confirmAfter = 5 * time.Second
+
+// wanted returns what is to be in the registry, and whether it was put.
+func (g *Registration) wanted() (want Endpoint, version int, fresh bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.want, g.version, g.applied == g.version
+}
+
+// accept notes that the registry has a version of the content.
+func (g *Registration) accept(version int, put Endpoint) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.applied, g.taken = version, &put
+	if g.final {
+		g.final, g.refused = false, nil
+	}
+}
+
+// What becomes of content that the store refused.
+type verdict int
+
+const (
+	// ordinary means that the store took the same content before: it is tried
+	// again as after any other error.
+	ordinary verdict = iota
+	// undone means that there is something else to put: the change that was
+	// refused is undone, or was replaced by another already.
+	undone
+	// final means that there is nothing to put.
+	final
+)
+
+// refuse notes that the store will never take a version of the content, and
+// decides what becomes of it.
+func (g *Registration) refuse(version int, put Endpoint, err error) verdict {
+	v, content := g.undo(version, put, err)
+	log, id := g.registry.log, slog.String("endpoint", g.id)
+	switch {
+	case v == final:
+		g.note(err, true)
+	case v == undone && content:
+		log.Warn("naming: change refused, the endpoint stays as it was", slog.String("service", g.service), id, slog.Any("err", err))
+	case v == undone:
+		log.Debug("naming: draining mark refused", slog.String("service", g.service), id, slog.Any("err", err))
+	}
+	if v == undone && content {
+		g.tell()
+	}
+	// Last, so that who waited for the change finds that all were told of it.
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case v == undone && content, v == final:
+		g.settle(err, func(*call) bool { return true })
+	case v == undone:
+		g.settle(err, func(c *call) bool { return c.mark && c.version <= version })
+	}
+	return v
+}
+
+// undo undoes the change that was refused, if there is something before it. content
+// says that it was more than the mark of Drain.
+func (g *Registration) undo(version int, put Endpoint, err error) (v verdict, content bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	want := put
+	switch {
+	case g.version != version:
+		return undone, false // the newest change is tried at once
+	case put.Draining && g.marked && (g.taken == nil || !g.taken.Draining):
+		want.Draining = false
+	case g.taken == nil:
+		g.refused, g.final = err, true
+		return final, true
+	case put.Equal(*g.taken):
+		return ordinary, false
+	default:
+		want, content = *g.taken, true
+		g.refused = err
+		g.state.Err = err
+	}
+	fresh := g.taken != nil && want.Equal(*g.taken)
+	g.marked = g.marked && want.Draining
+	g.setWant(want)
+	if fresh {
+		g.applied = g.version
+	}
+	return undone, content
 }
 
 // put puts the endpoint under a lease, which it takes if need be. If gentle it
 // leaves the endpoint to another that has it.
-func (g *Registration) put(ctx context.Context, gentle bool) error {
+func (g *Registration) put(ctx context.Context, want Endpoint, gentle bool) error {
 	if g.lease == nil {
 		l := g.registry.leases.take(g.opts.TTL)
 		select {
@@ -448,40 +928,55 @@ func (g *Registration) put(ctx context.Context, gentle bool) error {
 		}
 		g.lease = l
 	}
-	g.mu.Lock()
-	want, wanted := g.want, g.wanted
-	g.mu.Unlock()
 	call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
 	defer cancel()
-	if !g.lease.adopt(call, g.service, g.endpoint.ID) {
-		return call.Err()
+	err := g.apply(call, g.lease, Change{Endpoint: want, Lease: g.lease.lease, IfFree: gentle, Reclaim: gentle && g.mayReclaim()})
+	if errors.Is(err, ErrLeaseLost) {
+		g.lease.lost()
+		g.lease.leave()
+		g.lease = nil
 	}
-	err := g.registry.store.Apply(call, g.service, Change{Endpoint: want, Lease: g.lease.lease, IfFree: gentle})
-	if err != nil {
-		if errors.Is(err, ErrLeaseLost) {
-			g.lease.lost()
-			g.lease.leave()
-			g.lease = nil
-		}
-		return err
-	}
-	g.mu.Lock()
-	g.applied = wanted
-	g.mu.Unlock()
-	return nil
+	return err
 }
 
-// deleted reports whether the watch told of the endpoint's deletion since it was
-// last asked. A first set without the endpoint does not count: it may be older
-// than the put.
-func (g *Registration) deleted() bool {
-	news, _ := g.own.read()
-	for _, c := range news.changes {
-		if c.id() == g.endpoint.ID {
-			return c.new == nil
-		}
+// mayReclaim reports whether an entry that is under no lease is ours: the watch shows
+// our address, or shows nothing. One with another address was put there on purpose.
+func (g *Registration) mayReclaim() bool {
+	p := g.own.shared.has(g.id)
+	return !p.there || p.endpoint.Addr == g.addr
+}
+
+// apply makes a change to the entry under lease l, unless a newer Registration has
+// the entry: then it returns ErrReplaced. Of the Registrations of one entry only
+// one is in the store at a time, so that what an older one began is over before a
+// newer one puts its own.
+func (g *Registration) apply(ctx context.Context, l *sharedLease, c Change) error {
+	select {
+	case g.claim.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return false
+	defer func() { <-g.claim.busy }()
+	if !g.claim.isOwner(g) {
+		return ErrReplaced
+	}
+	if c.Op == Add {
+		if !l.adopt(ctx, g.service, g.id) {
+			return ctx.Err()
+		}
+		g.mu.Lock()
+		before := g.mayBeListed
+		g.mayBeListed = true
+		g.mu.Unlock()
+		err := g.registry.answered(g.registry.store.Apply(ctx, g.service, c))
+		if err != nil && errors.Is(err, ErrInvalid) && !before {
+			g.mu.Lock()
+			g.mayBeListed = false // nothing was stored
+			g.mu.Unlock()
+		}
+		return SafeError(err)
+	}
+	return SafeError(g.registry.answered(g.registry.store.Apply(ctx, g.service, c)))
 }
 
 // note notes what is known now: an error, and whether it means that the endpoint
@@ -491,20 +986,23 @@ func (g *Registration) note(err error, gone bool) {
 	was := g.state
 	s := &g.state
 	s.Err = err
+	if err == nil {
+		s.Err = g.refused
+	}
 	switch {
 	case err == nil:
 		s.Registered, s.Attempts = true, 0
 	case gone && s.Registered:
 		s.Registered = false
-	default:
+	case err != ErrReplaced:
 		s.Attempts++
 	}
 	if s.Registered != was.Registered {
 		s.Since = time.Now()
 	}
-	again := g.registered
-	g.registered = g.registered || s.Registered
-	state, e := *s, g.want
+	again := g.everRegistered
+	g.everRegistered = g.everRegistered || s.Registered
+	state, e, refused := *s, g.want, g.final
 	g.mu.Unlock()
 
 	log, hooks := g.registry.log, &g.registry.hooks
@@ -513,9 +1011,16 @@ func (g *Registration) note(err error, gone bool) {
 	case state.Registered && !was.Registered:
 		if again {
 			log.Info("naming: registered again", append(attrs[:2], slog.Duration("after", state.Since.Sub(was.Since)))...)
+		} else if was.Err != nil {
+			log.Info("naming: registered", attrs[:2]...)
 		}
 		if hooks.Registered != nil {
 			hooks.Registered(g.service, e, again)
+		}
+	case err == ErrReplaced:
+		log.Warn("naming: registered once more in this process, the newer registration has the entry", attrs[:2]...)
+		if was.Registered && hooks.Lost != nil {
+			hooks.Lost(g.service, e, err)
 		}
 	case !state.Registered && was.Registered:
 		log.Warn("naming: registration lost, will be made again", attrs...)
@@ -523,28 +1028,34 @@ func (g *Registration) note(err error, gone bool) {
 			hooks.Lost(g.service, e, err)
 		}
 	case err != nil:
-		level := slog.LevelDebug
-		if was.Err == nil {
+		level, what := slog.LevelDebug, "naming: registration failed, will be tried again"
+		if was.Err == nil || refused && !errors.Is(was.Err, ErrInvalid) {
 			level = slog.LevelWarn
 		}
-		log.Log(context.Background(), level, "naming: registration failed, will be tried again", attrs...)
+		if refused {
+			what = "naming: registration refused, will not be tried again soon"
+		}
+		log.Log(context.Background(), level, what, attrs...)
 		if hooks.RegisterFailed != nil {
 			hooks.RegisterFailed(g.service, e, err)
 		}
 	}
-	if g.opts.OnChange != nil && (err != nil || was.Err != nil || state.Registered != was.Registered) {
-		g.opts.OnChange(state)
-	}
+	g.tell()
 	// Last, so that who waited for the change finds that all were told of it.
 	g.mu.Lock()
-	g.tell()
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	if g.state.Registered {
+		g.settle(nil, func(c *call) bool { return c.version <= g.applied })
+	}
 }
 
-// tell wakes those who wait for the state to change. g.mu is held.
+// tell calls OnChange if the state is another than it was called with last.
 func (g *Registration) tell() {
-	close(g.news)
-	g.news = make(chan struct{})
+	now, was := g.State(), g.told
+	g.told = now
+	if g.opts.OnChange != nil && (now.Err != nil || was.Err != nil || now.Registered != was.Registered || now.Draining != was.Draining || now.Withheld != was.Withheld) {
+		g.opts.OnChange(now)
+	}
 }
 
 // Close withdraws the endpoint in the order that drops no call: it marks the
@@ -552,35 +1063,43 @@ func (g *Registration) tell() {
 // is still the one that was put here and not a successor's. The server should
 // serve until Close has returned, and then stop gracefully.
 //
+// If the registry's format has no place for the mark, or if clients are not waited
+// for, Close removes the endpoint without marking it, and waits afterwards. Close
+// returns nil at once if the endpoint was never put, or if a newer Registration
+// has the entry.
+//
 // Close needs no context and returns within CloseTimeout also while the
 // registry is down, then with an error: the endpoint is removed when the
 // registry is back, or else stays listed until its lease ends. It may be called
 // more than once; every call waits, and returns the same.
 func (g *Registration) Close() error {
+	return g.close(g.opts.CloseTimeout, g.opts.Propagation)
+}
+
+// close is Close with other limits than those of the options.
+func (g *Registration) close(timeout, propagation time.Duration) error {
 	g.mu.Lock()
 	first := !g.state.Closed
 	g.state.Closed = true
-	g.tell()
 	g.mu.Unlock()
 	if !first {
 		<-g.closed // not a sync.Once, which would stop the time of a synctest bubble
 		return g.err
 	}
+	close(g.closing)
 	defer close(g.closed)
 	defer g.registry.discharge(g)
-	ctx, cancel := context.WithTimeout(context.Background(), g.opts.CloseTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	marked := g.mark(ctx)
-	if marked {
-		sleep(ctx, g.opts.Propagation)
+	propagation = min(propagation, timeout-min(closeMargin, timeout/2))
+	err := g.leave(ctx, propagation, (timeout-propagation)/2)
+	if errors.Is(err, ErrReplaced) {
+		g.registry.wg.Go(g.bequeath)
+		return nil
 	}
-	g.err = g.withdraw(ctx)
-	if g.err == nil && !marked {
-		// Clients were told nothing before, so they are given the time now.
-		sleep(ctx, g.opts.Propagation)
-	}
+	g.err = err
 	if g.err != nil {
-		g.registry.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.endpoint.ID), slog.Any("err", g.err))
+		g.registry.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", g.err))
 	}
 	if f := g.registry.hooks.Withdrawn; f != nil {
 		g.mu.Lock()
@@ -591,68 +1110,161 @@ func (g *Registration) Close() error {
 	return g.err
 }
 
-// mark marks the endpoint as draining, and reports whether it did in time.
-func (g *Registration) mark(ctx context.Context) bool {
-	g.change(func() { g.state.Draining = true })
+// leave marks the endpoint, waits, and removes it. It returns ErrReplaced as soon
+// as a newer Registration has the entry.
+func (g *Registration) leave(ctx context.Context, propagation, patience time.Duration) error {
+	if !g.claim.isOwner(g) {
+		return ErrReplaced
+	}
+	marked := propagation > 0 && g.mark(ctx, patience)
+	if marked && !g.linger(ctx, propagation) {
+		return ErrReplaced
+	}
+	g.stop(ctx)
 	g.mu.Lock()
-	markable := Endpoint{Metadata: g.want.Metadata}.Info().Draining
+	listed := g.mayBeListed
 	g.mu.Unlock()
-	if !markable {
-		return false
+	if err := g.withdraw(ctx); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, (g.opts.CloseTimeout-g.opts.Propagation)/2)
-	defer cancel()
-	for {
-		g.mu.Lock()
-		marked, registered, news := g.applied == g.wanted, g.state.Registered, g.news
-		g.mu.Unlock()
-		if marked && registered {
-			return true
-		}
-		select {
-		case <-news:
-		case <-g.done:
-			return false
-		case <-ctx.Done():
-			return false
-		}
+	if listed && !marked && propagation > 0 {
+		// Clients were told nothing before, so they are given the time now.
+		sleep(ctx, propagation)
 	}
+	return nil
 }
 
-// withdraw ends run and removes the endpoint.
-func (g *Registration) withdraw(ctx context.Context) error {
-	g.cancel()
+// mark marks the endpoint as draining, and reports whether it did within d. An
+// endpoint that was never put has no one to tell.
+func (g *Registration) mark(ctx context.Context, d time.Duration) bool {
+	g.mu.Lock()
+	listed := g.mayBeListed
+	g.mu.Unlock()
+	if !listed {
+		return false
+	}
+	c := g.ask(true, true, func(want *Endpoint) { want.Draining = true })
+	defer g.forget(c)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case err := <-c.done:
+		return err == nil
+	case <-t.C:
+	case <-g.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// linger waits for d, and reports false as soon as a newer Registration has the
+// entry.
+func (g *Registration) linger(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-g.claim.lost(g):
+		return false
+	}
+	return true
+}
+
+// stop ends run. What run has begun in the store is given a little time to end by
+// itself: a call that is given up may take effect later.
+func (g *Registration) stop(ctx context.Context) {
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case g.claim.busy <- struct{}{}:
+		g.cancel()
+		<-g.claim.busy
+	case <-short.Done():
+		g.cancel()
+	}
 	<-g.done
 	g.own.close()
-	l := g.lease
-	if l == nil {
-		return nil // nothing was put, or what was is gone with its lease
+}
+
+// withdraw removes the endpoint from the registry after run has ended.
+func (g *Registration) withdraw(ctx context.Context) error {
+	var failed error
+	var leases []*sharedLease
+	if g.lease != nil {
+		leases = append(leases, g.lease)
+		g.lease = nil
 	}
-	g.lease = nil
+	for {
+		leases = append(leases, g.claim.takeLeft(g)...)
+		for len(leases) > 0 {
+			err := g.remove(ctx, leases[0])
+			if errors.Is(err, ErrReplaced) {
+				if g.claim.bequeath(g, leases...) {
+					return ErrReplaced
+				}
+				continue // the newer one has closed meanwhile
+			}
+			failed = cmp.Or(failed, err)
+			leases = leases[1:]
+		}
+		if g.claim.leave(g) {
+			break
+		}
+	}
+	g.mu.Lock()
+	if g.state.Registered {
+		g.state.Registered = false
+		g.state.Since = time.Now()
+	}
+	g.mu.Unlock()
+	return failed
+}
+
+// remove removes the endpoint if it is under a lease, and leaves that.
+func (g *Registration) remove(ctx context.Context, l *sharedLease) error {
 	var b backoff
 	var err error
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
-		err = g.registry.store.Apply(call, g.service, Change{Op: Delete, Endpoint: Endpoint{ID: g.endpoint.ID, Addr: g.endpoint.Addr}, Lease: l.lease})
+		err = g.apply(call, l, Change{Op: Delete, Endpoint: Endpoint{ID: g.id, Addr: g.addr}, Lease: l.lease, Reclaim: g.mayReclaim()})
 		cancel()
-		if err == nil || !sleep(ctx, b.delay()) {
+		if errors.Is(err, ErrReplaced) {
+			return err
+		}
+		if err == nil || errors.Is(err, ErrPermission) || !sleep(ctx, b.delay()) {
 			break
 		}
 	}
 	if err != nil {
-		l.orphan(g.service, g.endpoint.ID)
+		l.orphan(g.service, g.id)
 	}
-	if l.leave() && err == nil {
-		// Nothing hangs on it any more: if this fails it ends by itself.
-		_ = l.lease.Revoke(ctx)
+	if last := l.leave(); last && (err == nil || errors.Is(err, ErrPermission)) {
+		// Nothing else hangs on the lease. Its end removes the endpoint as well,
+		// and takes fewer rights: a conditional removal reads. If nothing is left,
+		// it may fail, since the lease ends by itself.
+		if l.revoke(ctx) == nil {
+			err = nil
+		}
 	}
-	g.mu.Lock()
-	g.state.Registered = false
-	g.state.Since = time.Now()
-	g.tell()
-	g.mu.Unlock()
 	if err != nil {
-		return fmt.Errorf("naming: withdraw %q from %q: stays listed for up to %v: %w", g.endpoint.ID, g.service, l.lease.TTL(), err)
+		return fmt.Errorf("naming: withdraw %q from %q: stays listed for up to %v: %w", cut(g.id), g.service, l.granted, err)
 	}
 	return nil
+}
+
+// bequeath ends a Registration that was closed while a newer one had the entry.
+// Its lease is left to the newer one, which gives it up when the entry is no longer
+// under it. If there is no newer one by then, the entry is withdrawn.
+func (g *Registration) bequeath() {
+	ctx, cancel := context.WithTimeout(context.Background(), g.opts.CloseTimeout)
+	defer cancel()
+	g.stop(ctx)
+	if g.lease != nil && g.claim.bequeath(g, g.lease) {
+		g.lease = nil
+		return
+	}
+	if err := g.withdraw(ctx); err != nil && !errors.Is(err, ErrReplaced) {
+		g.registry.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", err))
+	}
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // Options are the options of a [Registry]. The zero value, and a nil pointer,
-// mean the defaults.
+// mean the defaults. Values out of range are not an error: [New] takes the nearest
+// value that is in range. Durations of more than a year are taken for a year.
 type Options struct {
 	// Logger receives what an operator wants to know: that a service's
 	// endpoints became stale (Warn) and are fresh again (Info), and the failed
@@ -35,8 +36,31 @@ type Options struct {
 
 	// Reread is how often, give or take a tenth, a watch is replaced by a new
 	// one, which begins with a full read: it repairs what a faulty watch lost
-	// without saying so. 0 means never.
+	// without saying so. 0 and negative values mean never. The shortest is a
+	// second.
 	Reread time.Duration
+}
+
+// The range of durations in options, where they do not say another.
+const (
+	maxOption = 365 * 24 * time.Hour
+	minReread = time.Second
+)
+
+// withDefaults returns the options with every value in range.
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Grace == 0 {
+		o.Grace = defaultGrace
+	}
+	o.Grace = min(o.Grace, maxOption)
+	if o.Reread > 0 {
+		o.Reread = min(max(o.Reread, minReread), maxOption)
+	}
+	o.Hold = o.Hold.withDefaults()
+	return o
 }
 
 const defaultGrace = time.Hour
@@ -44,7 +68,7 @@ const defaultGrace = time.Hour
 // Registry is what programs use to find and announce endpoints, on whatever
 // [Store]. A program has one for each registry it uses: readers of one service
 // share one watch within a Registry, however many they are. All methods may be
-// called concurrently.
+// called concurrently. A nil context means context.Background().
 type Registry struct {
 	store  Store
 	log    *slog.Logger
@@ -54,6 +78,8 @@ type Registry struct {
 	reread time.Duration
 
 	leases leases
+	rests  rests
+	claims claims
 
 	ctx    context.Context // done once the Registry is closed
 	cancel context.CancelFunc
@@ -86,14 +112,9 @@ func New(store Store, opts *Options) *Registry {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	if o.Grace == 0 {
-		o.Grace = defaultGrace
-	}
+	o = o.withDefaults()
 	r := &Registry{
-		store: store, log: o.Logger, hold: o.Hold.withDefaults(), grace: o.Grace, reread: o.Reread,
+		store: store, log: o.Logger, hold: o.Hold, grace: o.Grace, reread: o.Reread,
 		watches:       make(map[subject]*shared),
 		ending:        make(map[subject]*shared),
 		registrations: make(map[*Registration]struct{}),
@@ -197,6 +218,10 @@ type View struct {
 	// Endpoints are all endpoints, sorted by ID. All readers share the slice:
 	// it must not be modified.
 	Endpoints []Endpoint
+	// Withheld are the endpoints that the registry has and says not to use,
+	// with the reason, sorted by ID and none of them in Endpoints. All readers
+	// share the slice: it must not be modified.
+	Withheld []Withheld
 	// Status says how far the registry vouches for the endpoints.
 	Status
 }
@@ -206,21 +231,29 @@ type Status struct {
 	// Synced says that the registry has answered at all. While it is false
 	// nothing is known, which is not the same as an empty set.
 	Synced bool
-	// AsOf is when the registry last told something of the service. A watch
-	// that has not failed since vouches that nothing changed either.
+	// AsOf is when a watch that was not stale last delivered something of the
+	// service. While the set is not stale, the watch vouches that nothing has
+	// changed since. The first snapshot counts in any case.
 	AsOf time.Time
-	// StaleSince is when the watch failed, or the time zero while it has not.
-	// A stale set is the last one known.
+	// StaleSince is when the watch first failed, and zero while the set is not
+	// stale. A set is stale from that failure until a watch has proved itself.
+	// A snapshot replaces a stale set at once, but does not end staleness: a
+	// registry that can be read may still fail every watch. A watch has proved
+	// itself one second after its snapshot. Each failed attempt since a watch
+	// that lived for 30 seconds doubles that time, up to 30 seconds.
 	StaleSince time.Time
-	// Err is how the watch last failed, nil while it has not.
+	// Err is how the watch last failed, nil while the set is not stale.
 	Err error
 	// Held are endpoints that are no longer in the set but vanished in a way
-	// that looks like a fault of the registry, and so may well be alive: sorted
-	// by ID, shared by all readers, not to be modified.
+	// that looks like a fault of the registry, and so may well be alive: see
+	// [Hold]. They are in the order in which they vanished, and those that
+	// vanished together are sorted by ID. All readers share the slice: it must
+	// not be modified.
 	Held []Endpoint
 }
 
-// Stale reports whether the watch has failed and was not replaced yet.
+// Stale reports whether the watch has failed, and no later one has proved itself
+// yet: see StaleSince.
 func (s Status) Stale() bool { return !s.StaleSince.IsZero() }
 
 // Watch returns the state of a service: as soon as it is known, and again
@@ -234,7 +267,7 @@ func (s Status) Stale() bool { return !s.StaleSince.IsZero() }
 // after the loop, and it may be ranged over more than once.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
-		err := r.views(ctx, service, yield)
+		err := r.views(orBackground(ctx), service, yield)
 		if err != nil {
 			yield(View{}, fmt.Errorf("naming: watch %q: %w", service, err))
 		}
@@ -262,7 +295,7 @@ func (r *Registry) views(ctx context.Context, service string, yield func(View, e
 // that of Watch does. Each slice belongs to the receiver.
 func (r *Registry) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		err := r.names(ctx, yield)
+		err := r.names(orBackground(ctx), yield)
 		if err != nil {
 			yield(nil, fmt.Errorf("naming: services: %w", err))
 		}
@@ -295,36 +328,47 @@ func (r *Registry) names(ctx context.Context, yield func([]string, error) bool) 
 		})
 }
 
-// List asks the registry for the endpoints of a service and returns them,
-// sorted by ID; the slice belongs to the caller. An error is never an empty
-// list: with an error nothing is known. To be answered while the registry is
-// down, use Watch.
-func (r *Registry) List(ctx context.Context, service string) ([]Endpoint, error) {
+// List asks the registry for the endpoints of a service and returns them, those
+// that may be used and those that are withheld, each sorted by ID. The View
+// belongs to the caller; its Synced is true and its AsOf is now. An error is never
+// an empty list: with an error nothing is known, and the View is zero. To be
+// answered while the registry is down, use Watch.
+func (r *Registry) List(ctx context.Context, service string) (View, error) {
 	if err := r.check(service); err != nil {
-		return nil, err
+		return View{}, err
 	}
-	list, err := r.list(ctx, service)
+	b, err := r.list(orBackground(ctx), service)
 	if err != nil {
-		return nil, fmt.Errorf("naming: list %q: %w", service, err)
+		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
 	}
-	return list, nil
+	r.proved()
+	v := View{Service: service, Endpoints: b.Put, Withheld: b.Withheld, Status: Status{Synced: true, AsOf: time.Now()}}
+	if v.Endpoints == nil {
+		v.Endpoints = []Endpoint{}
+	}
+	return v, nil
 }
 
-func (r *Registry) list(ctx context.Context, service string) ([]Endpoint, error) {
+func (r *Registry) list(ctx context.Context, service string) (Batch, error) {
 	for b, err := range r.store.Watch(ctx, service) {
 		if err != nil {
-			return nil, err
+			return Batch{}, err
 		}
 		if !b.Snapshot {
-			return nil, errNoSnapshot
+			return Batch{}, errNoSnapshot
 		}
-		slices.SortFunc(b.Put, compareEndpoints)
-		if b.Put == nil {
-			b.Put = []Endpoint{}
-		}
-		return b.Put, nil
+		return b, b.check()
 	}
-	return nil, errSilentEnd
+	return Batch{}, errSilentEnd
+}
+
+// orBackground returns ctx, or context.Background() for nil: a program that has no
+// context passes nil, and a method of a nil context would panic.
+func orBackground(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
 }
 
 // Update makes changes in the form of gRPC's former package naming, all of
@@ -346,7 +390,7 @@ func (r *Registry) Update(ctx context.Context, service string, updates ...Update
 		}
 		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
 	}
-	if err := r.store.Apply(ctx, service, changes...); err != nil {
+	if err := r.answered(r.store.Apply(orBackground(ctx), service, changes...)); err != nil {
 		return fmt.Errorf("naming: update %q: %w", service, err)
 	}
 	return nil

@@ -164,7 +164,7 @@ func TestWatcherEqualAddresses(t *testing.T) {
 		next(t, w, "Delete a:1 null")
 		silent(t, w)
 		for v := range r.Watch(t.Context(), "svc") {
-			if want := []naming.Endpoint{{ID: "two", Addr: "a:1"}}; !reflect.DeepEqual(v.Endpoints, want) {
+			if want := []naming.Endpoint{{ID: "two", Addr: "a:1"}}; !slices.EqualFunc(v.Endpoints, want, naming.Endpoint.Equal) {
 				t.Errorf("endpoints %v, want %v", v.Endpoints, want)
 			}
 			break
@@ -223,12 +223,16 @@ func TestOutage(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.Up()
 		next(t, w, "Delete gone:1 null", "Add new:1 null")
+		changed, _, _ := nextView()
+		if !changed.Stale() || !changed.StaleSince.Equal(before) || !changed.AsOf.Equal(stale.AsOf) || !slices.Equal(ids(changed.Endpoints), []string{"kept:1", "new:1"}) {
+			t.Errorf("view after the first snapshot: %+v", changed)
+		}
 		again, _, _ := nextView()
 		if again.Stale() || again.Err != nil || !slices.Equal(ids(again.Endpoints), []string{"kept:1", "new:1"}) {
 			t.Errorf("view after the outage: %+v", again)
 		}
-		if waited := time.Since(before); waited > time.Hour+30*time.Second {
-			t.Errorf("the watch came back after %v, want within 30s of the registry", waited-time.Hour)
+		if waited := time.Since(before); waited > time.Hour+60*time.Second {
+			t.Errorf("fresh again after %v, want within 30s for the watch and 30s for its proof", waited-time.Hour)
 		}
 	})
 	want := `level=WARN msg="naming: watch failed, will be tried again" service=svc err="memory: watch \"svc\": registry down" "endpoints kept"=2
@@ -669,24 +673,24 @@ func TestServices(t *testing.T) {
 
 func TestList(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		list, err := r.List(t.Context(), "svc")
-		if err != nil || list == nil || len(list) > 0 {
-			t.Errorf("list of nothing: %#v, %v", list, err)
+		view, err := r.List(t.Context(), "svc")
+		if err != nil || view.Endpoints == nil || len(view.Endpoints) > 0 || !view.Synced || view.AsOf.IsZero() || view.Service != "svc" {
+			t.Errorf("list of nothing: %#v, %v", view, err)
 		}
 		put(t, s, "svc", "b:1", "a b:1 {}")
 		begin := s.Calls()
-		list, err = r.List(t.Context(), "svc")
-		want := []naming.Endpoint{{ID: "a", Addr: "b:1", Metadata: json.RawMessage("{}")}, {ID: "b:1", Addr: "b:1"}}
-		if err != nil || !reflect.DeepEqual(list, want) {
-			t.Errorf("list %v, %v, want %v", list, err, want)
+		view, err = r.List(t.Context(), "svc")
+		want := []naming.Endpoint{{ID: "a", Addr: "b:1", Metadata: json.RawMessage("{}"), Unleased: true}, {ID: "b:1", Addr: "b:1", Unleased: true}}
+		if err != nil || !slices.EqualFunc(view.Endpoints, want, naming.Endpoint.Equal) {
+			t.Errorf("list %v, %v, want %v", view.Endpoints, err, want)
 		}
 		if n := s.Calls() - begin; n != 1 {
 			t.Errorf("a list cost %d requests, want 1", n)
 		}
 		down := errors.New("down")
 		s.Down(down)
-		if list, err := r.List(t.Context(), "svc"); !errors.Is(err, down) || list != nil {
-			t.Errorf("list of a registry that is down: %v, %v", list, err)
+		if view, err := r.List(t.Context(), "svc"); !errors.Is(err, down) || !reflect.DeepEqual(view, naming.View{}) {
+			t.Errorf("list of a registry that is down: %v, %v", view, err)
 		}
 	})
 }
@@ -773,13 +777,24 @@ func TestCarelessStore(t *testing.T) {
 		if _, err := naming.New(scripted{batches: []naming.Batch{{}}}, quiet).List(ctx, "svc"); err == nil || !strings.Contains(err.Error(), "without a snapshot") {
 			t.Errorf("List of a store that begins with a change: %v", err)
 		}
+		change := naming.New(scripted{batches: []naming.Batch{{Put: []naming.Endpoint{endpoint("a:1")}}}}, quiet)
+		defer change.Close()
+		minute, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for v, err := range change.Watch(minute, "svc") {
+			if err == nil {
+				t.Errorf("a watch that begins with a change: %+v, want nothing", v)
+			}
+			break
+		}
 		r := naming.New(scripted{batches: []naming.Batch{
-			{Snapshot: true, Put: []naming.Endpoint{{Addr: "a:1"}, {Addr: "a:1", Metadata: json.RawMessage("1")}, {Addr: "b:1", Metadata: json.RawMessage(" null")}}},
-			{Deleted: []string{"b:1", "none"}, Put: []naming.Endpoint{{ID: "b:1", Addr: "b:2"}, {ID: "b:1", Addr: "b:1"}, {Addr: "c:1"}, {Addr: "c:1"}}},
+			{Snapshot: true, Put: []naming.Endpoint{endpoint("b:1"), {ID: "a:1", Addr: "a:1", Metadata: json.RawMessage(" null")}}},
+			{Deleted: []string{"b:1", "none"}, Put: []naming.Endpoint{endpoint("d:1"), endpoint("c:1")}},
 		}}, quiet)
 		defer r.Close()
 		w := resolve(t, r, "svc")
-		next(t, w, "Add a:1 1", "Add b:1 null", "Add c:1 null")
+		synctest.Wait() // for both batches
+		next(t, w, "Add a:1 null", "Add c:1 null", "Add d:1 null")
 	})
 }
 
@@ -867,8 +882,8 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("%s: error %v, want ErrInvalid naming %s", c.name, c.err, c.names)
 			}
 		}
-		if list, err := r.List(ctx, "svc"); err != nil || len(list) > 0 {
-			t.Errorf("stored %v, %v", list, err)
+		if view, err := r.List(ctx, "svc"); err != nil || len(view.Endpoints) > 0 {
+			t.Errorf("stored %v, %v", view, err)
 		}
 		broken.Close()
 	})
@@ -972,9 +987,9 @@ func FuzzNormalize(f *testing.F) {
 		if err := s.Apply(t.Context(), service, in); err != nil {
 			t.Fatal(err)
 		}
-		list, err := naming.New(s, nil).List(t.Context(), service)
-		if err != nil || len(list) != 1 || !list[0].Equal(got) {
-			t.Errorf("stored %v, listed %v, %v", got, list, err)
+		view, err := naming.New(s, nil).List(t.Context(), service)
+		if err != nil || len(view.Endpoints) != 1 || !view.Endpoints[0].Equal(got) {
+			t.Errorf("stored %v, listed %v, %v", got, view.Endpoints, err)
 		}
 	})
 }

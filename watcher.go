@@ -2,6 +2,7 @@ package naming
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -17,7 +18,8 @@ type cursor struct {
 	started  bool       // the set was taken
 	behind   diff       // what steps before at changed, and the reader was not told
 	finished bool
-	closed   bool
+
+	closed bool // guarded by shared.mu
 }
 
 // newCursor returns a cursor of a service, which must be closed.
@@ -83,15 +85,21 @@ func (c *cursor) finish() {
 func (c *cursor) close() {
 	c.finish()
 	s := c.shared
+	if s.remove(c) {
+		s.registry.release(s)
+	}
+}
+
+// remove removes a cursor, and reports false if it was removed before.
+func (s *shared) remove(c *cursor) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if c.closed {
-		s.mu.Unlock()
-		return
+		return false
 	}
 	c.closed = true
 	s.leave(c)
-	s.mu.Unlock()
-	s.registry.release(s)
+	return true
 }
 
 // catchUp moves the cursor to the end of the chain, and notes what it passes.
@@ -124,17 +132,49 @@ type news struct {
 
 func (n news) empty() bool { return n.set == nil && len(n.changes) == 0 }
 
+// usable returns the news of the endpoints that may be used: one that is withheld
+// is gone.
+func (n news) usable() news {
+	if slices.ContainsFunc(n.set, func(e *entry) bool { return e.withheld != nil }) {
+		set := make([]*entry, 0, len(n.set))
+		for _, e := range n.set {
+			if e.withheld == nil {
+				set = append(set, e)
+			}
+		}
+		n.set = set
+	}
+	if slices.ContainsFunc(n.changes, func(c change) bool { return c.usable() != c }) {
+		var changes []change
+		for _, c := range n.changes {
+			// Before and after it was withheld it may have been the same.
+			if c = c.usable(); !sameEntry(c.old, c.new) {
+				changes = append(changes, c)
+			}
+		}
+		n.changes = changes
+	}
+	return n
+}
+
 // read returns what is new, and a channel that is closed when there may be more.
 func (c *cursor) read() (news, <-chan struct{}) {
-	c.mu.Lock()
-	if c.started {
-		defer c.mu.Unlock()
-		return c.advance()
+	if n, more := c.readChanges(); more != nil {
+		return n, more
 	}
-	c.mu.Unlock() // the locks have an order
 	c.shared.mu.Lock()
 	defer c.shared.mu.Unlock()
 	return c.readShared()
+}
+
+// readChanges is read once the set was taken, and returns no channel before that.
+func (c *cursor) readChanges() (news, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		return news{}, nil
+	}
+	return c.advance()
 }
 
 // readShared is read, with shared.mu held.
@@ -184,7 +224,7 @@ func (w *watcher) Next() ([]*Update, error) {
 		default:
 		}
 		n, more := c.read()
-		if !n.empty() {
+		if n = n.usable(); !n.empty() {
 			return updates(n), nil
 		}
 		select {
@@ -246,8 +286,10 @@ type Follower struct {
 type Event struct {
 	// Batch is a snapshot, sorted by ID, in the first Event in which
 	// Status.Synced is true, and the net changes since the event before in all
-	// later ones. It is empty if only the status changed. All readers share the
-	// Put of a snapshot: it must not be modified. The other slices belong to the
+	// later ones. It is empty if only the status changed. An endpoint that is
+	// withheld from now on is in Withheld, and not in Deleted; one that may be
+	// used again is in Put. All readers share the Put and the Withheld of a
+	// snapshot: they must not be modified. The other slices belong to the
 	// receiver.
 	Batch
 	// Status is the present one. Errors do not end a Follower: they are here,
@@ -277,25 +319,24 @@ func (r *Registry) Follow(service string, wake func()) (*Follower, error) {
 func (f *Follower) Next() (Event, bool) {
 	s := f.cursor.shared
 	s.mu.Lock() // the changes and the status are of one moment
+	defer s.mu.Unlock()
 	n, _ := f.cursor.readShared()
-	var view []Endpoint
-	if n.set != nil {
-		view = s.view().Endpoints
-	}
-	status, statuses, closed := s.status, s.statuses, f.cursor.closed
-	s.mu.Unlock()
-	if closed || n.empty() && statuses == f.statuses {
+	if f.cursor.closed || n.empty() && s.statuses == f.statuses {
 		return Event{}, false
 	}
-	f.statuses = statuses
-	e := Event{Status: status}
+	f.statuses = s.statuses
+	e := Event{Status: s.present()}
 	if n.set != nil {
-		e.Snapshot, e.Put = true, view
+		view := s.view()
+		e.Snapshot, e.Put, e.Withheld = true, view.Endpoints, view.Withheld
 	}
 	for _, ch := range n.changes {
-		if ch.new == nil {
+		switch {
+		case ch.new == nil:
 			e.Deleted = append(e.Deleted, ch.old.ID)
-		} else {
+		case ch.new.withheld != nil:
+			e.Withheld = append(e.Withheld, *ch.new.withheld)
+		default:
 			e.Put = append(e.Put, *ch.new.Endpoint)
 		}
 	}
@@ -304,8 +345,9 @@ func (f *Follower) Next() (Event, bool) {
 
 // Retry says that there is reason to believe that the set has changed, such as
 // connections that break. If the watch has failed and waits to be tried again, it
-// is tried at once, but not more than once in a second; otherwise nothing is
-// asked of the registry. Retry does not block.
+// is tried at once, but not more than once in a second. After each attempt that got
+// a full read and then failed, that time doubles, up to 30 seconds. If the watch
+// has not failed, nothing is asked of the registry. Retry does not block.
 func (f *Follower) Retry() {
 	s := f.cursor.shared
 	s.mu.Lock()

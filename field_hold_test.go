@@ -1,0 +1,323 @@
+package naming_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"math"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// batches is a store whose only watch yields what is sent to it.
+type batches struct {
+	naming.Store
+	ch chan naming.Batch
+}
+
+func (s batches) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		for b := range s.ch {
+			if !yield(b, nil) {
+				return
+			}
+		}
+		yield(naming.Batch{}, errors.New("over"))
+	}
+}
+
+// holding feeds a Registry with n endpoints, all of which vanish one by one and
+// then come back one by one as back says, while the reader of kind asks after each
+// change. It returns the number of bytes that were allocated.
+func holding(tb testing.TB, n int, hold naming.Hold, kind string, back func(i int) naming.Endpoint) uint64 {
+	s := batches{ch: make(chan naming.Batch)}
+	r := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: hold})
+	defer r.Close()
+	defer close(s.ch)
+	woken := make(chan struct{}, 1)
+	f, err := r.Follow("svc", func() { woken <- struct{}{} })
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	set := make([]naming.Endpoint, n)
+	for i := range set {
+		set[i] = endpoint(fmt.Sprintf("id%06d 10.0.%d.%d:80", i, i>>8, i&255))
+	}
+	send := func(b naming.Batch) {
+		s.ch <- b
+		<-woken
+		if kind == "follower" {
+			f.Next()
+		}
+	}
+	send(naming.Batch{Snapshot: true, Put: set})
+	f.Next()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		send(naming.Batch{Deleted: []string{fmt.Sprintf("id%06d", i)}})
+	}
+	held := n
+	if hold.Off {
+		held = 0
+	}
+	e, ok := f.Next()
+	if kind == "" && (!ok || len(e.Status.Held) != held) {
+		tb.Errorf("%d held, want %d", len(e.Status.Held), held)
+	}
+	for i := range n {
+		send(naming.Batch{Put: []naming.Endpoint{back(i)}})
+	}
+	runtime.ReadMemStats(&after)
+	if e, ok := f.Next(); kind == "" && (!ok || len(e.Status.Held) > 0 || len(e.Put) != n) {
+		tb.Errorf("%d held and %d put after all are back", len(e.Status.Held), len(e.Put))
+	}
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// backs says how endpoints come back.
+func backs(n int) map[string]func(i int) naming.Endpoint {
+	as := func(i int, id string) naming.Endpoint {
+		return endpoint(fmt.Sprintf("%s%06d 10.0.%d.%d:80", id, i, i>>8, i&255))
+	}
+	return map[string]func(i int) naming.Endpoint{
+		"as they were":      func(i int) naming.Endpoint { return as(i, "id") },
+		"in another order":  func(i int) naming.Endpoint { return as(n-1-i, "id") },
+		"under another ID":  func(i int) naming.Endpoint { return as(i, "new") },
+		"shuffled, new IDs": func(i int) naming.Endpoint { return as(i*7919%n, "new") },
+	}
+}
+
+// What a change costs does not depend on how many endpoints are held: four times
+// as many changes cost about four times as many bytes.
+func TestFieldR5CostOfHeld(t *testing.T) {
+	const n = 1000
+	for _, kind := range []string{"", "follower"} {
+		for name, back := range backs(n) {
+			if kind == "follower" && name != "as they were" && name != "under another ID" {
+				continue // a reader that asks after each gets a new list of those left
+			}
+			t.Run(kind+" "+name, func(t *testing.T) {
+				small := holding(t, n, naming.Hold{}, kind, back)
+				large := holding(t, 4*n, naming.Hold{}, kind, backs(4 * n)[name])
+				off := holding(t, 4*n, naming.Hold{Off: true}, kind, backs(4 * n)[name])
+				if large > 6*small || large > 4*off {
+					t.Errorf("%d bytes for %d endpoints, %d for %d, and %d with the hold off", small, n, large, 4*n, off)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkHold is 8,000 of 8,000 endpoints that vanish one by one and come back.
+func BenchmarkHold(b *testing.B) {
+	for _, hold := range []naming.Hold{{}, {Off: true}} {
+		b.Run(fmt.Sprint("off=", hold.Off), func(b *testing.B) {
+			for b.Loop() {
+				holding(b, 8000, hold, "", backs(8000)["as they were"])
+			}
+		})
+	}
+}
+
+// One warning for many that vanish one after the other, and some more, fewer than
+// the logarithm of their number.
+func TestFieldR5OneWarning(t *testing.T) {
+	rec, opts := recorded()
+	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		var all []string
+		for i := range 500 {
+			all = append(all, fmt.Sprint("a", i))
+		}
+		put(t, s, "svc", all...)
+		now(t, r)
+		for _, id := range all {
+			remove(t, s, "svc", id)
+			synctest.Wait()
+		}
+		if n := len(rec.lines(slog.LevelWarn)); n < 1 || n > 3 {
+			t.Errorf("%d warnings, want one or two", n)
+		}
+		time.Sleep(time.Hour)
+		if n := len(rec.lines(slog.LevelWarn)); n != 1 {
+			t.Errorf("%d warnings when all were given up, want 1", n)
+		}
+	})
+}
+
+// Endpoints that cannot say that they drain are not held, and an orderly stop of
+// most of them is no alarm; an option has them held all the same.
+func TestFieldI2NoDrain(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			rec, opts := recorded()
+			opts.Hold.NoDrain = asked
+			s := batches{ch: make(chan naming.Batch)}
+			r := naming.New(s, opts)
+			defer r.Close()
+			defer close(s.ch)
+			f := follow(t, r)
+			var set []naming.Endpoint
+			for _, id := range []string{"k1", "k2", "k3", "k4", "o1", "o2"} {
+				e := endpoint(id + " " + id + ":1")
+				e.NoDrain = id[0] == 'k'
+				set = append(set, e)
+			}
+			s.ch <- naming.Batch{Snapshot: true, Put: set}
+			synctest.Wait()
+			s.ch <- naming.Batch{Deleted: []string{"k1", "k2", "k3"}}
+			want := "[]"
+			if asked {
+				want = "[k1 k2 k3]"
+			}
+			if got := fmt.Sprint(ids(now(t, r).Held)); got != want {
+				t.Errorf("NoDrain %v: held %s, want %s", asked, got, want)
+			}
+			if n := len(rec.lines(slog.LevelWarn)); (n > 0) != asked {
+				t.Errorf("NoDrain %v: %d warnings", asked, n)
+			}
+			if asked {
+				return
+			}
+			// The rest of the set: those of ours count, the foreign one does not.
+			s.ch <- naming.Batch{Deleted: []string{"k4", "o1", "o2"}}
+			if got := fmt.Sprint(ids(now(t, r).Held)); got != "[o1 o2]" {
+				t.Errorf("held %s, want ours", got)
+			}
+			// An entry that was rewritten in another format is what it is now.
+			f.Next()
+			moved := endpoint("m1 m1:1")
+			s.ch <- naming.Batch{Put: []naming.Endpoint{moved, endpoint("m2 m2:1")}}
+			moved.NoDrain = true
+			synctest.Wait()
+			f.Next()
+			s.ch <- naming.Batch{Put: []naming.Endpoint{moved}}
+			synctest.Wait()
+			if e, ok := f.Next(); ok {
+				t.Errorf("an event for a change of NoDrain: %v", e)
+			}
+			s.ch <- naming.Batch{Deleted: []string{"m1"}}
+			if got := fmt.Sprint(ids(now(t, r).Held)); got != "[o1 o2]" {
+				t.Errorf("held %s, want ours", got)
+			}
+		})
+	}
+}
+
+// A held endpoint whose address is used again is let go, and one whose address is
+// in use is not held in the first place.
+func TestFieldI2AddressReused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T, s *memory.Store)
+		held string
+	}{
+		{"by another endpoint", func(t *testing.T, s *memory.Store) {
+			remove(t, s, "svc", "a", "b", "c")
+			synctest.Wait()
+			put(t, s, "svc", "stranger b:1")
+		}, "[a c]"},
+		{"by one that is there", func(t *testing.T, s *memory.Store) {
+			remove(t, s, "svc", "a", "b", "c")
+			synctest.Wait()
+			put(t, s, "svc", "d c:1")
+		}, "[a b]"},
+		{"by one that comes in the same change", func(t *testing.T, s *memory.Store) {
+			s.Wipe()
+			put(t, s, "svc", "0 a:1")
+		}, "[b c d]"},
+		{"before there was reason to hold", func(t *testing.T, s *memory.Store) {
+			remove(t, s, "svc", "a")
+			put(t, s, "svc", "z a:1")
+			synctest.Wait()
+			remove(t, s, "svc", "b")
+			synctest.Wait()
+			remove(t, s, "svc", "c")
+		}, "[b c]"},
+		{"nowhere: endpoints without an address", func(t *testing.T, s *memory.Store) {
+			for _, id := range []string{"e", "f"} {
+				if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{ID: id, Metadata: []byte("1")}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			s.Wipe()
+			synctest.Wait()
+			if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{ID: "g", Metadata: []byte("1")}}); err != nil {
+				t.Fatal(err)
+			}
+		}, "[a b c d e f]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+				put(t, s, "svc", "a a:1", "b b:1", "c c:1", "d d:1")
+				now(t, r)
+				c.do(t, s)
+				if got := fmt.Sprint(ids(now(t, r).Held)); got != c.held {
+					t.Errorf("held %s, want %s", got, c.held)
+				}
+			})
+		})
+	}
+}
+
+// Options out of range are the nearest that are in range: no storm, no overflow, no
+// panic.
+func TestFieldR14Options(t *testing.T) {
+	for _, reread := range []time.Duration{math.MinInt64, -1, 1, time.Millisecond, math.MaxInt64} {
+		in(t, &naming.Options{Logger: quiet.Logger, Reread: reread, Grace: math.MaxInt64}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			now(t, r)
+			s.Calls()
+			time.Sleep(time.Minute)
+			n := s.Calls()
+			if most := 1 + 67; n > most || (reread <= 0 || reread > time.Hour) && n > 1 {
+				t.Errorf("Reread %v: %d watches in a minute", reread, n)
+			}
+			if v := now(t, r); v.Stale() {
+				t.Errorf("Reread %v: %v", reread, v.Err)
+			}
+		})
+	}
+	for _, c := range []struct {
+		hold naming.Hold
+		held string // of four, two of which vanish; of five none is
+	}{
+		{naming.Hold{Share: math.NaN()}, "[a b]"},
+		{naming.Hold{Share: math.Inf(1)}, "[]"},
+		{naming.Hold{Share: math.Inf(-1), Window: math.MinInt64, For: math.MinInt64}, "[a b]"},
+		{naming.Hold{Share: 1.5}, "[]"},
+		{naming.Hold{Window: math.MaxInt64, For: math.MaxInt64}, "[a b]"},
+	} {
+		for _, all := range [][]string{{"a", "b", "c", "d"}, {"a", "b", "c", "d", "e"}} {
+			in(t, &naming.Options{Logger: quiet.Logger, Hold: c.hold, Grace: math.MinInt64}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+				put(t, s, "svc", all...)
+				w := resolve(t, r, "svc")
+				if _, err := w.Next(); err != nil {
+					t.Fatal(err)
+				}
+				remove(t, s, "svc", "a", "b")
+				synctest.Wait()
+				time.Sleep(time.Second)
+				want := c.held
+				if len(all) > 4 {
+					want = "[]"
+				}
+				if got := fmt.Sprint(ids(now(t, r).Held)); got != want {
+					t.Errorf("%+v: of %v held %s, want %s", c.hold, all, got, want)
+				}
+				s.Wipe()
+				if got := len(now(t, r).Held); got < 2 {
+					t.Errorf("%+v: %d held of those that vanished last", c.hold, got)
+				}
+			})
+		}
+	}
+}

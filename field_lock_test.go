@@ -1,0 +1,275 @@
+package naming_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// A nil context means context.Background().
+func TestFieldR4NoContext(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		var none context.Context
+		put(t, s, "svc", "a:1")
+		for v, err := range r.Watch(none, "svc") {
+			if err != nil || len(v.Endpoints) != 1 {
+				t.Errorf("Watch: %v, %v", v, err)
+			}
+			break
+		}
+		for names, err := range r.Services(none) {
+			if err != nil || len(names) != 1 {
+				t.Errorf("Services: %v, %v", names, err)
+			}
+			break
+		}
+		if v, err := r.List(none, "svc"); err != nil || len(v.Endpoints) != 1 {
+			t.Errorf("List: %v, %v", v, err)
+		}
+		if err := r.Update(none, "svc", naming.Update{Addr: "b:1"}); err != nil {
+			t.Errorf("Update: %v", err)
+		}
+		g, err := r.Register(none, "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, f := range map[string]func(context.Context) error{
+			"Wait": g.Wait, "Drain": g.Drain, "Resume": g.Resume,
+			"Update": func(ctx context.Context) error { return g.Update(ctx, []byte("1")) },
+		} {
+			if err := f(none); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// panicky is a context, one of whose methods panics.
+type panicky struct {
+	context.Context
+	method string
+}
+
+func (p panicky) Done() <-chan struct{} {
+	if p.method == "Done" {
+		panic("Done")
+	}
+	return p.Context.Done()
+}
+
+func (p panicky) Err() error {
+	if p.method == "Err" {
+		panic("Err")
+	}
+	return p.Context.Err()
+}
+
+func (p panicky) Value(key any) any {
+	if p.method == "Value" {
+		panic("Value")
+	}
+	return p.Context.Value(key)
+}
+
+// A program that recovers from the panic of its own context has harmed nobody
+// else: other readers go on, and Close returns.
+func TestFieldR4ContextPanics(t *testing.T) {
+	for _, method := range []string{"Done", "Err", "Value"} {
+		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			put(t, s, "svc", "a:1")
+			w := resolve(t, r, "svc")
+			next(t, w, "Add a:1 null")
+			ctx := panicky{t.Context(), method}
+			try := func(f func()) {
+				defer func() { _ = recover() }()
+				f()
+			}
+			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			next(t, w, "Add c:1 null")
+			try(func() {
+				n := 0
+				for range r.Watch(ctx, "svc") {
+					if n++; n > 3 {
+						break
+					}
+					break
+				}
+			})
+			for _, f := range []func(){
+				func() { last(r.Watch(panicky{ended{t.Context()}, method}, "svc")) },
+				func() { last(r.Services(panicky{ended{t.Context()}, method})) },
+				func() { _, _ = r.List(ctx, "svc") },
+				func() { _ = r.Update(ctx, "svc", naming.Update{Addr: "c:1"}) },
+				func() { _ = g.Wait(ctx) },
+				func() { _ = g.Drain(ctx) },
+				func() { _ = g.Update(ctx, []byte("7")) },
+			} {
+				try(f)
+			}
+			time.Sleep(time.Minute)
+			put(t, s, "svc", "b:1")
+			for {
+				ups, err := w.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ups[len(ups)-1].Addr == "b:1" || ups[0].Addr == "b:1" {
+					break
+				}
+			}
+			if v := now(t, r); len(v.Endpoints) != 3 {
+				t.Errorf("after a panic of %s: %v", method, ids(v.Endpoints))
+			}
+		})
+	}
+}
+
+// ended is a context that is done.
+type ended struct{ context.Context }
+
+func (ended) Done() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+func (ended) Err() error { return context.Canceled }
+
+// asking is an error, a log handler, hooks and a follower's function that each ask
+// the Registry for the state of the service and the list of services, which they
+// must not do, but which shows whether a lock is held.
+type asking struct {
+	r     *naming.Registry
+	asked atomic.Int64
+}
+
+func (a *asking) ask() {
+	if a.r == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for range a.r.Watch(ctx, "svc") {
+		break
+	}
+	for range a.r.Services(ctx) {
+		break
+	}
+	if f, err := a.r.Follow("svc", nil); err == nil {
+		f.Next()
+		f.Retry()
+		f.Close()
+	}
+	a.asked.Add(1)
+}
+
+func (a *asking) Error() string { a.ask(); return "asking" }
+
+func (a *asking) Is(error) bool { a.ask(); return false }
+
+func (a *asking) Enabled(context.Context, slog.Level) bool { a.ask(); return true }
+
+func (a *asking) Handle(context.Context, slog.Record) error { a.ask(); return nil }
+
+func (a *asking) WithAttrs([]slog.Attr) slog.Handler { return a }
+
+func (a *asking) WithGroup(string) slog.Handler { return a }
+
+// No code of others runs while the Registry holds a lock that it needs.
+func TestFieldR4NoLockIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := new(asking)
+		s := new(memory.Store)
+		r := naming.New(s, &naming.Options{
+			Logger: slog.New(a),
+			Hold:   naming.Hold{For: time.Minute},
+			Hooks: &naming.Hooks{
+				Registered:     func(string, naming.Endpoint, bool) { a.ask() },
+				Lost:           func(string, naming.Endpoint, error) { a.ask() },
+				RegisterFailed: func(string, naming.Endpoint, error) { a.ask() },
+				Withdrawn:      func(string, naming.Endpoint, error) { a.ask() },
+				WatchFailed:    func(string, error) { a.ask() },
+				Stale:          func(string, time.Time) { a.ask() },
+				Resynced:       func(string, int) { a.ask() },
+				Held:           func(string, []naming.Endpoint) { a.ask() },
+				Released:       func(string, []naming.Endpoint, bool) { a.ask() },
+				Withheld:       func(string, []naming.Withheld, []naming.Withheld) { a.ask() },
+			},
+		})
+		put(t, s, "svc", "a:1", "b:1", "c:1")
+		a.r = r
+		f, err := r.Follow("svc", a.ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "d:1"}, &naming.RegisterOptions{Wait: true, OnChange: func(naming.RegistrationState) { a.ask() }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now(t, r)
+		last := a.asked.Load()
+		for _, step := range []func(){
+			func() { s.Withhold("svc", "a:1", naming.Maintenance, "") },
+			func() { s.Unwithhold("svc", "a:1") },
+			func() { s.Down(a) },
+			func() { s.Up() },
+			func() { s.Wipe() },
+			func() { put(t, s, "svc", "a:1") },
+			func() { s.Break(errors.Join(a, io.EOF)) },
+			func() { _ = g.Close() },
+		} {
+			step()
+			time.Sleep(2 * time.Minute)
+			if n := a.asked.Load(); n == last {
+				t.Error("nothing was called")
+			} else {
+				last = n
+			}
+		}
+		r.Close()
+	})
+}
+
+// What hooks are told is in the order in which it happened, whatever goroutine
+// tells it, and all of it is told when Close has returned.
+func TestFieldR4HooksInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec, opts := recorded()
+		stale := opts.Hooks.Stale
+		opts.Hooks.Stale = func(service string, since time.Time) {
+			time.Sleep(10 * time.Second) // a hook that is slow
+			stale(service, since)
+		}
+		s := new(memory.Store)
+		r := naming.New(s, opts)
+		put(t, s, "svc", "a:1")
+		now(t, r)
+		for range 5 {
+			s.Break(io.EOF)
+			time.Sleep(1500 * time.Millisecond)
+		}
+		r.Close()
+		stales := 0
+		for i, c := range rec.called() {
+			if want := []string{"stale true", "stale false"}[i%2]; c != want {
+				t.Errorf("call %d: %s, want %s", i, c, want)
+			}
+			stales++
+		}
+		if stales == 0 || stales%2 != 0 {
+			t.Errorf("%d calls", stales)
+		}
+	})
+}

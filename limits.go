@@ -1,0 +1,189 @@
+package naming
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The limits of what enters from outside: the answers of a registry, the entries
+// of other writers, the files of a cache. This file is the one place that states
+// them. [Normalize] refuses a change that exceeds a limit with [ErrInvalid]. A
+// Store leaves out an entry that exceeds one, and reports it as a [Malformed]; a
+// set that exceeds one ends the watch with an error, and readers keep the last
+// good set. SECURITY.md says who is trusted with what.
+const (
+	// MaxServiceName is the longest name of a service, in bytes.
+	MaxServiceName = 1 << 10
+	// MaxID is the longest ID of an endpoint, in bytes.
+	MaxID = 4 << 10
+	// MaxAddr is the longest address of an endpoint, in bytes.
+	MaxAddr = 1 << 10
+	// MaxMetadata is the largest metadata of an endpoint, in bytes of JSON. It
+	// leaves room in a request to etcd, which takes 1.5 MiB by default.
+	MaxMetadata = 1 << 20
+	// MaxDepth is how deep arrays and objects may be nested in metadata.
+	// encoding/json refuses more than 10,000 levels, and the libraries of
+	// other languages refuse far fewer.
+	MaxDepth = 200
+	// MaxEndpoints is the largest number of endpoints of one service, usable
+	// and withheld together.
+	MaxEndpoints = 200_000
+	// MaxServices is the largest number of services in a list of services.
+	MaxServices = 200_000
+	// MaxText is the longest text from outside that is logged or returned in
+	// an error, in bytes. [SafeText] cuts what is longer.
+	MaxText = 1 << 10
+)
+
+// CheckEndpoint returns an error if e exceeds a limit or its address or ID has
+// a form that no program may be given: a control character or another one that
+// does not print, or bytes that are not UTF-8. A Store checks every entry that
+// it reads with it and reports one that fails as a [Malformed]; [Normalize]
+// checks every change with it. It does not check that metadata is JSON.
+//
+// It is weaker than [CheckAddress], which a server's own address has to pass:
+// other programs may store what only they can dial.
+func CheckEndpoint(e Endpoint) error {
+	switch {
+	case len(e.ID) > MaxID:
+		return fmt.Errorf("an ID of %d bytes; at most %d are allowed", len(e.ID), MaxID)
+	case len(e.Addr) > MaxAddr:
+		return fmt.Errorf("an address of %d bytes; at most %d are allowed", len(e.Addr), MaxAddr)
+	case len(e.Metadata) > MaxMetadata:
+		return fmt.Errorf("metadata of %d bytes; at most %d are allowed", len(e.Metadata), MaxMetadata)
+	case !utf8.ValidString(e.ID):
+		return fmt.Errorf("ID %q is not UTF-8", cut(e.ID))
+	case !utf8.ValidString(e.Addr):
+		return fmt.Errorf("address %q is not UTF-8", cut(e.Addr))
+	}
+	if r, bad := unprintable(e.Addr); bad {
+		return fmt.Errorf("the character %U in address %q", r, cut(e.Addr))
+	}
+	if deeper(e.Metadata, MaxDepth) {
+		return fmt.Errorf("metadata nested deeper than %d levels", MaxDepth)
+	}
+	return nil
+}
+
+// unprintable returns the first character of s that has no place in an address.
+func unprintable(s string) (rune, bool) {
+	for _, r := range s {
+		if r < 0x80 {
+			if r < ' ' || r == 0x7f {
+				return r, true
+			}
+		} else if !unicode.IsPrint(r) {
+			return r, true
+		}
+	}
+	return 0, false
+}
+
+// deeper reports whether arrays and objects in m are nested deeper than most. It
+// counts brackets outside of strings, so that it also bounds what is not JSON.
+func deeper(m json.RawMessage, most int) bool {
+	if len(m) <= most {
+		return false
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(m); i++ {
+		switch c := m[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > most {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
+}
+
+// cut returns the first [MaxText] bytes of s, or all of it, for %q.
+func cut(s string) string { return s[:min(len(s), MaxText)] }
+
+// SafeText returns a text from outside in a form that can be logged and shown:
+// cut to [MaxText] bytes, with the number of bytes left out, and with characters
+// that do not print, and bytes that are not UTF-8, escaped as in a Go string.
+func SafeText(s string) string {
+	left := 0 // bytes left out
+	if len(s) > MaxText {
+		end := MaxText
+		for end > MaxText-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s, left = s[:end], len(s)-end
+	}
+	if !isSafe(s) {
+		var b strings.Builder
+		for i := 0; i < len(s); {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
+				q := strconv.Quote(s[i : i+n])
+				b.WriteString(q[1 : len(q)-1])
+			} else {
+				b.WriteString(s[i : i+n])
+			}
+			i += n
+		}
+		if s = b.String(); len(s) > MaxText {
+			// Escapes are ASCII: cutting one in two leaves text that prints.
+			end := MaxText
+			for !utf8.RuneStart(s[end]) {
+				end--
+			}
+			s, left = s[:end], left+len(s)-end
+		}
+	}
+	if left > 0 {
+		s += fmt.Sprintf("... (%d bytes more)", left)
+	}
+	return s
+}
+
+func isSafe(s string) bool {
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// SafeError returns err in a form whose text can be logged and shown, as that of
+// [SafeText] is. It wraps err, so that errors.Is and errors.As find its causes;
+// it is err itself if its text is safe, and nil for nil.
+func SafeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if len(text) <= MaxText && isSafe(text) {
+		return err
+	}
+	if safe := new(safeError); errors.As(err, &safe) && safe == err {
+		return err
+	}
+	return &safeError{text: SafeText(text), cause: err}
+}
+
+// safeError has a text that is safe, and the error it tells of.
+type safeError struct {
+	text  string
+	cause error
+}
+
+func (e *safeError) Error() string { return e.text }
+
+// Unwrap returns the error itself, with its full text.
+func (e *safeError) Unwrap() error { return e.cause }
