@@ -3,6 +3,7 @@ package memory_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -67,6 +68,18 @@ func TestConformance(t *testing.T) {
 			defer r.mu.Unlock()
 			return append([]naming.Malformed(nil), r.reported...)
 		},
+		// No entry of a store in memory exceeds a limit, so that it says what
+		// another store finds.
+		Beyond: func(t *testing.T, s naming.Store, service, id string) string {
+			deep := strings.Repeat("[", naming.MaxDepth+1) + strings.Repeat("]", naming.MaxDepth+1)
+			s.(*registry).PutMalformed(service, id, naming.CheckEndpoint(naming.Endpoint{ID: id, Metadata: []byte(deep)}))
+			return id
+		},
+		Withhold: func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) func() {
+			s.(*registry).Withhold(service, id, reason, "because")
+			return func() { s.(*registry).Unwithhold(service, id) }
+		},
+		Lose:   func(t *testing.T, s naming.Store, l naming.Lease) { s.(*registry).Expire(l) },
 		Bubble: true,
 		TTL:    time.Minute,
 		Quiet:  time.Hour,

@@ -68,9 +68,9 @@ func ExampleStore_failover() {
 			store.Up()
 			time.Sleep(time.Minute) // no failed call waits longer than half of that for the next
 
-			list, err := r.List(t.Context(), "greeter")
-			if err != nil || len(list) != 1 {
-				t.Errorf("after the outage: %v, %v, want the endpoint", list, err)
+			view, err := r.List(t.Context(), "greeter")
+			if err != nil || len(view.Endpoints) != 1 {
+				t.Errorf("after the outage: %v, %v, want the endpoint", view.Endpoints, err)
 			}
 		})
 	}
@@ -118,8 +118,8 @@ func ExampleStore_ExpireAll() {
 func Example() {
 	r := naming.New(new(memory.Store), nil)
 	defer r.Close()
-	list, err := r.List(context.Background(), "greeter")
-	fmt.Println(len(list), err)
+	view, err := r.List(context.Background(), "greeter")
+	fmt.Println(len(view.Endpoints), err)
 	// Output: 0 <nil>
 }
 
@@ -354,16 +354,51 @@ func ExampleStore_Wipe() {
 }
 
 // A replica that has lost its leader answers with an older state.
+// An operator takes an endpoint out of use. Its server goes on, and registers it
+// again: it stays withheld until the operator says otherwise.
+func ExampleStore_Withhold() {
+	store := new(memory.Store)
+	put(store, "greeter", "10.0.0.7:9000", "10.0.0.8:9000")
+	step := 0
+	for b, err := range store.Watch(context.Background(), "greeter") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range b.Put {
+			fmt.Println("use", e.Addr)
+		}
+		for _, w := range b.Withheld {
+			fmt.Printf("do not use %s: %v, %s\n", w.Endpoint.Addr, w.Reason, w.Detail)
+		}
+		switch step++; step {
+		case 1:
+			store.Withhold("greeter", "10.0.0.7:9000", naming.Maintenance, "new disk")
+		case 2:
+			put(store, "greeter", "10.0.0.7:9000")
+		case 3:
+			store.Unwithhold("greeter", "10.0.0.7:9000")
+		case 4:
+			return
+		}
+	}
+	// Output:
+	// use 10.0.0.7:9000
+	// use 10.0.0.8:9000
+	// do not use 10.0.0.7:9000: maintenance, new disk
+	// do not use 10.0.0.7:9000: maintenance, new disk
+	// use 10.0.0.7:9000
+}
+
 func ExampleStore_Lag() {
 	store := new(memory.Store)
 	r := naming.New(store, nil)
 	defer r.Close()
 	list := func() int {
-		endpoints, err := r.List(context.Background(), "greeter")
+		view, err := r.List(context.Background(), "greeter")
 		if err != nil {
 			log.Fatal(err)
 		}
-		return len(endpoints)
+		return len(view.Endpoints)
 	}
 	store.Lag()
 	put(store, "greeter", "10.0.0.7:9000")

@@ -158,6 +158,43 @@ func (s *Store) ExpireAll() {
 	}
 }
 
+// Withhold makes the store say that an endpoint is not to be used, as an
+// operator or a check of the registry does: watches yield the endpoint in
+// [naming.Batch.Withheld], with reason and detail. The endpoint may be put,
+// deleted and leased as before, and its service stays in the list of services.
+// An endpoint that does not exist is withheld as soon as it is put.
+//
+// Only [Store.Unwithhold] ends it. New puts, other leases, deletion, expiry and
+// [Store.Wipe] do not. A second call replaces reason and detail.
+func (s *Store) Withhold(service, id string, reason naming.Reason, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.withheld == nil {
+		s.withheld = make(map[key]mark)
+	}
+	s.withheld[key{service, id}] = mark{set: true, reason: reason, detail: naming.SafeText(detail)}
+	s.remark(service, id)
+}
+
+// Unwithhold ends [Store.Withhold]: watches yield the endpoint in
+// [naming.Batch.Put], if it exists.
+func (s *Store) Unwithhold(service, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.withheld, key{service, id})
+	s.remark(service, id)
+}
+
+// remark puts an entry again, with the mark that it has now. s.mu is held.
+func (s *Store) remark(service, id string) {
+	e := s.get(service, id)
+	if e == nil || e.withheld == s.withheld[key{service, id}] {
+		return
+	}
+	again := *e
+	s.set(service, id, &again)
+}
+
 // Lag makes every watch that starts from now on answer from the state as it is
 // now, as a replica does that has lost its leader: a snapshot of it, and no
 // changes. Watches that run go on. It is the one verb that breaks the contract,

@@ -55,6 +55,9 @@ func ids(b naming.Batch) (list []string) {
 	for _, id := range b.Deleted {
 		list = append(list, "-"+id)
 	}
+	for _, w := range b.Withheld {
+		list = append(list, "!"+w.Endpoint.ID)
+	}
 	return list
 }
 
@@ -237,6 +240,88 @@ func TestExpire(t *testing.T) {
 	})
 }
 
+// An operator's decision is told apart from a deletion, and outlives puts,
+// deletions and leases (W1, W3).
+func TestWithhold(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		services := func(want ...string) {
+			t.Helper()
+			for names, err := range s.Services(t.Context()) {
+				if err != nil || !slices.Equal(names, want) {
+					t.Errorf("services %q, %v, want %q", names, err, want)
+				}
+				break
+			}
+		}
+		s.Withhold("svc", "a:1", naming.Maintenance, "disk\nfull")
+		b, err := next()
+		want(t, "withheld", b, err, nil, "!a:1")
+		if w := (naming.Withheld{Endpoint: naming.Endpoint{ID: "a:1", Addr: "a:1"}, Reason: naming.Maintenance, Detail: `disk\nfull`}); len(b.Withheld) != 1 || b.Withheld[0].Reason != w.Reason || b.Withheld[0].Detail != w.Detail || !b.Withheld[0].Endpoint.Equal(w.Endpoint) {
+			t.Errorf("withheld %v, want %v", b.Withheld, w)
+		}
+		b, err = first(t, s)
+		want(t, "in a snapshot", b, err, nil, "!a:1")
+		services("svc")
+		if err := l.Renew(t.Context()); err != nil {
+			t.Error(err)
+		}
+
+		s.Withhold("svc", "a:1", naming.FailedCheck, "")
+		b, err = next()
+		want(t, "for another reason", b, err, nil, "!a:1")
+		if len(b.Withheld) != 1 || b.Withheld[0].Reason != naming.FailedCheck || b.Withheld[0].Detail != "" {
+			t.Errorf("for another reason: %v", b.Withheld)
+		}
+		l2, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, "a:1", l2)
+		b, err = next()
+		want(t, "put under another lease", b, err, nil, "!a:1")
+		if err := l.Revoke(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.Expire(l2)
+		b, err = next()
+		want(t, "expired", b, err, nil, "-a:1")
+		services()
+		s.Wipe()
+		add(t, s, "a:1", nil)
+		b, err = next()
+		want(t, "put again", b, err, nil, "!a:1")
+
+		s.Lag()
+		s.Unwithhold("svc", "a:1")
+		b, err = next()
+		want(t, "ended", b, err, nil, "+a:1")
+		b, err = first(t, s)
+		want(t, "the replica that lags", b, err, nil, "!a:1")
+		s.CatchUp()
+		s.Unwithhold("svc", "a:1")
+		s.Unwithhold("other", "b:1")
+		s.Withhold("svc", "b:1", naming.Maintenance, "")
+		add(t, s, "c:1", nil)
+		b, err = next()
+		want(t, "what is not there, or not withheld", b, err, nil, "+c:1")
+		add(t, s, "b:1", nil)
+		b, err = next()
+		want(t, "withheld before it was put", b, err, nil, "!b:1")
+	})
+}
+
+// An endpoint keeps its draining mark.
+func TestDraining(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "a:1", Draining: true}, Lease: l}); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := next(); err != nil || len(b.Put) != 1 || !b.Put[0].Draining || b.Put[0].Metadata != nil {
+			t.Errorf("%v, %v", b, err)
+		}
+	})
+}
+
 func TestLag(t *testing.T) {
 	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
 		s.Lag()
@@ -278,6 +363,41 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("reported %q, want %q", reported, w)
 		}
 	})
+}
+
+// A set and a list that exceed the limits end the sequence, and are not cut.
+func TestTooMany(t *testing.T) {
+	s, ctx := new(memory.Store), t.Context()
+	pull, stop := iter.Pull2(s.Watch(ctx, "svc"))
+	defer stop()
+	pull()
+	changes := make([]naming.Change, naming.MaxEndpoints)
+	for i := range changes {
+		changes[i].Endpoint.ID, changes[i].Endpoint.Addr = fmt.Sprint(i), "a:1"
+	}
+	if err := s.Apply(ctx, "svc", changes...); err != nil {
+		t.Fatal(err)
+	}
+	if b, err, _ := pull(); err != nil || len(b.Put) != naming.MaxEndpoints {
+		t.Fatalf("at the limit: %d endpoints, %v", len(b.Put), err)
+	}
+	add(t, s, "one more", nil)
+	if b, err, _ := pull(); err == nil {
+		t.Errorf("beyond the limit, a watch that ran: %d endpoints and no error", len(b.Put))
+	}
+	if b, err := first(t, s); err == nil {
+		t.Errorf("beyond the limit, a new watch: %d endpoints and no error", len(b.Put))
+	}
+	for i := range naming.MaxServices {
+		if err := s.Apply(ctx, fmt.Sprint("svc-", i), naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for names, err := range s.Services(ctx) {
+		if err == nil {
+			t.Errorf("beyond the limit: %d services and no error", len(names))
+		}
+	}
 }
 
 // A watch that is not read costs memory for the set, and then yields it whole.

@@ -8,7 +8,8 @@
 //
 // A Store can be made to fail the ways registries do, for tests of what a
 // program does then: [Store.Break], [Store.Refuse], [Store.Silence],
-// [Store.Down], [Store.Wipe] and the others. Only such a call makes it fail.
+// [Store.Down], [Store.Wipe] and the others. Only such a call makes it fail. It can
+// be made to withhold endpoints, as an operator does, with [Store.Withhold].
 package memory
 
 import (
@@ -38,6 +39,7 @@ type Store struct {
 	services map[string]*service
 	lists    map[chan struct{}]struct{} // wakes the sequences of Services
 	leases   map[*lease]struct{}        // those that have not ended
+	withheld map[key]mark               // what Withhold says, also of endpoints that do not exist
 	faults
 }
 
@@ -49,11 +51,19 @@ type service struct {
 	watches map[*watch]struct{}
 }
 
-// entry is never modified.
+// entry is never modified once it is in a service.
 type entry struct {
 	endpoint naming.Endpoint
 	lease    *lease // nil: stays until it is deleted
 	bad      error  // not nil: malformed, and endpoint has only an ID
+	withheld mark   // from Store.withheld; its zero value: the endpoint may be used
+}
+
+// mark is what [Store.Withhold] says of an endpoint.
+type mark struct {
+	set    bool
+	reason naming.Reason
+	detail string
 }
 
 // Apply implements [naming.Store]. It is atomic.
@@ -86,10 +96,11 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 		old := s.get(name, id)
 		switch {
 		case c.Op == naming.Add:
-			if !c.IfFree || old == nil || old.lease == leases[i] {
+			if !c.IfFree || old == nil || old.lease == leases[i] || c.Reclaim && old.lease == nil {
+				c.Endpoint.Unleased = leases[i] == nil
 				s.set(name, id, &entry{endpoint: c.Endpoint, lease: leases[i]})
 			}
-		case old != nil && (leases[i] == nil || leases[i] == old.lease):
+		case old != nil && (leases[i] == nil || leases[i] == old.lease || c.Reclaim && old.lease == nil):
 			s.set(name, id, nil)
 		}
 	}
@@ -122,6 +133,7 @@ func (s *Store) set(name, id string, e *entry) {
 	if e == nil {
 		delete(svc.entries, id)
 	} else {
+		e.withheld = s.withheld[key{name, id}]
 		svc.entries[id] = e
 		if e.bad == nil {
 			svc.good++
@@ -238,6 +250,10 @@ func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch,
 			s.mu.Unlock()
 			return fail(err)
 		}
+		if n := len(svc.entries); n > naming.MaxEndpoints {
+			s.mu.Unlock()
+			return fail(fmt.Errorf("%d endpoints; at most %d are allowed", n, naming.MaxEndpoints))
+		}
 		b, bad := w.take(name, svc)
 		s.mu.Unlock()
 		if s.OnMalformed != nil {
@@ -245,7 +261,7 @@ func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch,
 				s.OnMalformed(m)
 			}
 		}
-		if b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0 {
+		if b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0 || len(b.Withheld) > 0 {
 			if !yield(b, nil) {
 				return nil
 			}
@@ -260,9 +276,12 @@ func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.M
 		entries = w.old
 	}
 	put := func(e *entry) {
-		if e.bad != nil {
+		switch {
+		case e.bad != nil:
 			bad = append(bad, &naming.Malformed{Service: name, Key: e.endpoint.ID, Err: e.bad})
-		} else {
+		case e.withheld.set:
+			b.Withheld = append(b.Withheld, naming.Withheld{Endpoint: e.endpoint, Reason: e.withheld.reason, Detail: e.withheld.detail})
+		default:
 			b.Put = append(b.Put, e.endpoint)
 		}
 	}
@@ -287,6 +306,7 @@ func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.M
 	}
 	// In order, so that a test which fails does so again.
 	slices.SortFunc(b.Put, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(b.Withheld, func(a, b naming.Withheld) int { return cmp.Compare(a.Endpoint.ID, b.Endpoint.ID) })
 	slices.Sort(b.Deleted)
 	return b, bad
 }
@@ -337,6 +357,9 @@ func (s *Store) list(ctx context.Context, yield func([]string, error) bool) erro
 			}
 		}
 		s.mu.Unlock()
+		if n := len(names); n > naming.MaxServices {
+			return fmt.Errorf("%d services; at most %d are allowed", n, naming.MaxServices)
+		}
 		slices.Sort(names)
 		if first || !slices.Equal(names, last) {
 			last = slices.Clone(names)
