@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -19,6 +21,10 @@ func leaseTellsTTL(e *env) error {
 		if got <= 0 {
 			return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
 		}
+		// Rounded up, and down only to the longest that the registry knows.
+		if got < ttl && (e.maxTTL == 0 || got < e.maxTTL) {
+			return fmt.Errorf("a lease granted for %v has a TTL of %v, which is less, and the longest that the harness names is %v (0: none is too long)", ttl, got, e.maxTTL)
+		}
 		for range 2 {
 			if err := e.renew(l); err != nil {
 				return err
@@ -32,6 +38,27 @@ func leaseTellsTTL(e *env) error {
 		}
 		if again := l.TTL(); again != got {
 			return fmt.Errorf("the TTL of a lease was %v and is %v after Revoke", got, again)
+		}
+	}
+	// What is too long for anything is refused, or rounded to what is not.
+	for _, ttl := range []time.Duration{100 * 365 * 24 * time.Hour, math.MaxInt64} {
+		err := guard(patience, "Grant", func() error {
+			ctx, cancel := context.WithTimeout(e.ctx, patience)
+			defer cancel()
+			l, err := e.store.Grant(ctx, ttl)
+			if err != nil {
+				return nil
+			}
+			if got := l.TTL(); got <= 0 || got < e.maxTTL {
+				return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
+			}
+			if err := l.Renew(ctx); err != nil {
+				return fmt.Errorf("Renew of a lease granted for %v: %w", ttl, err)
+			}
+			return l.Revoke(ctx)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -539,13 +566,6 @@ func putOnlyIfFree(e *env) error {
 		return err
 	}
 	a, b, c := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`)
-	ifFree := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
-		changes := add(l, eps...)
-		for i := range changes {
-			changes[i].IfFree = true
-		}
-		return changes
-	}
 	mine := func(ep naming.Endpoint) naming.Endpoint {
 		ep.Metadata = []byte(`{"mine":true}`)
 		return ep
@@ -599,4 +619,167 @@ func putOnlyIfFree(e *env) error {
 		return err
 	}
 	return s.flush()
+}
+
+// revokeCost compares a lease under which one endpoint was put once with one
+// under which it was put often: a lease does not grow with what was done under it.
+func revokeCost(e *env) error {
+	cost := func(service string, puts int) (renew, revoke int, err error) {
+		leases, err := e.grants(1)
+		if err != nil {
+			return 0, 0, err
+		}
+		for i := range puts {
+			if err := e.apply(service, add(leases[0], ep("a", "10.0.0.1:80", strconv.Itoa(i)))...); err != nil {
+				return 0, 0, err
+			}
+		}
+		e.unkept(leases[0])
+		defer e.unrenewed()()
+		before := e.calls()
+		if err := e.renew(leases[0]); err != nil {
+			return 0, 0, err
+		}
+		between := e.calls()
+		if err := e.revoke(leases[0]); err != nil {
+			return 0, 0, err
+		}
+		return between - before, e.calls() - between, nil
+	}
+	const puts, few = 100, 4
+	if _, _, err := cost("first", 1); err != nil { // it may dial
+		return err
+	}
+	renew1, revoke1, err := cost("once", 1)
+	if err != nil {
+		return err
+	}
+	renew, revoke, err := cost("often", puts)
+	if err != nil {
+		return err
+	}
+	if renew > 2*renew1+few {
+		return fmt.Errorf("after one endpoint was put %d times under a lease, Renew made %d requests; after it was put once, %d", puts, renew, renew1)
+	}
+	if revoke > 2*revoke1+few {
+		return fmt.Errorf("after one endpoint was put %d times under a lease, Revoke made %d requests; after it was put once, %d", puts, revoke, revoke1)
+	}
+	return nil
+}
+
+func manyUnderOneLease(e *env) error {
+	stays := ep("stays", "10.0.0.1:80", "")
+	eps := some(e.many, `{"weight":1,"zone":"eu-1a"}`)
+	for _, end := range ends {
+		service := "greeter-" + end.name
+		if err := e.apply(service, add(nil, stays)...); err != nil {
+			return err
+		}
+		ttl := long
+		if end.name == "expired" {
+			ttl = 5 * e.ttl // a registry may renew each endpoint by itself
+		}
+		l, err := e.grant(ttl)
+		if err != nil {
+			return err
+		}
+		if l.TTL() < long {
+			e.keep(l) // while they are put
+		}
+		if err := e.chunks(service, add(l, eps...)); err != nil {
+			return err
+		}
+		want := sets(stays).with(eps...)
+		r := e.watch(service, nil, nil)
+		if err := r.await(patience, want); err != nil {
+			return err
+		}
+		if err := e.renew(l); err != nil {
+			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
+		}
+		e.unkept(l)
+		if err := end.act(e, l); err != nil {
+			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
+		}
+		if err := r.settled(expiry(l), sets(stays)); err != nil {
+			return fmt.Errorf("a lease with %d endpoints was %s: %w", e.many, end.name, err)
+		}
+		if err := e.listed(service, sets(stays)); err != nil {
+			return fmt.Errorf("a lease with %d endpoints was %s: %w", e.many, end.name, err)
+		}
+		if err := r.finish(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reclaim takes back, and removes, what lost its lease, and nothing else.
+func reclaim(e *env) error {
+	s := e.scene("greeter")
+	if err := s.watch(); err != nil {
+		return err
+	}
+	leases, err := e.grants(2)
+	if err != nil {
+		return err
+	}
+	l, other := leases[0], leases[1]
+	a, b, c, d := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`), ep("d", "10.0.0.4:80", `1`)
+	again := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+		changes := ifFree(l, eps...)
+		for i := range changes {
+			changes[i].Endpoint.Metadata = []byte(`{"again":true}`)
+			changes[i].Reclaim = true
+		}
+		return changes
+	}
+	without := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+		changes := del(eps...)
+		for i := range changes {
+			changes[i].Lease, changes[i].Reclaim = l, true
+		}
+		return changes
+	}
+	if err := s.apply(slices.Concat(add(l, a, b, c), add(other, d))...); err != nil {
+		return err
+	}
+	if err := s.apply(add(nil, a, b, c)...); err != nil { // as somebody who edits them
+		return err
+	}
+	for _, changes := range [][]naming.Change{
+		again(l, a),                          // under none
+		again(l, a),                          // and now under the lease
+		again(l, ep("e", "10.0.0.5:80", "")), // is not there
+	} {
+		if err := s.apply(changes...); err != nil {
+			return err
+		}
+	}
+	// d is under another lease.
+	for _, changes := range [][]naming.Change{again(l, d), without(l, d), without(l, ep("nothing", "", "")), without(other, a)} {
+		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
+			return err
+		}
+	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("after changes with Reclaim of endpoints that are under another lease: %w", err)
+	}
+	if err := s.step(s.now.without("b"), func() error { return e.apply(s.service, without(l, b)...) }); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("after a deletion with Reclaim of an endpoint that is under no lease: %w", err)
+	}
+	if err := s.step(s.now.without("e"), func() error { return e.apply(s.service, without(l, ep("e", "", ""))...) }); err != nil {
+		return err
+	}
+	// What was taken back goes with the lease, and c, which was not, stays.
+	if err := s.step(s.now.without("a"), func() error { return e.revoke(l) }); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("after the lease was revoked under which endpoints were taken back: %w", err)
+	}
+	return nil
 }

@@ -15,6 +15,8 @@
 // was broken. A check that needs something the [Harness] cannot do is skipped
 // and says what is missing; a check never skips itself for any other reason.
 //
+// Package fault has a proxy that cuts, silences and stops the link to a registry.
+//
 // [Check] runs the same checks against a live registry without package testing.
 //
 // A check is no proof. It does not fail a store that keeps the contract, and it
@@ -46,24 +48,32 @@ import (
 // while it is in use.
 type Harness struct {
 	// New returns a store that shares no services with any other. It is called
-	// once for each check, and registers its cleanup with t.
+	// once for each check, and registers its cleanup with t. The suite finds the
+	// goroutines that a store leaves behind if New, the store, or a goroutine of
+	// theirs started them. It does not find those of a client that New shares
+	// between stores.
 	New func(t *testing.T) naming.Store
 
-	// Interrupt ends every watch and every list of services of s that is being
-	// ranged over, as a failure of the backend would: it cuts the connections,
-	// compacts the history, restarts the server. The registry keeps its
-	// content, and answers again soon.
+	// Interrupt is a fault that the store does not ride out: it ends every
+	// watch and every list of services of s that is being ranged over, as a
+	// failure of the backend would. It cuts the connections, compacts the
+	// history, expires the session or restarts the server; a store that goes
+	// on after a cut connection without a loss needs one of the others. It
+	// lasts until every watch has met it: a watch that asks now and then must
+	// not find it over. The registry keeps its content, and answers again soon.
+	// A check calls it again while a watch has not ended.
 	Interrupt func(t *testing.T, s naming.Store)
 
 	// Silence makes the link of s, or the server, accept everything and say
-	// nothing until heal is called. SilenceBound is how long the backend
-	// documents that a watch bears it.
+	// nothing until heal is called. Leases expire meanwhile. SilenceBound is
+	// how long the backend documents that a watch bears it.
 	Silence      func(t *testing.T, s naming.Store) (heal func())
 	SilenceBound time.Duration
 
 	// Down makes the registry unavailable to s, watches that run included,
 	// until up is called: no call succeeds meanwhile. It keeps its content and
-	// its leases.
+	// its leases, which expire as they would. Some checks leave it down for
+	// more than twice TTL.
 	Down func(t *testing.T, s naming.Store) (up func())
 
 	// Deny makes the registry refuse the credentials of s until allow is
@@ -84,6 +94,21 @@ type Harness struct {
 	Malformed func(t *testing.T, s naming.Store, service, id string) (key string)
 	Reported  func(s naming.Store) []naming.Malformed
 
+	// Beyond is as Malformed, with an entry of the backend's own form that
+	// exceeds a limit of package naming, such as metadata nested deeper than
+	// [naming.MaxDepth]. It is used with Reported.
+	Beyond func(t *testing.T, s naming.Store, service, id string) (key string)
+
+	// Withhold makes the registry say, behind the back of s, that the endpoint
+	// id of a service is not to be used, until undo is called. A nil undo means
+	// that the registry does not know this reason.
+	Withhold func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) (undo func())
+
+	// Lose makes the registry forget a lease and remove what it holds, behind
+	// the back of s: another client revokes it, expires the session, removes
+	// the checks. The lease holds endpoints when Lose is called.
+	Lose func(t *testing.T, s naming.Store, lease naming.Lease)
+
 	// NotAtomic is for a backend whose documentation says that Apply is not
 	// atomic, and holds what it says. The suite then requires that the changes
 	// of one Apply are seen in their order, and accepts that they are not seen
@@ -99,6 +124,15 @@ type Harness struct {
 
 	// TTL is the shortest time to live that the backend accepts; 0 means 1s.
 	TTL time.Duration
+
+	// MaxTTL is the longest time to live that the registry knows, to which
+	// Grant rounds a longer one down; 0 means that none is too long. The suite
+	// renews leases that it needs for longer. Quiet must be shorter.
+	MaxTTL time.Duration
+
+	// ListCalls returns how many requests it takes to read a set of n
+	// endpoints once, as the backend documents; nil means one, whatever n.
+	ListCalls func(n int) int
 
 	// Quiet is how long nothing must happen before the suite believes that it
 	// never will; 0 means 1s. Outside a bubble, the suite waits that long some
@@ -141,6 +175,9 @@ func (h *Harness) hooks() map[string]bool {
 		"Cause":     h.Cause != nil,
 		"Calls":     h.Calls != nil,
 		"Malformed": h.Malformed != nil && h.Reported != nil,
+		"Beyond":    h.Beyond != nil && h.Reported != nil,
+		"Withhold":  h.Withhold != nil,
+		"Lose":      h.Lose != nil,
 	}
 }
 
@@ -148,9 +185,12 @@ func (h *Harness) hooks() map[string]bool {
 func (h *Harness) run(t *testing.T, c check) error {
 	var err error
 	body := func(t *testing.T) {
-		e := h.env(t)
-		defer e.cancel()
-		err = e.run(c)
+		scoped(context.Background(), func(ctx context.Context, scope string) {
+			e := h.env(ctx, t)
+			e.scope = scope
+			defer e.cancel()
+			err = e.run(c)
+		})
 	}
 	if !h.Bubble {
 		body(t)
@@ -171,7 +211,7 @@ func (h *Harness) run(t *testing.T, c check) error {
 }
 
 // env binds the harness to a new store.
-func (h *Harness) env(t *testing.T) *env {
+func (h *Harness) env(ctx context.Context, t *testing.T) *env {
 	s := h.New(t)
 	e := &env{
 		store:        s,
@@ -188,12 +228,20 @@ func (h *Harness) env(t *testing.T) *env {
 		deny:         func() func() { return h.Deny(t, s) },
 		calls:        func() int { return h.Calls(s) },
 		malformed:    func(service, id string) string { return h.Malformed(t, s, service, id) },
+		beyond:       func(service, id string) string { return h.Beyond(t, s, service, id) },
 		reported:     func() []naming.Malformed { return h.Reported(s) },
+		withhold: func(service, id string, reason naming.Reason) func() {
+			return h.Withhold(t, s, service, id, reason)
+		},
+		lose:      func(l naming.Lease) { h.Lose(t, s, l) },
+		maxTTL:    h.MaxTTL,
+		listCalls: h.ListCalls,
+		has:       h.hooks(),
 	}
 	if h.Bubble && e.many == 0 {
 		e.many = 10_000
 	}
-	e.init(context.Background())
+	e.init(ctx)
 	return e
 }
 
@@ -204,8 +252,9 @@ type Options struct {
 	// runs at once do not meet.
 	Prefix string
 
-	// TTL, Quiet, Many, Seed and NotAtomic are as in [Harness].
+	// TTL, MaxTTL, Quiet, Many, Seed and NotAtomic are as in [Harness].
 	TTL       time.Duration
+	MaxTTL    time.Duration
 	Quiet     time.Duration
 	Many      int
 	Seed      uint64
@@ -247,6 +296,7 @@ func Check(ctx context.Context, store naming.Store, o *Options) iter.Seq[Result]
 					store:  store,
 					prefix: fmt.Sprintf("%s%08x-", prefix, rand.Uint32()),
 					ttl:    o.TTL,
+					maxTTL: o.MaxTTL,
 					quiet:  o.Quiet,
 					many:   o.Many,
 					seed:   o.Seed,

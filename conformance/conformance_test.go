@@ -5,7 +5,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -17,7 +19,7 @@ func TestGoodStore(t *testing.T) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
 			h, n := harness(nil), runs()
-			if c.name == "ManyEndpoints" {
+			if c.name == "ManyEndpoints" || c.name == "ManyUnderOneLease" {
 				n = min(n, 5)
 			}
 			for i := range n {
@@ -36,6 +38,7 @@ func TestHooksInRealTime(t *testing.T) {
 	h := harness(nil)
 	h.Bubble = false
 	h.Quiet = 20 * time.Millisecond
+	h.TTL = 500 * time.Millisecond
 	for _, c := range checks {
 		if len(c.needs) == 0 || slices.Contains(c.needs, "Silence") { // its bound is long, and real here
 			continue
@@ -70,7 +73,7 @@ func notAtomic(order func([]naming.Change)) func(*wrong) {
 
 func TestNotAtomic(t *testing.T) {
 	for _, c := range checks {
-		if c.name == "ManyEndpoints" {
+		if c.name == "ManyEndpoints" || c.name == "ManyUnderOneLease" {
 			continue // nothing new for what it costs
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -103,6 +106,42 @@ func TestLeftGoroutine(t *testing.T) {
 	err := h.run(t, find(t, "RevokeRemoves"))
 	if err == nil || !strings.Contains(err.Error(), "goroutines were left behind") {
 		t.Errorf("got error %v, want one about goroutines", err)
+	}
+}
+
+// A check counts the goroutines that its store starts, and not those that other tests of
+// the process start at the same time.
+func TestOthersGoroutines(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			end := make(chan struct{})
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer close(end)
+			start := func() { wg.Go(func() { <-end }) }
+			started := make(chan struct{})
+			wg.Go(func() { // somebody else
+				for range started {
+					start()
+				}
+			})
+			defer close(started)
+			scoped(t.Context(), func(ctx context.Context, scope string) {
+				e := &env{scope: scope}
+				e.init(ctx)
+				defer e.cancel()
+				err := e.leaks(10, "an act", func() error {
+					if own {
+						go start() // also what a goroutine of its own starts
+					}
+					started <- struct{}{}
+					return nil
+				})
+				if own != (err != nil) {
+					t.Errorf("own goroutines: %v, error: %v", own, err)
+				}
+			})
+		})
 	}
 }
 

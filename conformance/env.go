@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -41,6 +44,7 @@ type env struct {
 	many       int
 	seed       uint64
 	atomic     bool
+	scope      string // of the goroutines of the check; empty: all of the process, as the store is older
 
 	// What the harness can do. A check that uses one names it in its needs.
 	silenceBound time.Duration
@@ -51,12 +55,29 @@ type env struct {
 	deny         func() (allow func())
 	calls        func() int
 	malformed    func(service, id string) (key string)
+	beyond       func(service, id string) (key string)
 	reported     func() []naming.Malformed
+	withhold     func(service, id string, reason naming.Reason) (undo func())
+	lose         func(naming.Lease)
+
+	maxTTL    time.Duration
+	listCalls func(n int) int
+	has       map[string]bool // what the harness can do, by the names of its fields
+
+	count   atomic.Int64  // makes values that differ
+	keeping chan struct{} // capacity 1: holds a token while a lease is renewed in the background
 
 	mu        sync.Mutex
 	followers []*follower
 	services  map[string]struct{} // that something was put to, for cleanUp
 	leases    []naming.Lease
+	keepers   []keeper
+}
+
+// keeper renews a lease in the background.
+type keeper struct {
+	lease naming.Lease
+	stop  func() // returns when the keeper has ended
 }
 
 // init sets what is not set to the defaults.
@@ -73,7 +94,11 @@ func (e *env) init(ctx context.Context) {
 	if e.seed == 0 {
 		e.seed = rand.Uint64()
 	}
+	if e.listCalls == nil {
+		e.listCalls = func(int) int { return 1 }
+	}
 	e.services = make(map[string]struct{})
+	e.keeping = make(chan struct{}, 1)
 	// Far more than a store needs that passes: time in a bubble is free, and
 	// outside it every single wait is bounded by patience.
 	e.ctx, e.cancel = context.WithTimeout(ctx, 3*time.Minute+100*(e.quiet+e.ttl)+10*e.silenceBound)
@@ -82,6 +107,7 @@ func (e *env) init(ctx context.Context) {
 // run runs one check and ends what it started.
 func (e *env) run(c check) error {
 	err := c.run(e)
+	e.keep(nil)
 	e.mu.Lock()
 	followers := e.followers
 	e.mu.Unlock()
@@ -114,6 +140,9 @@ func (e *env) empty(ctx context.Context, service string) error {
 	for b, err := range e.store.Watch(ctx, service) {
 		if err != nil {
 			return err
+		}
+		for _, w := range b.Withheld {
+			b.Put = append(b.Put, w.Endpoint)
 		}
 		for len(b.Put) > 0 {
 			n := min(chunk, len(b.Put))
@@ -182,14 +211,17 @@ func (e *env) pause(d time.Duration) {
 }
 
 // eventually tries f, as a caller of a store does, until it succeeds.
-func (e *env) eventually(f func() error) error {
-	for deadline := time.Now().Add(patience); ; e.pause(20 * time.Millisecond) {
+func (e *env) eventually(f func() error) error { return e.within(patience, f) }
+
+// within is eventually with a limit of its own.
+func (e *env) within(limit time.Duration, f func() error) error {
+	for deadline := time.Now().Add(limit); ; e.pause(20 * time.Millisecond) {
 		err := f()
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) || e.ctx.Err() != nil {
-			return fmt.Errorf("still after %v: %w", patience, err)
+			return fmt.Errorf("still after %v: %w", limit, err)
 		}
 	}
 }
@@ -246,12 +278,89 @@ func (e *env) grants(n int) ([]naming.Lease, error) {
 		if leases[i], err = e.grant(long + 100*e.quiet); err != nil {
 			return nil, err
 		}
+		if leases[i].TTL() < long {
+			e.keep(leases[i])
+		}
 	}
 	return leases, nil
 }
 
-func (e *env) renew(l naming.Lease) error  { return e.call("Renew", l.Renew) }
-func (e *env) revoke(l naming.Lease) error { return e.call("Revoke", l.Revoke) }
+// keep renews a lease in the background until it is revoked or the check ends: the
+// backend knows none that lives so long. With nil it ends all keepers.
+func (e *env) keep(l naming.Lease) {
+	if l == nil {
+		e.mu.Lock()
+		keepers := e.keepers
+		e.keepers = nil
+		e.mu.Unlock()
+		for _, k := range keepers {
+			k.stop()
+		}
+		return
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	done := make(chan struct{})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keepers = append(e.keepers, keeper{l, func() { cancel(); <-done }})
+	every := max(l.TTL()/4, time.Millisecond)
+	go func() {
+		defer close(done)
+		for t := time.NewTicker(every); ; {
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				t.Stop()
+				return
+			}
+			select {
+			case e.keeping <- struct{}{}:
+			case <-ctx.Done():
+				t.Stop()
+				return
+			}
+			ctx, cancel := context.WithTimeout(ctx, 2*every)
+			err := l.Renew(ctx) // a check that needs the lease finds what is wrong
+			cancel()
+			<-e.keeping
+			if errors.Is(err, naming.ErrLeaseLost) {
+				t.Stop()
+				return
+			}
+		}
+	}()
+}
+
+// unrenewed keeps the keepers from renewing until the function that it returns is
+// called, so that their requests are not counted.
+func (e *env) unrenewed() (again func()) {
+	e.keeping <- struct{}{} // no mutex: a bubble does not see who waits for one
+	return func() { <-e.keeping }
+}
+
+// unkept ends the keeper of a lease, if it has one.
+func (e *env) unkept(l naming.Lease) {
+	e.mu.Lock()
+	var stops []func()
+	e.keepers = slices.DeleteFunc(e.keepers, func(k keeper) bool {
+		same := reflect.ValueOf(l).Comparable() && k.lease == l
+		if same {
+			stops = append(stops, k.stop)
+		}
+		return same
+	})
+	e.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+}
+
+func (e *env) renew(l naming.Lease) error { return e.call("Renew", l.Renew) }
+
+func (e *env) revoke(l naming.Lease) error {
+	e.unkept(l)
+	return e.call("Revoke", l.Revoke)
+}
 
 // expiry is how long a check waits for a lease to expire.
 func expiry(l naming.Lease) time.Duration { return 2*l.TTL() + patience }

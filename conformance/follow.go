@@ -76,8 +76,11 @@ func (s set) take(b naming.Batch, first bool) error {
 		}
 		clear(s)
 	}
-	seen := make(map[string]struct{}, len(b.Put)+len(b.Deleted))
+	seen := make(map[string]struct{}, len(b.Put)+len(b.Deleted)+len(b.Withheld))
 	once := func(id string) error {
+		if id == "" {
+			return errors.New("a batch has an empty ID")
+		}
 		if _, ok := seen[id]; ok {
 			return fmt.Errorf("a batch has ID %s twice", brief(id))
 		}
@@ -95,6 +98,13 @@ func (s set) take(b naming.Batch, first bool) error {
 			return err
 		}
 		delete(s, id)
+	}
+	// What is withheld is not in the set of what may be used.
+	for _, w := range b.Withheld {
+		if err := once(w.Endpoint.ID); err != nil {
+			return err
+		}
+		delete(s, w.Endpoint.ID)
 	}
 	return nil
 }
@@ -126,6 +136,9 @@ func show(ep naming.Endpoint) string {
 	}
 	if len(ep.Metadata) > 0 {
 		s += " with " + brief(string(ep.Metadata))
+	}
+	if ep.Draining {
+		s += ", draining"
 	}
 	return s
 }

@@ -1,30 +1,66 @@
 package conformance
 
 import (
+	"bytes"
+	"context"
 	"fmt"
-	"runtime"
+	"runtime/pprof"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
-// goroutines counts the goroutines by the function that started them. Those of
-// the runtime and of package testing come and go by themselves.
-func goroutines() map[string]int {
-	buf := make([]byte, 1<<20)
-	n := runtime.Stack(buf, true)
-	for n == len(buf) {
-		buf = make([]byte, 2*len(buf))
-		n = runtime.Stack(buf, true)
+// scopeLabel is the profiler label of the goroutines of one check. A goroutine inherits
+// the labels of the goroutine that starts it.
+const scopeLabel = "naming-conformance"
+
+var scopes atomic.Int64
+
+// scoped calls f in a new scope: the goroutines that f starts belong to the scope, as do
+// those that they start.
+func scoped(ctx context.Context, f func(ctx context.Context, scope string)) {
+	scope := strconv.FormatInt(scopes.Add(1), 10)
+	pprof.Do(ctx, pprof.Labels(scopeLabel, scope), func(ctx context.Context) { f(ctx, scope) })
+}
+
+// goroutines counts the goroutines of a scope by the function that they run, so that
+// what other tests of the process start at the same time does not count. The empty
+// scope has the goroutines of the process, without those of the runtime and of package
+// testing, which come and go by themselves.
+func goroutines(scope string) map[string]int {
+	var profile bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+		panic(err) // a Buffer takes everything
 	}
+	label := fmt.Sprintf("%q:%q", scopeLabel, scope)
 	count := make(map[string]int)
-	for stack := range strings.SplitSeq(string(buf[:n]), "\n\n") {
-		_, by, ok := strings.Cut(stack, "\ncreated by ")
-		if !ok || strings.HasPrefix(by, "runtime.") || strings.HasPrefix(by, "testing.") {
+	// Each group of goroutines with the same stack and labels is a paragraph: how many,
+	// the labels if there are any, and a line for each frame.
+	for group := range strings.SplitSeq(profile.String(), "\n\n") {
+		group = strings.TrimSpace(group)
+		if _, after, ok := strings.Cut(group, "goroutine profile: total "); ok {
+			_, group, _ = strings.Cut(after, "\n")
+		}
+		number, _, _ := strings.Cut(group, " @")
+		n, err := strconv.Atoi(number)
+		if err != nil {
 			continue
 		}
-		by, _, _ = strings.Cut(by, "\n")
-		by, _, _ = strings.Cut(by, " in goroutine ")
-		count[by]++
+		if scope != "" && !strings.Contains(group, label) {
+			continue
+		}
+		frame := strings.Split(group[strings.LastIndexByte(group, '\n')+1:], "\t")
+		if len(frame) < 3 {
+			continue
+		}
+		runs := frame[2]
+		if at := strings.LastIndexByte(runs, '+'); at > 0 {
+			runs = runs[:at]
+		}
+		if !strings.HasPrefix(runs, "runtime.") && !strings.HasPrefix(runs, "testing.") {
+			count[runs] += n
+		}
 	}
 	return count
 }
@@ -35,20 +71,22 @@ func (e *env) leaks(n int, what string, act func() error) error {
 	if err := act(); err != nil { // the first may dial
 		return err
 	}
-	before := goroutines()
+	before := goroutines(e.scope)
 	for range n {
 		if err := act(); err != nil {
 			return err
 		}
 	}
-	// A goroutine that is about to end may take its time.
+	// A goroutine that is about to end may take its time, and so may one that is about to
+	// start another.
 	wait := 10 * time.Millisecond
-	for deadline := time.Now().Add(patience); ; e.pause(wait) {
+	for deadline := time.Now().Add(patience); ; {
+		e.pause(wait)
 		wait = min(2*wait, time.Second) // to look stops the world
 		var leak error
-		for by, count := range goroutines() {
-			if more := count - before[by]; more >= n {
-				leak = fmt.Errorf("%s, %d times, left %d goroutines that were started by %s", what, n, more, by)
+		for runs, count := range goroutines(e.scope) {
+			if more := count - before[runs]; more >= n {
+				leak = fmt.Errorf("%s, %d times, left %d goroutines that run %s", what, n, more, runs)
 			}
 		}
 		if leak == nil || time.Now().After(deadline) || e.ctx.Err() != nil {

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMutants(t *testing.T) {
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, fieldMutants) {
 		t.Run(m.name, func(t *testing.T) {
 			c, h := find(t, m.check), harness(m.defect)
 			for i := range runs() {
@@ -43,7 +43,7 @@ func TestMutants(t *testing.T) {
 
 func TestEveryCheckHasAMutant(t *testing.T) {
 	for _, c := range checks {
-		if !slices.ContainsFunc(mutants, func(m claim) bool { return m.check == c.name }) {
+		if !slices.ContainsFunc(slices.Concat(mutants, fieldMutants), func(m claim) bool { return m.check == c.name }) {
 			t.Errorf("no mutant is claimed by check %q", c.name)
 		}
 	}
@@ -646,7 +646,7 @@ var mutants = []claim{
 
 	{"tells the time that is left", "LeaseTellsTTL", "after Renew", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
-			left := l.Lease.TTL()
+			left := l.Lease.TTL() + time.Second
 			l.ttl = func() time.Duration { left--; return left }
 		})
 	}},
@@ -865,6 +865,20 @@ var mutants = []claim{
 			}
 			return err
 		}
+	}},
+	{"does not take back what is under no lease", "Reclaim", "", func(w *wrong) {
+		w.changes(func(c naming.Change) naming.Change { c.Reclaim = false; return c })
+	}},
+	{"takes back what is under another lease", "Reclaim", "", func(w *wrong) {
+		w.changes(func(c naming.Change) naming.Change { c.IfFree = c.IfFree && !c.Reclaim; c.Reclaim = false; return c })
+	}},
+	{"removes what is under another lease", "Reclaim", "", func(w *wrong) {
+		w.changes(func(c naming.Change) naming.Change {
+			if c.Op == naming.Delete && c.Reclaim {
+				c.Lease, c.Reclaim = nil, false
+			}
+			return c
+		})
 	}},
 	{"ignores that a put is conditional", "PutOnlyIfFree", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change { c.IfFree = false; return c })

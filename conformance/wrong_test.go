@@ -34,6 +34,7 @@ type wrong struct {
 	reported []naming.Malformed
 	bad      map[string]bool // IDs of malformed entries
 	silent   bool
+	cuts     int // how often Interrupt was called
 }
 
 type (
@@ -346,7 +347,7 @@ func known() (state set, take func(naming.Batch)) {
 
 // only passes batches on unless there is nothing in them.
 func only(b naming.Batch) []naming.Batch {
-	if !b.Snapshot && len(b.Put) == 0 && len(b.Deleted) == 0 {
+	if !b.Snapshot && len(b.Put) == 0 && len(b.Deleted) == 0 && len(b.Withheld) == 0 {
 		return nil
 	}
 	return []naming.Batch{b}
@@ -374,7 +375,13 @@ func harness(defect func(*wrong)) *Harness {
 			t.Cleanup(func() { close(w.released) })
 			return w
 		},
-		Interrupt: func(t *testing.T, s naming.Store) { s.(*wrong).Break(errors.New("interrupted")) },
+		Interrupt: func(t *testing.T, s naming.Store) {
+			w := s.(*wrong)
+			w.mu.Lock()
+			w.cuts++
+			w.mu.Unlock()
+			w.Break(errors.New("interrupted"))
+		},
 		Silence: func(t *testing.T, s naming.Store) func() {
 			w := s.(*wrong)
 			set := func(silent bool) {
@@ -404,6 +411,25 @@ func harness(defect func(*wrong)) *Harness {
 			w.mu.Unlock()
 			w.PutMalformed(service, id, errors.New("gibberish"))
 			return id
+		},
+		Beyond: func(t *testing.T, s naming.Store, service, id string) string {
+			w := s.(*wrong)
+			w.mu.Lock()
+			w.bad[id] = true
+			w.mu.Unlock()
+			w.PutMalformed(service, id, errors.New("too deep"))
+			return id
+		},
+		Withhold: func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) func() {
+			w := s.(*wrong)
+			w.Withhold(service, id, reason, "because")
+			return func() { w.Unwithhold(service, id) }
+		},
+		Lose: func(t *testing.T, s naming.Store, l naming.Lease) {
+			if wl, ok := l.(*wrongLease); ok {
+				l = wl.Lease
+			}
+			s.(*wrong).Expire(l)
 		},
 		Reported: func(s naming.Store) []naming.Malformed {
 			w := s.(*wrong)
