@@ -8,6 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/conformance"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/faultproxy"
@@ -39,12 +40,9 @@ func conform(t *testing.T, o *etcdtest.Options) {
 				cfg.Username, cfg.Password = "app", "secret"
 			})
 		},
-		Interrupt: func(t *testing.T, s naming.Store) {
-			// A watch that has only yielded its snapshot has nothing to lose
-			// yet: it is not on the stream.
-			s.(*rig).settle()
-			s.(*rig).each((*faultproxy.Proxy).Reset)
-		},
+		// A watch that has only yielded its snapshot has nothing to lose yet: it
+		// is not on the stream. The suite interrupts it again.
+		Interrupt: func(t *testing.T, s naming.Store) { s.(*rig).each((*faultproxy.Proxy).Reset) },
 		Silence: func(t *testing.T, s naming.Store) func() {
 			s.(*rig).each((*faultproxy.Proxy).BlackHole)
 			return s.(*rig).heal
@@ -63,16 +61,14 @@ func conform(t *testing.T, o *etcdtest.Options) {
 		// on the stream that is there.
 		Calls: func(s naming.Store) int { return int(s.(*rig).calls.Load()) },
 		Malformed: func(t *testing.T, s naming.Store, service, id string) string {
-			r := s.(*rig)
-			key := service + "/" + strings.NewReplacer("%", "%25", "/", "%2F").Replace(id)
-			r.put(t, key, "{not JSON")
-			// A member that lags must not answer a list as though it were not
-			// there: a linearizable read makes it catch up.
-			for _, m := range cluster.Members {
-				_, err := cluster.Client(t, m.Endpoint()).Get(t.Context(), r.prefix)
-				must(t, err)
-			}
-			return r.prefix + key
+			return spoil(t, s.(*rig), service, id, "{not JSON")
+		},
+		Beyond: func(t *testing.T, s naming.Store, service, id string) string {
+			deep := strings.Repeat("[", naming.MaxDepth+1) + strings.Repeat("]", naming.MaxDepth+1)
+			return spoil(t, s.(*rig), service, id, `{"Op":0,"Addr":"10.0.0.1:80","Metadata":`+deep+`}`)
+		},
+		Lose: func(t *testing.T, s naming.Store, l naming.Lease) {
+			cluster.RevokeLease(t, etcd.LeaseID(l))
 		},
 		Reported: func(s naming.Store) []naming.Malformed {
 			r := s.(*rig)
@@ -83,4 +79,18 @@ func conform(t *testing.T, o *etcdtest.Options) {
 		TTL:   time.Second,
 		Quiet: quiet,
 	})
+}
+
+// spoil puts a value where an endpoint is or would be, and returns its key.
+func spoil(t *testing.T, r *rig, service, id, value string) string {
+	t.Helper()
+	key := service + "/" + strings.NewReplacer("%", "%25", "/", "%2F").Replace(id)
+	r.put(t, key, value)
+	// A member that lags must not answer a list as though it were not there: a
+	// linearizable read makes it catch up.
+	for _, m := range r.cluster.Members {
+		_, err := r.cluster.Client(t, m.Endpoint()).Get(t.Context(), r.prefix)
+		must(t, err)
+	}
+	return r.prefix + key
 }

@@ -37,9 +37,30 @@
 // old one ended for good; deletions after a compaction do not panic;
 // errors.Is(err, naming.ErrWatcherClosed) holds for a closed watcher;
 // Next may be called concurrently; a put that changes nothing is not reported;
-// values without an address and metadata are left out; an update with neither
-// is refused.
+// values without an address and metadata are left out, and so are those without a
+// member "Addr" and those that exceed the limits of package naming; an update with
+// neither an address nor metadata is refused.
 //
 // New programs register with a Registry, which renews leases and puts back what
 // was lost.
+//
+// # Beside client/v3/naming
+//
+// etcd's present package client/v3/naming has the same keys and values, and its
+// endpoints.Manager and resolver may share them with a Store, in both directions.
+// Three things differ.
+//
+// A Manager may add keys that are deeper than its target: "off/svc/sub/two" for
+// the target "off/svc", whose resolver then has that endpoint. A Store takes it
+// for an endpoint of the service "off/svc/sub", unless Options.Deep says that all
+// that is below a service's path is the service's.
+//
+// The ID of an endpoint is what follows the target in the key, and a Store escapes
+// slashes and percent signs there. With Options.Deep it does not.
+//
+// A Store marks an endpoint that drains with a member "Draining" beside Metadata,
+// which the Manager does not know and its watches do not show. An entry of a
+// Manager is never marked, so a program that reads mostly such entries sets
+// Options.NoDrainingMark: an orderly stop of their servers is then no loss that
+// [naming.Hold] would hold on to.
 package etcd

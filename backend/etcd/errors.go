@@ -7,11 +7,8 @@ import (
 	"strings"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/naming-go/naming"
@@ -22,7 +19,14 @@ var (
 	errReplaced = errors.New("the registry was replaced by another, or restored from a backup")
 	errClosed   = errors.New("the watch was closed, probably because the client was")
 	errBehind   = fmt.Errorf("more than %d changes came that the watch was too slow to take", maxBehind)
-	errAnswer   = errors.New("an answer to what was not asked")
+	errAnswer   = errors.New("an answer from etcd that makes no sense")
+	errLimit    = errors.New("an answer from etcd that exceeds a limit")
+	errOlder    = errors.New("the state that a member of etcd has is older than what was seen")
+
+	errDisconnected = errors.New("no connection to etcd")
+
+	errEndpoints = fmt.Errorf("%w: more than %d endpoints in a service", errLimit, naming.MaxEndpoints)
+	errServices  = fmt.Errorf("%w: more than %d services", errLimit, naming.MaxServices)
 )
 
 // describe adds to an error of the client what it does not say in a form that
@@ -45,41 +49,32 @@ func describe(ctx context.Context, err error) error {
 	if c := ctx.Err(); c != nil && !errors.Is(err, c) {
 		err = fmt.Errorf("%w: %w", c, err)
 	}
-	return err
+	return naming.SafeError(err)
 }
 
 // wrap adds to the error of a watch what it is of.
 func (s *Store) wrap(ctx context.Context, service string, err error) error {
-	return fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, err))
+	return fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, needs(err, "read", "the keys that begin with %q", s.layout.dir(service))))
 }
 
 // describe is the function of that name, and says why there is no connection, if
 // there is none and the time is up: the client only waits for one.
 func (s *Store) describe(ctx context.Context, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSilent) {
-		if why := s.disconnected(); why != nil {
+		if why := disconnected(s.client.ActiveConnection()); why != nil {
 			err = fmt.Errorf("%w; no connection: %w", err, why)
 		}
 	}
 	return describe(ctx, err)
 }
 
-// disconnected returns why there is no connection, nil if there is one or one is
-// being made for the first time.
-func (s *Store) disconnected() error {
-	conn := s.client.ActiveConnection()
-	if conn == nil || conn.GetState() != connectivity.TransientFailure {
-		return nil
+// needs adds to an error that etcd refused for want of a right which right that
+// is. etcd does not say.
+func needs(err error, right, keys string, args ...any) error {
+	if err == nil || !errors.Is(typed(err), rpctypes.ErrPermissionDenied) {
+		return err
 	}
-	// A call that does not wait is told at once, and nothing is sent. Should
-	// there be a connection by now, this asks for the member's status.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
-	err := conn.Invoke(ctx, pb.Maintenance_Status_FullMethodName, &pb.StatusRequest{}, new(pb.StatusResponse), grpc.WaitForReady(false))
-	if status.Code(err) != codes.Unavailable {
-		return nil
-	}
-	return err
+	return fmt.Errorf("%w; this takes the right to %s %s", err, right, fmt.Sprintf(keys, args...))
 }
 
 // typed returns the etcd error that err is or has the text of: the reason of a

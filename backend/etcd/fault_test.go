@@ -62,7 +62,7 @@ func newReader(t *testing.T, r *rig) *reader {
 func (rd *reader) converge(t *testing.T) {
 	t.Helper()
 	want := rd.truth(t)
-	deadline := time.After(60 * time.Second)
+	deadline := time.After(90 * time.Second) // the wait for the next try, and the proof
 	last := "nothing"
 	for {
 		select {

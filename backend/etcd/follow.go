@@ -1,9 +1,13 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming"
 )
 
 // follower follows the keys that begin with dir, from the revision after a
@@ -19,8 +23,9 @@ type follower struct {
 	dir   string
 	from  state
 	// visit is called with the events of one or more answers. It returns false
-	// to end.
-	visit func([]*clientv3.Event) bool
+	// to end, or an error.
+	visit func([]*clientv3.Event) (bool, error)
+	last  int64 // the revision of the last event
 
 	tries   int
 	visited bool
@@ -91,19 +96,46 @@ func (f *follower) pass(events []*clientv3.Event) bool {
 	if len(events) == 0 {
 		return true
 	}
-	if f.err = f.store.saw(f.from.epoch, events[len(events)-1].Kv.ModRevision); f.err != nil {
+	if f.err = f.check(events); f.err != nil {
+		return false
+	}
+	if f.err = f.store.saw(f.from.epoch, f.last); f.err != nil {
 		return false
 	}
 	f.visited = true
-	return f.visit(events)
+	var more bool
+	more, f.err = f.visit(events)
+	return more && f.err == nil
+}
+
+// check returns an error if events make no sense.
+func (f *follower) check(events []*clientv3.Event) error {
+	f.last = max(f.last, f.from.at+1)
+	for _, ev := range events {
+		if ev == nil || ev.Kv == nil {
+			return fmt.Errorf("%w: an event without a key", errAnswer)
+		}
+		switch kv := ev.Kv; {
+		case ev.Type != clientv3.EventTypePut && ev.Type != clientv3.EventTypeDelete:
+			return fmt.Errorf("%w: an event of type %d", errAnswer, ev.Type)
+		case !bytes.HasPrefix(kv.Key, []byte(f.dir)):
+			return fmt.Errorf("%w: an event of the key %q in a watch of %q", errAnswer, naming.SafeText(string(kv.Key)), f.dir)
+		case kv.ModRevision < f.last:
+			return fmt.Errorf("%w: an event at revision %d after %d", errAnswer, kv.ModRevision, f.last)
+		}
+		f.last = ev.Kv.ModRevision
+	}
+	return nil
 }
 
 // again decides whether to try again. The stream may have been opened with a
 // token that is not good any more. A new stream gets a new one. Some releases
-// call that a lack of permission, which a new token cannot mend twice.
+// call that a lack of permission, which a new token cannot mend twice. A learner
+// refuses every stream, and the next one is another member's.
 func (f *follower) again() bool {
-	old := unknownToken(f.err) || f.tries == 0 && refused(f.err)
-	if f.visited || !old || !wait(f.ctx, f.tries) {
+	old := f.store.client.Username != "" && (unknownToken(f.err) || f.tries == 0 && refused(f.err))
+	other := elsewhere(f.err) && f.tries < 2*f.store.members()
+	if f.visited || !old && !other || !wait(f.ctx, f.tries) {
 		return false
 	}
 	f.store.retire(f.link)

@@ -28,6 +28,12 @@ import (
 // A target has the old package's plain meaning: every key that begins with
 // target + "/" is an entry of it, be there more slashes after that. [Store] is
 // stricter.
+//
+// Update never marks an endpoint as draining, as the old package has no such mark.
+// A server that a Registry keeps in the same keys is marked when it stops: Build
+// then directs calls to other servers, and a watcher of Resolve returns an Add
+// with the address and metadata that the endpoint has already. The default
+// [naming.Hold] applies to no endpoint without a mark.
 type GRPCResolver struct {
 	// Client is an initialized etcd client.
 	Client *clientv3.Client
@@ -153,7 +159,7 @@ func acquire(client *clientv3.Client) *share {
 	defer shares.Unlock()
 	sh := shares.of[client]
 	if sh == nil {
-		s := New(client, &Options{Codec: &Codec{Encode: encodeUpdate, Decode: decodePlain}})
+		s := New(client, &Options{Codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, known: true}})
 		s.layout.plain = true
 		sh = &share{client: client, registry: naming.New(s, nil)}
 		sh.builder = resolver.NewBuilder(sh.registry, &resolver.Options{Scheme: scheme})

@@ -393,11 +393,11 @@ func (o *op) do(ctx context.Context, s naming.Store, registry *naming.Registry, 
 		}
 		fallthrough
 	case listing:
-		endpoints, err := registry.List(ctx, service)
+		view, err := registry.List(ctx, service)
 		if err != nil {
 			return err
 		}
-		for _, e := range endpoints {
+		for _, e := range view.Endpoints {
 			set[e.ID] = e.Addr
 		}
 	}

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,16 +51,12 @@ func (s *Store) join() *link {
 	return s.link
 }
 
-// watcherType is that of the Watcher which a client has unless the user puts
-// another there, which then has a say in what is watched.
-var watcherType = reflect.TypeOf(clientv3.NewWatchFromWatchClient(nil, nil))
-
 func (s *Store) newLink() *link {
 	l := &link{store: s, began: time.Now()}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	// Without a leader the stream ends, rather than to fall silent.
 	l.md = metadata.Pairs(rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-	if conn := s.client.ActiveConnection(); conn != nil && reflect.TypeOf(s.client.Watcher) == watcherType {
+	if conn := s.ownConn(s.client.Watcher, watcherType); conn != nil {
 		l.todo, l.watches = make(chan struct{}, 1), make(map[int64]*watch)
 		l.wg.Go(func() { l.receive(conn) })
 	} else {
@@ -134,8 +129,9 @@ func (l *link) hear(rev int64) {
 	}
 }
 
-// listen fails the link when nothing was heard for the bound of silence, and
-// asks for a sign of life when nothing was for half of it.
+// listen fails the link when nothing was heard for the bound of silence, or no
+// answer was to what a watch waits for, and asks for a sign of life when nothing
+// was heard for half of it.
 func (l *link) listen() {
 	bound := l.store.bound
 	t := time.NewTimer(bound / 2)
@@ -144,6 +140,10 @@ func (l *link) listen() {
 		select {
 		case <-t.C:
 		case <-l.ctx.Done():
+			return
+		}
+		if err := l.overdue(bound * 3 / 4); err != nil {
+			l.fail(err)
 			return
 		}
 		silence := time.Since(l.began) - time.Duration(l.heard.Load())
@@ -155,7 +155,7 @@ func (l *link) listen() {
 			l.probe(bound / 8)
 			t.Reset(min(bound/8, bound-silence))
 		default:
-			t.Reset(bound/2 - silence)
+			t.Reset(min(bound/2-silence, bound/4))
 		}
 	}
 }

@@ -4,15 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/naming-go/naming"
 )
 
-// pageSize is how many entries are read at once.
-const pageSize = 10_000
+// The limits of what a server may answer. Those of endpoints and services are in
+// package naming.
+const (
+	// pageSize is how many entries are read at once. A tenth is, and a tenth of
+	// that, if so many are larger than maxMessage.
+	pageSize = 10_000
+	// maxMessage is the largest answer that is accepted, in bytes.
+	maxMessage = 64 << 20
+	// maxRead is the largest set that is accepted, in bytes of keys and values.
+	maxRead = 1 << 30
+	// maxKeys is the largest number of keys that a read looks at. Those of a
+	// service may be fewer: keys of "a/b" are read with those of "a".
+	maxKeys = 5_000_000
+)
 
 // epoch is one life of the registry and how much of it was seen. Revisions of
 // different lives cannot be compared.
@@ -84,105 +103,252 @@ type state struct {
 	at int64 // its revision
 }
 
-// read visits every entry whose key begins with dir, at one revision. It returns
-// when nothing of it runs any more.
-func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue)) (state, error) {
-	var opts []clientv3.OpOption
-	if keysOnly {
-		opts = append(opts, clientv3.WithKeysOnly())
+// pages checks the pages of a read as they come. Keys that ascend make sure that
+// the read ends.
+type pages struct {
+	dir   string
+	at    int64  // the revision of the first page
+	total int64  // how many entries that page says there are
+	last  string // the key that was read last
+	n     int64
+	bytes int
+}
+
+// check returns an error if a page makes no sense or exceeds a limit.
+func (p *pages) check(r *pb.RangeResponse) error {
+	rev := r.GetHeader().GetRevision()
+	if p.at == 0 {
+		p.at, p.total = rev, r.Count
 	}
-	st, err := s.readPages(ctx, dir, pageSize, opts, start, visit)
+	switch {
+	case rev <= 0:
+		return fmt.Errorf("%w: a read at revision %d", errAnswer, rev)
+	case rev < p.at:
+		return fmt.Errorf("%w: a page at revision %d of a read at %d", errAnswer, rev, p.at)
+	case r.Count < 0:
+		return fmt.Errorf("%w: %d entries", errAnswer, r.Count)
+	case p.total > maxKeys:
+		return fmt.Errorf("%w: %d entries; at most %d are read", errLimit, p.total, maxKeys)
+	case r.More && len(r.Kvs) == 0:
+		return fmt.Errorf("%w: an empty page that more are to follow", errAnswer)
+	}
+	for _, kv := range r.Kvs {
+		key := string(kv.GetKey())
+		switch {
+		case !strings.HasPrefix(key, p.dir):
+			return fmt.Errorf("%w: the key %q in a read of %q", errAnswer, naming.SafeText(key), p.dir)
+		case p.n > 0 && key <= p.last:
+			return fmt.Errorf("%w: the key %q after %q", errAnswer, naming.SafeText(key), naming.SafeText(p.last))
+		case kv.GetModRevision() <= 0 || kv.ModRevision > p.at:
+			return fmt.Errorf("%w: the revision %d of the key %q in a read at %d", errAnswer, kv.GetModRevision(), naming.SafeText(key), p.at)
+		}
+		p.last = key
+		p.n++
+		p.bytes += len(kv.Key) + len(kv.Value)
+	}
+	switch {
+	case p.n > p.total:
+		return fmt.Errorf("%w: more than the %d entries that there are", errAnswer, p.total)
+	case !r.More && p.n < p.total:
+		return fmt.Errorf("%w: %d of the %d entries that there are", errAnswer, p.n, p.total)
+	case p.bytes > maxRead:
+		return fmt.Errorf("%w: entries of more than %d bytes", errLimit, maxRead)
+	}
+	return nil
+}
+
+// read visits every entry whose key begins with dir, at one revision, until
+// visit returns an error. It returns when nothing of it runs any more.
+func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (state, error) {
+	var st state
+	var err error
+	for limit := int64(pageSize); limit > 0; limit /= 10 {
+		if st, err = s.readPages(ctx, dir, limit, keysOnly, start, visit); !tooLarge(err) {
+			break
+		}
+	}
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		// The revision of the first page is gone. A single page has no such
 		// trouble, whatever its size.
-		st, err = s.readPages(ctx, dir, 0, opts, start, visit)
+		st, err = s.readPages(ctx, dir, 0, keysOnly, start, visit)
 	}
 	return st, err
 }
 
-func (s *Store) readPages(ctx context.Context, dir string, limit int64, opts []clientv3.OpOption, start func(n int), visit func(*mvccpb.KeyValue)) (state, error) {
-	first := append([]clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(limit)}, opts...)
-	known := s.epoch()
-	resp, err := s.get(ctx, dir, append(first, clientv3.WithSerializable())...)
-	if err != nil {
-		return state{}, err
-	}
-	e, ok, err := s.accept(known, resp.Header.ClusterId, resp.Header.Revision, false)
-	if !ok && err == nil {
-		known = s.epoch()
-		if resp, err = s.get(ctx, dir, first...); err != nil {
-			return state{}, err
-		}
-		e, _, err = s.accept(known, resp.Header.ClusterId, resp.Header.Revision, true)
-	}
-	if err != nil {
-		return state{}, err
-	}
-	st := state{e, resp.Header.Revision}
-	start(int(resp.Count))
+// tooLarge reports whether an answer was larger than maxMessage.
+func tooLarge(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message")
+}
+
+func (s *Store) readPages(ctx context.Context, dir string, limit int64, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (state, error) {
 	end := clientv3.GetPrefixRangeEnd(dir)
+	req := &pb.RangeRequest{Key: []byte(dir), RangeEnd: []byte(end), Limit: limit, KeysOnly: keysOnly}
 	if dir == "" {
 		end = "\x00" // all keys
+		req.Key, req.RangeEnd = []byte{0}, []byte{0}
 	}
+	known := s.epoch()
+	resp, linearizable, err := s.first(ctx, req)
+	if err != nil {
+		return state{}, err
+	}
+	check := pages{dir: dir}
+	if err := check.check(resp); err != nil {
+		return state{}, err
+	}
+	e, ok, err := s.accept(known, resp.Header.ClusterId, resp.Header.Revision, linearizable)
+	if !ok && err == nil {
+		err = errOlder
+	}
+	if err != nil {
+		return state{}, err
+	}
+	st := state{e, check.at}
+	start(int(min(check.total, naming.MaxEndpoints)))
 	for {
 		// The registry makes the next page while this one is decoded.
 		var next chan page
-		if resp.More && len(resp.Kvs) > 0 {
+		if resp.More {
 			next = make(chan page, 1)
-			after := string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+			req := &pb.RangeRequest{Key: []byte(check.last + "\x00"), RangeEnd: []byte(end), Limit: limit, KeysOnly: keysOnly, Revision: st.at}
 			go func() {
 				var p page
-				p.resp, p.err = s.getPage(ctx, after, append([]clientv3.OpOption{
-					clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(st.at),
-				}, opts...))
+				p.resp, p.err = s.getPage(ctx, req, st.cluster)
 				next <- p
 			}()
 		}
 		for _, kv := range resp.Kvs {
-			visit(kv)
+			if err == nil {
+				err = visit(kv)
+			}
 		}
 		if next == nil {
-			return st, nil
+			return st, err
 		}
 		p := <-next
-		if p.err != nil {
-			return state{}, p.err
+		if err == nil {
+			err = p.err
 		}
-		if resp = p.resp; resp.Header.ClusterId != st.cluster {
-			return state{}, errReplaced
+		if err == nil && p.resp.GetHeader().GetClusterId() != st.cluster {
+			err = errReplaced
+		}
+		if resp = p.resp; err == nil {
+			err = check.check(resp)
+		}
+		if err != nil {
+			return state{}, err
 		}
 	}
 }
 
 // page is the answer to a question for one.
 type page struct {
-	resp *clientv3.GetResponse
+	resp *pb.RangeResponse
 	err  error
 }
 
+// first reads the first page. It asks for the newest state there is
+// (linearizable), for which a member needs its quorum. Only when a member has
+// none, the state of any member has to do, which may be old: etcd's proxy answers
+// such a question from a cache that it does not keep up.
+func (s *Store) first(ctx context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, linearizable bool, err error) {
+	// A member that has lost its leader is to say so at once.
+	resp, err = s.get(clientv3.WithRequireLeader(ctx), req, s.bound/2)
+	if err == nil || ctx.Err() != nil || !leaderless(err) {
+		return resp, true, err
+	}
+	req.Serializable = true
+	old, serr := s.get(ctx, req, s.bound/2)
+	if serr != nil {
+		return nil, false, err
+	}
+	if e := s.epoch(); e.cluster != 0 && (old.GetHeader().GetClusterId() != e.cluster || old.GetHeader().GetRevision() < e.rev) {
+		return nil, false, fmt.Errorf("%w; the member that answers has an older state than was seen", err)
+	}
+	return old, false, nil
+}
+
 // getPage asks any member that has come as far as the page's revision.
-func (s *Store) getPage(ctx context.Context, key string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
-	resp, err := s.get(ctx, key, append(opts[:len(opts):len(opts)], clientv3.WithSerializable())...)
-	if errors.Is(err, rpctypes.ErrFutureRev) {
-		resp, err = s.get(ctx, key, opts...)
+func (s *Store) getPage(ctx context.Context, req *pb.RangeRequest, cluster uint64) (*pb.RangeResponse, error) {
+	req.Serializable = true
+	resp, err := s.get(ctx, req, s.bound)
+	if errors.Is(err, rpctypes.ErrFutureRev) || err == nil && resp.GetHeader().GetClusterId() != cluster {
+		req.Serializable = false
+		resp, err = s.get(ctx, req, s.bound)
 	}
 	return resp, err
 }
 
-func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	resp, err := s.do(ctx, clientv3.OpGet(key, opts...))
-	return resp.Get(), err
+// get makes a read on behalf of a sequence. When a member is unavailable, another
+// is asked, each once.
+func (s *Store) get(ctx context.Context, req *pb.RangeRequest, bound time.Duration) (*pb.RangeResponse, error) {
+	var resp *pb.RangeResponse
+	err := s.bounded(ctx, bound, func(ctx context.Context) error {
+		conn := s.ownConn(s.client.KV, kvType)
+		if conn == nil {
+			r, err := s.client.Do(ctx, op(req))
+			if resp = (*pb.RangeResponse)(r.Get()); err == nil && resp == nil {
+				err = errAnswer
+			}
+			return err
+		}
+		// The client's own KV would repeat the read a hundred times.
+		for tries := max(s.members(), 2); ; tries-- {
+			// etcd limits the size of a request, and not that of an answer.
+			err := attempts(ctx, func(ctx context.Context, opt grpc.CallOption) (err error) {
+				resp, err = pb.NewKVClient(conn).Range(ctx, req, opt, grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxSize(req)))
+				return err
+			})
+			if err == nil {
+				return nil
+			}
+			if tries == 1 || ctx.Err() != nil || status.Code(err) != codes.Unavailable && !elsewhere(err) {
+				return rpctypes.Error(err)
+			}
+		}
+	})
+	return resp, err
+}
+
+// maxSize returns how large the answer to a read may be.
+func maxSize(req *pb.RangeRequest) int {
+	if req.Limit == 0 {
+		return maxRead
+	}
+	return maxMessage
+}
+
+// op returns a read as the client's KV takes it.
+func op(req *pb.RangeRequest) clientv3.Op {
+	opts := []clientv3.OpOption{clientv3.WithRange(string(req.RangeEnd)), clientv3.WithLimit(req.Limit), clientv3.WithRev(req.Revision)}
+	if req.KeysOnly {
+		opts = append(opts, clientv3.WithKeysOnly())
+	}
+	if req.Serializable {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	return clientv3.OpGet(string(req.Key), opts...)
 }
 
 // do makes one request on behalf of a sequence. It waits no longer than the
 // bound of silence.
 func (s *Store) do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, s.bound, errSilent)
+	var resp clientv3.OpResponse
+	err := s.bounded(ctx, s.bound, func(ctx context.Context) (err error) {
+		resp, err = s.client.Do(ctx, op)
+		return err
+	})
+	return resp, err
+}
+
+// bounded calls f with a context that ends after a time of silence.
+func (s *Store) bounded(ctx context.Context, bound time.Duration, f func(context.Context) error) error {
+	bounded, cancel := context.WithTimeoutCause(ctx, bound, errSilent)
 	defer cancel()
-	resp, err := s.client.Do(bounded, op)
+	err := s.call(bounded, f)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		// The error says that a deadline was exceeded, which is not the caller's.
-		return resp, fmt.Errorf("%w of %v: %v", errSilent, s.bound, err)
+		return fmt.Errorf("%w of %v: %v", errSilent, bound, naming.SafeError(err))
 	}
-	return resp, err
+	return err
 }

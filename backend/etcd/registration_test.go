@@ -115,10 +115,10 @@ func (f *fleet) read(t *testing.T) {
 }
 
 // converge waits until all readers have what etcd has, which is what was
-// registered, and checks that none was shown an empty set.
+// registered and not stale, and checks that none was shown an empty set. A set stays
+// stale for up to a minute after a long outage, until a watch has proved itself.
 func (f *fleet) converge(t *testing.T) {
 	t.Helper()
-	begun := time.Now()
 	servertest.Poll(t, "no convergence", func() error {
 		truth := f.truth(t)
 		f.mu.Lock()
@@ -134,9 +134,6 @@ func (f *fleet) converge(t *testing.T) {
 		}
 		return nil
 	})
-	if took := time.Since(begun); took > returnBound {
-		t.Errorf("the readers took %v", took)
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.bare {

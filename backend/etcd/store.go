@@ -2,13 +2,12 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/naming-go/naming"
@@ -24,15 +23,38 @@ const MaxTxnOps = 128
 // Options are the options of a [Store]. The zero value, and a nil pointer, mean
 // the defaults.
 type Options struct {
-	// Prefix is put before every key, as it is: a namespace, such as
-	// "/naming/". The default is none, so that keys are shared with
-	// [GRPCResolver] and with programs on etcd's own naming packages. New
-	// deployments want one: without, Services has to look at every key there
-	// is, and a user of etcd's role based access control needs rights to it.
+	// Prefix is put before every key: a namespace, such as "/naming/". It is a
+	// path: one that does not end in a slash gets one, unless the Codec's Root
+	// begins with one, so that "/naming" and "/naming/" are the same namespace
+	// and neither has anything of "/naming2/".
+	//
+	// The default is none, so that keys are shared with [GRPCResolver] and with
+	// programs on etcd's own naming packages. New deployments should set one:
+	// without a Prefix, Services has to look at every key there is, and a user
+	// of etcd's role based access control needs rights to all of them.
 	Prefix string
 
 	// Codec is the wire format. Nil means [Default].
 	Codec *Codec
+
+	// Deep makes every entry below a service's path one of the service, however
+	// many slashes follow, as [GRPCResolver] and the endpoints.Manager of etcd's
+	// client/v3/naming have it: of a target "off/svc", the Manager may add keys
+	// such as "off/svc/sub/two". The ID of an endpoint is then what follows the
+	// service's path, as it is: "sub/two". So an endpoint of a service "off/svc/sub"
+	// is one of "off/svc" as well, and Services lists of every key the name
+	// that its last slash ends. Without Deep, the last slash of a key always
+	// ends the name of the only service that the entry belongs to.
+	//
+	// It has no effect with a Codec that has Keys.
+	Deep bool
+
+	// NoDrainingMark makes the Store refuse an endpoint that drains with
+	// [naming.ErrInvalid], without a request, so that it writes nothing that
+	// the wire format's own programs do not write. It then sets NoDrain on
+	// every endpoint that it reads without a mark. Codecs whose format has no
+	// place for the mark have the same effect.
+	NoDrainingMark bool
 
 	// OnMalformed, if not nil, is called for every entry that a watch leaves
 	// out because it cannot be understood, with its whole key. It is called
@@ -85,11 +107,30 @@ type Options struct {
 // # Snapshots
 //
 // A snapshot is one state of the registry, at one revision, however many reads
-// it takes. The first is asked of any member (a serializable read), which also
-// one that is cut off from its quorum answers. It counts only if it is not older
-// than what this Store has yielded or written before. If it is, the next is a linearizable
-// one, and that counts always: if it is older still, then the registry was
-// replaced or restored, and what was seen before says nothing any more.
+// it takes. The first read is linearizable: it returns the newest state. Only if
+// the member has lost its leader, or does not reach its quorum within half of
+// Options.SilenceBound, a serializable read follows, which any member answers
+// with the state that it has. That state may be old, so the watch that follows
+// ends with an error until there is a leader again, and a list may miss what was
+// written meanwhile. It is never older than what this Store has yielded or
+// written before: then the read is an error.
+//
+// If a linearizable read is older than what was seen before, the registry was
+// replaced or restored, and the new state counts.
+//
+// # Limits
+//
+// Every field of an answer is checked. An answer that makes no sense, or is larger
+// than 64 MiB, ends the sequence with an error, and so does a set of more than
+// [naming.MaxEndpoints] endpoints, of more than 1 GiB, or for which more than
+// 5,000,000 keys are to be read. A list of services may have [naming.MaxServices].
+// A watch keeps 65,536 changes, and 256 MiB, for a loop that takes its time.
+//
+// The etcd client repeats some calls by itself, up to a hundred times within
+// seconds: those that fail because of a token, and those that a server cancels.
+// The Store bounds that for reads and for Grant. With a Watcher or a Lease that
+// the user put into the client, the client's own code meets what the server
+// answers, and may panic or repeat a renewal without a pause.
 //
 // # Order
 //
@@ -97,11 +138,10 @@ type Options struct {
 // at one moment between its call and its return; once, or never, and possibly
 // later, if it returns an error.
 //
-// A snapshot, and so a list, is not: it may miss what another Store has just
-// written. It does have what this Store had yielded or written before the
-// snapshot was asked for, as long as the registry is not replaced. To list all
-// that anybody had written before, apply something on the same Store first; a
-// Delete of an endpoint that is not there is enough, and changes nothing.
+// A snapshot, and so a list, is as well, unless the member has no leader: then it
+// may miss what another Store has written. It does have what this Store had
+// yielded or written before the snapshot was asked for, as long as the registry
+// is not replaced.
 //
 // # Silence
 //
@@ -113,11 +153,22 @@ type Options struct {
 // goroutine that does is there while there is a watch. Watches require a leader: they end
 // with an error when the member they are on has lost the quorum.
 //
+// # Connections
+//
+// A call, and a watch that begins, fails after half a second with the cause when
+// every member refuses the connection. A stream that a learner refused is opened
+// on another member.
+//
 // # Leases
 //
 // etcd counts in seconds: Grant rounds the time to live up to the next one, and
 // etcd to its own minimum, 2 seconds by default. After an election etcd gives
 // all leases their full time again.
+//
+// All leases of a Store are renewed on one gRPC stream, as the client's KeepAlive
+// does: a stream for each renewal would cost an authentication each. The stream
+// and its two goroutines exist from the first renewal on until every lease that
+// was renewed is revoked, was lost, or was not renewed for its time to live.
 //
 // # Credentials
 //
@@ -132,6 +183,23 @@ type Options struct {
 // token must not end while its client lives: a watch, or a lease that is renewed,
 // uses it more often than every five minutes, etcd's default, but a password
 // that is changed takes a new client.
+//
+// # Rights
+//
+// What a user of etcd's role based access control needs, as key ranges:
+//
+//   - Watch, and so a Registry's readers and registrations: read, on all keys that
+//     begin with the prefix, the service's name and a slash.
+//   - Services: read, on all keys that begin with the prefix.
+//   - Apply of an Add, or of a Delete without a lease: write, on the endpoint's key;
+//     and read, if its ID has a slash or a percent sign.
+//   - Apply of an Add with IfFree, or of a Delete with a lease, as a registration
+//     makes them: read and write, on the endpoint's key.
+//   - Revoke: write, on every key under the lease. Grant and Renew: no right.
+//
+// An error says which right is missing, and on which keys. A registration whose
+// user may not read the service's keys does not notice that somebody deleted its
+// entry.
 type Store struct {
 	client *clientv3.Client
 	layout layout
@@ -141,6 +209,9 @@ type Store struct {
 	mu    sync.Mutex
 	link  *link // of the watches to come; nil if there is none to share
 	known epoch
+	// keeper renews leases; nil if there are none to be renewed.
+	keeper *keeper
+	mute   int // how many streams in a row failed before anything was heard
 }
 
 var _ naming.Store = (*Store)(nil)
@@ -166,7 +237,10 @@ func New(client *clientv3.Client, opts *Options) *Store {
 	}
 	return &Store{
 		client: client,
-		layout: layout{prefix: o.Prefix + o.Codec.Root, codec: o.Codec},
+		layout: layout{
+			prefix: keyPrefix(o.Prefix, o.Codec.Root), codec: o.Codec,
+			deep: o.Deep && o.Codec.Keys == nil, noMarks: o.NoDrainingMark,
+		},
 		report: o.OnMalformed,
 		bound:  o.SilenceBound,
 	}
@@ -182,16 +256,19 @@ func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Cha
 	if err != nil {
 		return err
 	}
+	most := cost{ops: MaxTxnOps, size: maxTxnSize}
 	for len(fates) > 0 {
-		n, ops := 0, 0
-		for n < len(fates) && ops+fates[n].ops() <= MaxTxnOps {
-			ops += fates[n].ops()
-			n++
+		n, sum := fit(fates, most)
+		err := s.commit(ctx, service, fates[:n])
+		switch {
+		case err == nil:
+			fates = fates[n:]
+		case !shrink(err, fates[:n], sum, &most):
+			if requestTooLarge(err) {
+				err = fmt.Errorf("%w: %w", naming.ErrInvalid, err)
+			}
+			return fmt.Errorf("etcd: apply to %q: %w", service, s.describe(ctx, lacking(err, fates[:n])))
 		}
-		if err := s.commit(ctx, service, fates[:n]); err != nil {
-			return fmt.Errorf("etcd: apply to %q: %w", service, s.describe(ctx, err))
-		}
-		fates = fates[n:]
 	}
 	return nil
 }
@@ -202,6 +279,10 @@ type fate struct {
 	id, key string
 	raw     string // where else the endpoint may be; empty: nowhere
 	steps   []step
+	// look says that the entry is read first, and must be the same still when it
+	// is changed. Otherwise the transaction itself finds out under which of the
+	// leases it is, for which it contains the value several times.
+	look bool
 }
 
 // step is a change, with the value that Encode made.
@@ -210,14 +291,7 @@ type step struct {
 	value  string
 	lease  clientv3.LeaseID // of a Delete: NoLease means no condition
 	ifFree bool
-}
-
-// ops is how many operations of a transaction it takes at most.
-func (f *fate) ops() int {
-	if f.raw != "" {
-		return 2
-	}
-	return 1
+	orNone bool // the condition also holds for an entry under no lease
 }
 
 func (s *Store) fates(service string, changes []naming.Change) ([]*fate, error) {
@@ -225,7 +299,7 @@ func (s *Store) fates(service string, changes []naming.Change) ([]*fate, error) 
 	byID := make(map[string]*fate, len(changes))
 	for _, c := range changes {
 		id := c.Endpoint.ID
-		st := step{add: c.Op == naming.Add, ifFree: c.IfFree}
+		st := step{add: c.Op == naming.Add, ifFree: c.IfFree, orNone: c.Reclaim}
 		if c.Lease != nil {
 			l, ok := c.Lease.(*lease)
 			if !ok || l.store != s {
@@ -234,9 +308,9 @@ func (s *Store) fates(service string, changes []naming.Change) ([]*fate, error) 
 			st.lease = l.id
 		}
 		if st.add {
-			value, err := s.layout.codec.Encode(service, c.Endpoint)
+			value, err := s.layout.encode(service, c.Endpoint)
 			if err != nil {
-				return nil, fmt.Errorf("%w: %v of %q in service %q: %w", naming.ErrInvalid, c.Op, id, service, err)
+				return nil, err
 			}
 			st.value = string(value)
 		}
@@ -266,15 +340,16 @@ func (f *fate) outcome(h holding) []clientv3.Op {
 	var ops []clientv3.Op
 	under := func(id clientv3.LeaseID) bool { return !h.unknown && h.lease == id }
 	for _, st := range f.steps {
+		orNone := st.orNone && under(clientv3.NoLease)
 		switch {
-		case st.add && (!st.ifFree || !h.there || under(st.lease)):
+		case st.add && (!st.ifFree || !h.there || under(st.lease) || orNone):
 			h = holding{there: true, lease: st.lease}
 			var opts []clientv3.OpOption
 			if st.lease != clientv3.NoLease {
 				opts = append(opts, clientv3.WithLease(st.lease))
 			}
 			ops = []clientv3.Op{clientv3.OpPut(f.key, st.value, opts...)}
-		case !st.add && h.there && (st.lease == clientv3.NoLease || under(st.lease)):
+		case !st.add && h.there && (st.lease == clientv3.NoLease || under(st.lease) || orNone):
 			h = holding{}
 			ops = []clientv3.Op{clientv3.OpDelete(f.key)}
 		}
@@ -282,15 +357,27 @@ func (f *fate) outcome(h holding) []clientv3.Op {
 	return ops
 }
 
+// conditions returns the leases that the outcome depends on.
+func (f *fate) conditions() []clientv3.LeaseID {
+	var ids []clientv3.LeaseID
+	for _, st := range f.steps {
+		if !st.ifFree && (st.add || st.lease == clientv3.NoLease) {
+			continue
+		}
+		if !slices.Contains(ids, st.lease) {
+			ids = append(ids, st.lease)
+		}
+		if st.orNone && !slices.Contains(ids, clientv3.NoLease) {
+			ids = append(ids, clientv3.NoLease)
+		}
+	}
+	return ids
+}
+
 // own returns the operation on the key that the Store itself uses. raw is what
 // is at the other key.
 func (f *fate) own(raw holding) []clientv3.Op {
-	var conditions []clientv3.LeaseID
-	for _, st := range f.steps {
-		if st.ifFree || !st.add && st.lease != clientv3.NoLease {
-			conditions = append(conditions, st.lease)
-		}
-	}
+	conditions := f.conditions()
 	ops := f.outcome(holding{there: true, unknown: true})
 	if len(conditions) == 0 {
 		return ops
@@ -313,10 +400,10 @@ func (f *fate) own(raw holding) []clientv3.Op {
 // commit makes the changes of some IDs, together.
 func (s *Store) commit(ctx context.Context, service string, fates []*fate) error {
 	// A raw key is found to be ours by its value, so it is read, and must be
-	// the same still when it is deleted.
+	// the same still when it is deleted. So is a key that is to be looked at.
 	const tries = 10
 	for range tries {
-		raw, err := s.rawEntries(ctx, service, fates)
+		own, raw, err := s.entries(ctx, service, fates)
 		if err != nil {
 			return err
 		}
@@ -331,12 +418,26 @@ func (s *Store) commit(ctx context.Context, service string, fates []*fate) error
 					ops = append(ops, clientv3.OpDelete(f.raw))
 				}
 			}
-			ops = append(ops, f.own(h)...)
+			if !f.look {
+				ops = append(ops, f.own(h)...)
+				continue
+			}
+			kv := own[f]
+			if kv != nil {
+				h = holding{there: true, lease: clientv3.LeaseID(kv.Lease)}
+			}
+			guards = append(guards, clientv3.Compare(clientv3.ModRevision(f.key), "=", kv.GetModRevision()))
+			ops = append(ops, f.outcome(h)...)
 		}
-		if len(guards) > 0 || len(ops) > 1 {
+		wrapped := len(guards) > 0 || len(ops) != 1
+		if wrapped {
 			ops = []clientv3.Op{clientv3.OpTxn(guards, ops, nil)}
 		}
-		resp, err := s.client.Do(ctx, ops[0])
+		var resp clientv3.OpResponse
+		err = s.call(ctx, func(ctx context.Context) (err error) {
+			resp, err = s.client.Do(ctx, ops[0])
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -348,36 +449,54 @@ func (s *Store) commit(ctx context.Context, service string, fates []*fate) error
 		default:
 			s.wrote(resp.Txn().Header)
 		}
-		if len(guards) == 0 || resp.Txn().Succeeded {
+		if !wrapped || resp.Txn().Succeeded {
 			return nil
+		}
+		if len(guards) == 0 {
+			return fmt.Errorf("%w: a transaction without conditions did not succeed", errAnswer)
 		}
 	}
 	return fmt.Errorf("the entries were changed %d times while they were looked at", tries)
 }
 
-// rawEntries reads the entries that a program on the old package's API has put
-// for some IDs.
-func (s *Store) rawEntries(ctx context.Context, service string, fates []*fate) (map[*fate]*mvccpb.KeyValue, error) {
+// entries reads the entries of IDs that are to be looked at, and those that a
+// program on the old package's API has put for some IDs.
+func (s *Store) entries(ctx context.Context, service string, fates []*fate) (own, raw map[*fate]*mvccpb.KeyValue, err error) {
 	var gets []clientv3.Op
 	byKey := make(map[string]*fate)
+	byRaw := make(map[string]*fate)
 	for _, f := range fates {
+		if f.look {
+			gets = append(gets, clientv3.OpGet(f.key))
+			byKey[f.key] = f
+		}
 		if f.raw != "" {
 			gets = append(gets, clientv3.OpGet(f.raw))
-			byKey[f.raw] = f
+			byRaw[f.raw] = f
 		}
 	}
 	if len(gets) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	resp, err := s.client.Do(ctx, clientv3.OpTxn(nil, gets, nil))
+	var resp clientv3.OpResponse
+	err = s.call(ctx, func(ctx context.Context) (err error) {
+		resp, err = s.client.Do(ctx, clientv3.OpTxn(nil, gets, nil))
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	raw := make(map[*fate]*mvccpb.KeyValue)
+	if len(resp.Txn().Responses) != len(gets) {
+		return nil, nil, fmt.Errorf("%w: %d answers to %d reads", errAnswer, len(resp.Txn().Responses), len(gets))
+	}
+	own, raw = make(map[*fate]*mvccpb.KeyValue), make(map[*fate]*mvccpb.KeyValue)
 	dir := s.layout.dir(service)
 	for _, r := range resp.Txn().Responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
-			f := byKey[string(kv.Key)]
+			if f := byKey[string(kv.GetKey())]; f != nil {
+				own[f] = kv
+			}
+			f := byRaw[string(kv.GetKey())]
 			if f == nil {
 				continue
 			}
@@ -386,70 +505,5 @@ func (s *Store) rawEntries(ctx context.Context, service string, fates []*fate) (
 			}
 		}
 	}
-	return raw, nil
-}
-
-// lease is a naming.Lease.
-type lease struct {
-	store *Store
-	id    clientv3.LeaseID
-	ttl   time.Duration
-}
-
-// Grant implements [naming.Store].
-func (s *Store) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
-	if ttl <= 0 {
-		return nil, fmt.Errorf("%w: time to live %v of a lease", naming.ErrInvalid, ttl)
-	}
-	seconds := int64(ttl / time.Second)
-	if ttl%time.Second > 0 {
-		seconds++
-	}
-	resp, err := s.client.Grant(ctx, seconds)
-	if err == nil && resp.Error != "" {
-		err = errors.New(resp.Error)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("etcd: grant: %w", s.describe(ctx, err))
-	}
-	return &lease{store: s, id: resp.ID, ttl: time.Duration(resp.TTL) * time.Second}, nil
-}
-
-// LeaseID returns the ID by which etcd knows a lease that a Store granted, and
-// [clientv3.NoLease] for any other, such as nil. It is what [clientv3.WithLease]
-// wants.
-func LeaseID(l naming.Lease) clientv3.LeaseID {
-	if l, ok := l.(*lease); ok {
-		return l.id
-	}
-	return clientv3.NoLease
-}
-
-// TTL implements [naming.Lease].
-func (l *lease) TTL() time.Duration { return l.ttl }
-
-// Renew implements [naming.Lease].
-func (l *lease) Renew(ctx context.Context) error {
-	for try := 0; ; try++ {
-		_, err := l.store.client.KeepAliveOnce(ctx, l.id)
-		if err == nil {
-			return nil
-		}
-		if !unknownToken(err) || !wait(ctx, try) {
-			return fmt.Errorf("etcd: renew lease %x: %w", l.id, l.store.describe(ctx, err))
-		}
-	}
-}
-
-// Revoke implements [naming.Lease].
-func (l *lease) Revoke(ctx context.Context) error {
-	resp, err := l.store.client.Revoke(ctx, l.id)
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("etcd: revoke lease %x: %w", l.id, l.store.describe(ctx, err))
-	}
-	l.store.wrote(resp.Header)
-	return nil
+	return own, raw, nil
 }

@@ -1,9 +1,11 @@
 package etcd
 
 import (
+	"context"
 	"errors"
-	"math"
+	"fmt"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -29,6 +31,10 @@ type stream struct {
 	cancels []int64          // IDs of watches to be canceled
 	lastID  int64
 	probing bool // a sign of life was asked for and not given
+	// since is when what is waiting or asked began to wait for an answer.
+	since time.Time
+	parts int // how many watches wait for the rest of a revision
+	stray int // how many answers in a row were no watch's
 	// ids says that the server gives watches the IDs that it was asked to, and
 	// answers in the order in which it was asked, as etcd does. Its proxy does
 	// neither, so it is asked for one watch at a time.
@@ -42,6 +48,17 @@ const firstID = 1 << 32
 // With more, the watch ends, and its caller reads anew.
 const maxBehind = 1 << 16
 
+// The limits of what is kept of a revision that comes in fragments, and of what
+// is kept at all, for a watch.
+const (
+	maxFragments = 1 << 20   // events
+	maxKept      = 256 << 20 // bytes of keys and values
+)
+
+// maxStray is how many answers in a row may be about watches that are not there.
+// Some are: what was on its way when a watch was canceled.
+const maxStray = 1 << 16
+
 // watch is one watch on a stream. Its reader takes the events.
 type watch struct {
 	dir     string
@@ -52,8 +69,10 @@ type watch struct {
 
 	// Guarded by link.mu.
 	events []*clientv3.Event
-	partly bool // the last events are but some of their revision's
-	gone   bool // the reader has left
+	bytes  int       // of events
+	partly bool      // the last events are but some of their revision's
+	since  time.Time // when partly became true
+	gone   bool      // the reader has left
 	err    error
 }
 
@@ -70,8 +89,7 @@ func (l *link) add(dir string, from state) *watch {
 	w := &watch{dir: dir, rev: from.at + 1, cluster: from.cluster, news: make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, w)
-	l.wakeSender()
+	l.enqueue(w)
 	if l.failure() != nil {
 		w.wake()
 	}
@@ -84,9 +102,35 @@ func (l *link) askProbe(dir string) {
 	defer l.mu.Unlock()
 	if !l.probing {
 		l.probing = true
-		l.waiting = append(l.waiting, &watch{dir: dir})
-		l.wakeSender()
+		l.enqueue(&watch{dir: dir})
 	}
+}
+
+// enqueue has a watch asked for. l.mu is held.
+func (l *link) enqueue(w *watch) {
+	if len(l.waiting)+len(l.asked) == 0 {
+		l.since = time.Now()
+	}
+	l.waiting = append(l.waiting, w)
+	l.wakeSender()
+}
+
+// overdue returns an error if etcd has not answered for a while what a watch
+// waits for, whatever else it says.
+func (l *link) overdue(limit time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting)+len(l.asked) > 0 && time.Since(l.since) >= limit {
+		return fmt.Errorf("%w: a watch was asked for %v ago", errSilent, limit)
+	}
+	if l.parts > 0 {
+		for _, w := range l.watches {
+			if w.partly && time.Since(w.since) >= limit {
+				return fmt.Errorf("%w: the rest of a revision is missing for %v", errSilent, limit)
+			}
+		}
+	}
+	return nil
 }
 
 // drop ends a watch.
@@ -94,8 +138,26 @@ func (l *link) drop(w *watch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w.gone = true
-	w.events = nil
+	l.forget(w)
 	l.end(w)
+}
+
+// forget lets go of what is kept for a watch. l.mu is held.
+func (l *link) forget(w *watch) {
+	w.events, w.bytes = nil, 0
+	l.part(w, false)
+}
+
+// part notes whether a watch waits for the rest of a revision. l.mu is held.
+func (l *link) part(w *watch, partly bool) {
+	switch {
+	case partly && !w.partly:
+		w.since = time.Now()
+		l.parts++
+	case !partly && w.partly:
+		l.parts--
+	}
+	w.partly = partly
 }
 
 // end has a watch canceled if it is there. l.mu is held.
@@ -135,7 +197,7 @@ func (l *link) take(w *watch) ([]*clientv3.Event, error) {
 	defer l.mu.Unlock()
 	var events []*clientv3.Event
 	if !w.partly {
-		events, w.events = w.events, nil
+		events, w.events, w.bytes = w.events, nil, 0
 	}
 	if w.err != nil {
 		return events, w.err
@@ -145,18 +207,33 @@ func (l *link) take(w *watch) ([]*clientv3.Event, error) {
 
 // receive opens the stream and hands on what comes, until the link ends.
 func (l *link) receive(conn *grpc.ClientConn) {
-	// As the client does: its limit of a message's size is no limit by default,
-	// and fragments are smaller than etcd's limit of a request.
-	s, err := pb.NewWatchClient(conn).Watch(l.context(l.ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	conn, release := l.store.streamConn(conn)
+	defer release()
+	// Fragments are smaller than etcd's limit of a request, unless a single event
+	// is not.
+	refusal := watchRefusal(l.ctx, conn)
+	defer refusal.cancel(nil)
+	s, err := pb.NewWatchClient(conn).Watch(l.context(refusal.ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxMessage))
+	refusal.stop()
 	if err == nil {
 		l.wg.Go(func() { l.send(s) })
+	} else if l.ctx.Err() == nil && refusal.ctx.Err() != nil {
+		err = context.Cause(refusal.ctx)
 	}
+	heard := false
 	for err == nil {
 		var r *pb.WatchResponse
 		if r, err = s.Recv(); err == nil {
-			l.hear(r.Header.GetRevision())
+			if !heard {
+				heard = true
+				l.store.opened(true)
+			}
+			l.hear(r.GetHeader().GetRevision())
 			err = l.hand(r)
 		}
+	}
+	if !heard {
+		l.store.opened(false)
 	}
 	l.fail(err)
 }
@@ -169,14 +246,21 @@ func (l *link) hand(r *pb.WatchResponse) error {
 	w := l.watches[r.WatchId]
 	if r.Created {
 		if w != nil || len(l.asked) == 0 {
-			return errAnswer
+			return fmt.Errorf("%w: a watch that was not asked for", errAnswer)
 		}
 		if w = l.asked[0]; !r.Canceled && l.ids && r.WatchId != w.id {
-			return errAnswer
+			return fmt.Errorf("%w: the watch %d, and %d was asked for", errAnswer, r.WatchId, w.id)
 		}
 		l.created(w, r)
 	}
-	if w == nil || w.err != nil {
+	if w == nil {
+		if l.stray++; l.stray > maxStray {
+			return fmt.Errorf("%w: %d in a row about no watch", errAnswer, l.stray)
+		}
+		return nil
+	}
+	l.stray = 0
+	if w.err != nil || w.gone {
 		return nil
 	}
 	cluster := r.Header.GetClusterId() // 0 from the proxy at times
@@ -187,13 +271,8 @@ func (l *link) hand(r *pb.WatchResponse) error {
 		w.err = errReplaced
 	case len(r.Events) == 0:
 		return nil
-	case len(w.events) >= maxBehind && !w.partly:
-		w.events = nil
-		w.err = errBehind
-	case w.events == nil:
-		w.events, w.partly = r.Events, r.Fragment
 	default:
-		w.events, w.partly = append(w.events, r.Events...), r.Fragment
+		l.keep(w, r)
 	}
 	if w.err != nil {
 		l.end(w) // which etcd wants also of a watch that it canceled as too old
@@ -202,6 +281,33 @@ func (l *link) hand(r *pb.WatchResponse) error {
 		w.wake()
 	}
 	return nil
+}
+
+// keep keeps the events of an answer for the watch's reader. l.mu is held.
+func (l *link) keep(w *watch, r *pb.WatchResponse) {
+	bytes := w.bytes
+	for _, ev := range r.Events {
+		bytes += len(ev.GetKv().GetKey()) + len(ev.GetKv().GetValue())
+	}
+	switch {
+	case len(w.events) >= maxBehind && !w.partly:
+		w.err = errBehind
+	case len(w.events) > 0 && bytes > maxKept:
+		w.err = fmt.Errorf("%w: more than %d bytes of changes wait for their reader", errLimit, maxKept)
+	case len(w.events) > maxFragments:
+		w.err = fmt.Errorf("%w: more than %d events of a revision", errLimit, maxFragments)
+	}
+	if w.err != nil {
+		l.forget(w)
+		return
+	}
+	if w.events == nil {
+		w.events = r.Events
+	} else {
+		w.events = append(w.events, r.Events...)
+	}
+	w.bytes = bytes
+	l.part(w, r.Fragment)
 }
 
 // reason returns why etcd canceled a watch.
@@ -223,6 +329,7 @@ func (l *link) created(w *watch, r *pb.WatchResponse) {
 	if len(l.asked) == 0 {
 		l.asked = nil
 	}
+	l.since = time.Now()
 	if w.rev == 0 {
 		l.probing = false
 	}

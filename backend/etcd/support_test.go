@@ -138,23 +138,6 @@ func (r *rig) each(f func(*faultproxy.Proxy)) {
 	}
 }
 
-// settle waits until nothing moves on the links, or for not much longer.
-func (r *rig) settle() {
-	moved := func() (n int64) {
-		r.each(func(p *faultproxy.Proxy) { n += p.Stats().Up + p.Stats().Down })
-		return n
-	}
-	still := 0
-	for last, tries := moved(), 0; still < 6 && tries < 100; tries++ {
-		time.Sleep(20 * time.Millisecond)
-		if now := moved(); now != last {
-			last, still = now, 0
-		} else {
-			still++
-		}
-	}
-}
-
 func (r *rig) heal() { r.each((*faultproxy.Proxy).Heal) }
 
 // truth is what etcd has, asked by another client, of the majority.

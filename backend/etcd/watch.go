@@ -2,12 +2,14 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/naming-go/naming"
@@ -49,9 +51,12 @@ func (s *Store) begin(ctx context.Context, service string, yield func(naming.Bat
 	if err != nil || !yield(v.snapshot(), nil) {
 		return nil, err
 	}
-	return &follower{store: s, ctx: ctx, dir: v.dir, from: at, visit: func(events []*clientv3.Event) bool {
+	return &follower{store: s, ctx: ctx, dir: v.dir, from: at, visit: func(events []*clientv3.Event) (bool, error) {
 		b := v.batch(events)
-		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil)
+		if v.n > naming.MaxEndpoints || len(v.odd) > naming.MaxEndpoints {
+			return false, errEndpoints
+		}
+		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil), nil
 	}}, nil
 }
 
@@ -61,6 +66,7 @@ type view struct {
 	service string
 	dir     string
 	first   []naming.Endpoint
+	n       int // of entries, but for those of odd after the snapshot
 	// odd are the endpoints whose IDs cannot be told from their keys alone, by
 	// tail; nil if there is none.
 	odd map[string]oddEndpoint
@@ -74,22 +80,29 @@ type oddEndpoint struct {
 // start begins a snapshot of about n entries.
 func (v *view) start(n int) {
 	v.first = make([]naming.Endpoint, 0, n)
+	v.n = 0
 	v.odd = nil
 }
 
 // put adds an entry to the snapshot.
-func (v *view) put(kv *mvccpb.KeyValue) {
+func (v *view) put(kv *mvccpb.KeyValue) error {
 	tail := string(kv.Key[len(v.dir):])
 	e, _, mine, err := v.store.layout.entry(v.service, tail, kv.Value)
+	e.Unleased = kv.Lease == 0
 	switch {
 	case !mine:
+		return nil
 	case err != nil:
 		v.malformed(kv, err)
-	case !v.store.layout.plain && odd(tail):
+	case !v.store.layout.sure(tail):
 		v.keep(tail, e, kv.ModRevision)
 	default:
 		v.first = append(v.first, e)
 	}
+	if v.n++; v.n > naming.MaxEndpoints {
+		return errEndpoints
+	}
+	return nil
 }
 
 func (v *view) malformed(kv *mvccpb.KeyValue, err error) {
@@ -152,15 +165,23 @@ func (v *view) event(ev *clientv3.Event, set func(id string, e *naming.Endpoint)
 	var now *naming.Endpoint
 	if ev.Type != clientv3.EventTypeDelete {
 		e, _, mine, err := v.store.layout.entry(v.service, tail, ev.Kv.Value)
+		e.Unleased = ev.Kv.Lease == 0
 		switch {
 		case mine && err == nil:
 			now = &e
 		case mine:
 			v.malformed(ev.Kv, err)
 		}
+		if mine && ev.IsCreate() && !odd(tail) {
+			v.n++
+		}
+	} else if v.n > 0 && !odd(tail) {
+		v.n--
 	}
-	if v.store.layout.plain || !odd(tail) {
-		set(tail, now)
+	if v.store.layout.sure(tail) {
+		if id, mine := v.store.layout.identify(v.service, tail); mine {
+			set(id, now)
+		}
 		return
 	}
 	was, had := v.odd[tail]
@@ -197,7 +218,7 @@ func add(b *naming.Batch, id string, e *naming.Endpoint) {
 func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		if err := s.services(ctx, yield); err != nil {
-			yield(nil, fmt.Errorf("etcd: services: %w", s.describe(ctx, err)))
+			yield(nil, fmt.Errorf("etcd: services: %w", s.describe(ctx, needs(err, "read", "the keys that begin with %q", s.layout.prefix))))
 		}
 	}
 }
@@ -215,31 +236,45 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 	)
 	at, err := s.read(ctx, dir, true, func(int) {
 		count, unsure, doubts = make(map[string]int), make(map[string]string), nil
-	}, func(kv *mvccpb.KeyValue) {
+	}, func(kv *mvccpb.KeyValue) error {
 		switch service, _, doubt, ok := s.layout.split(string(kv.Key)); {
 		case doubt:
 			doubts = append(doubts, string(kv.Key))
 		case ok:
 			count[service]++
 		}
+		if len(count) > naming.MaxServices || len(doubts) > naming.MaxEndpoints {
+			return errServices
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for keys := range slices.Chunk(doubts, MaxTxnOps) {
+	for most := MaxTxnOps; len(doubts) > 0; {
+		keys := doubts[:min(most, len(doubts))]
 		gets := make([]clientv3.Op, len(keys))
 		for i, key := range keys {
 			gets[i] = clientv3.OpGet(key, clientv3.WithRev(at.at))
 		}
 		resp, err := s.do(ctx, clientv3.OpTxn(nil, gets, nil))
+		if err != nil && errors.Is(typed(err), rpctypes.ErrTooManyOps) && len(keys) > 1 {
+			most = len(keys) / 2 // the server has a limit of its own
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		doubts = doubts[len(keys):]
 		for _, r := range resp.Txn().Responses {
 			for _, kv := range r.GetResponseRange().GetKvs() {
-				if service, ok := s.layout.owner(string(kv.Key), kv.Value); ok {
+				key := string(kv.GetKey())
+				if !slices.Contains(keys, key) {
+					return fmt.Errorf("%w: the key %q", errAnswer, naming.SafeText(key))
+				}
+				if service, ok := s.layout.owner(key, kv.Value); ok {
 					count[service]++
-					unsure[string(kv.Key)] = service
+					unsure[key] = service
 				}
 			}
 		}
@@ -253,7 +288,7 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 			delete(count, service)
 		}
 	}
-	f := &follower{store: s, ctx: ctx, dir: dir, from: at, visit: func(events []*clientv3.Event) bool {
+	f := &follower{store: s, ctx: ctx, dir: dir, from: at, visit: func(events []*clientv3.Event) (bool, error) {
 		before := len(count)
 		changed := false
 		for _, ev := range events {
@@ -279,15 +314,18 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 				changed = changed || count[service] == 1
 			}
 		}
+		if len(count) > naming.MaxServices || len(unsure) > naming.MaxEndpoints {
+			return false, errServices
+		}
 		if !changed && len(count) == before {
-			return true
+			return true, nil
 		}
 		names := slices.Sorted(maps.Keys(count))
 		if slices.Equal(names, last) {
-			return true
+			return true, nil
 		}
 		last = names
-		return yield(slices.Clone(names), nil)
+		return yield(slices.Clone(names), nil), nil
 	}}
 	return f.follow()
 }

@@ -1,0 +1,214 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+)
+
+// The types of a client's parts unless the user puts others there, which then
+// have a say in what is asked.
+var (
+	watcherType = reflect.TypeOf(clientv3.NewWatchFromWatchClient(nil, nil))
+	kvType      = reflect.TypeOf(clientv3.NewKVFromKVClient(nil, nil))
+	leaseType   = reflect.TypeOf(clientv3.NewLeaseFromLeaseClient(nil, nil, 0))
+)
+
+// ownConn returns the client's connection if part, one of the client's, is the
+// client's own, and nil if the user has replaced it.
+func (s *Store) ownConn(part any, own reflect.Type) *grpc.ClientConn {
+	if reflect.TypeOf(part) != own {
+		return nil
+	}
+	return s.client.ActiveConnection()
+}
+
+// refusalTick is how often a call that waits for a connection looks whether there
+// will be one. It gives up when it sees twice in a row that all members refused:
+// after half a second, in which a server that restarts may be back.
+const refusalTick = 250 * time.Millisecond
+
+// refusal is what cancels a context when no member can be connected to. The
+// client itself makes a call wait for as long as its context lasts.
+type refusal struct {
+	conn   *grpc.ClientConn
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	timer   *time.Timer // guarded by mu
+	refused bool        // guarded by mu: the connection was refused at the last look
+	stopped bool        // guarded by mu
+}
+
+// watchRefusal returns a context that is canceled, with what a member's refusal
+// was as its cause, when no member can be connected to. The caller calls stop
+// when there is an answer or a stream, which does not cancel the context.
+func watchRefusal(ctx context.Context, conn *grpc.ClientConn) *refusal {
+	r := &refusal{conn: conn}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	if conn != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.timer = time.AfterFunc(refusalTick, r.look)
+	}
+	return r
+}
+
+func (r *refusal) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+func (r *refusal) look() {
+	var why error
+	if r.ctx.Err() == nil {
+		why = disconnected(r.conn)
+	}
+	r.mu.Lock()
+	again := r.refused
+	r.refused = why != nil
+	over := r.stopped || r.ctx.Err() != nil || again && why != nil
+	if !over {
+		r.timer.Reset(refusalTick)
+	}
+	over = over && !r.stopped && why != nil
+	r.mu.Unlock()
+	if over {
+		r.cancel(fmt.Errorf("%w: %w", errDisconnected, why))
+	}
+}
+
+// call calls f with a context that ends early when no member can be connected
+// to, and returns its error, which says so then.
+func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
+	r := watchRefusal(ctx, s.client.ActiveConnection())
+	defer r.cancel(nil)
+	defer r.stop()
+	err := f(r.ctx)
+	if err != nil && ctx.Err() == nil && r.ctx.Err() != nil {
+		return context.Cause(r.ctx)
+	}
+	return err
+}
+
+// maxAttempts is how often the client may make one call of the Store's.
+const maxAttempts = 4
+
+// attempts calls f, which makes a call with the option, and ends the call when
+// the client has made it maxAttempts times: after some errors, such as a token
+// that is refused, the client's interceptor would a hundred times.
+func attempts(ctx context.Context, f func(context.Context, grpc.CallOption) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var last error
+	n := 0
+	err := f(ctx, grpc.OnFinish(func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		if last = err; n == maxAttempts && err != nil {
+			cancel()
+		}
+	}))
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil && n >= maxAttempts && last != nil {
+		return last
+	}
+	return err
+}
+
+// disconnected returns why there is no connection, nil if there is one or one is
+// being made for the first time.
+func disconnected(conn *grpc.ClientConn) error {
+	if conn == nil || conn.GetState() != connectivity.TransientFailure {
+		return nil
+	}
+	// A call that does not wait fails at once, and nothing is sent. Should there
+	// be a connection by now, this asks for the member's status.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err := conn.Invoke(ctx, pb.Maintenance_Status_FullMethodName, &pb.StatusRequest{}, new(pb.StatusResponse), grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable {
+		return nil
+	}
+	return err
+}
+
+// streamConn returns the connection for a stream, and a function that gives it up.
+// It is the client's, unless the stream before failed before anything was heard on
+// it. The client takes its members in turn, one for each request, so the stream of
+// another try may be on the same member for ever: each try makes a read, or
+// fetches a token, before. So the next stream is on a connection of its own to
+// the next member.
+func (s *Store) streamConn(conn *grpc.ClientConn) (*grpc.ClientConn, func()) {
+	s.mu.Lock()
+	mute := s.mute
+	s.mu.Unlock()
+	members := s.client.Endpoints()
+	if mute == 0 || len(members) < 2 {
+		return conn, func() {}
+	}
+	own, err := s.client.Dial(members[mute%len(members)])
+	if err != nil {
+		return conn, func() {}
+	}
+	return own, func() { _ = own.Close() } // nothing is lost with it
+}
+
+// opened notes whether something was heard on a stream.
+func (s *Store) opened(heard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if heard {
+		s.mute = 0
+	} else {
+		s.mute++
+	}
+}
+
+var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
+
+// members returns how many members the client knows.
+func (s *Store) members() int { return len(s.client.Endpoints()) }
+
+// elsewhere reports whether another member may do what one has refused: a
+// learner has no streams.
+func elsewhere(err error) bool {
+	return err != nil && errors.Is(typed(err), errLearner)
+}
+
+// leaderless reports whether an error says that a member has lost the quorum, or
+// did not reach it in time.
+func leaderless(err error) bool {
+	if errors.Is(err, errSilent) {
+		return true
+	}
+	err = typed(err)
+	for _, e := range []error{
+		rpctypes.ErrNoLeader, rpctypes.ErrNotLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrUnhealthy, rpctypes.ErrTimeout,
+		rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrTimeoutWaitAppliedIndex, errLearner,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,100 @@
+package etcd_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/internal/etcdtest"
+)
+
+// TestFieldR8EditedByHand: "etcdctl put KEY VALUE" takes the lease from the key of a
+// registration, with the same value and with another. The entry comes under the lease
+// again, and goes when the server does, in order or not.
+func TestFieldR8EditedByHand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, etcdtest.Start(t, nil), nil)
+	registry := naming.New(r, &naming.Options{Logger: silent})
+	t.Cleanup(registry.Close)
+	g, err := registry.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, Propagation: -1})
+	must(t, err)
+	ours := r.value(t, "svc/a:1")
+
+	// leased waits until the key is under a lease, and returns that.
+	leased := func() clientv3.LeaseID {
+		t.Helper()
+		kv, err := r.await(t, "svc/a:1", func(kv *mvccpb.KeyValue) bool {
+			return kv != nil && kv.Lease != 0 && string(kv.Value) == ours
+		})
+		if err != nil {
+			t.Fatalf("the key is not under a lease again, or not as it was: %v; value %q; state %+v", err, r.value(t, "svc/a:1"), g.State())
+		}
+		return clientv3.LeaseID(kv.Lease)
+	}
+	first := leased()
+	for _, value := range []string{ours, `{"Op":0,"Addr":"a:1","Metadata":{"weight":2}}`, ours} {
+		r.put(t, "svc/a:1", value)
+		if again := leased(); again != first {
+			t.Errorf("under lease %x, want the one of before, %x", again, first)
+		}
+	}
+
+	// In order, also if the edit is too late to be noticed.
+	r.put(t, "svc/a:1", ours)
+	must(t, g.Close())
+	if v := r.value(t, "svc/a:1"); v != "" {
+		t.Errorf("left by Close: %s", v)
+	}
+
+	// Not in order: nothing renews the lease any longer.
+	g, err = registry.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, Propagation: -1})
+	must(t, err)
+	leased()
+	r.put(t, "svc/a:1", ours)
+	id := leased()
+	for _, p := range r.proxies {
+		p.BlackHole()
+	}
+	if _, err := r.await(t, "svc/a:1", func(kv *mvccpb.KeyValue) bool { return kv == nil }); err != nil {
+		t.Fatalf("under lease %x, and there after the time to live: %v", id, err)
+	}
+	r.heal()
+}
+
+// await waits until a key of the prefix is as ok wants it, nil meaning that it is not
+// there, and returns it.
+func (r *rig) await(t *testing.T, key string, ok func(*mvccpb.KeyValue) bool) (*mvccpb.KeyValue, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), returnBound)
+	defer cancel()
+	resp, err := r.admin.Get(ctx, r.prefix+key)
+	if err != nil {
+		return nil, err
+	}
+	var kv *mvccpb.KeyValue
+	if len(resp.Kvs) == 1 {
+		kv = resp.Kvs[0]
+	}
+	if ok(kv) {
+		return kv, nil
+	}
+	for resp := range r.admin.Watch(ctx, r.prefix+key, clientv3.WithRev(resp.Header.Revision+1)) {
+		if err := resp.Err(); err != nil {
+			return nil, err
+		}
+		for _, ev := range resp.Events {
+			kv = ev.Kv
+			if ev.Type == clientv3.EventTypeDelete {
+				kv = nil
+			}
+			if ok(kv) {
+				return kv, nil
+			}
+		}
+	}
+	return nil, context.Cause(ctx)
+}

@@ -1,0 +1,396 @@
+package etcd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/naming-go/naming"
+)
+
+// readEntry is what a Store with that codec makes of a value.
+func readEntry(c *Codec, value string) (naming.Endpoint, error) {
+	return decode(c, value)
+}
+
+// TestFieldI3Weights: a weight is a number here and text in the metadata of kratos
+// and go-micro, in both directions.
+func TestFieldI3Weights(t *testing.T) {
+	values := map[string]string{
+		"kratos":  `{"id":"i-1","name":"greeter","version":"","metadata":{"weight":%q,"zone":"a"},"endpoints":["grpc://a:1"]}`,
+		"gomicro": `{"name":"greeter","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{"weight":%q,"zone":"a"},"id":"i-1","address":"a:1"}]}`,
+	}
+	for name, value := range values {
+		c := codecs[name]
+		for text, want := range map[string]float64{
+			"30": 30, "1": 1, "9007199254740993": 9007199254740993, "1.5": 1.5,
+			"": 0, "0": 0, "-3": 0, "030": 0, " 30": 0, "+30": 0, "0x1e": 0, "heavy": 0, "Inf": 0, "NaN": 0, "1e999": 0, "null": 0, "true": 0, `"30"`: 0,
+		} {
+			theirs := fmt.Sprintf(value, text)
+			e, err := readEntry(c, theirs)
+			if err != nil || e.Info().Weight != want || e.Info().Zone != "a" {
+				t.Errorf("%s: weight %q is read as %v, in %s, err %v", name, text, e.Info().Weight, e.Metadata, err)
+				continue
+			}
+			if want == 0 && !strings.Contains(string(e.Metadata), string(appendString([]byte(`"weight":`), text))) {
+				t.Errorf("%s: weight %q has become %s", name, text, e.Metadata)
+			}
+			e.NoDrain = true
+			again, err := c.Encode(service, e)
+			if err != nil || text != "1.5" && !sameValue(string(again), theirs) {
+				t.Errorf("%s: %s is, put again, %s, err %v", name, theirs, again, err)
+			}
+		}
+		for number, text := range map[string]string{"30": "30", "1": "1", "30.0": "30", "3e1": "30", "1.5": "2", "0.2": "1"} {
+			e := naming.Endpoint{ID: id, Addr: "a:1", Metadata: []byte(`{"weight":` + number + `,"tags":["x"],"zone":"a"}`)}
+			ours, err := c.Encode(service, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "gomicro" {
+				text = number
+			}
+			if !strings.Contains(string(ours), `"weight":"`+text+`"`) {
+				t.Errorf("%s: weight %s is put as %s, want %q", name, number, ours, text)
+			}
+			if got, err := readEntry(c, string(ours)); err != nil || !got.Equal(e) || got.Info().Weight != e.Info().Weight {
+				t.Errorf("%s: %s is put as %s and read as %s, err %v", name, e.Metadata, ours, got.Metadata, err)
+			}
+		}
+		// A weight that the caller has as a string stays one.
+		for _, metadata := range []string{`{"weight":"30"}`, `{"weight":"heavy"}`, `{"weight":0}`, `{"weight":-1}`, `{"weight":1e999}`, `{"weight":[3]}`} {
+			e := naming.Endpoint{ID: id, Addr: "a:1", Metadata: []byte(metadata)}
+			ours, err := c.Encode(service, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := readEntry(c, string(ours)); err != nil || !got.Equal(e) {
+				t.Errorf("%s: %s is put as %s and read as %s, err %v", name, metadata, ours, got.Metadata, err)
+			}
+		}
+	}
+}
+
+// TestFieldI3OwnMembers: where a format has a member of its own for something that
+// is in its map of strings as well, neither is lost.
+func TestFieldI3OwnMembers(t *testing.T) {
+	for name, value := range map[string]string{
+		"kratos":  `{"id":"i-1","name":"greeter","version":"v1","metadata":{"version":"old"},"endpoints":["grpc://a:1"]}`,
+		"kitex":   `{"network":"tcp4","address":"a:1","weight":10,"tags":{"weight":"5"}}`,
+		"gomicro": `{"name":"greeter","version":"v1","metadata":null,"endpoints":[],"nodes":[{"metadata":{"version":"old"},"id":"i-1","address":"a:1"}]}`,
+	} {
+		e, err := readEntry(codecs[name], value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := codecs[name].Encode(service, e)
+		if err != nil || !sameValue(string(again), value) {
+			t.Errorf("%s: %s\nis, put again, %s, err %v", name, value, again, err)
+		}
+	}
+}
+
+// TestFieldI5Scheme: the scheme of an endpoint's URL says whether it has TLS.
+func TestFieldI5Scheme(t *testing.T) {
+	plain, secure, web := Kratos(), KratosScheme("grpcs"), KratosScheme("http", "https")
+	for _, tt := range []struct{ endpoints, plain, secure, web string }{
+		{`["grpc://a:1"]`, "a:1", "", ""},
+		{`["grpcs://a:1"]`, "a:1", "a:1", ""},
+		{`["http://h:1","grpcs://a:1","grpc://b:2"]`, "b:2", "a:1", "h:1"},
+		{`["grpc://a:1?isSecure=true","grpc://b:2?isSecure=false"]`, "b:2", "a:1", ""},
+		{`["http://h:1?isSecure=true","grpc://b:2"]`, "b:2", "", "h:1"},
+		{`["GRPCS://a:1"]`, "a:1", "a:1", ""},
+		{`["http://h:1/path?q=1"]`, "", "", "h:1"},
+		{`["grpc://[::1]:9000","grpcs://[::1]:9443"]`, "[::1]:9000", "[::1]:9443", ""},
+		{`["grpc://unix:/run/a.sock"]`, "unix:/run/a.sock", "", ""},
+		{`["a:1"]`, "", "", ""},
+		{`["://a:1"]`, "", "", ""},
+		{`["grpc://"]`, "", "", ""},
+		{`[]`, "", "", ""},
+		{`null`, "", "", ""},
+	} {
+		value := `{"id":"i-1","name":"greeter","version":"","metadata":null,"endpoints":` + tt.endpoints + `}`
+		for i, want := range []string{tt.plain, tt.secure, tt.web} {
+			c := []*Codec{plain, secure, web}[i]
+			e, err := readEntry(c, value)
+			if e.Addr != want && err == nil || (err != nil) != (want == "") {
+				t.Errorf("%s, codec %d: %q, err %v, want %q", tt.endpoints, i, e.Addr, err, want)
+			}
+			if err != nil {
+				continue
+			}
+			again, err := c.Encode(service, e)
+			if err != nil || !sameValue(string(again), value) {
+				t.Errorf("%s, codec %d: put again, %s, err %v", tt.endpoints, i, again, err)
+			}
+		}
+	}
+	for scheme, c := range map[string]*Codec{"grpc": plain, "grpcs": secure, "http": web} {
+		value, err := c.Encode(service, naming.Endpoint{ID: id, Addr: "a:1"})
+		if want := `"endpoints":["` + scheme + `://a:1"]`; err != nil || !strings.Contains(string(value), want) {
+			t.Errorf("%s, err %v, want %s", value, err, want)
+		}
+		if e, err := readEntry(c, string(value)); err != nil || e.Addr != "a:1" || e.Metadata != nil {
+			t.Errorf("%s is %s, err %v", value, show(e), err)
+		}
+	}
+}
+
+// TestFieldE8OtherSchema: no codec takes an entry of another format, or one whose
+// address is in the key, for an endpoint without an address.
+func TestFieldE8OtherSchema(t *testing.T) {
+	values := map[string]string{
+		"default": `{"Op":0,"Addr":"a:1","Metadata":{"a":"b"}}`,
+		"kratos":  `{"id":"i-1","name":"greeter","version":"v1","metadata":{"a":"b"},"endpoints":["grpc://a:1"]}`,
+		"kitex":   `{"network":"tcp","address":"a:1","weight":10,"tags":{"a":"b"}}`,
+		"gomicro": `{"name":"greeter","version":"v1","metadata":{"x":"y"},"endpoints":[],"nodes":[{"metadata":{"a":"b"},"id":"i-1","address":"a:1"}]}`,
+		"gozero":  `a:1`,
+		"gokit":   `http://a:1/path`,
+		"jupiter": `{"name":"main","scheme":"grpc","address":"a:1","weight":100,"enable":true,"healthy":true,"metadata":{"a":"b"},"region":"","zone":"","kind":1,"deployment":"","group":"","services":{}}`,
+		"dubbo":   `{"ID":"a:1","ServiceName":"greeter","Host":"a","Port":1,"Enable":true,"Healthy":true,"Metadata":{"a":"b"}}`,
+		"rpcx":    `weight=10&group=test`,
+		"gf":      `{"weight":10}`,
+		"nothing": ``, "an object": `{}`, "null": `null`, "a list": `[]`, "metadata": `{"Metadata":{"a":"b"}}`, "text": `up`, "a number": `1`,
+		"an ID": `{"ID":"i-1","Metadata":{"a":"b"}}`, "no address": `{"id":"i-1","endpoints":[]}`, "addressless": `{"Addr":null,"address":"","nodes":[{"id":"x"}]}`,
+	}
+	for name, c := range codecs {
+		for other, value := range values {
+			e, err := readEntry(c, value)
+			if err == nil && e.Addr == "" {
+				t.Errorf("%s reads an entry of %s as an endpoint without an address: %s", name, other, show(e))
+			}
+			if name == other && (err != nil || e.Addr != "a:1") {
+				t.Errorf("%s reads its own %s as %s, err %v", name, value, show(e), err)
+			}
+		}
+	}
+	// The default format has such endpoints, and says so.
+	if e, err := readEntry(Default(), `{"Op":0,"Addr":"","Metadata":{"a":"b"}}`); err != nil || e.Addr != "" {
+		t.Errorf("an endpoint without an address is %s, err %v", show(e), err)
+	}
+}
+
+// TestFieldE9Prefix: what keys begin with is a path.
+func TestFieldE9Prefix(t *testing.T) {
+	for _, tt := range []struct{ prefix, root, want string }{
+		{"", "", ""},
+		{"/naming", "", "/naming/"},
+		{"/naming/", "", "/naming/"},
+		{"naming", "", "naming/"},
+		{"/", "", "/"},
+		{"/env", "/microservices/", "/env/microservices/"},
+		{"/env/", "/microservices/", "/env//microservices/"},
+		{"/env", "kitex/registry-etcd/", "/env/kitex/registry-etcd/"},
+		{"/env", "custom", "/env/custom/"},
+		{"", "/custom", "/custom/"},
+	} {
+		if got := keyPrefix(tt.prefix, tt.root); got != tt.want {
+			t.Errorf("prefix %q with root %q is %q, want %q", tt.prefix, tt.root, got, tt.want)
+		}
+	}
+	s := offline(t, &Options{Prefix: "/naming"})
+	for key, want := range map[string]string{
+		"/naming/greeter/a:1": "greeter", "/naming/a/b/c": "a/b", "/naming2/greeter/a:1": "", "/naming": "", "/naminggreeter/a:1": "", "/naming/greeter": "",
+		"/naming/" + strings.Repeat("x", naming.MaxServiceName+1) + "/a:1": "",
+	} {
+		if service, _, _, ok := s.layout.split(key); service != want || ok != (want != "") {
+			t.Errorf("%.40q is of %q, %v, want %q", key, service, ok, want)
+		}
+	}
+}
+
+// TestFieldE10LastMember: of members with one name, in whatever case, the last one
+// counts, as it does for encoding/json, in every format.
+func TestFieldE10LastMember(t *testing.T) {
+	for _, tt := range []struct{ codec, value, addr, metadata string }{
+		{"default", `{"Addr":"a:1","addr":"b:2"}`, "b:2", ""},
+		{"default", `{"addr":"b:2","Addr":"a:1"}`, "a:1", ""},
+		{"default", `{"Addr":"a:1","Addr":"b:2","ADDR":"c:3"}`, "c:3", ""},
+		{"default", `{"Addr":"a:1","addr":null}`, "a:1", ""},
+		{"default", `{"Addr":"a:1","Metadata":{"x":1},"METADATA":{"y":2}}`, "a:1", `{"y":2}`},
+		{"default", `{"Addr":"a:1","Metadata":{"x":1},"metadata":null}`, "a:1", ""},
+		{"kratos", `{"id":"1","endpoints":["grpc://a:1"],"ENDPOINTS":["grpc://b:2"],"version":"v1","Version":"v2"}`, "b:2", `{"version":"v2"}`},
+		{"kitex", `{"network":"tcp","address":"a:1","Address":"b:2","weight":1,"Weight":2}`, "b:2", `{"weight":2}`},
+		{"gomicro", `{"version":"v1","nodes":[{"id":"1","address":"a:1","Address":"b:2"}],"Version":"v2"}`, "b:2", `{"version":"v2"}`},
+	} {
+		e, err := readEntry(codecs[tt.codec], tt.value)
+		if err != nil || e.Addr != tt.addr || !sameValue(string(e.Metadata), tt.metadata) {
+			t.Errorf("%s: %s is %s, err %v, want %s %s", tt.codec, tt.value, show(e), err, tt.addr, tt.metadata)
+		}
+	}
+}
+
+// FuzzLikeOldPackage compares the default format's readers with the old package's,
+// which decodes a naming.Update with encoding/json.
+func FuzzLikeOldPackage(f *testing.F) {
+	for _, line := range golden(f, "default") {
+		f.Add([]byte(line[0]))
+	}
+	for _, s := range []string{
+		`{"Addr":"a:1","addr":"b:2"}`, `{"Op":0,"Addr":"a","Metadata":1}`, `{"\u0041ddr":"a:1"}`, `{"Op":0,"Addr":"a","Metadata":null,"Draining":true}`,
+		`{"Op":null,"Addr":"a:1"}`, `{"Addr":"a:1","Metadata":1e999}`, `{"Addr":"a:1","Metadata":{"a":1,"a":2}}`, `{"Addr":"\ud800"}`, `{"op":1,"OP":-1}`,
+		"{\"Addr\":\"a:1\",\"Metadat\u0101\":1}", `{"Addr":"a:1","Op":1.0}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if err := likeOldPackage(value); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestFieldE10Mixed compares them on objects of members that are named, spelt and
+// mistyped in many ways.
+func TestFieldE10Mixed(t *testing.T) {
+	names := []string{"Op", "op", "Addr", "addr", "ADDR", `\u0041ddr`, "Metadata", "metadata", "METADATA", "Metadat\u0101", "Extra", "Draining", "ID", "id", ""}
+	values := []string{"0", "1", "null", "-1", "300", "1.5", `"a:1"`, `"b:2"`, `""`, `"\ud800"`, `{"a":1,"a":2}`, "[1,2]", "true", "1e999", "{}", "nul", `"x`}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		var members []string
+		for range rnd.IntN(6) {
+			members = append(members, `"`+names[rnd.IntN(len(names))]+`":`+values[rnd.IntN(len(values))])
+		}
+		if err := likeOldPackage([]byte("{" + strings.Join(members, ",") + "}")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// likeOldPackage returns an error if a reader of the default format takes a value
+// for something else than the old package does.
+func likeOldPackage(value []byte) error {
+	var want naming.Update
+	wantErr := json.Unmarshal(value, &want)
+	for name, decode := range map[string]func(service, tail string, value []byte) (naming.Endpoint, error){"Store": decodeUpdate, "GRPCResolver": decodePlain} {
+		e, err := decode(service, "a", value)
+		if wantErr != nil {
+			var number *json.UnmarshalTypeError
+			if err == nil && !(errors.As(wantErr, &number) && strings.HasPrefix(number.Value, "number ") && number.Field != "Op") {
+				return fmt.Errorf("%s: %q is %s, and encoding/json has the error %v", name, value, show(e), wantErr)
+			}
+			continue // a number that has no float64 stays as it is spelt
+		}
+		if err != nil {
+			if want.Addr != "" && utf8.Valid(value) {
+				return fmt.Errorf("%s: %q: %v, and encoding/json has %+v", name, value, err, want)
+			}
+			continue // those are left out: see the documentation
+		}
+		metadata := e.Metadata
+		if name == "Store" {
+			metadata, _ = takeEntry(metadata, func(json.RawMessage, string, json.RawMessage) bool { return true })
+		}
+		var got any
+		if len(metadata) > 0 {
+			if err := json.Unmarshal(metadata, &got); err != nil {
+				return fmt.Errorf("%s: %q has metadata %s: %v", name, value, metadata, err)
+			}
+		}
+		if e.Addr != want.Addr || !reflect.DeepEqual(got, want.Metadata) {
+			return fmt.Errorf("%s: %q is %s, and for encoding/json %+v", name, value, show(e), want)
+		}
+	}
+	return nil
+}
+
+// TestFieldI9Deep: with the option, what is below a service's path is the
+// service's, by what follows as it is.
+func TestFieldI9Deep(t *testing.T) {
+	value := []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)
+	deep := offline(t, &Options{Deep: true}).layout
+	flat := offline(t, nil).layout
+	for _, tt := range []struct {
+		tail string
+		flat bool
+	}{{"one", true}, {"sub/two", false}, {"a/b/c", false}, {"unix:/run/a.sock", false}, {"50%", true}, {"%2F", true}, {"x/", false}} {
+		e, id, mine, err := deep.entry("off/svc", tt.tail, value)
+		if !mine || err != nil || id != tt.tail || e.ID != tt.tail || !deep.sure(tt.tail) {
+			t.Errorf("deep: %q has ID %q, mine %v, err %v", tt.tail, id, mine, err)
+		}
+		if key := deep.key("off/svc", id); key != "off/svc/"+tt.tail {
+			t.Errorf("deep: an endpoint %q is put at %q", id, key)
+		}
+		if _, ok := deep.rawKey("off/svc", id); ok {
+			t.Errorf("deep: %q is looked for in two places", id)
+		}
+		if _, _, mine, _ := flat.entry("off/svc", tt.tail, value); mine != tt.flat {
+			t.Errorf("without the option, %q is of the service: %v, want %v", tt.tail, mine, tt.flat)
+		}
+	}
+	if _, _, mine, err := deep.entry("off/svc", "", value); !mine || err == nil {
+		t.Errorf("a key without an ID: mine %v, err %v", mine, err)
+	}
+	if service, tail, unsure, ok := deep.split("off/svc/unix:/run/two"); service != "off/svc/unix:/run" || tail != "two" || unsure || !ok {
+		t.Errorf("the list of services has %q, %q, unsure %v, ok %v", service, tail, unsure, ok)
+	}
+}
+
+// TestFieldLimits: an entry that no program may be given is malformed, whatever
+// its format, and one that is deep or long by itself.
+func TestFieldLimits(t *testing.T) {
+	long, deepest := strings.Repeat("x", naming.MaxAddr), strings.Repeat("[", naming.MaxDepth)+strings.Repeat("]", naming.MaxDepth)
+	quote := func(s string) string { return string(appendString(nil, s)) }
+	for _, tt := range []struct {
+		name, codec, value string
+		good               bool
+	}{
+		{"the longest address", "default", `{"Addr":` + quote(long) + `}`, true},
+		{"a longer one", "default", `{"Addr":` + quote(long+"x") + `}`, false},
+		{"an address that steers a terminal", "default", `{"Addr":"h\u001b[31m:1"}`, false},
+		{"an address with NUL", "kitex", `{"network":"tcp","address":"h\u0000:1"}`, false},
+		{"a line end", "kratos", `{"id":"1","endpoints":["grpc://h\n:1"]}`, false},
+		{"a direction mark", "gomicro", `{"nodes":[{"id":"1","address":"h\u202e:1"}]}`, false},
+		{"a bare address that steers", "gozero", "h\x1b:1", false},
+		{"the deepest metadata", "default", `{"Addr":"a:1","Metadata":` + deepest + `}`, true},
+		{"deeper", "default", `{"Addr":"a:1","Metadata":[` + deepest + `]}`, false},
+		{"deeper, with the canonical spelling", "default", `{"Op":0,"Addr":"a:1","Metadata":[` + deepest + `]}`, false},
+		{"a bomb", "default", `{"Op":0,"Addr":"a:1","Metadata":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, false},
+		{"an open bomb", "default", `{"Op":0,"Addr":"a:1","Metadata":` + strings.Repeat("[", 100_000), false},
+		{"a bomb beside it", "default", `{"Addr":"a:1","Extra":` + strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000) + `}`, false},
+		{"a bomb in a map of strings", "kratos", `{"id":"1","endpoints":["grpc://a:1"],"metadata":{"naming.metadata":` + quote(strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000)) + `}}`, false},
+		{"a large one", "default", `{"Addr":"a:1","Metadata":` + quote(strings.Repeat("x", naming.MaxMetadata)) + `}`, false},
+	} {
+		e, err := readEntry(codecs[tt.codec], tt.value)
+		if (err == nil) != tt.good {
+			t.Errorf("%s: err %v, address %.40q", tt.name, err, e.Addr)
+		}
+		if err != nil && len(err.Error()) > 3*naming.MaxText {
+			t.Errorf("%s: an error of %d bytes", tt.name, len(err.Error()))
+		}
+	}
+	l := &layout{codec: Default()}
+	value := []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)
+	for tail, good := range map[string]bool{
+		strings.Repeat("x", naming.MaxID): true, strings.Repeat("x", naming.MaxID+1): false, "": false, "\xff": false, "%2F": true,
+	} {
+		if _, _, mine, err := l.entry(service, tail, value); !mine || (err == nil) != good {
+			t.Errorf("an ID of %d bytes: mine %v, err %v", len(tail), mine, err)
+		}
+	}
+	// The old package writes an update without an address to a key without a tail.
+	plain := &layout{codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, known: true}, plain: true}
+	var ids []string
+	for _, tail := range []string{"", "/", "//", "a", "a/"} {
+		e, _, mine, err := plain.entry(service, tail, value)
+		if !mine || err != nil || e.ID == "" || slices.Contains(ids, e.ID) {
+			t.Errorf("GRPCResolver: %q has ID %q, mine %v, err %v", tail, e.ID, mine, err)
+		}
+		ids = append(ids, e.ID)
+	}
+	// Another's codec is not trusted with the form of metadata.
+	bad := &layout{codec: &Codec{Decode: func(_, _ string, value []byte) (naming.Endpoint, error) {
+		return naming.Endpoint{Addr: "a:1", Metadata: value}, nil
+	}}}
+	for metadata, good := range map[string]bool{`{"a":1}`: true, `{"a":`: false, "\xff": false} {
+		if _, _, _, err := bad.entry(service, "a:1", []byte(metadata)); (err == nil) != good {
+			t.Errorf("metadata %q: err %v", metadata, err)
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// keeper renews the leases of a Store on one gRPC stream, as the client's
+// KeepAlive does: a stream of its own for each renewal costs a token each, which
+// is dear to the server. Two goroutines serve it, one that sends and one that
+// receives.
+//
+// A keeper exists from the first renewal on, until every lease that was renewed
+// on it has been revoked, was lost, or was not renewed for its time to live.
+type keeper struct {
+	store  *Store
+	ctx    context.Context // done when the stream has failed or is of no more use
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	todo   chan struct{} // capacity 1: has a token when there is something to send
+
+	mu     sync.Mutex
+	queue  []*renewal                      // guarded by mu: to be sent
+	asked  map[clientv3.LeaseID][]*renewal // guarded by mu: sent and not answered, in order
+	leases map[clientv3.LeaseID]time.Time  // guarded by mu: when each is given up
+	idle   *time.Timer                     // guarded by mu: looks for leases to be given up
+	stray  int                             // guarded by mu: how many answers in a row nobody asked for
+}
+
+// renewal is one request to renew a lease. A renewal that is given up keeps its
+// place among those asked, so that its answer is not taken for a later one's.
+type renewal struct {
+	id   clientv3.LeaseID
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// errNoLeases is why a keeper ends when it has no leases. A renewal sees it only
+// when its lease is revoked meanwhile.
+var errNoLeases = errors.New("the lease was revoked while it was renewed")
+
+// keeperFor returns the Store's keeper, and notes that it is used for a lease.
+func (s *Store) keeperFor(l *lease, conn *grpc.ClientConn) *keeper {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keeper == nil {
+		k := &keeper{
+			store: s, todo: make(chan struct{}, 1),
+			asked: make(map[clientv3.LeaseID][]*renewal), leases: make(map[clientv3.LeaseID]time.Time),
+		}
+		// Without a leader the stream ends, rather than to fall silent.
+		k.ctx, k.cancel = context.WithCancelCause(clientv3.WithRequireLeader(context.Background()))
+		s.keeper = k
+		k.wg.Go(func() { k.receive(conn) })
+	}
+	s.keeper.use(l)
+	return s.keeper
+}
+
+// use notes that a lease is renewed now.
+func (k *keeper) use(l *lease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.leases[l.id] = time.Now().Add(l.ttl)
+	if k.idle == nil {
+		k.idle = time.AfterFunc(l.ttl, k.giveUp)
+	}
+}
+
+// giveUp ends the keeper if nobody renews its leases any more.
+func (k *keeper) giveUp() {
+	k.store.mu.Lock()
+	k.mu.Lock()
+	var last time.Time
+	now := time.Now()
+	for id, until := range k.leases {
+		if until.After(last) {
+			last = until
+		}
+		if !until.After(now) {
+			delete(k.leases, id)
+		}
+	}
+	over := len(k.leases) == 0
+	switch {
+	case !over:
+		k.idle.Reset(last.Sub(now))
+	case k.store.keeper == k:
+		k.store.keeper = nil
+	}
+	k.mu.Unlock()
+	k.store.mu.Unlock()
+	if over {
+		k.cancel(errNoLeases)
+	}
+}
+
+// forget ends the keeper if a lease that has ended was its last one, and returns
+// when nothing of it runs any more.
+func (s *Store) forget(id clientv3.LeaseID) {
+	s.mu.Lock()
+	k := s.keeper
+	over := false
+	if k != nil {
+		k.mu.Lock()
+		delete(k.leases, id)
+		if over = len(k.leases) == 0; over {
+			s.keeper = nil
+			k.idle.Stop()
+		}
+		k.mu.Unlock()
+	}
+	s.mu.Unlock()
+	if over {
+		k.cancel(errNoLeases)
+		k.wg.Wait()
+	}
+}
+
+// fail ends the keeper with err.
+func (k *keeper) fail(err error) {
+	k.store.mu.Lock()
+	if k.store.keeper == k {
+		k.store.keeper = nil
+	}
+	k.mu.Lock()
+	if k.idle != nil {
+		k.idle.Stop()
+	}
+	k.mu.Unlock()
+	k.store.mu.Unlock()
+	k.cancel(err)
+}
+
+// ask asks for a renewal.
+func (k *keeper) ask(id clientv3.LeaseID) *renewal {
+	r := &renewal{id: id, done: make(chan struct{})}
+	k.mu.Lock()
+	k.queue = append(k.queue, r)
+	k.mu.Unlock()
+	select {
+	case k.todo <- struct{}{}:
+	default:
+	}
+	return r
+}
+
+// next returns what is to be sent next, nil if nothing is.
+func (k *keeper) next() *pb.LeaseKeepAliveRequest {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.queue) == 0 {
+		k.queue = nil
+		return nil
+	}
+	r := k.queue[0]
+	k.queue = k.queue[1:]
+	k.asked[r.id] = append(k.asked[r.id], r)
+	return &pb.LeaseKeepAliveRequest{ID: int64(r.id)}
+}
+
+// receive opens the stream and hands on what comes, until the keeper ends.
+func (k *keeper) receive(conn *grpc.ClientConn) {
+	conn, release := k.store.streamConn(conn)
+	defer release()
+	refusal := watchRefusal(k.ctx, conn)
+	defer refusal.cancel(nil)
+	s, err := pb.NewLeaseClient(conn).LeaseKeepAlive(refusal.ctx, grpc.WaitForReady(true))
+	refusal.stop()
+	if err == nil {
+		k.wg.Go(func() { k.send(s) })
+	} else if k.ctx.Err() == nil && refusal.ctx.Err() != nil {
+		err = context.Cause(refusal.ctx)
+	}
+	heard := false
+	for err == nil {
+		var r *pb.LeaseKeepAliveResponse
+		if r, err = s.Recv(); err == nil {
+			if !heard {
+				heard = true
+				k.store.opened(true)
+			}
+			err = k.hand(r)
+		}
+	}
+	if !heard {
+		k.store.opened(false)
+	}
+	k.fail(err)
+}
+
+// send sends what is to be sent, until the stream ends.
+func (k *keeper) send(s pb.Lease_LeaseKeepAliveClient) {
+	for {
+		select {
+		case <-k.todo:
+		case <-k.ctx.Done():
+			return
+		}
+		for r := k.next(); r != nil; r = k.next() {
+			if s.Send(r) != nil {
+				return // Recv says why
+			}
+		}
+	}
+}
+
+// hand hands an answer to the renewal that asked for it. It returns an error if
+// there are too many that nobody asked for.
+func (k *keeper) hand(a *pb.LeaseKeepAliveResponse) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	id := clientv3.LeaseID(a.ID)
+	rs := k.asked[id]
+	if len(rs) == 0 {
+		if k.stray++; k.stray > maxStray {
+			return fmt.Errorf("%w: %d renewals in a row that were not asked for", errAnswer, k.stray)
+		}
+		return nil
+	}
+	k.stray = 0
+	r := rs[0]
+	if rs[0] = nil; len(rs) == 1 {
+		delete(k.asked, id)
+	} else {
+		k.asked[id] = rs[1:]
+	}
+	if a.TTL <= 0 {
+		r.err = rpctypes.ErrLeaseNotFound
+	}
+	close(r.done)
+	return nil
+}
+
+// maxRenewal is how long a renewal waits for its answer on a stream that is
+// shared before it tries a new one.
+const maxRenewal = 2 * time.Second
+
+// renew renews a lease. It tries a second stream when the first one breaks, or is
+// silent: a renewal may be repeated.
+func (s *Store) renew(ctx context.Context, l *lease) error {
+	conn := s.ownConn(s.client.Lease, leaseType)
+	if conn == nil {
+		_, err := s.client.KeepAliveOnce(ctx, l.id)
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.bound, errSilent)
+	defer cancel()
+	patience := maxRenewal
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)/2)
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for last := false; ; last = true {
+		k := s.keeperFor(l, conn)
+		r := k.ask(l.id)
+		silent := timer.C
+		if last {
+			silent = nil
+		}
+		var err error
+		select {
+		case <-r.done:
+			return r.err
+		case <-k.ctx.Done():
+			err = context.Cause(k.ctx)
+		case <-silent:
+			k.fail(fmt.Errorf("%w of %v to a renewal", errSilent, patience))
+			continue
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+			if errors.Is(err, errSilent) {
+				k.fail(err)
+			}
+			return err
+		}
+		if last || errors.Is(err, errDisconnected) || refused(err) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package etcd_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/internal/etcdtest"
+)
+
+// history returns what becomes of the keys below a prefix, as it happens: their
+// values, and "deleted".
+func history(t *testing.T, client *clientv3.Client, prefix string) <-chan string {
+	t.Helper()
+	c := make(chan string, 100)
+	responses := client.Watch(t.Context(), prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-responses
+	go func() {
+		for resp := range responses {
+			for _, ev := range resp.Events {
+				if ev.Type == clientv3.EventTypeDelete {
+					c <- "deleted"
+				} else {
+					c <- string(ev.Kv.Value)
+				}
+			}
+		}
+	}()
+	return c
+}
+
+// until returns the history up to the deletion.
+func until(t *testing.T, c <-chan string) (values []string) {
+	t.Helper()
+	for {
+		select {
+		case v := <-c:
+			if values = append(values, v); v == "deleted" {
+				return values
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the entry is not deleted: %q", values)
+		}
+	}
+}
+
+// TestFieldI1OrderlyStop: what a server writes when it stops in order, in each
+// format: never a value in which a reader of that format sees a difference.
+func TestFieldI1OrderlyStop(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	const (
+		null     = `{"Op":0,"Addr":"127.0.0.1:1","Metadata":null}`
+		marked   = `{"Op":0,"Addr":"127.0.0.1:1","Metadata":null,"Draining":true}`
+		text     = `{"Op":0,"Addr":"127.0.0.1:1","Metadata":"v1"}`
+		kratos   = `{"id":"127.0.0.1:1","name":"svc","version":"","metadata":null,"endpoints":["grpc://127.0.0.1:1"]%s}`
+		kitex    = `{"network":"tcp","address":"127.0.0.1:1","weight":0,"tags":null%s}`
+		gomicro  = `{"name":"svc","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":null,"id":"127.0.0.1:1","address":"127.0.0.1:1"}]%s}`
+		serving  = `,"draining":false`
+		draining = `,"draining":true`
+	)
+	for name, tt := range map[string]struct {
+		options     etcd.Options
+		metadata    string
+		propagation time.Duration
+		want        []string
+	}{
+		"default":            {want: []string{null, marked}},
+		"default, text":      {metadata: `"v1"`, want: []string{text, strings.TrimSuffix(text, "}") + `,"Draining":true}`}},
+		"nobody waited for":  {propagation: -1, want: []string{null}},
+		"no marks":           {options: etcd.Options{NoDrainingMark: true}, want: []string{null}},
+		"kratos":             {options: etcd.Options{Codec: etcd.Kratos()}, want: []string{fmt.Sprintf(kratos, serving), fmt.Sprintf(kratos, draining)}},
+		"kratos, no marks":   {options: etcd.Options{Codec: etcd.Kratos(), NoDrainingMark: true}, want: []string{fmt.Sprintf(kratos, "")}},
+		"kitex":              {options: etcd.Options{Codec: etcd.Kitex()}, want: []string{fmt.Sprintf(kitex, serving), fmt.Sprintf(kitex, draining)}},
+		"go-micro":           {options: etcd.Options{Codec: etcd.GoMicro()}, want: []string{fmt.Sprintf(gomicro, serving), fmt.Sprintf(gomicro, draining)}},
+		"go-zero":            {options: etcd.Options{Codec: etcd.GoZero()}, want: []string{"127.0.0.1:1"}},
+		"go-kit":             {options: etcd.Options{Codec: etcd.GoKit()}, want: []string{"127.0.0.1:1"}},
+		"go-kit, with a URL": {options: etcd.Options{Codec: etcd.GoKit()}, metadata: `{"url":"http://127.0.0.1:1/x"}`, want: []string{"http://127.0.0.1:1/x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := cluster.Client(t)
+			tt.options.Prefix = "/" + strings.ReplaceAll(name, ", ", "-")
+			c := history(t, client, tt.options.Prefix+"/")
+			var warnings strings.Builder
+			r := naming.New(etcd.New(client, &tt.options), &naming.Options{Logger: slog.New(slog.NewTextHandler(&warnings, nil))})
+			defer r.Close()
+			if tt.propagation == 0 {
+				tt.propagation = 50 * time.Millisecond
+			}
+			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "127.0.0.1:1", Metadata: []byte(tt.metadata)},
+				&naming.RegisterOptions{Wait: true, Propagation: tt.propagation})
+			must(t, err)
+			must(t, g.Close())
+			if got := until(t, c); !slices.Equal(got, append(slices.Clone(tt.want), "deleted")) {
+				t.Errorf("the entry was\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+			}
+			if len(tt.want) == 2 {
+				same(t, "what a reader of the format sees", view(t, tt.want[0]), view(t, tt.want[1]))
+			}
+			r.Close()                                     // and so nothing is logged any longer
+			if warnings.Len() > 0 && tt.propagation > 0 { // or nobody is told before it is gone
+				t.Errorf("an orderly stop logs\n%s", &warnings)
+			}
+		})
+	}
+}
+
+// view is what the framework's own type takes from a value.
+func view(t *testing.T, value string) string {
+	t.Helper()
+	var entry struct {
+		Op, Addr, Metadata, Network, Weight, Tags, ID, Name, Version, Endpoints, Nodes any
+	}
+	must(t, json.Unmarshal([]byte(value), &entry))
+	return fmt.Sprintf("%+v", entry)
+}
+
+// TestFieldI4FormatIsFinal: what a format has no place for is said at once, and
+// nothing is asked of the registry, nor retried.
+func TestFieldI4FormatIsFinal(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	for name, codec := range map[string]*etcd.Codec{"go-zero": etcd.GoZero(), "go-kit": etcd.GoKit()} {
+		t.Run(name, func(t *testing.T) {
+			rig := newRig(t, cluster, nil)
+			r := naming.New(rig.store(codec), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+			defer r.Close()
+			e := naming.Endpoint{Addr: "127.0.0.1:1", Metadata: []byte(`{"weight":3}`)}
+			if _, err := r.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true}); !errors.Is(err, naming.ErrInvalid) {
+				t.Errorf("Register of metadata: err %v, want ErrInvalid", err)
+			}
+			e.Metadata = nil
+			g, err := r.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, Propagation: time.Millisecond})
+			must(t, err)
+			before := g.State()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := g.Drain(ctx); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
+				t.Errorf("Drain: err %v, want ErrInvalid", err)
+			}
+			if after := g.State(); !reflect.DeepEqual(after, before) {
+				t.Errorf("the state was %+v and is %+v", before, after)
+			}
+			if err := g.Update(ctx, []byte(`{"a":1}`)); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
+				t.Errorf("Update with metadata: err %v, want ErrInvalid", err)
+			}
+			if !g.State().Registered {
+				t.Errorf("the state is %+v", g.State())
+			}
+			must(t, g.Close())
+		})
+	}
+}
+
+// TestFieldI2ForeignStop: when all of kratos's own servers deregister, they are
+// gone at once and nothing is logged. When all of ours in that format vanish
+// without a mark, they are held.
+func TestFieldI2ForeignStop(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	for name, tt := range map[string]struct {
+		more string // in an entry
+		held bool
+	}{
+		"theirs":     {"", false},
+		"ours":       {`,"draining":false`, true},
+		"ours, left": {`,"draining":true`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rig := newRig(t, cluster, nil)
+			logged := make(chan string, 10)
+			r := naming.New(rig.store(etcd.Kratos()), &naming.Options{Logger: slog.New(slog.NewTextHandler(lineWriter(logged), nil))})
+			defer r.Close()
+			var deletes []clientv3.Op
+			for i := range 4 {
+				key := fmt.Sprintf("/microservices/svc/%d", i)
+				rig.put(t, key, fmt.Sprintf(`{"id":"%d","name":"svc","version":"","metadata":null,"endpoints":["grpc://127.0.0.1:%d"]%s}`, i, i+1, tt.more))
+				deletes = append(deletes, clientv3.OpDelete(rig.prefix+key))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			views := make(chan naming.View, 10)
+			go func() {
+				defer close(views)
+				for v, err := range r.Watch(ctx, "svc") {
+					if err != nil {
+						return
+					}
+					views <- v
+				}
+			}()
+			if v := <-views; len(v.Endpoints) != 4 {
+				t.Fatalf("the first view has %+v", v.Endpoints)
+			}
+			_, err := rig.admin.Txn(ctx).Then(deletes...).Commit()
+			must(t, err)
+			if tt.held {
+				select {
+				case line := <-logged:
+					if !strings.Contains(line, "held") {
+						t.Errorf("logged %s", line)
+					}
+				case <-ctx.Done():
+					t.Error("nothing is held")
+				}
+				return
+			}
+			if v, ok := <-views; !ok || len(v.Endpoints) != 0 {
+				t.Errorf("after they left, the view has %+v", v.Endpoints)
+			}
+			select {
+			case line := <-logged:
+				t.Errorf("an orderly stop logs %s", line)
+			default:
+			}
+		})
+	}
+}
+
+type lineWriter chan<- string
+
+func (w lineWriter) Write(b []byte) (int, error) {
+	select {
+	case w <- string(b):
+	default:
+	}
+	return len(b), nil
+}

@@ -1,0 +1,118 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// maxTxnSize is how many bytes of keys and values a transaction has at most, about.
+// etcd's own default limit (--max-request-bytes) is 1.5 MiB, with all that is
+// around them.
+const maxTxnSize = 1<<20 + 448<<10
+
+// cost is what changes take of a transaction. etcd counts its operations, and
+// those of a transaction in it together with the operations of the outer one:
+// the outer one may only have as many as its limit less the depth of the inner
+// ones.
+type cost struct{ ops, depth, size int }
+
+func (c cost) within(most cost) bool { return c.ops+c.depth <= most.ops && c.size <= most.size }
+
+// cost returns what a fate takes at most.
+func (f *fate) cost() cost {
+	value := 0
+	for _, st := range f.steps {
+		value = max(value, len(st.value))
+	}
+	c := cost{ops: 1, size: len(f.key) + value + 64}
+	if n := len(f.conditions()); n > 0 && !f.look {
+		c.depth = n + 1
+		c.size = (n + 2) * (2*len(f.key) + value + 64)
+	}
+	if f.raw != "" {
+		c.ops++
+		c.size += 2*len(f.raw) + 64
+	}
+	return c
+}
+
+// fit returns how many of the fates are within most, at least one, and what they
+// take together.
+func fit(fates []*fate, most cost) (n int, sum cost) {
+	for n < len(fates) {
+		f := fates[n]
+		c := f.cost()
+		if c.depth > 0 && !c.within(most) {
+			f.look = true
+			c = f.cost()
+		}
+		c = cost{ops: sum.ops + c.ops, depth: max(sum.depth, c.depth), size: sum.size + c.size}
+		if n > 0 && !c.within(most) {
+			break
+		}
+		sum = c
+		n++
+	}
+	return n, sum
+}
+
+// shrink makes less of what was refused as too much, for a server has limits of
+// its own. It reports false if it was not, or there is nothing less.
+func shrink(err error, fates []*fate, sum cost, most *cost) bool {
+	switch {
+	case errors.Is(typed(err), rpctypes.ErrTooManyOps):
+		most.ops = max((sum.ops+sum.depth)/2, 1)
+	case requestTooLarge(err):
+		most.size = sum.size / 2
+	default:
+		return false
+	}
+	if len(fates) > 1 {
+		return true
+	}
+	if f := fates[0]; !f.look && len(f.conditions()) > 0 {
+		f.look = true
+		return true
+	}
+	return false
+}
+
+// requestTooLarge reports whether a request was refused for its size, by etcd, by
+// the server's gRPC or by the client's.
+func requestTooLarge(err error) bool {
+	if errors.Is(typed(err), rpctypes.ErrRequestTooLarge) {
+		return true
+	}
+	var s interface{ GRPCStatus() *status.Status }
+	text := err.Error()
+	exhausted := errors.As(err, &s) && s.GRPCStatus().Code() == codes.ResourceExhausted
+	return (exhausted || etcdCode(err) == codes.ResourceExhausted) && (strings.Contains(text, "trying to send message larger") || strings.Contains(text, "received message larger"))
+}
+
+// etcdCode returns the code of an error that the client has converted.
+func etcdCode(err error) codes.Code {
+	var e rpctypes.EtcdError
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return codes.OK
+}
+
+// lacking adds to an error which right it takes to change the fates.
+func lacking(err error, fates []*fate) error {
+	right, keys := "write", fmt.Sprintf("the key %q", fates[0].key)
+	if n := len(fates); n > 1 {
+		keys = fmt.Sprintf("%d keys, the first of which is %q", n, fates[0].key)
+	}
+	for _, f := range fates {
+		if f.look || f.raw != "" || len(f.conditions()) > 0 {
+			right = "read and write"
+		}
+	}
+	return needs(err, right, "%s", keys)
+}
