@@ -2,10 +2,10 @@ package consul
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hashicorp/consul/api"
@@ -30,6 +31,8 @@ const (
 	metaForm = "naming-form" // what kind of metadata there is; missing: none
 	metaJSON = "naming-json" // what of the metadata has no other place
 	metaPeer = "naming-peer" // how many Tags come before the endpoint's own, for the readers that a Codec is for
+
+	metaDraining = "naming-draining" // "true": the endpoint is draining
 )
 
 // The values of metaForm.
@@ -55,6 +58,9 @@ func encode(e naming.Endpoint, gen uint64, codec *Codec) (*api.AgentServiceRegis
 		r.Address, r.Port = host, port
 	} else {
 		put(r.Meta, metaAddr, e.Addr)
+	}
+	if e.Draining {
+		r.Meta[metaDraining] = "true"
 	}
 	var peer []string
 	if codec != nil {
@@ -162,6 +168,9 @@ func splitAddr(addr string) (host string, port int, ok bool) {
 	if err != nil || port < 1 || port > 65535 || net.JoinHostPort(host, strconv.Itoa(port)) != addr {
 		return "", 0, false
 	}
+	if naming.CheckAddress(addr) != nil {
+		return "", 0, false // who reads it as another's entry would refuse it
+	}
 	return host, port, true
 }
 
@@ -215,10 +224,19 @@ type instance struct {
 		SocketPath               string
 		Meta                     map[string]string
 		Port                     int
-		Weights                  struct{ Passing int }
+		Ports                    []port
+		Kind                     string
+		Weights                  struct{ Passing, Warning int }
 		CreateIndex, ModifyIndex uint64
 	}
-	Checks []struct{ Status string }
+	Checks checks
+}
+
+// port is one of several that a service has, each with a name.
+type port struct {
+	Name    string
+	Port    int
+	Default bool
 }
 
 // urls are those of an entry's TaggedAddresses that are URLs, as nobody but a
@@ -241,6 +259,12 @@ func (u *urls) UnmarshalJSON(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// typical reports whether an entry is a service, and not a proxy or a gateway of
+// the service mesh.
+func (i *instance) typical() bool {
+	return i.Service.Kind == "" || i.Service.Kind == string(api.ServiceKindTypical)
 }
 
 // key is where the entry is.
@@ -270,8 +294,20 @@ func (i *instance) digest() digest {
 	for _, s := range [...]string{i.Node.Node, i.Node.Address, s.ID, s.Address, s.SocketPath} {
 		str(s)
 	}
+	str(s.Kind)
 	number(s.Port)
+	number(len(s.Ports))
+	for _, p := range s.Ports {
+		str(p.Name)
+		number(p.Port)
+		if p.Default {
+			str(p.Name)
+		}
+	}
 	number(s.Weights.Passing)
+	if i.warning() {
+		number(s.Weights.Warning)
+	}
 	number(len(s.Tags))
 	for _, tag := range s.Tags {
 		str(tag)
@@ -282,44 +318,74 @@ func (i *instance) digest() digest {
 	return digest(sum[:16])
 }
 
-// status is the worst of the checks'.
-func (i *instance) status() string {
-	worst := api.HealthPassing
-	for _, c := range i.Checks {
-		switch c.Status {
-		case api.HealthPassing:
-		case api.HealthWarning:
-			if worst == api.HealthPassing {
-				worst = api.HealthWarning
-			}
-		default:
-			return api.HealthCritical
-		}
+// address returns the address of an entry that is not ours. portName is which of
+// its ports is meant, if it has one of that name; what is there of the address is
+// returned with an error, too.
+func (i *instance) address(portName string) (string, error) {
+	if path := i.Service.SocketPath; path != "" {
+		return "unix:" + path, nil
 	}
-	return worst
+	host, number := cmp.Or(i.Service.Address, i.Node.Address), i.port(portName)
+	if number == 0 {
+		// Consul has services without a port. Nobody could dial one, unless the
+		// address says more than Consul knows of.
+		return host, naming.CheckAddress(host)
+	}
+	host, err := plainHost(host)
+	if err == nil && (number < 1 || number > 65535) {
+		err = fmt.Errorf("port %d is not from 1 to 65535", number)
+	}
+	addr := net.JoinHostPort(host, strconv.Itoa(number))
+	if err == nil {
+		err = naming.CheckAddress(addr)
+	}
+	return addr, err
 }
 
-// addr returns the address of the endpoint, if it is not ours.
-func (i *instance) addr() string {
-	host := i.Service.Address
-	if host == "" {
-		host = i.Node.Address
+// port returns the port of that name, or else the one that is the default.
+func (i *instance) port(name string) int {
+	number := i.Service.Port
+	for _, p := range i.Service.Ports {
+		switch {
+		case name != "" && p.Name == name:
+			return p.Port
+		case p.Default && number == 0:
+			number = p.Port
+		}
 	}
-	switch {
-	case i.Service.SocketPath != "":
-		return "unix:" + i.Service.SocketPath
-	case i.Service.Port == 0:
-		return host
+	return number
+}
+
+// plainHost returns a host as gRPC dials it: an IPv6 address loses a pair of
+// brackets, as others register it with them.
+func plainHost(host string) (string, error) {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			if ip, err := netip.ParseAddr(inner); err == nil && ip.Is6() {
+				return inner, nil
+			}
+		}
 	}
-	return net.JoinHostPort(host, strconv.Itoa(i.Service.Port))
+	if strings.Contains(host, ":") {
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() {
+			return host, fmt.Errorf("host %q is neither a name nor an IP address", naming.SafeText(host))
+		}
+		return host, nil
+	}
+	if host == "" || strings.ContainsFunc(host, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune(`/\?#@%[]{}<>"`, r) || unicode.IsSpace(r)
+	}) {
+		return host, fmt.Errorf("host %q is neither a name nor an IP address", naming.SafeText(host))
+	}
+	return host, nil
 }
 
 // id returns the endpoint's ID, and whether the entry is ours.
-func (i *instance) id() (id string, ours bool) {
+func (i *instance) id(o *Options) (id string, ours bool) {
 	if id, ours := get(i.Service.Meta, metaID); ours {
 		return id, true
 	}
-	if addr := i.addr(); addr != i.Service.ID {
+	if addr, _ := i.address(o.PortName); addr != i.Service.ID {
 		return i.Service.ID + "@" + addr, false
 	}
 	return i.Service.ID, false
@@ -332,35 +398,50 @@ func (i *instance) gen() uint64 {
 }
 
 // endpoint returns the endpoint of the entry.
-func (i *instance) endpoint(codec *Codec) (naming.Endpoint, error) {
-	id, ours := i.id()
-	e := naming.Endpoint{ID: id, Addr: i.addr()}
-	if !utf8.ValidString(id) {
-		return e, errors.New("an ID that is not UTF-8")
-	}
+func (i *instance) endpoint(o *Options) (naming.Endpoint, error) {
+	id, ours := i.id(o)
+	e := naming.Endpoint{ID: id}
 	var err error
-	switch {
-	case ours:
+	if ours {
+		e.Unleased = i.Service.ID == serviceID(noLease, i.Service.Service, id)
 		err = i.ours(&e)
-	case codec != nil:
-		err = codec.decode(i, &e)
-	default:
-		e.Metadata = i.entry().metadata()
+		e.NoDrain = o.NoDrainingMark && !e.Draining
+	} else {
+		err = i.others(&e, o)
+		e.NoDrain = true
 	}
-	if err == nil && !ours && e.Addr == i.addr() && i.Service.Port == 0 {
-		// Consul has services without a port. Nobody could dial one, unless the
-		// address says more than Consul knows of.
-		err = naming.CheckAddress(e.Addr)
+	if err == nil {
+		err = naming.CheckEndpoint(e)
 	}
 	return e, err
+}
+
+// others completes the endpoint of an entry of another writer.
+func (i *instance) others(e *naming.Endpoint, o *Options) error {
+	addr, addrErr := i.address(o.PortName)
+	e.Addr = addr
+	if o.Codec == nil {
+		e.Metadata = i.entry().metadata()
+	} else if err := o.Codec.decode(i, e); err != nil {
+		return err
+	}
+	if e.Addr == addr { // a Codec may know of a better one
+		return addrErr
+	}
+	return naming.CheckAddress(e.Addr)
 }
 
 // ours completes the endpoint of an entry that encode made.
 func (i *instance) ours(e *naming.Endpoint) error {
 	meta := i.Service.Meta
-	if addr, ok := get(meta, metaAddr); ok {
-		e.Addr = addr
+	var there bool
+	if e.Addr, there = get(meta, metaAddr); !there {
+		e.Addr = net.JoinHostPort(i.Service.Address, strconv.Itoa(i.Service.Port))
+		if _, _, ok := splitAddr(e.Addr); !ok {
+			return fmt.Errorf("address %q and port %d are not host and port", naming.SafeText(i.Service.Address), i.Service.Port)
+		}
 	}
+	e.Draining = meta[metaDraining] == "true"
 	rest, hasRest := get(meta, metaJSON)
 	if hasRest && !json.Valid([]byte(rest)) {
 		return fmt.Errorf("%s is not JSON", metaJSON)
@@ -395,7 +476,8 @@ func (i *instance) ours(e *naming.Endpoint) error {
 		return fmt.Errorf("%s is %q, which is unknown", metaForm, form)
 	}
 	for key, value := range meta {
-		if !strings.HasPrefix(key, reserved) {
+		// What is in both places is there for the readers of a Codec as well.
+		if _, ok := members[key]; !ok && !strings.HasPrefix(key, reserved) {
 			members[key] = json.RawMessage(marshal(value))
 		}
 	}

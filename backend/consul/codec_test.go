@@ -65,7 +65,7 @@ func trip(t *testing.T, e naming.Endpoint) {
 		return
 	}
 	i := stored(t, r)
-	got, err := i.endpoint(nil)
+	got, err := i.endpoint(&Options{})
 	if err != nil || !got.Equal(e) {
 		t.Errorf("got %q %q %.1000s, %v\nwant %q %q %.1000s", got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 	}
@@ -194,7 +194,7 @@ func TestOthers(t *testing.T) {
 		if err := json.Unmarshal([]byte(test.entry), &i); err != nil {
 			t.Fatal(err)
 		}
-		e, err := i.endpoint(nil)
+		e, err := i.endpoint(&Options{})
 		if got := fmt.Sprintf("%s %s %s", e.ID, e.Addr, e.Metadata); err != nil || got != test.want {
 			t.Errorf("%s:\ngot  %s, %v\nwant %s", test.entry, got, err, test.want)
 		}
@@ -226,7 +226,7 @@ func TestNoPort(t *testing.T) {
 		if err := json.Unmarshal([]byte(entry), &i); err != nil {
 			t.Fatal(err)
 		}
-		if e, err := i.endpoint(nil); err == nil {
+		if e, err := i.endpoint(&Options{}); err == nil {
 			t.Errorf("%s: got %+v, which nobody could dial", entry, e)
 		}
 	}
@@ -245,7 +245,7 @@ func TestBroken(t *testing.T) {
 		var i instance
 		meta["naming-id"] = "x"
 		i.Service.Meta = meta
-		if e, err := i.endpoint(nil); err == nil || e.ID != "x" {
+		if e, err := i.endpoint(&Options{}); err == nil || e.ID != "x" {
 			t.Errorf("%q: got %+v, %v, want an error and the ID", meta, e, err)
 		}
 	}

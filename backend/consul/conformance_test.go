@@ -24,6 +24,7 @@ func TestConformance(t *testing.T) {
 		conform(t, map[string]any{"use_streaming_backend": false, "rpc": map[string]any{"enable_streaming": false}}, nil)
 	})
 	t.Run("kratos", func(t *testing.T) { conform(t, nil, consul.Kratos()) })
+	t.Run("grpcspring", func(t *testing.T) { conform(t, nil, consul.GRPCSpring()) })
 	t.Run("gomicro", func(t *testing.T) { conform(t, nil, consul.GoMicro()) })
 }
 
@@ -56,6 +57,11 @@ func conform(t *testing.T, config map[string]any, codec *consul.Codec) {
 		// An idle watch asks once for each wait, which is longer than Quiet.
 		Calls:     func(s naming.Store) int { return int(s.(*rig).calls.Load()) },
 		Malformed: func(t *testing.T, s naming.Store, service, id string) string { return s.(*rig).spoil(t, service, id) },
+		Beyond:    func(t *testing.T, s naming.Store, service, id string) string { return s.(*rig).exceed(t, service, id) },
+		Withhold: func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) func() {
+			return s.(*rig).withhold(t, service, id, reason)
+		},
+		Lose: func(t *testing.T, s naming.Store, l naming.Lease) { s.(*rig).lose(t, l) },
 		Reported: func(s naming.Store) []naming.Malformed {
 			r := s.(*rig)
 			r.mu.Lock()

@@ -14,7 +14,8 @@ import (
 
 var (
 	errSilent    = errors.New("no answer from Consul within the bound of silence")
-	errFiltered  = errors.New("entries were left out that the token may not read")
+	errFiltered  = errors.New("entries were left out that the token may not read: that takes service:read for the service and node:read for the nodes")
+	errNodeRead  = errors.New("the token may write the service, but not read it afterwards: that takes node:read for the agent's node")
 	errNotSynced = errors.New("the agent has not told the servers yet")
 )
 
@@ -35,7 +36,7 @@ func describe(ctx context.Context, err error) error {
 	}
 	var kind error
 	switch e, _ := errors.AsType[api.StatusError](err); {
-	case e.Code == http.StatusForbidden, e.Code == http.StatusUnauthorized, errors.Is(err, errFiltered),
+	case e.Code == http.StatusForbidden, e.Code == http.StatusUnauthorized, errors.Is(err, errFiltered), errors.Is(err, errNodeRead),
 		e.Code == http.StatusInternalServerError && (strings.Contains(e.Body, "Permission denied") || strings.Contains(e.Body, "ACL not found")):
 		kind = naming.ErrPermission
 	case e.Code == http.StatusBadRequest, e.Code == http.StatusRequestEntityTooLarge:
@@ -47,5 +48,6 @@ func describe(ctx context.Context, err error) error {
 	if c := ctx.Err(); c != nil && !errors.Is(err, c) {
 		err = fmt.Errorf("%w: %w", c, err)
 	}
-	return err
+	// The body of an answer is part of the text.
+	return naming.SafeError(err)
 }

@@ -15,7 +15,7 @@ import (
 // A server announces itself, and whoever looks for it in Consul finds it, with
 // zone in its Meta and a weight of 3.
 func Example() {
-	client, err := api.NewClient(api.DefaultConfig())
+	client, err := consul.NewClient(api.DefaultConfig())
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func Example() {
 
 // A token that is replaced now and then is read for each request.
 func ExampleOptions_token() {
-	client, err := api.NewClient(api.DefaultConfig())
+	client, err := consul.NewClient(api.DefaultConfig())
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func ExampleOptions_token() {
 
 // A team moves from kratos: its new programs and those on kratos find each other.
 func ExampleKratos() {
-	client, err := api.NewClient(api.DefaultConfig())
+	client, err := consul.NewClient(api.DefaultConfig())
 	if err != nil {
 		log.Fatal(err)
 	}

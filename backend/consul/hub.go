@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -87,8 +88,8 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 	var asked time.Time // when the question that has no answer yet is over
 	defer func() { release(s.shared, asked) }()
 	b := bucket{every: time.Second / 10, burst: 20}
-	first := true
-	for index := uint64(0); ; first = false {
+	first, answered := true, time.Now()
+	for index := uint64(0); ; {
 		if sleep(h.ctx, b.take(time.Now())) != nil {
 			return
 		}
@@ -111,12 +112,21 @@ func (s *Store) listen(h *hub, path, nothing string, armed func()) {
 		if h.ctx.Err() == nil {
 			asked = time.Time{}
 		}
+		if s.refused(err) && time.Since(answered) < s.SilenceBound() {
+			if sleep(h.ctx, time.Second/2+rand.N(time.Second)) != nil {
+				return
+			}
+			index = 0 // whatever has changed meanwhile
+			continue
+		}
 		if err != nil {
 			h.cancel(err)
 			return
 		}
+		answered = time.Now()
 		switch {
 		case first:
+			first = false
 			armed()
 		case next != index:
 			h.poke()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,8 +48,9 @@ type answer struct {
 	index   uint64
 	after   time.Duration
 	hang    bool
-	version int // of the content
-	more    int // entries besides
+	version int           // of the content
+	more    int           // entries besides
+	takes   time.Duration // until the body is there, after the header
 }
 
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -91,7 +93,19 @@ func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	if a.index > 0 {
 		h.Set("X-Consul-Index", strconv.FormatUint(a.index, 10))
 	}
-	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(strings.NewReader(fmt.Sprintf(first, a.version) + body.String() + "]")), Request: r}, nil
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotFirstResponseByte != nil {
+		trace.GotFirstResponseByte()
+	}
+	content := io.MultiReader(lateReader(a.takes), strings.NewReader(fmt.Sprintf(first, a.version)+body.String()+"]"))
+	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(content), Request: r}, nil
+}
+
+// lateReader has nothing to read, and is late to say so.
+type lateReader time.Duration
+
+func (l lateReader) Read([]byte) (int, error) {
+	time.Sleep(time.Duration(l))
+	return 0, io.EOF
 }
 
 const first = `[{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"x","Service":"greeter","Address":"h","Port":%d}}`
@@ -197,7 +211,7 @@ func TestIndexRules(t *testing.T) {
 				last = max(answers[n].index, 1)
 			}
 		}
-		atMost(t, f.log, 100, 10)
+		atMost(t, f.log, 200, 100)
 	})
 }
 
@@ -209,7 +223,7 @@ func atMost(t *testing.T, log []question, burst, perSecond float64) {
 			if j >= len(log) {
 				break
 			}
-			if d := log[j].at.Sub(log[i].at).Seconds(); float64(j-i) > burst+perSecond*d+1 {
+			if d := log[j].at.Sub(log[i].at).Seconds(); float64(j-i) > burst+perSecond*d+2 {
 				t.Fatalf("%d questions within %v s", j-i, d)
 			}
 		}
@@ -222,7 +236,7 @@ func TestHotAnswers(t *testing.T) {
 		version          func(n int) int
 		burst, perSecond int
 	}{
-		"news":    {func(n int) int { return n + 1 }, 100, 10},
+		"news":    {func(n int) int { return n + 1 }, 200, 100},
 		"no news": {func(int) int { return 1 }, 16, 2},
 	} {
 		for how, index := range map[string]func(q question) uint64{
@@ -259,42 +273,115 @@ func TestHotAnswers(t *testing.T) {
 }
 
 // TestRests: changes of a large service that come close together are read together,
-// and one that comes alone is read at once.
+// on a busy machine those of a small one as well, and one that comes alone is read at
+// once. A rest that costs more than it saves is left out.
 func TestRests(t *testing.T) {
 	for _, test := range []struct {
-		entries int
-		rest    time.Duration
-	}{{1, 400 * time.Microsecond}, {100, 40 * time.Millisecond}, {250, 100 * time.Millisecond}, {3000, 100 * time.Millisecond}} {
+		entries     int
+		takes, rest time.Duration
+	}{
+		{1, 0, 0}, {99, 0, 0},
+		{100, 0, 2 * time.Millisecond}, {200, 0, 4 * time.Millisecond}, {1000, 0, 20 * time.Millisecond},
+		{1, 500 * time.Microsecond, 0}, {40, 1500 * time.Microsecond, 0}, {200, 4500 * time.Microsecond, 4 * time.Millisecond},
+		{40, 5300 * time.Microsecond, 16_800 * time.Microsecond}, {200, 9500 * time.Microsecond, 24 * time.Millisecond},
+		{1, time.Second, 100 * time.Millisecond}, {5000, time.Second, 100 * time.Millisecond},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			const quiet = time.Second
 			f := &fake{}
 			f.answer = func(q question) answer {
-				a := answer{index: uint64(q.n) + 1, version: q.n + 1, more: test.entries - 1}
+				a := answer{index: uint64(q.n) + 1, version: q.n + 1, more: test.entries - 1, takes: test.takes}
 				if q.n == 10 {
 					a.after = quiet
 				}
 				return a
 			}
-			s := f.store(t)
-			var shown []time.Time
-			for _, err := range s.Watch(t.Context(), "greeter") {
-				if err != nil {
-					t.Fatal(err)
-				}
-				if shown = append(shown, time.Now()); len(shown) == 20 {
-					break
-				}
-			}
+			shown := f.shown(t, 20)
 			for n := 2; n < len(f.log); n++ {
 				if got := f.log[n].at.Sub(shown[n-1]); got != test.rest {
-					t.Errorf("question %d comes %v after the news of %d entries, want %v", n, got, test.entries, test.rest)
+					t.Errorf("question %d comes %v after the news of %d entries that took %v, want %v", n, got, test.entries, test.takes, test.rest)
 				}
 			}
 			if got := f.log[1].at.Sub(shown[0]); got != 0 {
 				t.Errorf("the watch begins %v after the snapshot", got)
 			}
-			if got := shown[10].Sub(f.log[10].at); got != quiet {
-				t.Errorf("a change that took %v to come is shown after %v", quiet, got)
+			if got := shown[10].Sub(f.log[10].at); got != quiet+test.takes {
+				t.Errorf("a change that took %v to come is shown after %v", quiet+test.takes, got)
+			}
+		})
+	}
+}
+
+// shown watches until n batches were shown, and returns when.
+func (f *fake) shown(t *testing.T, n int) (shown []time.Time) {
+	t.Helper()
+	for _, err := range f.store(t).Watch(t.Context(), "greeter") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown = append(shown, time.Now()); len(shown) == n {
+			break
+		}
+	}
+	return shown
+}
+
+// TestSustainedChange: a change every 15 ms to a service of up to 200 instances is
+// shown when it is there, for as long as it goes on. A reader that is behind shows
+// several at once.
+func TestSustainedChange(t *testing.T) {
+	changes := 2000 // half a minute
+	if !mutant.Full() {
+		changes = 600
+	}
+	for _, entries := range []int{1, 50, 151, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			const every, way = 15 * time.Millisecond, 3 * time.Millisecond
+			began := time.Now()
+			f := &fake{}
+			f.answer = func(q question) answer {
+				// The state of now, or else that of the next change.
+				now := uint64(time.Since(began)/every) + 1
+				a := answer{index: now, version: int(now), more: entries - 1, after: way}
+				if now <= q.index {
+					a.index, a.version = q.index+1, int(q.index+1)
+					a.after = time.Until(began.Add(time.Duration(q.index)*every)) + way
+				}
+				return a
+			}
+			for n, at := range f.shown(t, changes) {
+				if late := at.Sub(began.Add(time.Duration(n) * every)); late > way {
+					t.Fatalf("change %d to a service of %d is shown after %v, want %v", n, entries, late, way)
+				}
+			}
+		})
+	}
+}
+
+// TestEntriesRead: what a watch reads is bounded by the entries, be they in few
+// answers or in many, and no answer is so large that the next never comes.
+func TestEntriesRead(t *testing.T) {
+	for _, entries := range []int{0, 1, 1000, 40_000} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{}
+			f.answer = func(q question) answer {
+				return answer{index: uint64(q.n) + 1, version: q.n + 1, more: entries - 1}
+			}
+			d := 20 * time.Second
+			if !mutant.Full() {
+				d = 5 * time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			for _, err := range f.store(t).Watch(ctx, "greeter") {
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			}
+			cost := max(entries, 150)
+			most := (30_000+15_000*int(d/time.Second))/cost + 3
+			if n := len(f.log); n > most || n < most-3-most/50 {
+				t.Errorf("%d answers of %d entries within %v, want up to %d", n, entries, d, most)
 			}
 		})
 	}

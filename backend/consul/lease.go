@@ -24,7 +24,7 @@ type lease struct {
 	ended    bool
 	revoking int // calls of Revoke in progress
 	deadline time.Time
-	held     map[string]*holding // by service ID
+	held     map[string]*holding // by service ID, which no other lease has
 }
 
 // holding is a registration.
@@ -95,6 +95,14 @@ func (l *lease) confirm(h *holding) {
 	h.sure = true
 }
 
+// isSure reports whether a registration, or one before it with the same ID, is
+// known to have been in the catalogue.
+func (l *lease) isSure(h *holding) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return h.sure
+}
+
 // drop notes that a registration is under the lease no more. If h is not nil, it
 // is that one or none.
 func (l *lease) drop(id string, h *holding) {
@@ -107,17 +115,24 @@ func (l *lease) drop(id string, h *holding) {
 
 // dropHeld notes that a registration was removed, if it was one of this Store's.
 func (s *Store) dropHeld(id string) {
-	rest, ok := strings.CutPrefix(id, reserved)
-	if !ok {
-		return
-	}
-	lease, _, _ := strings.Cut(rest, "-")
-	s.mu.Lock()
-	l := s.leases[lease]
-	s.mu.Unlock()
-	if l != nil {
+	for _, l := range s.liveLeases() {
 		l.drop(id, nil)
 	}
+}
+
+// holds reports whether a lease of this Store has put a registration of that ID.
+func (s *Store) holds(id string) bool {
+	return slices.ContainsFunc(s.liveLeases(), func(l *lease) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.held[id] != nil
+	})
+}
+
+func (s *Store) liveLeases() []*lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.leases))
 }
 
 func (l *lease) holdings() []*holding {
@@ -139,45 +154,38 @@ func (l *lease) renew(ctx context.Context) error {
 		return err
 	}
 	if !l.live() {
+		if err := l.bury(ctx); err != nil {
+			return err
+		}
 		return naming.ErrLeaseLost
 	}
 	token, err := l.store.token(ctx)
 	if err != nil {
 		return err
 	}
-	var asked, sure, lost int
-	for _, h := range l.holdings() {
-		asked++
-		err := l.store.pass(ctx, h.registration.ID)
-		if unknown(err) {
-			err = l.passAgain(ctx, h)
-		}
-		l.mu.Lock()
-		held, wasSure, rotated := l.held[h.registration.ID] == h, h.sure, h.token != token
-		l.mu.Unlock()
-		switch {
-		case !held: // removed or put again meanwhile
-		case unknown(err):
-			l.drop(h.registration.ID, h)
-			if wasSure {
-				lost++
-			}
-		case err != nil:
-			return err
-		default:
+	all := l.holdings()
+	var mu sync.Mutex
+	var sure, lost int
+	err = several(ctx, all, func(ctx context.Context, h *holding) error {
+		kept, gone, err := l.renewOne(ctx, h, token)
+		mu.Lock()
+		defer mu.Unlock()
+		if kept {
 			sure++
-			if rotated {
-				if err := l.reregister(ctx, h); err != nil {
-					return err
-				}
-			}
 		}
+		if gone {
+			lost++
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if lost > 0 && sure == 0 {
 		l.end()
 		return fmt.Errorf("%w: the agent has forgotten all of its %d endpoints", naming.ErrLeaseLost, lost)
 	}
-	if asked == 0 {
+	if len(all) == 0 {
 		if err := l.store.ping(ctx); err != nil {
 			return err
 		}
@@ -191,6 +199,85 @@ func (l *lease) renew(ctx context.Context) error {
 	// expired, its endpoints have gone.
 	l.deadline = time.Now().Add(l.ttl)
 	return nil
+}
+
+// renewOne makes the check of a registration pass, and reports whether it is there
+// still, or was there and is not.
+func (l *lease) renewOne(ctx context.Context, h *holding, token string) (kept, gone bool, err error) {
+	err = l.store.pass(ctx, h.registration.ID)
+	if unknown(err) {
+		err = l.passAgain(ctx, h)
+	}
+	l.mu.Lock()
+	held, wasSure, rotated := l.held[h.registration.ID] == h, h.sure, h.token != token
+	l.mu.Unlock()
+	switch {
+	case !held: // removed or put again meanwhile
+		return false, false, nil
+	case unknown(err):
+		l.drop(h.registration.ID, h)
+		return false, wasSure, nil
+	case err != nil:
+		return false, false, err
+	case rotated:
+		err = l.reregister(ctx, h)
+	}
+	return true, false, err
+}
+
+// bury removes what is left of a lease that has ended, before it is called lost:
+// an agent that was restarted meanwhile has begun the time of its checks anew, and
+// what was asked in a silence arrives when it is over, and makes a check pass. A
+// registration that an operator took out of use stays, and counts as gone: what the
+// operator said holds for the next one.
+func (l *lease) bury(ctx context.Context) error {
+	all := l.holdings()
+	if len(all) == 0 {
+		return l.store.ping(ctx)
+	}
+	return several(ctx, all, func(ctx context.Context, h *holding) error {
+		id := h.registration.ID
+		out, err := l.store.inMaintenance(ctx, id)
+		switch {
+		case err != nil:
+		case out:
+			err = l.store.fail(ctx, id)
+		default:
+			err = l.store.deregister(ctx, id)
+		}
+		if err != nil && !unknown(err) {
+			return err
+		}
+		l.drop(id, h)
+		return nil
+	})
+}
+
+// several calls f for all holdings, eight at a time, until one has failed. It returns
+// the first error when all calls have returned.
+func several(ctx context.Context, all []*holding, f func(context.Context, *holding) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work := make(chan *holding, len(all))
+	for _, h := range all {
+		work <- h
+	}
+	close(work)
+	var wg sync.WaitGroup
+	for range min(len(all), 8) {
+		wg.Go(func() {
+			for h := range work {
+				if ctx.Err() != nil {
+					return
+				}
+				if err := f(ctx, h); err != nil {
+					cancel(err) // only the first one counts
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // passAgain makes a check pass when nobody is about to put or remove it. If only

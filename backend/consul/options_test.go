@@ -79,6 +79,9 @@ func follow(t *testing.T, name string, s naming.Store) *follower {
 			for _, id := range b.Deleted {
 				delete(set, id)
 			}
+			for _, w := range b.Withheld {
+				delete(set, w.Endpoint.ID)
+			}
 			for _, e := range b.Put {
 				id, _, _ := strings.Cut(e.ID, "@")
 				var m struct{ Version string }
@@ -250,16 +253,16 @@ func TestNarrow(t *testing.T) {
 			near.shows(t, "deleted", "")
 			everything.shows(t, "deleted", "b2")
 
-			// Services looks at entries itself where a check does not pass.
+			// A service whose endpoints are all withheld is listed.
 			foreign.Check.Status = "warning"
 			register()
 			everything.shows(t, "warning", "")
 			stale.shows(t, "deleted", "b2")
-			for name, want := range map[string]bool{"plain": false, "warnings": true} {
-				s := store(consul.Options{IncludeWarning: want})
+			for name, warnings := range map[string]bool{"plain": false, "warnings": true} {
+				s := store(consul.Options{IncludeWarning: warnings})
 				for list, err := range s.Services(ctx) {
 					must(t, err)
-					if slices.Contains(list, "greeter") != want {
+					if !slices.Contains(list, "greeter") {
 						t.Errorf("%s: %q", name, list)
 					}
 					break
@@ -615,7 +618,7 @@ func TestLimits(t *testing.T) {
 	for i := range n {
 		documents[fmt.Sprintf("random %d of seed %d", i, seed)] = randomDocument(rnd, 3)
 	}
-	for name, codec := range map[string]*consul.Codec{"": nil, "kratos ": consul.Kratos(), "gomicro ": consul.GoMicro()} {
+	for name, codec := range map[string]*consul.Codec{"": nil, "kratos ": consul.Kratos(), "gomicro ": consul.GoMicro(), "grpcspring ": consul.GRPCSpring()} {
 		r := newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Codec = codec })
 		for what, metadata := range documents {
 			e := ep("a", "10.0.0.1:80", metadata)
@@ -632,7 +635,7 @@ func TestLimits(t *testing.T) {
 		for _, e := range []naming.Endpoint{
 			ep("b", "10.0.0.1:80", members(64, "k", value(512))),
 			ep("b", "10.0.0.1:80", members(1, "k", value(40_000))),
-			ep(value(40_000), "10.0.0.1:80", ""),
+			ep(value(naming.MaxID), "10.0.0.1:80", members(1, "k", value(28_000))), // neither is too large alone
 		} {
 			err := r.Apply(t.Context(), "greeter", add(nil, ep("a", "10.0.0.1:81", ""), e)...)
 			if !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), "Consul") {

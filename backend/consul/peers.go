@@ -2,6 +2,7 @@ package consul
 
 import (
 	"bytes"
+	"cmp"
 	"compress/zlib"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -65,8 +67,13 @@ func (i *instance) entry() *entry {
 	for key, value := range i.Service.Meta {
 		e.members[key] = json.RawMessage(marshal(value))
 	}
-	// Every service has a weight, and if nobody has said one, it is 1.
-	if weight := i.Service.Weights.Passing; weight > 1 {
+	// Every service has two weights, and if nobody has said one, it is 1.
+	weight := i.Service.Weights.Passing
+	warning := i.warning()
+	if warning {
+		weight = i.Service.Weights.Warning
+	}
+	if weight > 1 || warning && weight == 1 && i.Service.Weights.Passing > 1 {
 		e.set("weight", weight)
 	}
 	return e
@@ -105,6 +112,33 @@ func (e *entry) metadata() json.RawMessage {
 		return nil
 	}
 	return json.RawMessage(marshal(e.members))
+}
+
+// number makes a member that is a string a number if the string is one. The
+// frameworks have nothing but strings, and here a weight is a number.
+func (e *entry) number(name string) {
+	value := e.members[name]
+	if old, aside := e.meta[name]; aside { // what Meta says is what the framework goes by
+		value = old
+	}
+	var s string
+	if len(value) == 0 || json.Unmarshal(value, &s) != nil || !isNumber(s) {
+		return
+	}
+	delete(e.meta, name)
+	e.members[name] = json.RawMessage(s)
+}
+
+// isNumber reports whether s is a number in JSON.
+func isNumber(s string) bool {
+	return s != "" && (s[0] == '-' || '0' <= s[0] && s[0] <= '9') && json.Valid([]byte(s)) &&
+		!strings.ContainsAny(s, " \t\r\n")
+}
+
+// weight returns a weight as the frameworks have it, if it is a number.
+func weight(members map[string]json.RawMessage) (s string, ok bool) {
+	s = string(members["weight"])
+	return s, isNumber(s) && len(s) <= maxValue
 }
 
 // text returns the string that a member is.
@@ -146,17 +180,19 @@ func parts[T any](e naming.Endpoint) (members map[string]json.RawMessage, tags [
 // The address of an entry is that of its URL of scheme grpc, or else grpcs, and if
 // it has neither, that of the service. The version becomes the metadata's member
 // "version" unless Meta has another of that name or there are several; other tags
-// are the member "tags". URLs other than grpc's to the service's address are kept
-// as the member "endpoints" of "@entry".
+// are the member "tags". Meta's "weight", a string there, is the member "weight", a
+// number. URLs other than grpc's to the service's address are kept as the member
+// "endpoints" of "@entry".
 //
-// What a Store puts has the version's tag and the URLs, grpc's if there are no
-// others. An endpoint whose address is not host:port has no URL.
+// What a Store puts has the version's tag, the weight in Meta, and the URLs, grpc's
+// if there are no others. An endpoint whose address is not host:port has no URL.
 func Kratos() *Codec { return &Codec{decode: decodeKratos, encode: encodeKratos} }
 
 const versionTag = "version="
 
 func decodeKratos(i *instance, e *naming.Endpoint) error {
 	f := i.entry()
+	f.number("weight")
 	if at := only(f.tags, versionTag); at >= 0 {
 		version := f.tags[at][len(versionTag):]
 		if version == "" || f.says("version", version) {
@@ -248,6 +284,9 @@ func encodeKratos(e naming.Endpoint, r *api.AgentServiceRegistration) []string {
 		port, _ := strconv.ParseUint(u.Port(), 10, 16)
 		r.TaggedAddresses[u.Scheme] = api.ServiceAddress{Address: raw, Port: int(port)}
 	}
+	if w, ok := weight(members); ok {
+		r.Meta["weight"] = w
+	}
 	if slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, versionTag) }) {
 		return nil
 	}
@@ -270,12 +309,13 @@ func encodeKratos(e naming.Endpoint, r *api.AgentServiceRegistration) []string {
 // something else of a member than Meta does, are the member "tags".
 //
 // What a Store puts has such tags, for those members of the metadata that are
-// strings. An entry whose tags are compressed data, but not of this form, is
-// malformed, and so is one with more than a megabyte of them.
+// strings, and for the weight, which is a number here and a string there, and in Meta
+// as well. An entry whose tags are compressed data, but not of this form, is
+// malformed, and so is one with more than half a megabyte of them.
 func GoMicro() *Codec { return &Codec{decode: decodeGoMicro, encode: encodeGoMicro} }
 
 // maxInflated bounds what the tags of an entry expand to, in bytes.
-const maxInflated = 1 << 20
+const maxInflated = naming.MaxMetadata / 2
 
 func decodeGoMicro(i *instance, e *naming.Endpoint) error {
 	f := i.entry()
@@ -314,6 +354,7 @@ func decodeGoMicro(i *instance, e *naming.Endpoint) error {
 			f.tags = append(f.tags, tag)
 		}
 	}
+	f.number("weight")
 	if len(methods) > 0 {
 		f.aside[endpointsMember] = json.RawMessage(marshal(methods))
 	}
@@ -354,8 +395,12 @@ func goMicroTag(tag string, left *int) (kind byte, value []byte, err error) {
 	return kind, value, nil
 }
 
-func encodeGoMicro(e naming.Endpoint, _ *api.AgentServiceRegistration) (peer []string) {
+func encodeGoMicro(e naming.Endpoint, r *api.AgentServiceRegistration) (peer []string) {
 	members, tags, methods := parts[json.RawMessage](e)
+	if w, ok := weight(members); ok {
+		r.Meta["weight"] = w
+		members["weight"] = json.RawMessage(marshal(w))
+	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if s, ok := text(members, name); ok && name != "version" {
 			peer = append(peer, "t-"+deflate(marshal(map[string]string{name: s})))
@@ -381,3 +426,65 @@ func deflate(s string) string {
 	_ = w.Close()
 	return hex.EncodeToString(b.Bytes())
 }
+
+// GRPCSpring returns the format of grpc-spring's servers with Spring Cloud Consul:
+//
+//	ID             greeter-1
+//	Name           greeter
+//	Address, Port  127.0.0.1, 8080
+//	Meta           gRPC_port: 9090
+//
+// The port of gRPC is that of Meta, or of a tag gRPC_port=9090 as older versions
+// have it, or else the service's; "gRPC.port" means the same in both. The service's
+// own port, if it is another, is kept as the member "Port" of "@entry".
+//
+// What a Store puts has the port of gRPC for the service's port, where grpc-spring's
+// clients look when Meta has none.
+func GRPCSpring() *Codec { return &Codec{decode: decodeGRPCSpring, encode: encodeGRPCSpring} }
+
+// springPorts are the names of the port of gRPC, newest first.
+var springPorts = [...]string{"gRPC_port", "gRPC.port"}
+
+const portMember = "Port" // of @entry
+
+func decodeGRPCSpring(i *instance, e *naming.Endpoint) error {
+	f := i.entry()
+	value, found := springPort(i)
+	if found {
+		n, err := strconv.ParseUint(value, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%s %q is not from 1 to 65535", springPorts[0], naming.SafeText(value))
+		}
+		host, err := plainHost(cmp.Or(i.Service.Address, i.Node.Address))
+		if err != nil {
+			return err
+		}
+		if addr := net.JoinHostPort(host, strconv.FormatUint(n, 10)); addr != e.Addr {
+			f.aside[portMember] = json.RawMessage(strconv.Itoa(i.Service.Port))
+			e.Addr = addr
+		}
+	}
+	for _, name := range springPorts {
+		delete(f.members, name)
+	}
+	e.Metadata = f.metadata()
+	return nil
+}
+
+func springPort(i *instance) (value string, ok bool) {
+	for _, name := range springPorts {
+		if value, ok := i.Service.Meta[name]; ok {
+			return value, true
+		}
+	}
+	for _, name := range springPorts {
+		for _, tag := range i.Service.Tags {
+			if value, ok := strings.CutPrefix(tag, name+"="); ok {
+				return value, true
+			}
+		}
+	}
+	return "", false
+}
+
+func encodeGRPCSpring(naming.Endpoint, *api.AgentServiceRegistration) []string { return nil }

@@ -19,7 +19,7 @@ import (
 )
 
 // codecs are all of them, by the names of their golden files.
-var codecs = map[string]*Codec{"kratos": Kratos(), "gomicro": GoMicro()}
+var codecs = map[string]*Codec{"kratos": Kratos(), "gomicro": GoMicro(), "grpcspring": GRPCSpring()}
 
 // golden reads the lines of a golden file: an entry as Consul has it of what the
 // framework's own code has registered, a tab, and the endpoint that it is, as
@@ -66,8 +66,8 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 		return
 	}
 	i := stored(t, r)
-	for _, c := range []*Codec{nil, Kratos(), GoMicro()} {
-		if got, err := i.endpoint(c); err != nil || !got.Equal(e) {
+	for _, c := range []*Codec{nil, Kratos(), GoMicro(), GRPCSpring()} {
+		if got, err := i.endpoint(&Options{Codec: c}); err != nil || !got.Equal(e) {
 			t.Errorf("%s: got %q %q %.1000s, %v\nwant %q %q %.1000s", name, got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 		}
 	}
@@ -79,7 +79,7 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 			delete(i.Service.Meta, key)
 		}
 	}
-	if got, err := i.endpoint(codecs[name]); hostPort(e.Addr) && (err != nil || got.Addr != e.Addr) {
+	if got, err := i.endpoint(&Options{Codec: codecs[name]}); hostPort(e.Addr) && (err != nil || got.Addr != e.Addr) {
 		t.Errorf("%s: read as another's, %q %.500s has address %q, %v", name, e.Addr, e.Metadata, got.Addr, err)
 	}
 }
@@ -94,7 +94,7 @@ func TestGolden(t *testing.T) {
 		for _, line := range golden(t, name) {
 			entry, want := line[0], line[1]
 			i := parse(t, entry)
-			got, err := i.endpoint(c)
+			got, err := i.endpoint(&Options{Codec: c})
 			if !strings.HasPrefix(want, "{") {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("%s: %.2000s\nis %+v, %v, want an error with %q in it", name, entry, got, err, want)
@@ -149,6 +149,14 @@ func asPeer(t *testing.T, name string, i *instance) string {
 		maps.Copy(metadata, s.Meta)
 		// They are there for other readers.
 		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "version" || strings.HasPrefix(key, reserved) })
+	case "grpcspring":
+		port := fmt.Sprint(s.Port)
+		if p, ok := springPort(i); ok {
+			port = p
+		}
+		endpoints = []string{s.Address + " " + port}
+		maps.Copy(metadata, s.Meta)
+		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "gRPC_port" || strings.HasPrefix(key, reserved) })
 	case "gomicro":
 		for _, tag := range slices.Backward(s.Tags) {
 			value := inflate(t, tag)
@@ -207,8 +215,9 @@ func TestRoundTripOfPeers(t *testing.T) {
 func TestPeersSee(t *testing.T) {
 	e := naming.Endpoint{ID: "a", Addr: "[2001:db8::7]:9000", Metadata: json.RawMessage(`{"version":"v1","zone":"é","weight":3,"tags":["canary"]}`)}
 	for name, want := range map[string]string{
-		"kratos":  `"v1" ["grpc://[2001:db8::7]:9000"] map["zone":"é"]`,
-		"gomicro": `"v1" [] map["zone":"é"]`,
+		"kratos":     `"v1" ["grpc://[2001:db8::7]:9000"] map["weight":"3" "zone":"é"]`,
+		"gomicro":    `"v1" [] map["weight":"3" "zone":"é"]`,
+		"grpcspring": `"" ["2001:db8::7 9000"] map["version":"v1" "zone":"é"]`,
 	} {
 		r, err := encode(e, 1, codecs[name])
 		if err != nil {
@@ -248,7 +257,7 @@ func TestBomb(t *testing.T) {
 	} {
 		var i instance
 		i.Service.ID, i.Service.Address, i.Service.Port, i.Service.Tags = "x", "h", 1, test.tags
-		if _, err := i.endpoint(GoMicro()); err == nil != test.ok {
+		if _, err := i.endpoint(&Options{Codec: GoMicro()}); err == nil != test.ok {
 			t.Errorf("%d tags of %d bytes: %v", len(test.tags), len(test.tags[0]), err)
 		}
 	}
@@ -256,7 +265,7 @@ func TestBomb(t *testing.T) {
 	i.Service.Tags = []string{"e-" + deflate(strings.Repeat("x", 64<<20))}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := i.endpoint(GoMicro()); err == nil {
+	if _, err := i.endpoint(&Options{Codec: GoMicro()}); err == nil {
 		t.Error("no error")
 	}
 	runtime.ReadMemStats(&after)
@@ -278,7 +287,7 @@ func FuzzPeers(f *testing.F) {
 			if json.Unmarshal(b, &i) != nil {
 				return
 			}
-			e, err := i.endpoint(c)
+			e, err := i.endpoint(&Options{Codec: c})
 			if err != nil || e.ID == "" && e.Addr == "" || strings.ContainsRune(e.ID, 0) {
 				continue
 			}

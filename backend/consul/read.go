@@ -16,7 +16,10 @@ import (
 // others, which have no number, one that is listed counts more.
 func (s *Store) compare(a, b *instance) int {
 	health := func(i *instance) int {
-		if s.listed(i) {
+		switch st := s.standing(i); {
+		case st.usable():
+			return 2
+		case !st.gone:
 			return 1
 		}
 		return 0
@@ -75,10 +78,10 @@ type answer struct {
 func (s *Store) entries(ctx context.Context, name string, q *api.QueryOptions) (a answer, err error) {
 	err = s.bounded(ctx, func(ctx context.Context) error {
 		if q.WaitIndex == 0 {
-			if err := s.enter(ctx); err != nil {
+			if err := s.enterRead(ctx); err != nil {
 				return err
 			}
-			defer s.leave()
+			defer s.leaveRead()
 			a.since = s.mark()
 		}
 		all, meta, err := s.instances(ctx, name, q)
@@ -108,6 +111,8 @@ type record struct {
 	digest          digest
 	endpoint        naming.Endpoint
 	err             error
+	reason          naming.Reason // why it was shown as withheld; 0: it was not
+	detail          string
 	shown, reported bool
 }
 
@@ -134,27 +139,38 @@ func (v *view) update(all []*instance) naming.Batch {
 		if old := known[r.digest]; old != nil {
 			r.endpoint, r.err, r.reported = old.endpoint, old.err, old.reported
 		} else {
-			r.endpoint, r.err = i.endpoint(v.store.opts.Codec)
+			r.endpoint, r.err = i.endpoint(&v.store.opts)
 		}
 		if o, ok := best[r.endpoint.ID]; !ok || v.store.compare(all[o], i) < 0 {
 			best[r.endpoint.ID] = n
 		}
 	}
+	withheld := v.withheld(all, seen)
 	for id, n := range best {
 		i, r := all[n], &seen[n]
+		st := v.store.standing(i)
+		if w, ok := withheld[id]; ok && st.reason != naming.Maintenance {
+			st.reason, st.detail = naming.Maintenance, w
+		}
 		switch {
-		case !v.store.listed(i) || !v.store.tagged(i):
+		case st.gone || !v.store.tagged(i):
 		case r.err != nil:
 			if !r.reported {
 				r.reported = true
 				v.store.opts.OnMalformed(&naming.Malformed{Service: v.service, Key: i.key(), Err: r.err})
 			}
 		default:
-			r.shown = true
-			if old := gone[id]; old == nil || !old.endpoint.Equal(r.endpoint) {
-				b.Put = append(b.Put, r.endpoint)
-			}
+			r.shown, r.reason, r.detail = true, st.reason, st.detail
+			old := gone[id]
 			delete(gone, id)
+			if old != nil && old.endpoint.Equal(r.endpoint) && old.reason == r.reason && old.detail == r.detail {
+				continue
+			}
+			if r.reason == 0 {
+				b.Put = append(b.Put, r.endpoint)
+			} else {
+				b.Withheld = append(b.Withheld, naming.Withheld{Endpoint: r.endpoint, Reason: r.reason, Detail: r.detail})
+			}
 		}
 	}
 	for id := range gone {
@@ -162,6 +178,27 @@ func (v *view) update(all []*instance) naming.Batch {
 	}
 	v.seen = seen
 	slices.SortFunc(b.Put, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(b.Withheld, func(a, b naming.Withheld) int { return cmp.Compare(a.Endpoint.ID, b.Endpoint.ID) })
 	slices.Sort(b.Deleted)
 	return b
+}
+
+// withheld returns the notes of operators, by the IDs of the endpoints that they
+// took out of use. What one of an endpoint's registrations says of it holds for
+// the endpoint: a new lease has a registration of its own, and Apply gives it the
+// note only after it has found the old one. Nil if there are none.
+func (v *view) withheld(all []*instance, seen []record) (notes map[string]string) {
+	for n := range all {
+		if note, ok := kept(all[n : n+1]); ok {
+			if notes == nil {
+				notes = make(map[string]string)
+			}
+			id := seen[n].endpoint.ID
+			note = naming.SafeText(note)
+			if old, ok := notes[id]; !ok || note < old {
+				notes[id] = note
+			}
+		}
+	}
+	return notes
 }

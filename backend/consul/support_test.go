@@ -64,6 +64,7 @@ type rig struct {
 	flying atomic.Int64 // requests without an answer
 
 	registered atomic.Int64 // requests to register
+	written    atomic.Int64 // requests that change the catalogue
 	mostFlying atomic.Int64 // the highest value of flying
 	mostOpen   atomic.Int64 // the highest number of connections
 	asked      sync.Map     // how often a service was read: *atomic.Int64 by Consul's name
@@ -118,6 +119,9 @@ func (c counted) RoundTrip(req *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(req.URL.Path, "/register") {
 		c.r.registered.Add(1)
 	}
+	if req.Method != http.MethodGet && !strings.HasPrefix(req.URL.Path, "/v1/agent/check/update/") {
+		c.r.written.Add(1)
+	}
 	if name, ok := strings.CutPrefix(req.URL.Path, "/v1/health/service/"); ok {
 		n, _ := c.r.asked.LoadOrStore(name, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1)
@@ -159,11 +163,23 @@ func (r *rig) interrupt(t testing.TB) {
 
 // spoil registers an entry that cannot be understood in the place of an endpoint.
 func (r *rig) spoil(t testing.TB, service, id string) (key string) {
+	return r.replace(t, service, id, "{not JSON")
+}
+
+// exceed does the same with an entry that exceeds a limit.
+func (r *rig) exceed(t testing.TB, service, id string) (key string) {
+	deep := strings.Repeat("[", naming.MaxDepth) + strings.Repeat("]", naming.MaxDepth)
+	return r.replace(t, service, id, `{"a":`+deep+`}`)
+}
+
+func (r *rig) replace(t testing.TB, service, id, metadata string) (key string) {
 	t.Helper()
 	reg := &api.AgentServiceRegistration{
-		ID:   "spoilt-" + fmt.Sprint(rigs.Add(1)),
-		Name: r.prefix + service,
-		Meta: map[string]string{"naming-id": id, "naming-form": "object", "naming-json": "{not JSON"},
+		ID:      "spoilt-" + fmt.Sprint(rigs.Add(1)),
+		Name:    r.prefix + service,
+		Address: "10.0.0.1",
+		Port:    80,
+		Meta:    map[string]string{"naming-id": id, "naming-form": "object", "naming-json": metadata},
 	}
 	entries, _, err := r.admin.Health().Service(reg.Name, "", false, nil)
 	if err != nil {
@@ -179,6 +195,70 @@ func (r *rig) spoil(t testing.TB, service, id string) (key string) {
 		t.Fatal(err)
 	}
 	return r.agent.Name + "/" + reg.ID
+}
+
+// registrations returns the service IDs under which Consul has an endpoint of ours.
+func (r *rig) registrations(t testing.TB, service, id string) (ids []string) {
+	t.Helper()
+	entries, _, err := r.admin.Health().Service(r.prefix+service, "", false, &api.QueryOptions{RequireConsistent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		// A long one is in several pieces.
+		if m := e.Service.Meta["naming-id"]; m != "" && strings.HasPrefix(id, m) && (len(m) == 512 || m == id) {
+			ids = append(ids, e.Service.ID)
+		}
+	}
+	return ids
+}
+
+func (r *rig) registration(t testing.TB, service, id string) string {
+	t.Helper()
+	ids := r.registrations(t, service, id)
+	if len(ids) != 1 {
+		t.Fatalf("%d registrations of %.100q: %q, want 1", len(ids), id, ids)
+	}
+	return ids[0]
+}
+
+// withhold takes an endpoint out of use as an operator does, or a check.
+func (r *rig) withhold(t testing.TB, service, id string, reason naming.Reason) (undo func()) {
+	t.Helper()
+	admin, registration := r.admin.Agent(), r.registration(t, service, id)
+	if reason == naming.FailedCheck {
+		check := &api.AgentCheckRegistration{ID: "extra-" + registration, Name: "Extra", ServiceID: registration}
+		check.TTL, check.Status = "1h", api.HealthCritical
+		if err := admin.CheckRegister(check); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			status := api.StatusError{}
+			if err := admin.CheckDeregister(check.ID); err != nil && !(errors.As(err, &status) && status.Code == http.StatusNotFound) {
+				t.Error(err)
+			}
+		}
+	}
+	if err := admin.EnableServiceMaintenance(registration, "the harness says so"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		for _, registration := range r.registrations(t, service, id) { // it may be another
+			if err := admin.DisableServiceMaintenance(registration); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// lose deregisters what a lease holds.
+func (r *rig) lose(t testing.TB, l naming.Lease) {
+	t.Helper()
+	for _, id := range consul.Held(l) {
+		if err := r.admin.Agent().ServiceDeregister(id); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func consulError(err error) bool {

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -43,23 +44,32 @@ func (w *watch) fail(err error) {
 // run returns nil when yield returned false.
 func (w *watch) run() error {
 	more, err := w.begin()
-	switch {
-	case !more:
+	if !more {
 		return err
-	case w.admitted():
-		return w.ask()
+	}
+	if t, ctx := w.admitted(); t != nil {
+		err := w.ask(ctx)
+		if w.store.seats.leave(t); !errors.Is(err, errShed) {
+			return err
+		}
+		w.shared.since = mark{} // whatever has changed meanwhile
 	}
 	return w.shared.follow()
 }
 
-// admitted reports whether there is a slot for a blocking query, which it takes.
-func (w *watch) admitted() bool {
+// admitted returns the seat of a watch with a blocking query of its own, and the
+// context of the query, if there is room.
+func (w *watch) admitted() (*seat, context.Context) {
 	select {
 	case w.store.direct <- struct{}{}:
-		return true
 	default:
-		return false
+		return nil, nil
 	}
+	t, ctx := w.store.seats.take(w.ctx)
+	if t == nil {
+		<-w.store.direct
+	}
+	return t, ctx
 }
 
 // begin shows the snapshot, and reports whether to go on.
@@ -78,7 +88,7 @@ func (w *watch) begin() (more bool, err error) {
 // show yields what differs, if anything.
 func (w *watch) show(all []*instance) (news, more bool) {
 	b := w.update(all)
-	news = b.Snapshot || len(b.Put) > 0 || len(b.Deleted) > 0
+	news = b.Snapshot || len(b.Put) > 0 || len(b.Withheld) > 0 || len(b.Deleted) > 0
 	return news, !news || w.yield(b, nil)
 }
 
@@ -100,15 +110,22 @@ func (w *watch) read() (err error) {
 	return err
 }
 
-// ask asks blocking queries, with a slot for them.
-func (w *watch) ask() error {
-	s, ctx := w.store, w.ctx
+// ask asks blocking queries, with a slot for them. It returns errShed when it has
+// to give it up.
+func (w *watch) ask(ctx context.Context) (err error) {
+	s := w.store
+	defer func() {
+		if err != nil && w.ctx.Err() == nil && (s.refused(err) || errors.Is(context.Cause(ctx), errShed)) {
+			err = errShed
+		}
+	}()
 	var asked time.Time // when the question that has no answer yet is over
 	defer func() { release(s.direct, asked) }()
 	index := w.last.index
-	pace, vain := newPace(), false
+	pace := newPace()
+	ctx = pace.trace(ctx)
 	for {
-		if err := pace.wait(ctx, vain); err != nil {
+		if err := pace.wait(ctx); err != nil {
 			return err
 		}
 		q := s.waiting(index)
@@ -124,18 +141,17 @@ func (w *watch) ask() error {
 			return err
 		}
 		if a.index < index {
-			index, vain = 0, true
+			index = 0
+			pace.read(len(a.all), false)
 			continue
 		}
 		index = a.index
+		w.last.index = index // for who reads after it
 		news, more := w.show(a.all)
 		if !more {
 			return nil
 		}
-		vain = !news
-		if news {
-			pace.read(len(a.all))
-		}
+		pace.read(len(a.all), news)
 	}
 }
 
@@ -174,48 +190,66 @@ func (s *Store) list(ctx context.Context, yield func([]string, error) bool) erro
 	return f.follow()
 }
 
-// names reads the names of the services that have endpoints.
+// names reads the names of the services that have endpoints, be they to be used or
+// withheld.
 func (s *Store) names(ctx context.Context) ([]string, error) {
 	// The checks first: a service that has gone since is not in the catalogue,
 	// but one that has gone before would be in a catalogue read earlier.
-	var failing []struct{ Node, ServiceName string }
+	//
+	// Only checks that say that a lease has ended can take a service's last
+	// endpoint away: its own, which has the ID of the registration, and that of
+	// a node whose agent is lost.
+	var failing []struct{ Node, CheckID, ServiceID, ServiceName string }
 	q := s.fresh()
-	q.Filter = `Status != "passing"`
-	if s.opts.IncludeWarning {
-		q.Filter += ` and Status != "warning"`
-	}
+	q.Filter = `Status != "passing" and Status != "warning"`
 	if _, err := s.read(ctx, "/v1/health/state/any", &failing, q); err != nil {
 		return nil, err
 	}
+	q = s.fresh()
+	if !s.opts.IncludeProxies {
+		q.Filter = `ServiceKind == "" or ServiceKind == "` + string(api.ServiceKindTypical) + `"`
+	}
 	var tags map[string][]string
-	filtered, err := s.read(ctx, "/v1/catalog/services", &tags, s.fresh())
+	filtered, err := s.read(ctx, "/v1/catalog/services", &tags, q)
 	if err != nil {
 		return nil, err
 	}
 	if filtered && len(tags) == 0 {
 		return nil, errFiltered
 	}
+	if len(tags) > naming.MaxServices {
+		return nil, fmt.Errorf("%d services; at most %d are read", len(tags), naming.MaxServices)
+	}
 	doubtful, nodes := make(map[string]bool), make(map[string]bool)
 	for _, c := range failing {
-		if c.ServiceName != "" {
+		switch {
+		case c.ServiceName != "" && c.CheckID == c.ServiceID:
 			doubtful[c.ServiceName] = true
-		} else {
+		case c.ServiceName == "" && c.CheckID == serfHealth:
 			nodes[c.Node] = true
 		}
 	}
-	for node := range nodes {
-		var on struct{ Services []struct{ Service string } }
-		if _, err := s.read(ctx, "/v1/catalog/node-services/"+node, &on, s.fresh()); err != nil {
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(nodes)), 20) {
+		on, err := s.servicesOn(ctx, some)
+		if err != nil {
 			return nil, err
 		}
-		for _, service := range on.Services {
-			doubtful[service.Service] = true
+		for _, service := range on {
+			doubtful[service] = true
 		}
 	}
 	names := []string{}
 	for _, c := range slices.Sorted(maps.Keys(tags)) {
-		name, ok := strings.CutPrefix(fromConsul(c), s.opts.Prefix)
-		if !ok || name == "" || s.opts.Tag != "" && !slices.Contains(tags[c], s.opts.Tag) {
+		full := fromConsul(c)
+		name, ok := strings.CutPrefix(full, s.opts.Prefix)
+		switch {
+		case !ok || naming.CheckService(name) != nil:
+			continue
+		case toConsul(full) != c:
+			// Another writer's, which no path of a URL names: Consul cannot
+			// be asked for its instances, and so a watch would show none.
+			continue
+		case s.opts.Tag != "" && !slices.Contains(tags[c], s.opts.Tag):
 			continue
 		}
 		if doubtful[c] {
@@ -224,7 +258,7 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 				return nil, err
 			}
 			v := &view{store: s.quiet(), service: name}
-			if len(v.update(a.all).Put) == 0 {
+			if b := v.update(a.all); len(b.Put)+len(b.Withheld) == 0 {
 				continue
 			}
 		}
@@ -232,6 +266,22 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// servicesOn reads the names of the services of some nodes. Others have named the
+// nodes: their names are in a filter, as a path would mean something else with some.
+func (s *Store) servicesOn(ctx context.Context, nodes []string) ([]string, error) {
+	var terms []string
+	for _, node := range nodes {
+		terms = append(terms, "Node == "+quote(node))
+	}
+	q := s.fresh()
+	q.Filter = strings.Join(terms, " or ")
+	var tags map[string][]string
+	if _, err := s.read(ctx, "/v1/catalog/services", &tags, q); err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Keys(tags)), nil
 }
 
 // quiet returns a store to decode with that reports nothing.
@@ -244,10 +294,10 @@ func (s *Store) quiet() *Store {
 // read asks for something, and reports whether the token left anything out.
 func (s *Store) read(ctx context.Context, path string, out any, q *api.QueryOptions) (filtered bool, err error) {
 	err = s.bounded(ctx, func(ctx context.Context) error {
-		if err := s.enter(ctx); err != nil {
+		if err := s.enterRead(ctx); err != nil {
 			return err
 		}
-		defer s.leave()
+		defer s.leaveRead()
 		meta, err := s.fetch(ctx, path, out, q)
 		if err == nil {
 			filtered = meta.ResultsFilteredByACLs
