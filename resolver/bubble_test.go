@@ -710,12 +710,14 @@ func TestSuddenLoss(t *testing.T) {
 		b.store.Wipe()
 		b.want(cc)
 		apply(b, b.store, "s", at("d:1")...)
-		b.want(cc, "d:1 a:1 b:1 c:1")
+		b.want(cc, "d:1 a:1 b:1 c:1") // the others are held, and d:1 takes over
 		time.Sleep(time.Second)
 		apply(b, b.store, "s", at("b:1")...)
 		b.want(cc, "b:1 d:1 a:1 c:1")
-		time.Sleep(time.Hour)
+		time.Sleep(9 * time.Second)
 		b.want(cc, "b:1 d:1")
+		time.Sleep(time.Hour)
+		b.want(cc)
 		// Who drains first may leave at any pace.
 		apply(b, b.store, "s", add(
 			naming.Endpoint{Addr: "b:1", Metadata: []byte(`{"draining":true}`)},

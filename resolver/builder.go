@@ -52,7 +52,33 @@ type Options struct {
 	// that gRPC had before it had endpoints, for load balancing policies that
 	// read nothing else; those made with gRPC's package balancer/base are such.
 	// It makes every change cost 64 more bytes for each endpoint.
+	//
+	// A policy made with balancer/base never sees a change of the metadata or
+	// the weight of an endpoint that it has: base keeps the Address with which
+	// it made the connection, and hands that to the picker
+	// (base.SubConnInfo.Address). Such a policy must not go by what can change.
+	// A policy that does is to be written on gRPC's package balancer or
+	// balancer/endpointsharding, which are given the Endpoints of every state,
+	// and needs no Addresses.
 	Addresses bool
+
+	// PanicThreshold is the share of a service's endpoints, from 0 to 1, that
+	// must be usable. While the share is below the threshold, endpoints that
+	// failed a check of the registry's ([naming.FailedCheck]) and endpoints that
+	// are held (Held in [naming.Status]) are used as well. The share is that of
+	// the usable endpoints among the usable, failed and held ones together.
+	// Endpoints in maintenance are never used, and are not counted.
+	//
+	// A higher threshold spreads the load sooner over endpoints of which some
+	// are dead. A lower one leaves the load to fewer endpoints, which may be too
+	// few for it. The word and the rule are Envoy's, whose default is 0.5:
+	// https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/panic_threshold
+	//
+	// The default, 0, turns it off: failed endpoints are never used, and held
+	// ones only while nothing else is usable, and for ten seconds beside what
+	// then takes over. Both ends of a time below the threshold are logged (Warn,
+	// Info).
+	PanicThreshold float64
 
 	// Cache is a directory in which the last good set of each service is kept,
 	// for programs that start while the registry is down. It is made if need
@@ -65,18 +91,28 @@ type Options struct {
 	// answers in the end replaces it.
 	//
 	// Saved is what the registry vouches for: neither an empty set, nor a stale
-	// one, nor one from which endpoints are held back. The first set is saved
-	// at once and changes at most every 10 seconds, so that a program's last
-	// changes may be missing. What cannot be read, or was changed since it was
-	// written, is logged and otherwise ignored.
+	// one, nor one from which endpoints are held back. Endpoints that the
+	// registry withholds are saved as such, and are not used from the cache
+	// either. The first set is saved at once and changes at most every 10
+	// seconds, so that a program's last changes may be missing.
+	//
+	// A saved set decides where calls go, so it is trusted as ssh trusts its
+	// configuration: on Unix, the directory and the file must belong to the
+	// program's user or root and must not be writable by others. Other systems
+	// have no such check: there, only the program's user may have the right to
+	// write to the directory. Only a regular file of at most 256 MiB is opened.
+	// What is refused, cannot be read, or was changed since it was written, is
+	// logged (Warn) and otherwise ignored. An endpoint that [naming.CheckEndpoint]
+	// refuses is left out, and so are the largest ones of a set that needs a larger
+	// file; that is logged as well.
 	Cache string
 
 	// CacheMaxAge is how long ago the registry may have vouched for a saved set
 	// that is used. 0 means [DefaultCacheMaxAge].
 	CacheMaxAge time.Duration
 
-	// Logger receives what an operator wants to know of the cache. Nil means
-	// slog.Default().
+	// Logger receives what an operator wants to know of the cache and of the
+	// PanicThreshold. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
@@ -96,7 +132,9 @@ type Builder struct {
 	addresses   bool
 	cache       *cache                              // nil: none
 	told        func(service string, addresses int) // nil, or a hook of the Registry's
-	atOnce      int                                 // goroutines of a service that may be busy with telling ClientConns
+	log         *slog.Logger
+	threshold   float64 // Options.PanicThreshold, from 0 to 1
+	atOnce      int     // goroutines of a service that may be busy with telling ClientConns
 
 	mu      sync.Mutex
 	targets map[string]*target // by service
@@ -135,6 +173,9 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if !(o.PanicThreshold > 0) { // also if it is no number
+		o.PanicThreshold = 0
+	}
 	b := &Builder{
 		atOnce: max(runtime.GOMAXPROCS(0)/2, 1),
 		follow: func(service string, wake func()) (source, error) {
@@ -148,6 +189,8 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 		emptyConfig: withPickFirst(o.ServiceConfig),
 		firstAnswer: o.FirstAnswer,
 		addresses:   o.Addresses,
+		log:         o.Logger,
+		threshold:   min(o.PanicThreshold, 1),
 		targets:     make(map[string]*target),
 	}
 	if o.Cache != "" {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,26 +38,27 @@ func testCache(t *testing.T) *cache {
 
 func encode(t testing.TB, service string, endpoints ...naming.Endpoint) []byte {
 	t.Helper()
-	data, err := encodeCache(service, endpoints)
-	if err != nil {
-		t.Fatal(err)
+	data, left, err := encodeCache(service, savedSet{endpoints: endpoints})
+	if err != nil || left != nil {
+		t.Fatal(left, err)
 	}
 	return data
 }
 
 func TestCacheRoundTrip(t *testing.T) {
 	c := testCache(t)
-	if _, _, err := c.load("s"); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, _, err := c.load("s"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("load of nothing: %v", err)
 	}
 	before := time.Now()
 	if err := c.save("s", encode(t, "s", someEndpoints...)); err != nil {
 		t.Fatal(err)
 	}
-	got, at, err := c.load("s")
-	if err != nil {
-		t.Fatal(err)
+	set, at, left, err := c.load("s")
+	if err != nil || left != nil {
+		t.Fatal(left, err)
 	}
+	got := set.endpoints
 	if len(got) != len(someEndpoints) {
 		t.Fatalf("got %v, want %v", got, someEndpoints)
 	}
@@ -116,17 +118,17 @@ func TestCacheDamage(t *testing.T) {
 		if err := c.save("s", data); err != nil {
 			t.Fatal(err)
 		}
-		if got, _, err := c.load("s"); err == nil {
+		if got, _, _, err := c.load("s"); err == nil {
 			t.Errorf("%s: loaded %v", name, got)
 		}
 	}
 	for n := range good {
-		if got, err := decodeCache("s", good[:n]); err == nil {
+		if got, _, err := decodeCache("s", good[:n]); err == nil {
 			t.Errorf("decoded the first %d bytes to %v", n, got)
 		}
 		bad := bytes.Clone(good)
 		bad[n] ^= 1
-		if got, err := decodeCache("s", bad); err == nil {
+		if got, _, err := decodeCache("s", bad); err == nil {
 			t.Errorf("decoded to %v with byte %d changed", got, n)
 		}
 	}
@@ -146,7 +148,7 @@ func TestCacheDamage(t *testing.T) {
 	if err := os.Mkdir(c.path("s"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := c.load("s"); err == nil {
+	if got, _, _, err := c.load("s"); err == nil {
 		t.Errorf("loaded %v from a directory", got)
 	}
 	if err := c.save("s", good); err == nil {
@@ -167,7 +169,7 @@ func TestCacheAge(t *testing.T) {
 		if err := os.Chtimes(c.path("s"), at, at); err != nil {
 			t.Fatal(err)
 		}
-		if _, got, err := c.load("s"); err != nil || got.Sub(at).Abs() > time.Second {
+		if _, got, _, err := c.load("s"); err != nil || got.Sub(at).Abs() > time.Second {
 			t.Errorf("%v old: vouched for at %v, error %v", age, got, err)
 		}
 	}
@@ -176,14 +178,14 @@ func TestCacheAge(t *testing.T) {
 		if err := os.Chtimes(c.path("s"), at, at); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := c.load("s"); err == nil {
+		if _, _, _, err := c.load("s"); err == nil {
 			t.Errorf("%v old, and loaded", age)
 		}
 	}
 	if err := c.touch("s"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.load("s"); err != nil {
+	if _, _, _, err := c.load("s"); err != nil {
 		t.Errorf("touched, and not loaded: %v", err)
 	}
 }
@@ -231,18 +233,22 @@ func FuzzDecodeCache(f *testing.F) {
 		if seal {
 			data = sealed(string(data))
 		}
-		endpoints, err := decodeCache("s", data)
+		got, _, err := decodeCache("s", data)
 		if err != nil {
 			return
 		}
-		s := new(set)
-		s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints}})
-		if !s.publish() {
-			t.Errorf("nothing to publish of %v", endpoints)
+		s := &set{threshold: 1}
+		s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: slices.Clone(got.endpoints), Withheld: got.withheld}})
+		if changed, _ := s.publish(time.Time{}); !changed && len(got.endpoints) > 0 {
+			t.Errorf("nothing to publish of %v", got)
 		}
-		again, err := decodeCache("s", encode(t, "s", endpoints...))
-		if err != nil || len(again) != len(endpoints) {
-			t.Errorf("got %v, %v, want %v", again, err, endpoints)
+		file, left, err := encodeCache("s", got)
+		if err != nil || left != nil {
+			t.Fatal(left, err)
+		}
+		again, left, err := decodeCache("s", file)
+		if err != nil || left != nil || len(again.endpoints) != len(got.endpoints) || len(again.withheld) != len(got.withheld) {
+			t.Errorf("got %v, %v, %v, want %v", again, left, err, got)
 		}
 	})
 }
@@ -257,9 +263,9 @@ func FuzzCacheRoundTrip(f *testing.F) {
 			return
 		}
 		e = changes[0].Endpoint
-		got, err := decodeCache(service, encode(t, service, e))
-		if err != nil || len(got) != 1 || !got[0].Equal(e) {
-			t.Errorf("got %v, %v, want %v", got, err, e)
+		got, left, err := decodeCache(service, encode(t, service, e))
+		if err != nil || left != nil || len(got.endpoints) != 1 || !got.endpoints[0].Equal(e) {
+			t.Errorf("got %v, %v, %v, want %v", got, left, err, e)
 		}
 	})
 }
@@ -361,13 +367,16 @@ func (p *program) saved() string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	endpoints, err := decodeCache("x", data)
-	if err != nil {
-		p.t.Fatal(err)
+	set, left, err := decodeCache("x", data)
+	if err != nil || left != nil {
+		p.t.Fatal(left, err)
 	}
 	var ids []string
-	for _, e := range endpoints {
+	for _, e := range set.endpoints {
 		ids = append(ids, e.ID)
+	}
+	for _, w := range set.withheld {
+		ids = append(ids, "-"+w.Endpoint.ID)
 	}
 	return strings.Join(ids, " ")
 }
@@ -542,7 +551,7 @@ func TestWhatIsNotSaved(t *testing.T) {
 		store.Wipe()
 		put(t, store, endpoints("d")...)
 		time.Sleep(time.Minute)
-		p.log.want(t, "state d a b c")
+		p.log.want(t, "state d")
 		p.wantSaved("a b c") // the others are held
 		put(t, store, endpoints("a", "b", "c")...)
 		time.Sleep(time.Minute)

@@ -22,9 +22,19 @@
 //
 // Every endpoint with an address is one resolver.Endpoint, in the order of the
 // IDs. Of several endpoints with one address, the first that is not draining
-// represents all. Draining endpoints are left out while there are others. What
-// the registry holds back as a suspected fault of its own (Held in
-// [naming.Status]) comes last.
+// represents all. Draining endpoints are left out while there are others. Endpoints
+// that are held, because their loss looks like a fault of the registry (Held in
+// [naming.Status]), are used only while nothing else is usable: their addresses may
+// belong to other services by now, and a place at the end of the list means nothing
+// to round_robin. The first endpoints that are usable after a common loss, or after an
+// outage of the registry, take over from them: held endpoints that were in the list
+// stay in it for ten seconds more, so that the first server that is back does not get
+// the calls of all.
+//
+// Endpoints that the registry has and says not to use ([naming.Withheld]) are left
+// out as soon as the registry says so. [Options.PanicThreshold] can make exceptions
+// of those that failed a check. They follow the usable ones, and [ReasonOf] tells
+// which they are. Of several endpoints with one address, a usable one counts.
 //
 // The naming.Endpoint is in the attributes of the resolver.Endpoint, where load
 // balancing policies find it with [EndpointOf]. A change of metadata makes no
@@ -47,7 +57,8 @@
 // goroutine if they take long. Where it takes each 0.2 ms or more, as with hundreds
 // of endpoints, there are rests between them, so that not all connect to new
 // endpoints in the same moment: the last one may be told half a second later than
-// without them. There are none while a service comes back that had no endpoints, or saved ones.
+// without them. There are none while a service comes back that had no endpoints, or saved ones,
+// and none when the registry withholds an endpoint that is in use.
 //
 // # Failures
 //
@@ -57,7 +68,9 @@
 // registry that says nothing at all for [Options.FirstAnswer].
 //
 // A service that has no endpoints fails such calls with the code Unavailable and
-// a message that says so.
+// a message that says so. If the registry withholds all of them, the message says
+// how many and why. What the registry says in such messages is cut and quoted as
+// [naming.SafeText] does it.
 //
 // A program that starts while the registry is down can go on with the endpoints
 // that it, or its predecessor, knew: see Cache in the [Options].

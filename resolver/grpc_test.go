@@ -457,17 +457,24 @@ func TestNoCallFails(t *testing.T) {
 }
 
 // TestNoCallFailsWhenAllLeasesExpire is G13 with gRPC itself: the servers are
-// all right, it is the registry that lost them.
+// all right, it is the registry that lost them. Those that are back first have all
+// calls, unless a PanicThreshold has the others share them: then nobody loses a
+// connection.
 func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
-	for _, policy := range []string{roundRobin, pickFirst} {
-		t.Run(policy, func(t *testing.T) {
+	for _, opts := range []resolver.Options{
+		{ServiceConfig: roundRobin},
+		{ServiceConfig: pickFirst},
+		{ServiceConfig: roundRobin, PanicThreshold: 1, Logger: quiet.Logger},
+		{ServiceConfig: pickFirst, PanicThreshold: 1, Logger: quiet.Logger},
+	} {
+		t.Run(fmt.Sprint(opts.ServiceConfig, opts.PanicThreshold), func(t *testing.T) {
 			store := new(memory.Store)
 			held := make(chan int, 10)
 			registry := naming.New(store, &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
 				Held: func(_ string, endpoints []naming.Endpoint) { held <- len(endpoints) },
 			}})
 			defer registry.Close()
-			w := &world{t, store, registry, resolver.NewBuilder(registry, &resolver.Options{ServiceConfig: policy})}
+			w := &world{t, store, registry, resolver.NewBuilder(registry, &opts)}
 			servers := []*server{newServer(t), newServer(t), newServer(t)}
 			put := func() {
 				lease, err := store.Grant(context.Background(), time.Hour)
@@ -480,6 +487,9 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 			}
 			put()
 			conn := w.dial("greeter")
+			if opts.ServiceConfig == roundRobin {
+				w.reach(conn, servers...)
+			}
 			w.callOften(conn)
 			before := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load()
 			for range 5 {
@@ -491,7 +501,7 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 				put()
 				w.callOften(conn)
 			}
-			if got := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load() - before; policy == pickFirst && got > 0 || got > 2 {
+			if got := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load() - before; opts.PanicThreshold > 0 && got > 0 {
 				t.Errorf("%d new connections", got)
 			}
 		})
@@ -574,6 +584,126 @@ func TestPoliciesThatReadAddresses(t *testing.T) {
 	}
 	w.apply("greeter", del(s.addr())...)
 	wantError(t, conn, codes.Unavailable, `service "greeter" has no endpoints`)
+}
+
+// weighing is a policy of the kind that is made with balancer/base, and writes down
+// the weights that it is given.
+type weighing struct{ weights chan float64 }
+
+func (p weighing) Build(info base.PickerBuildInfo) balancer.Picker {
+	for sc, i := range info.ReadySCs {
+		//lint:ignore SA1019 such policies have nothing else
+		e, _ := resolver.EndpointOf(grpcresolver.Endpoint{Attributes: i.Address.BalancerAttributes})
+		p.weights <- e.Info().Weight
+		return onePicker{sc}
+	}
+	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+}
+
+// TestFieldI7BaseNeverSeesAChangedWeight shows what the doc of Options.Addresses
+// says: the picker of a policy made with balancer/base goes on seeing the weight that
+// an endpoint had when it was first listed, whatever the endpoint becomes.
+func TestFieldI7BaseNeverSeesAChangedWeight(t *testing.T) {
+	policy := weighing{make(chan float64, 100)}
+	balancer.Register(base.NewBalancerBuilder("naming_test_weighing", policy, base.Config{}))
+	s, other := newServer(t), newServer(t)
+	w := newWorld(t, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"naming_test_weighing":{}}]}`, Addresses: true})
+	weigh := func(n int) naming.Endpoint {
+		return naming.Endpoint{ID: "1", Addr: s.addr(), Metadata: fmt.Appendf(nil, `{"weight":%d}`, n)}
+	}
+	w.apply("greeter", add(weigh(2))...)
+	conn := w.dial("greeter")
+	if _, err := call1(conn); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-policy.weights; got != 2 {
+		t.Errorf("weight %v at first, want 2", got)
+	}
+	witness := newWitness()
+	r := build(t, w.builder, witness, "greeter")
+	defer r.Close()
+	w.apply("greeter", add(weigh(7))...)
+	witness.await(t, func(c call) bool {
+		if len(c.state.Endpoints) != 1 {
+			return false
+		}
+		e, _ := resolver.EndpointOf(c.state.Endpoints[0])
+		return e.Info().Weight == 7 // what a policy on package balancer is given
+	})
+	// Another endpoint comes and goes, so that base makes a new picker of all.
+	w.apply("greeter", add(naming.Endpoint{ID: "2", Addr: other.addr(), Metadata: []byte(`{"weight":9}`)})...)
+	deadline := time.After(patience)
+	for seen := false; !seen; {
+		select {
+		case got := <-policy.weights:
+			if got == 7 {
+				t.Fatal("base sees a changed weight: the doc of Options.Addresses is to be changed")
+			}
+			seen = got == 9 || other.accepts.Load() > 0 // made after the change
+		case <-deadline:
+			t.Fatal("no new picker")
+		}
+	}
+}
+
+// TestFieldW1NoCallGoesThere: half of the servers are withheld under real calls. As
+// soon as a ClientConn was told, none of them is called, and no call fails. How soon
+// that is, is what TestFieldW1NoRests is about.
+func TestFieldW1NoCallGoesThere(t *testing.T) {
+	for _, reason := range []naming.Reason{naming.Maintenance, naming.FailedCheck} {
+		for _, policy := range []string{roundRobin, pickFirst} {
+			t.Run(fmt.Sprint(reason, policy), func(t *testing.T) {
+				store := new(memory.Store)
+				registry := naming.New(store, &naming.Options{Logger: quiet.Logger}) // with a hold
+				defer registry.Close()
+				w := &world{t, store, registry, resolver.NewBuilder(registry, &resolver.Options{ServiceConfig: policy})}
+				servers := make([]*server, 4)
+				for i := range servers {
+					servers[i] = newServer(t)
+					w.apply("greeter", at(servers[i].addr())...)
+				}
+				list := ordered(servers)
+				conn := w.dial("greeter")
+				if policy == roundRobin {
+					w.reach(conn, servers...)
+				} else {
+					w.callOften(conn)
+				}
+				witness := newWitness()
+				r := build(t, w.builder, witness, "greeter")
+				defer r.Close()
+				for _, addr := range list[:2] {
+					store.Withhold("greeter", addr, reason, "")
+				}
+				witness.await(t, func(c call) bool { return c.addrs() == strings.Join(list[2:], " ") })
+				// The other ClientConn has been told when enough calls in a row
+				// went elsewhere, and all later ones do.
+				for begin, row := time.Now(), 0; row < 200; row++ {
+					addr, err := call1(conn)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !slices.Contains(list[:2], addr) {
+						continue
+					}
+					if row >= 20 || time.Since(begin) > patience {
+						t.Fatalf("what is withheld is called, after %d calls to others", row)
+					}
+					row = -1
+				}
+				for _, addr := range list[2:] {
+					store.Withhold("greeter", addr, reason, "an upgrade")
+				}
+				wantError(t, conn, codes.Unavailable, `service "greeter" has no endpoints to use: the registry withholds 4: 4 `+reason.String())
+				for _, addr := range list {
+					store.Unwithhold("greeter", addr)
+				}
+				if _, err := call1(conn, grpc.WaitForReady(true)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }
 
 // TestWeightsReachPickFirst: of two endpoints a heavy one is almost always the

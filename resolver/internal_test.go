@@ -1,16 +1,22 @@
 package resolver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/attributes"
 	grpcresolver "google.golang.org/grpc/resolver"
@@ -116,50 +122,362 @@ func draining(addr string) naming.Endpoint {
 	return naming.Endpoint{ID: addr, Addr: addr, Metadata: []byte(`{"draining":true}`)}
 }
 
-// TestHeldEndpointsComeLast is rule (d) of the list of what gRPC does with too
-// few addresses.
-func TestHeldEndpointsComeLast(t *testing.T) {
+// playAll plays events one by one, and compares what a ClientConn is told of each.
+func playAll(t *testing.T, opts *Options, steps []step) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, l := new(script), new(log)
-		r, err := scripted(s).Build(grpcresolver.Target{URL: parse("naming:///x")}, l, grpcresolver.BuildOptions{})
+		b := NewBuilder(nil, opts)
+		b.follow = scripted(s).follow
+		r, err := b.Build(grpcresolver.Target{URL: parse("naming:///x")}, l, grpcresolver.BuildOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		synced := func(held ...naming.Endpoint) naming.Status { return naming.Status{Synced: true, Held: held} }
-		batch := func(put []naming.Endpoint, deleted ...string) naming.Batch {
-			return naming.Batch{Put: put, Deleted: deleted}
-		}
-		for i, step := range []struct {
-			event naming.Event
-			want  []string
-		}{
-			{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c")}, Status: synced()}, []string{"state a b c"}},
-			{naming.Event{Batch: batch(nil, "a", "b"), Status: synced(endpoints("a", "b")...)}, []string{"state c a b"}},
-			{naming.Event{Status: synced(endpoints("a", "b")...)}, nil},
-			// One of them is back, and not twice.
-			{naming.Event{Batch: batch(endpoints("a")), Status: synced(endpoints("b")...)}, []string{"state a c b"}},
-			{naming.Event{Batch: batch(endpoints("b")), Status: synced(endpoints("b")...)}, []string{"state a b c"}},
-			// All are gone: none of it is believed.
-			{naming.Event{Batch: batch(nil, "a", "b", "c"), Status: synced(endpoints("a", "b", "c")...)}, nil},
-			// Until the registry does.
-			{naming.Event{Status: synced()}, []string{"state", `error naming: service "x" has no endpoints`}},
-			{naming.Event{Status: synced(draining("a"), draining("b"))}, []string{"state a b"}},
-			{naming.Event{Status: synced(draining("a"), naming.Endpoint{ID: "b", Addr: "b"})}, []string{"state b"}},
-			{naming.Event{Batch: batch(endpoints("z")), Status: synced(draining("a"))}, []string{"state z"}},
-			{naming.Event{Batch: batch([]naming.Endpoint{draining("z")}), Status: synced(endpoints("a")...)}, []string{"state z a"}},
-			{naming.Event{Batch: batch(nil, "z"), Status: synced()}, []string{"state", `error naming: service "x" has no endpoints`}},
-		} {
+		for i, step := range steps {
 			time.Sleep(time.Second)
+			step.event.Status.Synced = true
 			s.play(step.event)
 			synctest.Wait()
-			t.Log(i)
-			l.want(t, step.want...)
+			l.mu.Lock()
+			got := l.lines
+			l.lines = nil
+			l.mu.Unlock()
+			if !slices.Equal(got, step.want) {
+				t.Errorf("step %d: was told %q, want %q", i, got, step.want)
+			}
 		}
 		r.Close()
 		if !s.closed {
 			t.Error("the source was not closed")
 		}
 	})
+}
+
+// step is an event, and what a ClientConn is to be told of it.
+type step struct {
+	event naming.Event
+	want  []string
+}
+
+func batch(put []naming.Endpoint, deleted ...string) naming.Batch {
+	return naming.Batch{Put: put, Deleted: deleted}
+}
+
+func held(endpoints ...naming.Endpoint) naming.Status { return naming.Status{Held: endpoints} }
+
+const hasNone = `error naming: service "x" has no endpoints`
+
+// TestFieldI2HeldOnlyWhileNothingElse: while one endpoint stays usable, no held one is
+// called.
+func TestFieldI2HeldOnlyWhileNothingElse(t *testing.T) {
+	playAll(t, nil, []step{
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c")}}, []string{"state a b c"}},
+		{naming.Event{Batch: batch(nil, "a", "b"), Status: held(endpoints("a", "b")...)}, []string{"state c"}},
+		{naming.Event{Status: held(endpoints("a", "b")...)}, nil},
+		{naming.Event{Batch: batch(endpoints("a")), Status: held(endpoints("b")...)}, []string{"state a c"}},
+		{naming.Event{Batch: batch(endpoints("b")), Status: held(endpoints("b")...)}, []string{"state a b c"}},
+		// All are gone: none of it is believed.
+		{naming.Event{Batch: batch(nil, "a", "b", "c"), Status: held(endpoints("a", "b", "c")...)}, nil},
+		// One is back and takes over, then all are.
+		{naming.Event{Batch: batch(endpoints("b")), Status: held(endpoints("a", "c")...)}, []string{"state b a c"}},
+		{naming.Event{Batch: batch(endpoints("a", "c"))}, []string{"state a b c"}},
+		{naming.Event{Batch: batch(nil, "a", "b", "c"), Status: held(endpoints("a", "b", "c")...)}, nil},
+		// Until the registry is believed.
+		{naming.Event{}, []string{"state", hasNone}},
+		{naming.Event{Status: held(draining("a"), draining("b"))}, []string{"state a b"}},
+		{naming.Event{Status: held(draining("a"), naming.Endpoint{ID: "b", Addr: "b"})}, []string{"state b"}},
+		{naming.Event{Batch: batch(endpoints("z")), Status: held(draining("a"))}, []string{"state z"}},
+		{naming.Event{Batch: batch([]naming.Endpoint{draining("z")}), Status: held(endpoints("a")...)}, []string{"state z a"}},
+		{naming.Event{Batch: batch([]naming.Endpoint{{ID: "y", Addr: "y", Draining: true}}), Status: held(endpoints("a")...)}, []string{"state y z a"}},
+		{naming.Event{Batch: batch(nil, "z", "y"), Status: held(endpoints("a")...)}, []string{"state a"}},
+		{naming.Event{}, []string{"state", hasNone}},
+	})
+}
+
+// TestFieldI2ThresholdSpreadsTheLoad: with a threshold, held endpoints share the
+// load until enough are back.
+func TestFieldI2ThresholdSpreadsTheLoad(t *testing.T) {
+	playAll(t, &Options{PanicThreshold: 0.5, Logger: slog.New(slog.DiscardHandler)}, []step{
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c", "d")}}, []string{"state a b c d"}},
+		{naming.Event{Batch: batch(nil, "a", "b", "c", "d"), Status: held(endpoints("a", "b", "c", "d")...)}, nil},
+		{naming.Event{Batch: batch(endpoints("d")), Status: held(endpoints("a", "b", "c")...)}, []string{"state d a b c"}},
+		{naming.Event{Batch: batch(endpoints("c")), Status: held(endpoints("a", "b")...)}, []string{"state c d a b"}},
+		{naming.Event{Batch: batch(endpoints("a", "b"))}, []string{"state a b c d"}},
+	})
+}
+
+// TestFieldI2TakingOver: the first endpoints that are back after a common loss do not
+// get all calls at once, whether the loss was seen, or found after an outage.
+func TestFieldI2TakingOver(t *testing.T) {
+	stale := func(s naming.Status) naming.Status { s.StaleSince = time.Unix(1, 0); return s }
+	all := naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c")}}
+	for name, first := range map[string][]naming.Event{
+		"a loss": {
+			{Batch: batch(nil, "a", "b", "c"), Status: held(endpoints("a", "b", "c")...)},
+			{Batch: batch(endpoints("b")), Status: held(endpoints("a", "c")...)},
+		},
+		"an outage": {
+			{Status: stale(held())},
+			{Batch: naming.Batch{Snapshot: true, Put: endpoints("b")}, Status: stale(held(endpoints("a", "c")...))},
+		},
+		"a short outage": {
+			{Status: stale(held())},
+			{Batch: naming.Batch{Snapshot: true, Put: endpoints("b")}, Status: held(endpoints("a", "c")...)},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l := new(script), new(log)
+				r, err := scripted(s).Build(grpcresolver.Target{URL: parse("naming:///x")}, l, grpcresolver.BuildOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				play := func(e naming.Event, want ...string) {
+					t.Helper()
+					e.Status.Synced = true
+					s.play(e)
+					l.want(t, want...)
+				}
+				play(all, "state a b c")
+				time.Sleep(time.Minute)
+				play(first[0])
+				time.Sleep(time.Minute)
+				play(first[1], "state b a c")
+				time.Sleep(9 * time.Second)
+				l.want(t)
+				// What comes then makes it no longer.
+				play(naming.Event{Batch: batch(endpoints("d")), Status: held(endpoints("a", "c")...)}, "state b d a c")
+				time.Sleep(time.Second)
+				l.want(t, "state b d")
+				play(naming.Event{Status: stale(held(endpoints("a", "c")...))})
+				time.Sleep(time.Minute)
+				play(naming.Event{Batch: batch(nil, "d"), Status: held(endpoints("a", "c")...)}, "state b")
+				// All are lost once more, and one of them is maintained while another
+				// takes over.
+				time.Sleep(time.Second)
+				play(naming.Event{Batch: batch(nil, "b"), Status: held(endpoints("a", "b", "c")...)}, "state a b c")
+				time.Sleep(time.Minute)
+				play(naming.Event{Batch: batch(endpoints("b")), Status: held(endpoints("a", "c")...)}, "state b a c")
+				time.Sleep(time.Second)
+				play(naming.Event{Batch: naming.Batch{Withheld: withheld(naming.Maintenance, "a")}, Status: held(endpoints("a", "c")...)}, "state b c")
+				time.Sleep(time.Second)
+				play(naming.Event{}, "state b")
+				time.Sleep(time.Minute)
+				l.want(t)
+				r.Close()
+			})
+		})
+	}
+}
+
+// TestFieldI1BothMarksDrain: the mark beside the metadata means what the member of
+// the metadata means.
+func TestFieldI1BothMarksDrain(t *testing.T) {
+	mark := func(addr string) naming.Endpoint { return naming.Endpoint{ID: addr, Addr: addr, Draining: true} }
+	playAll(t, nil, []step{
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: []naming.Endpoint{mark("a"), {ID: "b", Addr: "b"}, draining("c")}}}, []string{"state b"}},
+		{naming.Event{Batch: batch([]naming.Endpoint{mark("b")})}, []string{"state a b c"}},
+		{naming.Event{Batch: batch([]naming.Endpoint{{ID: "a", Addr: "a", Metadata: []byte(`{}`)}})}, []string{"state a"}},
+		{naming.Event{Batch: batch([]naming.Endpoint{mark("a"), {ID: "a2", Addr: "a"}})}, []string{"state a"}},
+	})
+}
+
+// TestFieldW1LeavesAtOnce: an endpoint that the registry withholds leaves the list
+// with the news, whatever else is known of it, and is back when it may be used.
+func TestFieldW1LeavesAtOnce(t *testing.T) {
+	down := func(w []naming.Withheld) naming.Event { return naming.Event{Batch: naming.Batch{Withheld: w}} }
+	playAll(t, nil, []step{
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b"), Withheld: withheld(naming.Maintenance, "c")}}, []string{"state a b"}},
+		{down(withheld(naming.Maintenance, "a")), []string{"state b"}},
+		{naming.Event{Batch: batch(endpoints("c"))}, []string{"state b c"}},
+		{down(withheld(naming.FailedCheck, "b")), []string{"state c"}},
+		// Nothing of it may be used, held or not, by ID or by address.
+		{naming.Event{Batch: batch(nil, "c"), Status: held(append(endpoints("a", "b"), naming.Endpoint{ID: "a", Addr: "a2"}, naming.Endpoint{ID: "b2", Addr: "b"})...)},
+			[]string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 2: 1 maintenance, 1 failed check`}},
+		{naming.Event{Status: held(endpoints("a", "h")...)}, []string{"state h"}},
+		{naming.Event{Batch: batch(nil, "a")}, []string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 1: 1 failed check`}},
+		// Why is told again when it changes, and only then.
+		{down([]naming.Withheld{{Endpoint: endpoints("b")[0], Reason: naming.Maintenance, Detail: "disk\nfull"}}),
+			[]string{`error naming: service "x" has no endpoints to use: the registry withholds 1: 1 maintenance (disk\nfull)`}},
+		{down([]naming.Withheld{{Endpoint: endpoints("b")[0], Reason: naming.Maintenance, Detail: "disk\nfull"}}), nil},
+		{down([]naming.Withheld{{Endpoint: endpoints("b")[0], Reason: 200}}), []string{`error naming: service "x" has no endpoints to use: the registry withholds 1: 1 maintenance`}},
+		{naming.Event{Batch: batch(nil, "b")}, []string{hasNone}},
+		// The same address under another ID.
+		{naming.Event{Batch: naming.Batch{Put: []naming.Endpoint{{ID: "1", Addr: "a"}}, Withheld: withheld(naming.Maintenance, "a")}}, []string{"state a"}},
+		{down([]naming.Withheld{{Endpoint: naming.Endpoint{ID: "1", Addr: "a"}, Reason: naming.Maintenance}}),
+			[]string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 2: 2 maintenance`}},
+		// A snapshot says all that there is.
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("1", "a")}}, []string{"state 1 a"}},
+	})
+}
+
+// TestFieldW1PanicThreshold: endpoints with a failed check are used below the
+// threshold, after the others, and never those in maintenance.
+func TestFieldW1PanicThreshold(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	start := naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("b", "c", "d"), Withheld: append(withheld(naming.FailedCheck, "a"), withheld(naming.Maintenance, "m", "n", "o")...)}}
+	fail := func(reason naming.Reason, addrs ...string) naming.Event {
+		return naming.Event{Batch: naming.Batch{Withheld: withheld(reason, addrs...)}}
+	}
+	for _, c := range []struct {
+		threshold float64
+		steps     []step
+	}{
+		{0, []step{{start, []string{"state b c d"}}, {fail(naming.FailedCheck, "b", "c"), []string{"state d"}},
+			{fail(naming.FailedCheck, "d"), []string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 7: 3 maintenance, 4 failed check`}}}},
+		{0.5, []step{{start, []string{"state b c d"}}, {fail(naming.FailedCheck, "b"), []string{"state c d"}}, {fail(naming.FailedCheck, "c"), []string{"state d a b c"}},
+			{fail(naming.Maintenance, "a"), []string{"state d b c"}}, {fail(naming.FailedCheck, "d"), []string{"state b c d"}},
+			{naming.Event{Batch: batch(endpoints("b", "c"))}, []string{"state b c"}}}},
+		{1, []step{{start, []string{"state b c d a"}}, {naming.Event{Batch: batch(nil, "a")}, []string{"state b c d"}}}},
+		{7, []step{{start, []string{"state b c d a"}}}},
+		{-1, []step{{start, []string{"state b c d"}}}},
+		{math.NaN(), []step{{start, []string{"state b c d"}}}},
+		{math.Inf(1), []step{{start, []string{"state b c d a"}}}},
+		{0.75, []step{{start, []string{"state b c d"}}}},
+		{0.76, []step{{start, []string{"state b c d a"}}}},
+	} {
+		t.Run(fmt.Sprint(c.threshold), func(t *testing.T) {
+			playAll(t, &Options{PanicThreshold: c.threshold, Logger: quiet}, c.steps)
+		})
+	}
+}
+
+// TestFieldW1PanicIsTold: both ends of a panic are logged, once, and a policy can
+// tell which endpoints failed, also when nothing else changes.
+func TestFieldW1PanicIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, logged := new(script), new(states), new(bytes.Buffer)
+		b := NewBuilder(nil, &Options{PanicThreshold: 0.5, Logger: slog.New(slog.NewTextHandler(logged, nil))})
+		b.follow = scripted(s).follow
+		r, err := b.Build(grpcresolver.Target{URL: parse("naming:///x")}, l, grpcresolver.BuildOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		play := func(b naming.Batch, want string) {
+			t.Helper()
+			time.Sleep(time.Second)
+			s.play(naming.Event{Batch: b, Status: naming.Status{Synced: true}})
+			synctest.Wait()
+			if got := l.last; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		play(naming.Batch{Snapshot: true, Put: endpoints("a")}, "a")
+		play(naming.Batch{Withheld: withheld(naming.FailedCheck, "a")}, "a!")
+		play(naming.Batch{Withheld: withheld(naming.FailedCheck, "b")}, "a! b!")
+		play(naming.Batch{Put: endpoints("a", "b")}, "a b")
+		r.Close()
+		lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
+		if len(lines) != 2 || !strings.Contains(lines[0], "WARN") || !strings.Contains(lines[0], "too few") || !strings.Contains(lines[1], "INFO") {
+			t.Errorf("logged %q", lines)
+		}
+	})
+}
+
+// states is a ClientConn that writes the last state down, with a mark at endpoints
+// that failed a check.
+type states struct {
+	log
+	last string
+}
+
+func (l *states) UpdateState(s grpcresolver.State) error {
+	var list []string
+	for _, e := range s.Endpoints {
+		addr := e.Addresses[0].Addr
+		if r, ok := ReasonOf(e); ok && r == naming.FailedCheck {
+			addr += "!"
+		}
+		list = append(list, addr)
+	}
+	l.last = strings.Join(list, " ")
+	return nil
+}
+
+// TestFieldW1NoRests: a thousand ClientConns that each take 0.7 ms are told within
+// a second that the registry withholds an endpoint, also in the midst of changes:
+// there are no rests between them.
+func TestFieldW1NoRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, takes = 1000, 700 * time.Microsecond
+		s := new(script)
+		b := scripted(s)
+		b.atOnce = 1
+		target := newTarget(b, "x")
+		if err := target.start(); err != nil {
+			t.Fatal(err)
+		}
+		var now, most, slow atomic.Int64
+		for range n {
+			target.join(&conn{target: target, cc: worker{takes: func() time.Duration { return time.Duration(slow.Load()) }, now: &now, most: &most}})
+		}
+		play := func(b naming.Batch) { s.play(naming.Event{Batch: b, Status: naming.Status{Synced: true}}) }
+		play(naming.Batch{Snapshot: true, Put: endpoints("a", "b")})
+		time.Sleep(time.Minute)
+		slow.Store(int64(takes))
+		play(naming.Batch{Put: endpoints("c")})
+		time.Sleep(10 * time.Millisecond) // at work, with rests
+		play(naming.Batch{Withheld: withheld(naming.Maintenance, "a")})
+		begin := time.Now()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		target.mu.Lock()
+		defer target.mu.Unlock()
+		for i, c := range target.conns {
+			if c.phase != idle || c.told != target.state.number {
+				t.Fatalf("ClientConn %d was told state %d of %d after %v", i, c.told, target.state.number, time.Since(begin))
+			}
+		}
+		if got := len(target.state.endpoints); got != 2 {
+			t.Errorf("%d endpoints", got)
+		}
+		go target.close()
+	})
+}
+
+// TestFieldR13Errors: what reaches the caller of an RPC is cut and quoted, whatever
+// the registry answers and however long the name is.
+func TestFieldR13Errors(t *testing.T) {
+	nasty := strings.Repeat("x\x1b[31m\n\u202e\xff", 50_000)
+	check := func(text string) {
+		t.Helper()
+		if len(text) > naming.MaxText+len("... (1000000 bytes more)") || !utf8.ValidString(text) {
+			t.Errorf("a text of %d bytes: %.100q", len(text), text)
+		}
+		for _, r := range text {
+			if !unicode.IsPrint(r) {
+				t.Errorf("%U in %.100q", r, text)
+				break
+			}
+		}
+	}
+	for _, service := range []string{"x", strings.Repeat("ü", naming.MaxServiceName/2), strings.Repeat("\x00", naming.MaxServiceName)} {
+		synctest.Test(t, func(t *testing.T) {
+			s, l := new(script), new(log)
+			b := scripted(s)
+			r, err := b.Build(grpcresolver.Target{URL: parse(b.Target(service))}, l, grpcresolver.BuildOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.play(naming.Event{Status: naming.Status{Err: errors.New(nasty)}})
+			synctest.Wait()
+			s.play(naming.Event{Batch: naming.Batch{Snapshot: true, Withheld: []naming.Withheld{
+				{Endpoint: endpoints("a")[0], Reason: naming.Maintenance, Detail: nasty}, {Endpoint: endpoints("b")[0], Reason: naming.FailedCheck, Detail: nasty},
+			}}, Status: naming.Status{Synced: true}})
+			synctest.Wait()
+			if len(l.lines) != 2 {
+				t.Errorf("was told %d times", len(l.lines))
+			}
+			for _, line := range l.lines {
+				check(strings.TrimPrefix(line, "error "))
+			}
+			if last := l.lines[len(l.lines)-1]; service == "x" && (!strings.Contains(last, "1 maintenance") || !strings.Contains(last, "1 failed check")) {
+				t.Errorf("said %q, want both reasons", last)
+			}
+			r.Close()
+		})
+	}
+	check(made(naming.Endpoint{ID: nasty, Addr: "a:1", Metadata: []byte(nasty)}).Attributes.Value(attributeKey{}).(*member).String()[:naming.MaxText])
 }
 
 // TestALossThatWasOver: the first event tells of a loss, with the status of a
@@ -247,8 +565,9 @@ func TestTellingAllocatesNothing(t *testing.T) {
 		target.publish(&state{endpoints: list})
 		target.mu.Lock()
 		target.tellers++
-		target.deliver(target.stalls)
+		stalls := target.stalls
 		target.mu.Unlock()
+		target.deliver(stalls)
 		target.work.Wait()
 	})
 	if allocs > 100 { // on a busy machine tick is called

@@ -2,10 +2,12 @@ package resolver
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
@@ -66,7 +68,7 @@ func (m *member) grpc() grpcresolver.Endpoint {
 // draining reports whether m is. It is not kept: few are ever asked, and it would
 // be some bytes of each.
 func (m *member) draining() bool {
-	return matters(m.endpoint.Metadata, "draining") && m.endpoint.Info().Draining
+	return m.endpoint.Draining || matters(m.endpoint.Metadata, "draining") && m.endpoint.Info().Draining
 }
 
 // matters reports whether metadata may have a member of this name. To decode what
@@ -89,7 +91,29 @@ func (m *member) Equal(o any) bool {
 
 // String is what gRPC logs.
 func (m *member) String() string {
-	return strconv.Quote(m.endpoint.ID) + " " + string(m.endpoint.Metadata)
+	return strconv.Quote(naming.SafeText(m.endpoint.ID)) + " " + naming.SafeText(string(m.endpoint.Metadata))
+}
+
+// failedKey is the key of an attribute of endpoints with a failed check.
+type failedKey struct{}
+
+// String is what gRPC logs.
+func (failedKey) String() string { return "naming.Reason" }
+
+// failed returns what gRPC is given of m if a check of the registry's failed.
+func (m *member) failed() grpcresolver.Endpoint {
+	e := m.grpc()
+	e.Attributes = e.Attributes.WithValue(failedKey{}, naming.FailedCheck)
+	return e
+}
+
+// ReasonOf returns why the registry says that an endpoint is not to be used, for
+// load balancing policies. It reports false for an endpoint that may be used.
+// Only endpoints with a [naming.FailedCheck] are ever given to gRPC, and only
+// because of PanicThreshold in the [Options].
+func ReasonOf(e grpcresolver.Endpoint) (naming.Reason, bool) {
+	r, ok := e.Attributes.Value(failedKey{}).(naming.Reason)
+	return r, ok
 }
 
 // memberOf returns the member in a resolver.Endpoint of this package, or nil.
@@ -118,7 +142,12 @@ func equalEndpoints(a, b []grpcresolver.Endpoint) bool {
 		return true
 	}
 	for i := range a {
-		if a[i].Attributes != b[i].Attributes && !memberOf(a[i]).Equal(memberOf(b[i])) {
+		if a[i].Attributes == b[i].Attributes {
+			continue
+		}
+		ra, _ := ReasonOf(a[i])
+		rb, _ := ReasonOf(b[i])
+		if ra != rb || !memberOf(a[i]).Equal(memberOf(b[i])) {
 			return false
 		}
 	}
@@ -140,35 +169,186 @@ type set struct {
 	held        []naming.Endpoint // as the registry last told
 	heldMembers []*member         // one per address, sorted by ID
 
+	// What the registry says not to use, sorted by ID. The slice is never
+	// modified. Of those with a failed check, one per address, sorted by ID.
+	withheld []naming.Withheld
+	failed   []grpcresolver.Endpoint
+
+	threshold float64 // Options.PanicThreshold
+	panicking bool    // there are fewer usable endpoints than that
+
+	stale bool // the set was stale at the last event
+
+	// unvouched says that the registry did not vouch for the endpoints published last:
+	// the set was stale, or all of them were held or draining. The next usable
+	// endpoints take over from them.
+	unvouched bool
+	takeover  time.Time // the end of the takeover; zero: there is none
+
+	withdrawn bool // an endpoint that was published became withheld since publish
+	edited    bool // the contents changed since takeEdited
+
 	published []grpcresolver.Endpoint // never modified
 }
 
-// take takes an event in. Besides one copy of the list it costs what the event
-// is worth.
+// take applies an event to the set. It costs O(changes) plus one copy of the list.
 func (s *set) take(e naming.Event) {
+	s.withhold(e.Batch)
 	if e.Snapshot {
 		s.fill(e.Put)
+		s.edited = true
 	} else {
 		s.apply(e.Batch)
+		s.edited = s.edited || len(e.Put)+len(e.Deleted)+len(e.Withheld) > 0
 	}
 	s.hold(e.Status.Held)
+	s.stale = e.Status.Stale()
 }
 
-// publish makes the list of what was taken, and reports whether it is another
-// than before.
-func (s *set) publish() (changed bool) {
+// takeEdited reports whether the contents changed since it was last called.
+func (s *set) takeEdited() bool {
+	edited := s.edited
+	s.edited = false
+	return edited
+}
+
+// contents returns the lists that the set consists of.
+func (s *set) contents() *contents { return &contents{s.active, s.draining, s.withheld} }
+
+// takeoverTime is how long held endpoints stay in the list beside the usable endpoints
+// that take over from them. A shorter time leaves all calls to the first server that
+// registers again. A longer time sends calls to servers that are gone. Servers register
+// again within five seconds of a common loss, and gRPC reconnects within as much to a
+// server that was away for that long:
+// https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+const takeoverTime = 10 * time.Second
+
+// publish makes the list of what was taken. It reports whether the list is another
+// than before, and whether that is urgent because the registry says not to use an
+// endpoint that was in it.
+//
+// Endpoints that are held or have a failed check are used while nothing else can
+// be, or too few others can: see Options.PanicThreshold. One that drains is about to
+// leave, and does not keep those that are held out of the list: calls would go to it
+// alone until the moment it stops.
+//
+// After a common loss or an outage, the first usable endpoint may be the first of many,
+// and gRPC may not be connected to it yet. So published endpoints that are held stay in
+// the list for takeoverTime. A takeover that runs is not prolonged.
+func (s *set) publish(now time.Time) (changed, urgent bool) {
+	urgent, s.withdrawn = s.withdrawn, false
 	list := s.active
-	if len(list) == 0 {
+	staying := len(list) > 0
+	if !staying {
 		list = s.draining
 	}
-	if suspects := s.suspects(len(list) > 0); len(suspects) > 0 {
-		list = slices.Concat(list, suspects)
+	s.panicking = false
+	takesOver := staying && s.unvouched && s.takeover.IsZero()
+	s.unvouched = s.stale || !staying
+	if len(s.heldMembers)+len(s.failed) > 0 {
+		failed, suspects := s.failedChecks(len(list) > 0), s.suspects(len(list) > 0)
+		all := len(list) + len(failed) + len(suspects)
+		s.panicking = all > 0 && float64(len(list))/float64(all) < s.threshold
+		if takesOver && s.anyPublished(suspects) {
+			s.takeover = now.Add(takeoverTime)
+		}
+		if !s.panicking {
+			failed = nil
+			if staying && !now.Before(s.takeover) {
+				suspects = nil
+			}
+		}
+		if len(failed)+len(suspects) > 0 {
+			list = slices.Concat(list, failed, suspects)
+		}
+	}
+	if len(s.held) == 0 || !now.Before(s.takeover) {
+		s.takeover = time.Time{}
 	}
 	if equalEndpoints(s.published, list) {
-		return false
+		return false, false
 	}
 	s.published = list
-	return true
+	return true, urgent
+}
+
+// anyPublished reports whether an endpoint with the ID of one of these is published.
+func (s *set) anyPublished(list []grpcresolver.Endpoint) bool {
+	ids := make(map[string]bool, len(list))
+	for _, e := range list {
+		ids[memberOf(e).endpoint.ID] = true
+	}
+	return slices.ContainsFunc(s.published, func(e grpcresolver.Endpoint) bool { return ids[memberOf(e).endpoint.ID] })
+}
+
+// takenOver reports whether a takeover has ended whose held endpoints are still published.
+func (s *set) takenOver(now time.Time) bool { return !s.takeover.IsZero() && !now.Before(s.takeover) }
+
+// withhold applies what a batch says of endpoints that are not to be used.
+func (s *set) withhold(b naming.Batch) {
+	switch {
+	case b.Snapshot:
+		s.withheld = slices.Clone(b.Withheld)
+	case len(b.Withheld) == 0 && len(s.withheld) == 0:
+		return
+	default:
+		gone := make(map[string]bool)
+		for _, e := range b.Put {
+			gone[e.ID] = true
+		}
+		for _, id := range b.Deleted {
+			gone[id] = true
+		}
+		for _, w := range b.Withheld {
+			gone[w.Endpoint.ID] = true
+		}
+		kept := make([]naming.Withheld, 0, len(s.withheld)+len(b.Withheld))
+		for _, w := range s.withheld {
+			if !gone[w.Endpoint.ID] {
+				kept = append(kept, w)
+			}
+		}
+		if len(b.Withheld) == 0 && len(kept) == len(s.withheld) {
+			return
+		}
+		s.withheld = append(kept, b.Withheld...)
+	}
+	slices.SortFunc(s.withheld, func(a, b naming.Withheld) int { return strings.Compare(a.Endpoint.ID, b.Endpoint.ID) })
+	if !s.withdrawn && len(b.Withheld) > 0 && len(s.published) > 0 {
+		began := make(map[string]bool, len(b.Withheld))
+		for _, w := range b.Withheld {
+			began[w.Endpoint.ID] = true
+		}
+		s.withdrawn = slices.ContainsFunc(s.published, func(e grpcresolver.Endpoint) bool { return began[memberOf(e).endpoint.ID] })
+	}
+	s.failed = nil
+	if s.threshold <= 0 {
+		return // they are never used
+	}
+	seen := make(map[string]bool)
+	for i := range s.withheld {
+		if w := &s.withheld[i]; w.Reason != naming.FailedCheck {
+			seen[w.Endpoint.Addr] = true
+		}
+	}
+	for i := range s.withheld {
+		if w := &s.withheld[i]; w.Endpoint.Addr != "" && !seen[w.Endpoint.Addr] {
+			seen[w.Endpoint.Addr] = true
+			s.failed = append(s.failed, newMaker(1).make(&w.Endpoint).failed())
+		}
+	}
+}
+
+// failedChecks returns the endpoints with a failed check whose address has no
+// usable endpoint. others says that there are usable ones.
+func (s *set) failedChecks(others bool) []grpcresolver.Endpoint {
+	var list []grpcresolver.Endpoint
+	for _, e := range s.failed {
+		if m := memberOf(e); s.at(m.addr()) == nil && !(others && m.draining()) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // fill makes the endpoints of a snapshot, which is sorted, the set. It keeps put.
@@ -250,7 +430,8 @@ type edit struct {
 	leaves bool
 }
 
-// apply makes the changes of a batch, in which an ID occurs once. It keeps b.Put.
+// apply makes the changes of a batch to the usable endpoints. An ID occurs once in
+// the batch. It keeps b.Put.
 func (s *set) apply(b naming.Batch) {
 	var gone, come []*member
 	drop := func(id string) {
@@ -260,6 +441,9 @@ func (s *set) apply(b naming.Batch) {
 	}
 	for _, id := range b.Deleted {
 		drop(id)
+	}
+	for i := range b.Withheld {
+		drop(b.Withheld[i].Endpoint.ID)
 	}
 	k := newMaker(len(b.Put))
 	for i := range b.Put {
@@ -407,14 +591,60 @@ func (s *set) hold(held []naming.Endpoint) {
 	}
 }
 
-// suspects returns the held endpoints that are published. There are others
-// before them, or none.
+// suspects returns the held endpoints that may be used: those of which neither
+// the ID nor the address has another endpoint, usable or withheld. others says
+// that there are usable ones.
 func (s *set) suspects(others bool) []grpcresolver.Endpoint {
+	if len(s.heldMembers) == 0 {
+		return nil
+	}
+	withheld := make(map[string]bool, len(s.withheld))
+	for _, w := range s.withheld {
+		withheld[w.Endpoint.Addr] = true
+	}
 	var list []grpcresolver.Endpoint
 	for _, m := range s.heldMembers {
-		if s.at(m.addr()) == nil && !(others && m.draining()) {
+		if s.at(m.addr()) == nil && !withheld[m.addr()] && !s.isWithheld(m.endpoint.ID) && !(others && m.draining()) {
 			list = append(list, m.grpc())
 		}
 	}
 	return list
+}
+
+// isWithheld reports whether the registry says not to use the endpoint of this ID.
+func (s *set) isWithheld(id string) bool {
+	_, ok := slices.BinarySearchFunc(s.withheld, id, func(w naming.Withheld, id string) int { return strings.Compare(w.Endpoint.ID, id) })
+	return ok
+}
+
+// maxDetail is how much is told of what the registry says of a withheld endpoint,
+// in bytes.
+const maxDetail = 200
+
+// whyEmpty says why there are no endpoints to use.
+func (s *set) whyEmpty() string {
+	if len(s.withheld) == 0 {
+		return "has no endpoints"
+	}
+	var counts []string
+	for _, reason := range []naming.Reason{naming.Maintenance, naming.FailedCheck} {
+		n, detail := 0, ""
+		for _, w := range s.withheld {
+			if w.Reason == reason || reason == naming.Maintenance && w.Reason != naming.FailedCheck {
+				n++
+				if detail == "" {
+					detail = w.Detail
+				}
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%d %v", n, reason)
+		if detail != "" {
+			text += fmt.Sprintf(" (%s)", naming.SafeText(strings.ToValidUTF8(detail[:min(len(detail), maxDetail)], "")))
+		}
+		counts = append(counts, text)
+	}
+	return fmt.Sprintf("has no endpoints to use: the registry withholds %d: %s", len(s.withheld), strings.Join(counts, ", "))
 }

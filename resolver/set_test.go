@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/experimental/balancer/weight"
 	grpcresolver "google.golang.org/grpc/resolver"
@@ -15,41 +16,96 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// model is what a list of endpoints should be, worked out the slow way.
-func model(endpoints, held []naming.Endpoint) []naming.Endpoint {
+// model is what a list of endpoints should be, worked out the slow way. takesOver is
+// asked with the held endpoints that may be used beside usable ones, if that counts.
+func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.Withheld, held []naming.Endpoint, threshold float64, takesOver func(suspects []naming.Endpoint, staying bool) bool) []naming.Endpoint {
 	byID := func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) }
-	sorted := slices.SortedFunc(slices.Values(endpoints), byID)
 	draining := func(e naming.Endpoint) bool { return e.Info().Draining }
-	listed := make(map[string]bool)
-	var list []naming.Endpoint
-	take := func(from []naming.Endpoint, draining bool) {
-		for _, e := range from {
-			if e.Addr != "" && !listed[e.Addr] && e.Info().Draining == draining {
-				listed[e.Addr] = true
-				list = append(list, e)
+	// first returns the first of each address that pass accepts, those that do
+	// not drain before the others, in the order of the IDs.
+	first := func(from []naming.Endpoint, pass func(naming.Endpoint) bool) (active, drain []naming.Endpoint) {
+		slices.SortFunc(from, byID)
+		seen := make(map[string]bool)
+		for _, drains := range []bool{false, true} {
+			for _, e := range from {
+				if e.Addr == "" || seen[e.Addr] || draining(e) != drains || !pass(e) {
+					continue
+				}
+				seen[e.Addr] = true
+				if drains {
+					drain = append(drain, e)
+				} else {
+					active = append(active, e)
+				}
+			}
+		}
+		return active, drain
+	}
+	all := slices.Collect(maps.Values(endpoints))
+	list, drain := first(all, func(naming.Endpoint) bool { return true })
+	staying := len(list) > 0
+	if !staying {
+		list = drain
+	}
+	usable := len(list)
+	taken := func(addr string) bool {
+		return slices.ContainsFunc(all, func(e naming.Endpoint) bool { return e.Addr == addr })
+	}
+
+	// The first by ID of each address counts, whatever it says.
+	var failed []naming.Endpoint
+	seen := make(map[string]bool)
+	for _, w := range withheld {
+		if w.Reason != naming.FailedCheck {
+			seen[w.Endpoint.Addr] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(withheld)) {
+		e := withheld[id].Endpoint
+		if e.Addr != "" && !seen[e.Addr] {
+			seen[e.Addr] = true
+			if !taken(e.Addr) && !(usable > 0 && draining(e)) {
+				failed = append(failed, e)
 			}
 		}
 	}
-	take(sorted, false)
-	if len(list) == 0 {
-		take(sorted, true)
+	if threshold == 0 {
+		failed = nil
 	}
-	for _, e := range sorted {
-		listed[e.Addr] = true // it is not held back, whether it is listed or not
+
+	var suspects, draining2 []naming.Endpoint
+	seen = make(map[string]bool)
+	for _, w := range withheld {
+		seen[w.Endpoint.Addr] = true
 	}
-	before := len(list)
-	// Of the held with one address the first counts, whatever it says.
-	var first []naming.Endpoint
-	seen := make(map[string]bool)
+	active := false
+	counted := make(map[string]bool)
 	for _, e := range held {
-		if !seen[e.Addr] {
-			first = append(first, e)
-			seen[e.Addr] = true
+		if e.Addr == "" || counted[e.Addr] {
+			continue
+		}
+		counted[e.Addr] = true
+		active = active || !draining(e)
+		if _, not := withheld[e.ID]; not || seen[e.Addr] || taken(e.Addr) {
+			continue
+		}
+		if draining(e) {
+			draining2 = append(draining2, e)
+		} else {
+			suspects = append(suspects, e)
 		}
 	}
-	take(first, false)
-	if before == 0 && len(list) == 0 && !slices.ContainsFunc(first, func(e naming.Endpoint) bool { return e.Addr != "" && !draining(e) }) {
-		take(first, true)
+	if !active && usable == 0 {
+		suspects = draining2
+	}
+
+	total := usable + len(failed) + len(suspects)
+	panicking := total > 0 && float64(usable)/float64(total) < threshold
+	if panicking {
+		list = append(list, failed...)
+	}
+	if takesOver(suspects, staying) || panicking || !staying {
+		list = append(list, suspects...)
 	}
 	return list
 }
@@ -66,15 +122,20 @@ func TestSetAgainstModel(t *testing.T) {
 			}
 			switch rnd.IntN(4) {
 			case 0:
-				e.Metadata = json.RawMessage(`{"draining":true}`)
+				if e.Draining = rnd.IntN(2) == 0; !e.Draining {
+					e.Metadata = json.RawMessage(`{"draining":true}`)
+				}
 			case 1:
 				e.Metadata = fmt.Appendf(nil, `{"weight":%d}`, rnd.IntN(3))
 			}
 			return e
 		}
 		truth := make(map[string]naming.Endpoint)
+		withheld := make(map[string]naming.Withheld)
 		var held []naming.Endpoint
-		s := new(set)
+		threshold := []float64{0, 0.3, 0.5, 1}[rnd.IntN(4)]
+		s := &set{threshold: threshold}
+		now, takeover, unvouched := time.Unix(0, 0), time.Time{}, false
 		for i := range 60 {
 			event := naming.Event{Status: naming.Status{Synced: true}}
 			if i == 0 {
@@ -92,10 +153,18 @@ func TestSetAgainstModel(t *testing.T) {
 						continue
 					}
 					touched[e.ID] = true
-					if _, there := truth[e.ID]; there && rnd.IntN(2) == 0 {
-						delete(truth, e.ID)
+					_, usable := truth[e.ID]
+					_, not := withheld[e.ID]
+					delete(truth, e.ID)
+					delete(withheld, e.ID)
+					switch n := rnd.IntN(6); {
+					case n < 2 && (usable || not):
 						event.Deleted = append(event.Deleted, e.ID)
-					} else {
+					case n == 3:
+						w := naming.Withheld{Endpoint: e, Reason: naming.Reason(1 + rnd.IntN(2))}
+						withheld[e.ID] = w
+						event.Withheld = append(event.Withheld, w)
+					default:
 						truth[e.ID] = e
 						event.Put = append(event.Put, e)
 					}
@@ -110,17 +179,44 @@ func TestSetAgainstModel(t *testing.T) {
 				held = slices.CompactFunc(held, func(a, b naming.Endpoint) bool { return a.ID == b.ID })
 			}
 			event.Status.Held = held
+			if rnd.IntN(5) == 0 {
+				event.Status.StaleSince = now
+			}
+			now = now.Add(time.Duration(rnd.IntN(8)) * time.Second)
 			before := s.published
 			snapshot := slices.Clone(before)
 			s.take(event)
-			changed := s.publish()
+			wasPublished := make(map[string]bool)
+			for _, e := range before {
+				wasPublished[memberOf(e).endpoint.ID] = true
+			}
+			changed, urgent := s.publish(now)
+			if want := changed && slices.ContainsFunc(event.Withheld, func(w naming.Withheld) bool { return wasPublished[w.Endpoint.ID] }); urgent != want {
+				t.Fatalf("seed %d, step %d: urgent = %v, want %v", seed, i, urgent, want)
+			}
 			var got []naming.Endpoint
 			for _, e := range s.published {
 				got = append(got, *memberOf(e).endpoint)
 			}
-			want := model(slices.Collect(maps.Values(truth)), held)
+			want := model(truth, withheld, held, threshold, func(suspects []naming.Endpoint, staying bool) bool {
+				called := slices.ContainsFunc(suspects, func(e naming.Endpoint) bool { return wasPublished[e.ID] })
+				if unvouched && staying && takeover.IsZero() && called {
+					takeover = now.Add(10 * time.Second)
+				}
+				unvouched = event.Status.Stale() || !staying
+				if len(held) == 0 || !now.Before(takeover) {
+					takeover = time.Time{}
+				}
+				return now.Before(takeover)
+			})
 			if !slices.EqualFunc(got, want, naming.Endpoint.Equal) {
-				t.Fatalf("seed %d, step %d: got %v, want %v\nof %v\nheld %v", seed, i, got, want, truth, held)
+				t.Fatalf("seed %d, step %d, threshold %v: got %v, want %v\nof %v\nwithheld %v\nheld %v", seed, i, threshold, got, want, truth, withheld, held)
+			}
+			for _, e := range s.published {
+				_, not := ReasonOf(e)
+				if _, want := withheld[memberOf(e).endpoint.ID]; want != not {
+					t.Fatalf("seed %d, step %d: %v is marked %v", seed, i, memberOf(e).endpoint, not)
+				}
 			}
 			if equal := equalEndpoints(snapshot, s.published); changed == equal {
 				t.Fatalf("seed %d, step %d: changed = %v, although the list went from %v to %v", seed, i, changed, snapshot, s.published)
@@ -142,10 +238,10 @@ func TestMembersAreMadeOnce(t *testing.T) {
 	}
 	s := new(set)
 	s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
-	s.publish()
+	s.publish(time.Time{})
 	before := s.published
 	s.take(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
-	s.publish()
+	s.publish(time.Time{})
 	after := s.published
 	if len(after) != 2 || after[0].Attributes != before[0].Attributes || &after[1].Addresses[0] != &before[2].Addresses[0] {
 		t.Errorf("got %v, want the first and the last of %v, as they were", after, before)
@@ -219,7 +315,7 @@ func TestASetIsMadeAtOnce(t *testing.T) {
 	allocs := testing.AllocsPerRun(10, func() {
 		s := new(set)
 		s.take(event)
-		s.publish()
+		s.publish(time.Time{})
 	})
 	if allocs > 100 {
 		t.Errorf("%v allocations for %d endpoints", allocs, len(put))

@@ -1,9 +1,11 @@
 package resolver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,7 +52,7 @@ type state struct {
 	addresses  []grpcresolver.Address // of the endpoints, if that was asked for
 	attributes *attributes.Attributes // nil, or those of a cached set
 	err        error
-	urgent     bool // calls wait for it, or fail until it is told
+	urgent     bool // calls wait for it, fail until it is told, or go where the registry says not to call
 }
 
 // equal reports whether a ClientConn can be told either of two states.
@@ -80,6 +82,7 @@ type target struct {
 	slow    bool        // the registry has been silent long enough for the cache to be used
 	late    bool        // the registry has been silent for too long
 	loaded  *loaded     // what was in the cache, until it is looked at
+	ending  *time.Timer // wakes run at the end of a takeover; nil before the first
 	closed  bool
 	done    chan struct{} // nil until somebody waits for it; closed when closed is set
 	work    sync.WaitGroup
@@ -90,6 +93,9 @@ type target struct {
 	failure     error // of the registry, before it is synced
 	cached      cacheUse
 	publishedAt time.Time
+	emptiness   string // the error that was published last, if that is the present state
+	panicked    bool   // it was logged that too few endpoints are usable
+	notes       []func()
 	saver       *saver // nil: there is no cache
 
 	mu    sync.Mutex
@@ -123,7 +129,7 @@ func newTarget(b *Builder, service string) *target {
 		builder: b,
 		service: service,
 		running: true, // until start is through
-		set:     new(set),
+		set:     &set{threshold: b.threshold},
 		cached:  noUse,
 	}
 	if b.cache != nil {
@@ -136,6 +142,7 @@ func newTarget(b *Builder, service string) *target {
 // start begins to follow the service and takes what is known already. Of
 // several calls the first one does it, and the others wait.
 func (t *target) start() error {
+	var notes []func()
 	t.once.Do(func() {
 		source, err := t.builder.follow(t.service, t.wake)
 		if err != nil {
@@ -144,6 +151,7 @@ func (t *target) start() error {
 		}
 		t.source = source
 		t.step()
+		notes, t.notes = t.notes, nil
 		t.wakeMu.Lock()
 		defer t.wakeMu.Unlock()
 		if t.state == nil {
@@ -155,8 +163,15 @@ func (t *target) start() error {
 			t.work.Go(t.run)
 		}
 	})
+	// Not within Do: the logger is the caller's code, and may build a ClientConn.
+	for _, note := range notes {
+		note()
+	}
 	return t.startErr
 }
+
+// note has f, which logs something, called when no lock is held.
+func (t *target) note(f func()) { t.notes = append(t.notes, f) }
 
 // wait sets the timer for what is to be done if the registry goes on to say
 // nothing. t.wakeMu is held.
@@ -174,17 +189,31 @@ func (t *target) wait() {
 
 // join adds a ClientConn, and tells it what is known.
 func (t *target) join(c *conn) {
+	s := t.add(c)
+	if s == nil {
+		return
+	}
+	c.tell(s)
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noteTold(c, s)
+	// Once here, and if there is more by now, not at the expense of Build.
+	if c.phase == waiting {
+		t.help()
+	}
+}
+
+// add adds a ClientConn, and returns the state that it is to be told, nil if nothing is
+// known yet.
+func (t *target) add(c *conn) *state {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	c.index = len(t.conns)
 	t.conns = append(t.conns, c)
 	if t.state != nil {
-		t.tell(c)
-		// Once here, and if there is more by now, not at the expense of Build.
-		if c.phase == waiting {
-			t.help()
-		}
+		c.phase = telling
 	}
-	t.mu.Unlock()
+	return t.state
 }
 
 // leave removes a ClientConn. t.mu is held.
@@ -204,8 +233,10 @@ func (t *target) close() {
 	if t.done != nil {
 		close(t.done)
 	}
-	if t.timer != nil {
-		t.timer.Stop()
+	for _, timer := range []*time.Timer{t.timer, t.ending} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	t.wakeMu.Unlock()
 	if t.source != nil {
@@ -265,6 +296,11 @@ func (t *target) tooSlow() {
 func (t *target) run() {
 	t.collect()
 	t.step()
+	notes := t.notes
+	t.notes = nil
+	for _, note := range notes {
+		note()
+	}
 	t.wakeMu.Lock()
 	if t.closed || t.pending.IsZero() {
 		t.running = false
@@ -273,14 +309,17 @@ func (t *target) run() {
 	}
 	t.wakeMu.Unlock()
 	t.mu.Lock()
+	stalls, room := t.stalls, t.tellers < t.builder.atOnce
 	switch {
-	case t.tellers < t.builder.atOnce:
+	case room:
 		t.tellers++
-		t.deliver(t.stalls)
 	case t.first != nil && !t.ticking:
 		t.tickLater() // they may be stuck
 	}
 	t.mu.Unlock()
+	if room {
+		t.deliver(stalls)
+	}
 }
 
 // ended returns a channel that is closed when closed is set.
@@ -333,12 +372,12 @@ func (t *target) step() {
 	slow, late, loaded := t.slow, t.late, t.loaded
 	t.loaded = nil
 	t.wakeMu.Unlock()
-	first, news, stale := !t.synced, false, false
+	first, news := !t.synced, false
 	// The endpoints and the status of one event need not be of the same moment:
 	// what just came back may be missing from the endpoints and not be held any
 	// more either. They are once there is no other event.
 	for event, ok := t.source.Next(); ok; event, ok = t.source.Next() {
-		news, stale = true, event.Status.Stale()
+		news = true
 		if event.Status.Synced {
 			t.synced = true
 			t.set.take(event)
@@ -348,8 +387,9 @@ func (t *target) step() {
 	}
 	switch {
 	case t.synced:
-		if news {
-			t.publishSet(first, stale)
+		if news || t.set.takenOver(time.Now()) {
+			t.publishSet(first)
+			t.watchTakeover()
 		}
 	case loaded != nil:
 		t.publishCached(loaded)
@@ -365,28 +405,73 @@ func (t *target) step() {
 }
 
 // publishSet publishes what the registry told, if it is anything else.
-func (t *target) publishSet(first, stale bool) {
-	changed := t.set.publish()
+func (t *target) publishSet(first bool) {
+	changed, urgent := t.set.publish(time.Now())
 	if t.saver != nil {
-		t.saver.tell(!stale && len(t.set.held) == 0, changed || first, t.set.active, t.set.draining)
+		t.saver.tell(!t.set.stale && len(t.set.held) == 0, t.set.takeEdited(), t.set.contents())
 	}
-	if !changed && !first {
-		return // an error, for example: the endpoints stay
-	}
+	log := t.builder.log
 	if first && t.cached == inUse {
-		t.builder.cache.log.Info("naming: the registry answered, saved endpoints are not used any more", slog.String("service", t.service))
+		t.note(func() {
+			log.Info("naming: the registry answered, saved endpoints are not used any more", slog.String("service", t.service))
+		})
 	}
-	if list := t.set.published; len(list) > 0 {
-		t.publish(t.endpoints(list))
-	} else {
-		t.publish(&state{err: t.errorf("has no endpoints")})
+	t.tellPanic()
+	list := t.set.published
+	if len(list) == 0 {
+		// Why there are none may change while there are none.
+		if err := t.errorf("%s", t.set.whyEmpty()); changed || first || err.Error() != t.emptiness {
+			t.emptiness = err.Error()
+			t.publish(&state{err: err})
+		}
+		return
 	}
+	t.emptiness = ""
+	if changed || first { // else it is an error, for example: the endpoints stay
+		s := t.endpoints(list)
+		s.urgent = urgent
+		t.publish(s)
+	}
+}
+
+// watchTakeover sets the timer that wakes run at the end of a takeover.
+func (t *target) watchTakeover() {
+	end := t.set.takeover
+	t.wakeMu.Lock()
+	defer t.wakeMu.Unlock()
+	switch {
+	case t.closed || end.IsZero() && t.ending == nil:
+	case end.IsZero():
+		t.ending.Stop()
+	case t.ending == nil:
+		t.ending = time.AfterFunc(time.Until(end), t.wake)
+	default:
+		t.ending.Reset(time.Until(end))
+	}
+}
+
+// tellPanic logs when too few endpoints are usable, and when enough are again.
+func (t *target) tellPanic() {
+	if t.set.panicking == t.panicked {
+		return
+	}
+	t.panicked = t.set.panicking
+	level, text := slog.LevelInfo, "naming: enough endpoints are usable again, no others are used"
+	if t.panicked {
+		level, text = slog.LevelWarn, "naming: too few endpoints are usable, those that failed a check or are held are used as well"
+	}
+	log, endpoints := t.builder.log, len(t.set.published)
+	t.note(func() {
+		log.Log(context.Background(), level, text, slog.String("service", t.service), slog.Int("endpoints", endpoints))
+	})
 }
 
 // publishCached publishes what was in the cache, while the registry has not
 // answered.
 func (t *target) publishCached(l *loaded) {
-	if len(l.endpoints) == 0 {
+	t.set.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: l.endpoints, Withheld: l.withheld}})
+	t.set.publish(time.Now())
+	if len(t.set.published) == 0 {
 		t.cached = noUse
 		if t.failure != nil {
 			t.publish(&state{err: t.lookupError()})
@@ -394,10 +479,12 @@ func (t *target) publishCached(l *loaded) {
 		return
 	}
 	t.cached = inUse
-	t.builder.cache.log.Warn("naming: the registry does not answer, saved endpoints are used", slog.String("service", t.service),
-		slog.Any("err", t.failure), slog.Duration("age", time.Since(l.at)), slog.Int("endpoints", len(l.endpoints)))
-	t.set.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: l.endpoints}})
-	t.set.publish()
+	log, failure, used := t.builder.log, naming.SafeError(t.failure), len(t.set.published)
+	t.note(func() {
+		log.Warn("naming: the registry does not answer, saved endpoints are used", slog.String("service", t.service),
+			slog.Any("err", failure), slog.Duration("age", time.Since(l.at)), slog.Int("endpoints", used), slog.Int("withheld", len(l.withheld)))
+	})
+	t.tellPanic()
 	s := t.endpoints(t.set.published)
 	s.attributes = attributes.New(cachedKey{}, l.at)
 	t.publish(s)
@@ -428,10 +515,17 @@ func (t *target) lookupError() error {
 
 // errorf returns an error that names the service. It has the text of its cause
 // and not the cause: gRPC would take the status that a registry's client wraps
-// in its errors for that of the call, and end calls that wait for ready.
+// in its errors for that of the call, and end calls that wait for ready. The text
+// reaches the callers of RPCs and their logs, so it has the form of
+// [naming.SafeText], whatever the registry answered.
 func (t *target) errorf(format string, args ...any) error {
-	return errors.New(fmt.Sprintf("naming: service %q ", t.service) + fmt.Sprintf(format, args...))
+	service := naming.SafeText(strconv.Quote(t.service[:min(len(t.service), maxServiceText)]))
+	return errors.New(naming.SafeText(fmt.Sprintf("naming: service %s ", service) + fmt.Sprintf(format, args...)))
 }
+
+// maxServiceText is how much of the name of a service is in an error, in bytes: it
+// leaves room for what is wrong.
+const maxServiceText = 200
 
 func (t *target) current() *state {
 	t.mu.Lock()
@@ -450,11 +544,13 @@ func (t *target) publish(s *state) {
 	t.wakeMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.number, s.urgent = 1, true
-	if old := t.state; old != nil {
+	s.number = 1
+	if old := t.state; old == nil {
+		s.urgent = true
+	} else {
 		s.number = old.number + 1
 		// Endpoints from the cache may have gone long ago.
-		s.urgent = old.err != nil || s.err != nil || old.attributes != nil || old.urgent && t.first != nil
+		s.urgent = s.urgent || old.err != nil || s.err != nil || old.attributes != nil || old.urgent && t.first != nil
 	}
 	t.state = s
 	for _, c := range t.conns {
@@ -479,29 +575,49 @@ func (t *target) push(c *conn) {
 func (t *target) help() {
 	t.tellers++
 	stalls := t.stalls
-	t.work.Go(func() {
-		t.mu.Lock()
-		t.deliver(stalls)
-		t.mu.Unlock()
-	})
+	t.work.Go(func() { t.deliver(stalls) })
+}
+
+// delivery is the state of a call of deliver.
+type delivery struct {
+	stalls int           // target.stalls when this delivery was counted in target.tellers
+	last   time.Time     // when the last ClientConn was done
+	before time.Duration // how long the last ClientConn took
 }
 
 // deliver tells the ClientConns in the list the state, one after the other. Most
-// are done with it in no time, and for those that are not there is tick. t.mu is
-// held, but not during the calls. The caller has counted this one of the tellers when
-// there had been that many stalls.
+// are done with it in no time, and for those that are not there is tick. The caller
+// has counted this one of the tellers when there had been that many stalls.
 func (t *target) deliver(stalls int) {
-	last, before := time.Now(), time.Duration(0)
+	d := delivery{stalls: stalls, last: time.Now()}
+	for {
+		c, s := t.next(&d)
+		if c == nil {
+			return
+		}
+		c.tell(s)
+		if rest := t.end(&d, c, s); rest > 0 {
+			t.rest(rest)
+			d.last = time.Now()
+		}
+	}
+}
+
+// next takes a ClientConn out of the list, and returns it and what to tell it. It
+// returns nil if there is nothing left to do for this delivery.
+func (t *target) next(d *delivery) (*conn, *state) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for t.first != nil {
-		if t.stalls != stalls { // it was not stuck for good
+		if t.stalls != d.stalls { // it was not stuck for good
 			if t.tellers >= t.builder.atOnce {
 				if !t.ticking {
 					t.tickLater() // those who have its place may be stuck
 				}
-				return
+				return nil, nil
 			}
 			t.tellers++
-			stalls = t.stalls
+			d.stalls = t.stalls
 		}
 		c := t.first
 		t.first, c.next = c.next, nil
@@ -512,41 +628,60 @@ func (t *target) deliver(stalls int) {
 		if t.first != nil && !t.ticking {
 			t.tickLater()
 		}
-		t.tell(c)
-		now := time.Now()
-		t.took = now.Sub(last)
-		last = now
-		// What takes long but once, was interrupted.
-		heavy := min(t.took, before)
-		before = t.took
-		if heavy >= heavyTime && t.first != nil {
-			t.rest(heavy)
-			last = time.Now()
-		}
+		c.phase = telling
+		return c, t.state
 	}
-	if t.stalls == stalls {
+	if t.stalls == d.stalls {
 		t.tellers--
 	}
 	if t.ticking {
 		t.ticking = false
 		t.ticker.Stop()
 	}
+	return nil, nil
 }
 
-// rest waits before the next ClientConn is told, where the last ones took a long
-// time. t.mu is held, but not while it waits.
-func (t *target) rest(took time.Duration) {
-	if t.state.urgent || time.Since(t.since) >= restsEnd {
-		return
+// end notes that c was told s, and returns how long to rest before the next one is
+// told, where the last ones took a long time.
+func (t *target) end(d *delivery, c *conn, s *state) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noteTold(c, s)
+	now := time.Now()
+	t.took = now.Sub(d.last)
+	d.last = now
+	// A single slow delivery was probably preempted: only two in a row count.
+	heavy := min(t.took, d.before)
+	d.before = t.took
+	if heavy < heavyTime || t.first == nil || t.state.urgent || now.Sub(t.since) >= restsEnd {
+		return 0
 	}
-	t.mu.Unlock()
-	timer := time.NewTimer(min(restFactor*took, maxRest))
+	return min(restFactor*heavy, maxRest)
+}
+
+// noteTold notes that c was told s. If there is another state by then, c is in the list
+// afterwards. t.mu is held.
+func (t *target) noteTold(c *conn, s *state) {
+	t.told++
+	c.phase = idle
+	switch {
+	case c.closed:
+		if c.quiet != nil {
+			close(c.quiet)
+		}
+	case t.state != s:
+		t.push(c)
+	}
+}
+
+// rest waits for d, or until the target is closed.
+func (t *target) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-t.ended():
-		timer.Stop()
 	}
-	t.mu.Lock()
 }
 
 // tickLater sees to it that tick is called. t.mu is held.
@@ -595,24 +730,4 @@ func (t *target) stall() (tellers int) {
 	tellers, t.tellers = t.tellers, 0
 	t.stalls++
 	return tellers
-}
-
-// tell tells c, which has not been told it, the state. If there is another one by
-// then c is in the list afterwards. t.mu is held, but not during the call.
-func (t *target) tell(c *conn) {
-	s := t.state
-	c.phase = telling
-	t.mu.Unlock()
-	c.tell(s)
-	t.mu.Lock()
-	t.told++
-	c.phase = idle
-	switch {
-	case c.closed:
-		if c.quiet != nil {
-			close(c.quiet)
-		}
-	case t.state != s:
-		t.push(c)
-	}
 }
