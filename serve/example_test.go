@@ -58,7 +58,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("left in the registry:", len(left))
+	fmt.Println("left in the registry:", len(left.Endpoints))
 	// Output:
 	// announced: true
 	// stopped: <nil>

@@ -81,6 +81,11 @@ type Options struct {
 	// is done here.
 	OnRegistration func(*naming.Registration)
 
+	// Readiness, if not nil, is kept up to date with the registration, for
+	// readiness probes. One Readiness can serve several servers: it is ready
+	// while all of them are.
+	Readiness *Readiness
+
 	// StopTimeout is how long Run lets calls in progress go on after the
 	// endpoint was withdrawn. 0 means [DefaultStopTimeout]; a negative value
 	// means that they are cut off at once.
@@ -232,7 +237,10 @@ func (o *Options) check(r *naming.Registry, service string) error {
 func (o *Options) announce(ctx context.Context, r *naming.Registry, service string) error {
 	w := watchHealth(o.Health, o.HealthService)
 	defer w.stop()
+	o.Readiness.begin()
+	defer o.Readiness.end()
 	var reg *naming.Registration
+	defer func() { o.Readiness.set(reg, nil) }()
 	for {
 		switch serving := w.serving(); {
 		case ctx.Err() != nil: // below
@@ -241,12 +249,14 @@ func (o *Options) announce(ctx context.Context, r *naming.Registry, service stri
 			if reg, err = r.Register(ctx, service, o.endpoint(), o.Register); err != nil {
 				return err
 			}
+			o.Readiness.set(nil, reg)
 			if o.OnRegistration != nil {
 				o.OnRegistration(reg)
 			}
 		case !serving && reg != nil:
 			// Close logs its error, and the lease does what it could not.
 			_ = reg.Close()
+			o.Readiness.set(reg, nil)
 			reg = nil
 			continue // it took a while
 		}
