@@ -18,7 +18,7 @@ import (
 	"github.com/naming-go/naming/backend/consul"
 )
 
-var consulParams = []string{"dc", "include-warning", "node-meta", "ns", "partition", "prefix", "stale", "tag", "token-env", "token-file"}
+var consulParams = []string{"codec", "dc", "include-proxies", "include-warning", "no-draining-mark", "node-meta", "ns", "partition", "port-name", "prefix", "stale", "tag", "token-env", "token-file"}
 
 func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Options) (naming.Store, func() error, error) {
 	where, err := consulAgent(u)
@@ -71,7 +71,7 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 	// The token is the Store's. The client would read the environment's anew, but
 	// for a file that it is given, which is empty.
 	config.Token, config.TokenFile = "", os.DevNull
-	client, err := api.NewClient(config)
+	client, err := consul.NewClient(config)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,6 +153,14 @@ func (a *agent) complete(secure bool) error {
 	return nil
 }
 
+// consulCodecs are the wire formats by the value of the parameter "codec".
+var consulCodecs = map[string]func() *consul.Codec{
+	"default":     func() *consul.Codec { return nil },
+	"go-micro":    consul.GoMicro,
+	"grpc-spring": consul.GRPCSpring,
+	"kratos":      consul.Kratos,
+}
+
 // consulOptions returns the options that parameters stand for, and those that are
 // in the environment if there is no parameter.
 func consulOptions(params url.Values) (*consul.Options, error) {
@@ -162,6 +170,7 @@ func consulOptions(params url.Values) (*consul.Options, error) {
 		Partition:  lookup(params, "partition", api.HTTPPartitionEnvName).value,
 		Namespace:  lookup(params, "ns", api.HTTPNamespaceEnvName).value,
 		Tag:        params.Get("tag"),
+		PortName:   params.Get("port-name"),
 	}
 	for i, pair := range params["node-meta"] {
 		key, value, ok := strings.Cut(pair, ":")
@@ -173,15 +182,17 @@ func consulOptions(params url.Values) (*consul.Options, error) {
 		}
 		o.NodeMeta[key] = value
 	}
-	for name, option := range map[string]*bool{"stale": &o.AllowStale, "include-warning": &o.IncludeWarning} {
-		if s := params.Get(name); s != "" {
-			var err error
-			if *option, err = strconv.ParseBool(s); err != nil {
-				return nil, invalid("parameter %q is neither true nor false", name)
-			}
-		}
+	codec, err := oneOf(params, "codec", consulCodecs)
+	if err != nil {
+		return nil, err
 	}
-	return o, nil
+	if codec != nil {
+		o.Codec = codec()
+	}
+	return o, flags(params, map[string]*bool{
+		"stale": &o.AllowStale, "include-warning": &o.IncludeWarning,
+		"include-proxies": &o.IncludeProxies, "no-draining-mark": &o.NoDrainingMark,
+	})
 }
 
 // consulToken returns what reads the token, nil if there is none. A file is read

@@ -271,3 +271,31 @@ func TestConsulTLSAndTokens(t *testing.T) {
 		t.Errorf("with the certificate that came for it: %v", err)
 	}
 }
+
+// TestFieldC15Redirect: a token of a URL stays with the agent that the URL names.
+func TestFieldC15Redirect(t *testing.T) {
+	stranger := startRefuser(t, "tcp", "127.0.0.1:0", false)
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, stranger.URL+r.URL.RequestURI(), status)
+		}))
+		t.Setenv("MINE", "secret")
+		store := mustOpen(t, "consul://"+agent.Listener.Addr().String()+"?token-env=MINE")
+		var err error
+		for _, err = range store.Watch(t.Context(), "greeter") {
+			break
+		}
+		for what, err := range map[string]error{
+			"watch": err,
+			"apply": store.Apply(t.Context(), "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}}),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "refused") || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%d: %s: %v, want a redirect that is refused", status, what, err)
+			}
+		}
+		if asked := stranger.take(); asked != "" {
+			t.Errorf("%d: the stranger was asked %q", status, asked)
+		}
+		agent.Close()
+	}
+}

@@ -2,9 +2,11 @@ package open
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -15,7 +17,7 @@ import (
 )
 
 var (
-	etcdParams = []string{"endpoint", "prefix", "username-file", "username-env", "password-file", "password-env"}
+	etcdParams = []string{"codec", "deep", "endpoint", "no-draining-mark", "prefix", "username-file", "username-env", "password-file", "password-env"}
 	tlsParams  = []string{"cacert", "cert", "key"}
 )
 
@@ -23,6 +25,11 @@ var (
 const tokenTimeout = 5 * time.Second
 
 func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options) (naming.Store, func() error, error) {
+	o, err := etcdOptions(params)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.OnMalformed = opts.OnMalformed
 	config, err := etcdConfig(u, params)
 	if err != nil {
 		return nil, nil, err
@@ -53,8 +60,50 @@ func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options)
 		defer cancel()
 		return client.Close()
 	}
-	return etcd.New(client, &etcd.Options{Prefix: params.Get("prefix"), OnMalformed: opts.OnMalformed}), done, nil
+	return etcd.New(client, o), done, nil
 }
+
+// etcdCodecs are the wire formats by the value of the parameter "codec".
+var etcdCodecs = map[string]func() *etcd.Codec{
+	"default":      etcd.Default,
+	"go-kit":       etcd.GoKit,
+	"go-micro":     etcd.GoMicro,
+	"go-zero":      etcd.GoZero,
+	"kitex":        etcd.Kitex,
+	"kratos":       etcd.Kratos,
+	"kratos-grpcs": func() *etcd.Codec { return etcd.KratosScheme("grpcs") },
+}
+
+// etcdOptions returns the options that parameters stand for.
+func etcdOptions(params url.Values) (*etcd.Options, error) {
+	o := &etcd.Options{Prefix: params.Get("prefix")}
+	codec, err := oneOf(params, "codec", etcdCodecs)
+	if err != nil {
+		return nil, err
+	}
+	if codec != nil {
+		o.Codec = codec()
+	}
+	return o, flags(params, map[string]*bool{"deep": &o.Deep, "no-draining-mark": &o.NoDrainingMark})
+}
+
+// silence turns the client's own log off. What it would write comes back as the
+// errors of calls, which the Registry logs once, and without it a registry that
+// is down fills a program's standard error. The variable of the environment that
+// the client reads for its log turns it on again.
+//
+// The client takes a logger of a package that this module has no other use for.
+// The logger's configuration is JSON, and has no output.
+func silence(config *clientv3.Config) error {
+	if os.Getenv("ETCD_CLIENT_DEBUG") != "" {
+		return nil
+	}
+	config.LogConfig = alloc(config.LogConfig)
+	return json.Unmarshal([]byte(`{"level":"fatal","encoding":"json"}`), config.LogConfig)
+}
+
+// alloc returns a new value of the type that a pointer is to.
+func alloc[T any](*T) *T { return new(T) }
 
 // etcdConfig returns the configuration of the client, for which it reads files
 // and the environment.
@@ -64,6 +113,9 @@ func etcdConfig(u *url.URL, params url.Values) (*clientv3.Config, error) {
 		// A dead connection is noticed, for requests too.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
+	}
+	if err := silence(config); err != nil {
+		return nil, err
 	}
 	var err error
 	if config.Endpoints, err = endpoints(u, params); err != nil {

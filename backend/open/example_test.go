@@ -20,8 +20,8 @@ func ExampleStore() {
 	defer done()
 	r := naming.New(store, nil)
 	defer r.Close()
-	endpoints, err := r.List(ctx, "greeter")
-	fmt.Println(len(endpoints), err)
+	view, err := r.List(ctx, "greeter")
+	fmt.Println(len(view.Endpoints), err)
 	// Output: 0 <nil>
 }
 
@@ -39,6 +39,6 @@ func ExampleStore_refused() {
 	}
 	// Output:
 	// naming: invalid argument: URL of a store: unknown scheme "zookeeper"; known are consul, consuls, etcd, etcds, memory
-	// naming: invalid argument: URL of a store: unknown parameter "timeout"; known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file
+	// naming: invalid argument: URL of a store: unknown parameter "timeout"; known for etcd are codec, deep, endpoint, no-draining-mark, password-env, password-file, prefix, username-env, username-file
 	// naming: invalid argument: URL of a store: it has a user before the host: credentials are read from files or the environment
 }

@@ -16,7 +16,9 @@ func check(url string) error {
 	}
 	switch u.Scheme {
 	case "etcd", "etcds":
-		_, err = endpoints(u, params)
+		if _, err = endpoints(u, params); err == nil {
+			_, err = etcdOptions(params)
+		}
 	case "consul", "consuls":
 		if _, err = consulAgent(u); err == nil {
 			_, err = consulOptions(params)
@@ -39,6 +41,8 @@ func FuzzSecret(f *testing.F) {
 	f.Add("consul://host/", "/", "")
 	f.Add("consuls:///?node-meta=", "&stale=", "")
 	f.Add("etcd://h:1#", " ", "\x00")
+	f.Add("etcd://h:1?codec=", "&deep=", "")
+	f.Add("consul://h:1?codec=", "", "")
 	f.Fuzz(func(t *testing.T, before, middle, after string) {
 		if strings.Contains(strings.ToLower(before+"\x00"+middle+"\x00"+after), "hun") || strings.Contains(middle, "ter2") {
 			return // something else is equal to a part of the password: no error could be told apart
@@ -59,7 +63,8 @@ func FuzzSecret(f *testing.F) {
 // FuzzStore opens anything that refers to no file and to no variable.
 func FuzzStore(f *testing.F) {
 	for _, url := range []string{"memory:", "etcd://h:1?endpoint=i&prefix=/x/", "etcds://[::1]", "etcd://[fe80::1%25eth0]:1", "etcd://h1,h2", "etcd:", "http://x",
-		"consul:", "consul://h:1?dc=x&tag=y", "consuls://[::1]?stale=1", "consul:///run/x?ns=a"} {
+		"consul:", "consul://h:1?dc=x&tag=y", "consuls://[::1]?stale=1", "consul:///run/x?ns=a",
+		"etcd://h?codec=kratos&deep=true", "consul://h?codec=kratos", "etcd://h?codec=gozero"} {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {

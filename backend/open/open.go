@@ -22,24 +22,34 @@
 // A [naming.Store] of package backend/etcd on a client of its own, with TLS in
 // the case of etcds. The port is 2379 if there is none. Parameters of the query:
 //
-//	endpoint       host:port of another member; may come more than once
-//	prefix         what every key begins with, such as /naming/
-//	cacert         file with the certificates that the servers' are checked
-//	               against, in PEM; the system's if there is none (etcds)
-//	cert, key      files with the client's certificate and key, in PEM (etcds);
-//	               read again for every connection
-//	username-file  file with the name of the user, and
-//	password-file  with the password; a line end after them is cut off
-//	username-env   name of the environment variable with the name of the user,
-//	password-env   and with the password
+//	endpoint          host:port of another member; may come more than once
+//	prefix            the path that every key begins with, such as /naming/
+//	codec             the wire format, to share services with programs on other
+//	                  frameworks: default, kratos, kratos-grpcs (kratos with
+//	                  TLS), kitex, go-micro, go-zero or go-kit
+//	deep              true: what is below a service's path is the service's,
+//	                  as etcd's endpoints.Manager has it
+//	no-draining-mark  true: no endpoint is ever marked as draining
+//	cacert            file with the certificates that the servers' are checked
+//	                  against, in PEM; the system's if there is none (etcds)
+//	cert, key         files with the client's certificate and key, in PEM
+//	                  (etcds); read again for every connection
+//	username-file     file with the name of the user, and
+//	password-file     with the password; a line end after them is cut off
+//	username-env      name of the environment variable with the name of the
+//	password-env      user, and with the password
+//
+// The options of package backend/etcd tell more of the second to the fifth.
 //
 // Further members are parameters because package net/url takes
 // "host1:2379,host2:2379" for no host.
 //
 // The client is made as etcd's is, without waiting, except that one with a
 // password fetches a token first. Store waits for that, until ctx is done or
-// for five seconds, and fails if etcd cannot be reached. The client logs as
-// etcd's does by default, to standard error.
+// for five seconds, and fails if etcd cannot be reached. The client's own log is
+// off: what it would say comes back as errors, which the Registry logs. With the
+// variable ETCD_CLIENT_DEBUG in the environment, the client logs to standard error
+// as it does by default.
 //
 // # consul://host:port and consuls://host:port
 //
@@ -49,22 +59,28 @@
 // consul:///run/consul.sock, the agent serves at this unix socket; with neither,
 // the environment says where, or it is localhost. Parameters of the query:
 //
-//	prefix           what the name of every service begins with
-//	dc               datacenter to read from; such a Store cannot write
-//	partition, ns    partition and namespace, of Consul Enterprise
-//	tag              only services that have this tag
-//	node-meta        key:value; only services on nodes that have this metadata;
-//	                 may come more than once
-//	stale            true: any server may answer, not only the leader
-//	include-warning  true: services count whose worst check is warning
-//	token-file       file with the ACL token, read again for every request, or
-//	token-env        name of the environment variable with it
-//	cacert           file with the certificates that the agent's is checked
-//	                 against, in PEM (consuls)
-//	cert, key        files with the client's certificate and key, in PEM
-//	                 (consuls); read again for every connection
+//	prefix            what the name of every service begins with
+//	codec             the wire format, to share services with programs on other
+//	                  frameworks: default, kratos, go-micro or grpc-spring
+//	dc                datacenter to read from; such a Store cannot write
+//	partition, ns     partition and namespace, of Consul Enterprise
+//	tag               only services that have this tag
+//	node-meta         key:value; only services on nodes that have this metadata;
+//	                  may come more than once
+//	port-name         which port is meant of another writer's entry that has
+//	                  several with names, such as grpc
+//	stale             true: any server may answer, not only the leader
+//	include-warning   true: services count whose worst check is warning
+//	include-proxies   true: the mesh's proxies and gateways are services as well
+//	no-draining-mark  true: no endpoint is ever marked as draining
+//	token-file        file with the ACL token, read again for every request, or
+//	token-env         name of the environment variable with it
+//	cacert            file with the certificates that the agent's is checked
+//	                  against, in PEM (consuls)
+//	cert, key         files with the client's certificate and key, in PEM
+//	                  (consuls); read again for every connection
 //
-// The options of package backend/consul tell more of the first eight.
+// The options of package backend/consul tell more of those before token-file.
 //
 // What the URL does not say is taken from the environment, as Consul's own tools
 // do:
@@ -100,10 +116,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
@@ -111,9 +130,52 @@ import (
 
 // Options are the options of [Store]. A nil pointer means the defaults.
 type Options struct {
+	// Logger receives a Warn for every entry of the registry that cannot be
+	// understood, once for each entry and reason, and for the first 1,000 entries
+	// of a Store. Nil means slog.Default(). What else there is to log, the
+	// [naming.Registry] logs.
+	Logger *slog.Logger
+
 	// OnMalformed, if not nil, is called for every entry of the registry that
-	// cannot be understood. It may be called concurrently and must not block.
+	// cannot be understood, each time that it is read, and nothing is logged
+	// then. It may be called concurrently and must not block.
 	OnMalformed func(*naming.Malformed)
+}
+
+// maxLogged is for how many entries a Store logs that they cannot be understood.
+const maxLogged = 1000
+
+// malformedLog logs entries that cannot be understood. Its method may be called
+// concurrently.
+type malformedLog struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	logged map[string]string // guarded by mu: the reason by the key
+}
+
+func (l *malformedLog) report(m *naming.Malformed) {
+	reason := naming.SafeError(m.Err).Error()
+	if !l.first(naming.SafeText(m.Key), reason) {
+		return
+	}
+	l.log.Warn("naming: entry left out, as it cannot be understood", slog.String("service", naming.SafeText(m.Service)),
+		slog.String("key", naming.SafeText(m.Key)), slog.String("err", reason))
+}
+
+// first reports whether an entry is to be logged.
+func (l *malformedLog) first(key, reason string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was, known := l.logged[key]
+	if known && was == reason || !known && len(l.logged) >= maxLogged {
+		return false
+	}
+	if l.logged == nil {
+		l.logged = make(map[string]string)
+	}
+	l.logged[key] = reason
+	return true
 }
 
 // opener makes a store of a URL. It is given the parameters of the query that it
@@ -141,14 +203,21 @@ func openers() map[string]opener {
 // An error is [naming.ErrInvalid] if the URL can never work. No error contains a
 // secret.
 func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, func() error, error) {
-	if opts == nil {
-		opts = new(Options)
+	var own Options
+	if opts != nil {
+		own = *opts
+	}
+	if own.Logger == nil {
+		own.Logger = slog.Default()
+	}
+	if own.OnMalformed == nil {
+		own.OnMalformed = (&malformedLog{log: own.Logger}).report
 	}
 	u, o, params, err := parse(rawURL)
 	if err != nil {
 		return nil, nil, err
 	}
-	store, done, err := o.open(ctx, u, params, opts)
+	store, done, err := o.open(ctx, u, params, &own)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %s store: %w", u.Scheme, err)
 	}
@@ -233,6 +302,34 @@ func reason(rawURL string, err error) string {
 		return "it has no scheme"
 	}
 	return "it is no URL"
+}
+
+// oneOf returns what the value of a parameter stands for, the zero value if there
+// is no such parameter.
+func oneOf[T any](params url.Values, name string, known map[string]T) (v T, err error) {
+	s := params.Get(name)
+	if s == "" {
+		return v, nil
+	}
+	v, ok := known[s]
+	if !ok {
+		return v, invalid("parameter %q is none of %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	}
+	return v, nil
+}
+
+// flags sets what parameters that are true or false stand for.
+func flags(params url.Values, known map[string]*bool) error {
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if s := params.Get(name); s != "" {
+			b, err := strconv.ParseBool(s)
+			if err != nil {
+				return invalid("parameter %q is neither true nor false", name)
+			}
+			*known[name] = b
+		}
+	}
+	return nil
 }
 
 func invalid(format string, args ...any) error {

@@ -82,8 +82,8 @@ func TestMemory(t *testing.T) {
 
 // Each URL that can never work is refused with words that say what is wrong.
 func TestInvalid(t *testing.T) {
-	const knownConsul = "known for consul are dc, include-warning, node-meta, ns, partition, prefix, stale, tag, token-env, token-file"
-	const known = "known for etcd are endpoint, password-env, password-file, prefix, username-env, username-file"
+	const knownConsul = "known for consul are codec, dc, include-proxies, include-warning, no-draining-mark, node-meta, ns, partition, port-name, prefix, stale, tag, token-env, token-file"
+	const known = "known for etcd are codec, deep, endpoint, no-draining-mark, password-env, password-file, prefix, username-env, username-file"
 	for url, want := range map[string]string{
 		"":                                   "it has no scheme; known are consul, consuls, etcd, etcds, memory",
 		"greeter":                            "it has no scheme; known are consul, consuls, etcd, etcds, memory",
@@ -123,6 +123,14 @@ func TestInvalid(t *testing.T) {
 		"zookeeper://user:hunter2@h":         "it has a user before the host",
 		"etcd://h?endpoint=user:hunter2@i:1": `parameter "endpoint" number 1 is not host:port`,
 		"etcd://h?username-file=/dev/null&username-env=X": `both of the parameters "username-file" and "username-env"`,
+
+		"etcd://h?codec=hunter2":            `parameter "codec" is none of default, go-kit, go-micro, go-zero, kitex, kratos, kratos-grpcs`,
+		"etcd://h?codec=kratos&codec=kitex": `parameter "codec" comes more than once`,
+		"etcd://h?deep=hunter2":             `parameter "deep" is neither true nor false`,
+		"etcd://h?no-draining-mark=x":       `parameter "no-draining-mark" is neither true nor false`,
+		"consul://h?codec=hunter2":          `parameter "codec" is none of default, go-micro, grpc-spring, kratos`,
+		"consul://h?include-proxies=x":      `parameter "include-proxies" is neither true nor false`,
+		"consul://h?deep=true":              `unknown parameter "deep"; ` + knownConsul,
 
 		"consul:h:8500":                               "no slashes before the host: write consul://host:port",
 		"consul://h1:8500,h2:8500":                    "not host:port, of one agent",

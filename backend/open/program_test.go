@@ -97,11 +97,11 @@ func program(t *testing.T, url string) (diary []string) {
 		note("calls go to %v", want)
 	}
 	listed := func() {
-		endpoints, err := r.List(ctx, "greeter")
+		view, err := r.List(ctx, "greeter")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, e := range endpoints {
+		for i, e := range view.Endpoints {
 			var metadata any // the order of an object's members does not count
 			if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
 				t.Error(err)
@@ -113,7 +113,7 @@ func program(t *testing.T, url string) (diary []string) {
 		}
 		// The names are watched, and known some time after the endpoints.
 		want := []string{}
-		if len(endpoints) > 0 {
+		if len(view.Endpoints) > 0 {
 			want = append(want, "greeter")
 		}
 		limited, cancel := context.WithTimeout(ctx, 30*time.Second)

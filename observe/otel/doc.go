@@ -39,6 +39,8 @@
 //
 //	naming.endpoint.registered     {endpoint}      endpoints of this process that are in the registry
 //	naming.endpoint.held           {endpoint}      endpoints that are held
+//	naming.endpoint.withheld       {endpoint}      endpoints that the registry has and says not to use;
+//	                                               naming.withheld.reason: "maintenance" or "failed_check"
 //	naming.watch.stale             {watch}         services whose endpoints are stale; without naming.service.name
 //
 // Gauges, observed when metrics are collected.

@@ -22,6 +22,7 @@ const (
 	ServiceNameKey       = attribute.Key("naming.service.name")
 	RegistrationAgainKey = attribute.Key("naming.registration.again")
 	ReleaseReasonKey     = attribute.Key("naming.release.reason")
+	WithheldReasonKey    = attribute.Key("naming.withheld.reason")
 	ErrorTypeKey         = attribute.Key("error.type")
 )
 
@@ -51,9 +52,9 @@ type Metrics struct {
 	registrations, losses, withdrawals, holds, releases metric.Int64Counter
 	failures, resyncs, changes, updates, attempts       metric.Int64Counter
 
-	registered, held, stale metric.Int64ObservableUpDownCounter
-	staleness               metric.Float64ObservableGauge
-	addresses               metric.Int64ObservableGauge
+	registered, held, withheld, stale metric.Int64ObservableUpDownCounter
+	staleness                         metric.Float64ObservableGauge
+	addresses                         metric.Int64ObservableGauge
 
 	all metric.MeasurementOption // Attributes alone
 
@@ -70,9 +71,27 @@ type service struct {
 	registered map[string]int // how many registrations have an endpoint in the registry, by ID
 	holds      bool           // an endpoint was held
 	held       int64
-	staleSince time.Time // zero: it is not stale
-	publishes  bool      // a set of addresses was published
+	withheld   []withheld // by reason, for those that there ever were
+	staleSince time.Time  // zero: it is not stale
+	publishes  bool       // a set of addresses was published
 	addresses  int64
+}
+
+// withheld counts the endpoints of a service that are withheld for one reason. It
+// is guarded by Metrics.mu but for option, which does not change.
+type withheld struct {
+	reason string
+	option metric.MeasurementOption
+	n      int64
+}
+
+// reasonValue returns the value of naming.withheld.reason. What package naming
+// treats as maintenance is reported as such.
+func reasonValue(r naming.Reason) string {
+	if r == naming.FailedCheck {
+		return "failed_check"
+	}
+	return "maintenance"
 }
 
 // New makes the instruments. Its errors are those of the meter provider.
@@ -118,6 +137,7 @@ func New(opts *Options) (*Metrics, error) {
 	m.updates = counter("naming.resolver.updates", "{update}", "Sets of addresses handed to gRPC channels.")
 	m.registered = upDownCounter("naming.endpoint.registered", "{endpoint}", "Endpoints of this process that are in the registry.")
 	m.held = upDownCounter("naming.endpoint.held", "{endpoint}", "Endpoints that vanished as in a fault of the registry and are held.")
+	m.withheld = upDownCounter("naming.endpoint.withheld", "{endpoint}", "Endpoints that the registry has and says not to use.")
 	m.stale = upDownCounter("naming.watch.stale", "{watch}", "Services whose endpoints are stale.")
 	var err error
 	m.staleness, err = meter.Float64ObservableGauge("naming.watch.staleness", metric.WithUnit("s"), metric.WithDescription("How long the endpoints of a service have been stale."))
@@ -127,7 +147,7 @@ func New(opts *Options) (*Metrics, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("otelnaming: %w", err)
 	}
-	m.callback, err = meter.RegisterCallback(m.observe, m.registered, m.held, m.stale, m.staleness, m.addresses)
+	m.callback, err = meter.RegisterCallback(m.observe, m.registered, m.held, m.withheld, m.stale, m.staleness, m.addresses)
 	if err != nil {
 		return nil, fmt.Errorf("otelnaming: %w", err)
 	}
@@ -199,6 +219,16 @@ func (m *Metrics) Hooks() *naming.Hooks {
 			m.note(name, func(s *service) { s.held -= n })
 			m.releases.Add(ctx, n, m.with(name, ReleaseReasonKey.String(reason)))
 		},
+		Withheld: func(name string, began, ceased []naming.Withheld) {
+			m.note(name, func(s *service) {
+				for _, w := range began {
+					m.countWithheld(name, s, w.Reason, 1)
+				}
+				for _, w := range ceased {
+					m.countWithheld(name, s, w.Reason, -1)
+				}
+			})
+		},
 		Published: func(name string, addresses int) {
 			o := m.note(name, func(s *service) {
 				s.publishes = true
@@ -207,6 +237,18 @@ func (m *Metrics) Hooks() *naming.Hooks {
 			m.updates.Add(ctx, 1, o)
 		},
 	}
+}
+
+// countWithheld adds n to the endpoints that are withheld for a reason. m.mu is
+// held.
+func (m *Metrics) countWithheld(name string, s *service, reason naming.Reason, n int64) {
+	value := reasonValue(reason)
+	i := slices.IndexFunc(s.withheld, func(w withheld) bool { return w.reason == value })
+	if i < 0 {
+		i = len(s.withheld)
+		s.withheld = append(s.withheld, withheld{reason: value, option: m.with(name, WithheldReasonKey.String(value))})
+	}
+	s.withheld[i].n += n
 }
 
 // unregister notes that a registration has its endpoint in the registry no
@@ -260,7 +302,9 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 	m.mu.Lock()
 	readings := make([]reading, 0, len(m.services))
 	for _, s := range m.services {
-		readings = append(readings, reading{*s, int64(len(s.registered))})
+		r := reading{*s, int64(len(s.registered))}
+		r.withheld = slices.Clone(s.withheld)
+		readings = append(readings, r)
 	}
 	m.mu.Unlock()
 
@@ -273,6 +317,9 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 			// Held and Released are called from different goroutines, and so
 			// may come in the wrong order.
 			o.ObserveInt64(m.held, max(r.held, 0), r.option)
+		}
+		for _, w := range r.withheld {
+			o.ObserveInt64(m.withheld, max(w.n, 0), w.option) // as with those that are held
 		}
 		if r.publishes {
 			o.ObserveInt64(m.addresses, r.addresses, r.option)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/url"
 	"reflect"
 	"slices"
@@ -825,6 +826,7 @@ func TestInstruments(t *testing.T) {
 		naming.endpoint.registrations {registration} counter
 		naming.endpoint.releases {release} counter
 		naming.endpoint.withdrawals {withdrawal} counter
+		naming.endpoint.withheld {endpoint} updowncounter
 		naming.resolver.addresses {address} gauge
 		naming.resolver.updates {update} counter
 		naming.watch.failures {failure} counter
@@ -853,6 +855,8 @@ func argument(of reflect.Type) reflect.Value {
 		*p = errTest
 	case *time.Time:
 		*p = time.Now()
+	case *[]naming.Withheld:
+		*p = []naming.Withheld{{Reason: naming.Maintenance}}
 	}
 	return v.Elem()
 }
@@ -940,6 +944,47 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestFieldW1Metrics asserts that what the registry withholds is counted by reason,
+// from the memory store's verbs on, and is none when nobody watches any more.
+func TestFieldW1Metrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := new(memory.Store)
+		r := naming.New(store, &naming.Options{Hooks: m.Hooks(), Logger: slog.New(slog.DiscardHandler)})
+		defer r.Close()
+		apply(t, store, "greeter", naming.Add, "a:1", "b:1", "c:1")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() {
+			for range r.Watch(ctx, "greeter") {
+			}
+		}()
+		check := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			compare(t, when, only(meter.read(), "naming.endpoint.withheld"), want)
+		}
+		check("in the beginning", "")
+		store.Withhold("greeter", "a:1", naming.Maintenance, "an upgrade")
+		store.Withhold("greeter", "b:1", naming.Reason(99), "")
+		store.Withhold("greeter", "c:1", naming.FailedCheck, "")
+		check("withheld", `
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=failed_check} 1
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=maintenance} 2`)
+		store.Withhold("greeter", "c:1", naming.Maintenance, "")
+		store.Unwithhold("greeter", "a:1")
+		apply(t, store, "greeter", naming.Delete, "b:1")
+		check("changed", `
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=failed_check} 0
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=maintenance} 1`)
+		r.Close()
+		check("closed", `
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=failed_check} 0
+			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=maintenance} 0`)
+	})
+}
+
 // TestConcurrent is for the race detector, and asserts that nothing is lost.
 func TestConcurrent(t *testing.T) {
 	const workers, rounds = 8, 200
@@ -959,6 +1004,8 @@ func TestConcurrent(t *testing.T) {
 				h.Resynced(name, 2)
 				h.Published(name, 7)
 				h.Stale(name, time.Time{})
+				h.Withheld(name, []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}}, nil)
+				h.Withheld(name, nil, []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}})
 				h.Released(name, []naming.Endpoint{e}, true)
 				h.Lost(name, e, errTest)
 				h.RegisterFailed(name, e, errTest)
@@ -989,13 +1036,18 @@ func TestConcurrent(t *testing.T) {
 			{"endpoint.registrations", "naming.registration.again=false ", 800},
 			{"endpoint.registrations", "naming.registration.again=true ", 4},
 			{"endpoint.releases", "naming.release.reason=back ", 800},
+			{"endpoint.withheld", "", 0},
 			{"resolver.addresses", "", 7},
 			{"resolver.updates", "", 800},
 			{"watch.failures", "error.type=_OTHER ", 800},
 			{"watch.resync.changes", "", 1600},
 			{"watch.resyncs", "", 800},
 		} {
-			want = append(want, fmt.Sprintf("naming.%s{%snaming.service.name=%s} %d", c.name, c.attr, s, c.n))
+			attrs := c.attr + "naming.service.name=" + s
+			if c.name == "endpoint.withheld" {
+				attrs += " naming.withheld.reason=failed_check"
+			}
+			want = append(want, fmt.Sprintf("naming.%s{%s} %d", c.name, attrs, c.n))
 		}
 	}
 	want = append(want, "naming.watch.stale{} 0")
