@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +66,101 @@ func TestServerAndClient(t *testing.T) {
 	left, err := c.Client(t).Get(ctx, "/naming/greeter/"+addr)
 	if err != nil || len(left.Kvs) > 0 {
 		t.Errorf("the server left %v, %v", left, err)
+	}
+}
+
+// TestArguments: a program refuses an argument that is not a flag, such as a URL without
+// -store, which would be ignored.
+func TestArguments(t *testing.T) {
+	for _, program := range []string{"./server", "./client", "./quickstart"} {
+		out, err := exec.Command("go", "run", program, "etcd://127.0.0.1:1").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "name the registry with -store") {
+			t.Errorf("%s: %v\n%s", program, err, out)
+		}
+	}
+}
+
+// TestFieldR10NoRegistry: with no registry running, a program says so with the first
+// answer that it gets, which is that the connection is refused; in one log, with one
+// line for each event; and ends when it is told to.
+func TestFieldR10NoRegistry(t *testing.T) {
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client", "./quickstart").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses := l.Addr().String()
+	l.Close()
+	for _, url := range []string{"etcd://" + refuses + "?prefix=/naming/", "consul://" + refuses} {
+		for _, c := range []struct {
+			program string
+			waits   string // says what it waits for; empty: that is in what it logs
+			events  int    // that are logged before the first is tried again
+		}{{"client", "a call waits", 1}, {"server", "tried again until there is one", 2}, {"quickstart", "", 2}} {
+			t.Run(c.program+" "+url[:4], func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, filepath.Join(bin, c.program), "-store", url)
+				r, w := io.Pipe()
+				cmd.Stdout, cmd.Stderr = w, w
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				var lines []string
+				told := make(chan time.Duration, 1)
+				read := make(chan struct{})
+				go func() {
+					defer close(read)
+					for s := bufio.NewScanner(r); s.Scan(); {
+						lines = append(lines, s.Text())
+						if strings.Contains(s.Text(), "WARN") && strings.Contains(s.Text(), "connection refused") {
+							select {
+							case told <- time.Since(begin):
+							default:
+							}
+						}
+					}
+				}()
+				select {
+				case took := <-told:
+					// It was 20 s. A machine that is busy may take a while to
+					// start a program.
+					if took > 10*time.Second {
+						t.Errorf("said after %v that there is no registry", took)
+					}
+				case <-ctx.Done():
+					t.Error("said nothing within a minute")
+				}
+				_ = cmd.Process.Signal(syscall.SIGTERM)
+				_ = cmd.Wait()
+				w.Close()
+				<-read
+				if ctx.Err() != nil {
+					t.Error("did not end when it was told to")
+				}
+				all := strings.Join(lines, "\n")
+				if !strings.Contains(all, c.waits) {
+					t.Errorf("does not say that it waits:\n%s", all)
+				}
+				warnings := 0
+				for _, line := range lines {
+					if strings.HasPrefix(line, "{") {
+						t.Errorf("another log: %s", line)
+					}
+					if strings.Contains(line, "WARN") && strings.Contains(line, "connection refused") {
+						warnings++
+					}
+				}
+				// Closing may warn once more, of what is left undone.
+				if warnings > c.events+2 {
+					t.Errorf("%d lines for %d events:\n%s", warnings, c.events, all)
+				}
+			})
+		}
 	}
 }
 

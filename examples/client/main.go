@@ -6,7 +6,9 @@ package main
 import (
 	"context"
 	"flag"
-	"log"
+	"fmt"
+	"log/slog"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -25,17 +27,26 @@ func main() {
 	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
 	calls := flag.Int("n", 10, "how many calls to make, one every 500 ms")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fail(fmt.Errorf("unexpected argument %q: name the registry with -store", flag.Arg(0)))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
 	store, done, err := open.Store(ctx, *url, nil)
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	defer done()
-	if err := run(ctx, store, *calls); err != nil {
-		log.Fatal(err)
+	slog.Info("calling greeter; without a server or a registry, a call waits until there is one")
+	if err := run(ctx, store, *calls); err != nil && ctx.Err() == nil {
+		fail(err)
 	}
+}
+
+func fail(err error) {
+	slog.Error("client: " + err.Error())
+	os.Exit(1)
 }
 
 func run(ctx context.Context, store naming.Store, calls int) error {
@@ -57,7 +68,7 @@ func run(ctx context.Context, store naming.Store, calls int) error {
 		if err != nil {
 			return err
 		}
-		log.Print(server.Addr, " says ", answer.Status)
+		slog.Info(server.Addr.String() + " says " + answer.Status.String())
 		select {
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	case err != nil:
 		return 2 // the flag package has said why
 	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "quickstart: unexpected argument %q\n", flags.Arg(0))
+		fmt.Fprintf(stderr, "quickstart: unexpected argument %q: name the registry with -store\n", flags.Arg(0))
 		return 2
 	}
 	store, done, err := open.Store(ctx, *url, nil)

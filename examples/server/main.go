@@ -8,8 +8,10 @@ package main
 import (
 	"context"
 	"flag"
-	"log"
+	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -25,24 +27,33 @@ func main() {
 	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen: an `address` at which clients reach it")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fail(fmt.Errorf("unexpected argument %q: name the registry with -store", flag.Arg(0)))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
 	store, done, err := open.Store(ctx, *url, nil)
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	defer done()
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, health.NewServer()) // or your service
-	log.Print("serving at ", listener.Addr())
+	slog.Info("serving at " + listener.Addr().String())
+	slog.Info("announcing greeter; without a registry, that is tried again until there is one")
 	if err := run(ctx, store, server, listener); err != nil {
-		log.Fatal(err)
+		fail(err)
 	}
+}
+
+func fail(err error) {
+	slog.Error("server: " + err.Error())
+	os.Exit(1)
 }
 
 func run(ctx context.Context, store naming.Store, server *grpc.Server, listener net.Listener) error {

@@ -446,7 +446,14 @@ func (g *generator) registration() {
 		g.known = append(g.known, &registration{endpoint: reg.endpoint})
 	case 6:
 		e := naming.Endpoint{ID: id, Addr: pick(g, g.addrs), Metadata: g.metadata()}
-		g.apply(registrations, change{naming.Change{Endpoint: e}, none}) // a successor
+		// A successor. It has a lease of its own: an entry under none is taken back.
+		g.step(registrations, false, func(ctx context.Context, s *side) error {
+			l, err := s.store.Grant(ctx, 10*time.Minute)
+			if err != nil {
+				return err
+			}
+			return s.store.Apply(ctx, name, naming.Change{Endpoint: e, Lease: l})
+		}, "%.40q: Add %s under a lease of its own", name, text(e))
 	case 7:
 		g.step(registrations, true, func(ctx context.Context, s *side) error {
 			if err := s.store.Apply(ctx, name, naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: id}}); err != nil {

@@ -65,7 +65,7 @@ func TestWrong(t *testing.T) {
 			return c, c.Op == naming.Delete || c.Lease != nil || !there || old.Addr != c.Endpoint.Addr
 		}), "list of wrong", true},
 		{"ignores IfFree", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			c.IfFree = false
+			c.IfFree, c.Reclaim = false, false
 			return c, true
 		}), "list of wrong", true},
 		{"never puts what is to be free", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {

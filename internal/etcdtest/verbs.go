@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -92,6 +93,43 @@ func (c *Cluster) status(m *Member) (*clientv3.StatusResponse, error) {
 	}
 	defer client.Close()
 	return client.Status(ctx, m.Endpoint())
+}
+
+// AddLearner adds a member that does not vote, and starts it. It is a learner for
+// as long as the cluster lasts.
+func (c *Cluster) AddLearner(tb testing.TB) *Member {
+	tb.Helper()
+	path, _ := find(tb, Pinned)
+	ports := servertest.Ports(tb, 2)
+	name := fmt.Sprintf("etcd%d", len(c.Members))
+	m := &Member{
+		Name: name, Addr: servertest.Addr(ports[0]), cluster: c,
+		peer: "http://" + servertest.Addr(ports[1]), data: filepath.Join(tb.TempDir(), name),
+	}
+	c.admin(tb, "add learner", func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.MemberAddAsLearner(ctx, []string{m.peer})
+		return err
+	})
+	c.Members = append(c.Members, m)
+	args := c.flags(m, &Options{}, "")
+	for i, arg := range args {
+		if arg == "new" {
+			args[i] = "existing"
+		}
+	}
+	m.Process = servertest.NewProcess(tb, m.Name, servertest.Command{
+		Path: path, Args: args,
+		Healthy: func() error {
+			status, err := c.status(m)
+			if err == nil && !status.IsLearner {
+				err = errors.New("it is no learner")
+			}
+			return err
+		},
+		Serving: m.serving,
+	})
+	servertest.StartAll(tb, []*servertest.Process{m.Process})
+	return m
 }
 
 // MoveLeader makes another member, which it returns, the leader. At least two

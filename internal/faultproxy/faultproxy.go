@@ -176,17 +176,35 @@ func (p *Proxy) CutAfter(n int64) {
 	})
 }
 
+// Release ends BlackHole, DropUpstream and DropDownstream, and no other fault.
+// What was held back is delivered.
+func (p *Proxy) Release() { p.set(func(f *faults) { f.held = [2]bool{} }) }
+
+// Restore ends Cut, and no other fault.
+func (p *Proxy) Restore() {
+	p.tb.Helper()
+	p.heal(func(f *faults) { f.cut = false })
+}
+
 // Heal ends all faults. What was held back is delivered.
 func (p *Proxy) Heal() {
+	p.tb.Helper()
+	p.heal(func(f *faults) {
+		*f = healthy
+		for l := range p.links {
+			l.left.Store(f.after)
+		}
+	})
+}
+
+// heal changes the faults to some without a cut, and listens.
+func (p *Proxy) heal(change func(*faults)) {
 	p.tb.Helper()
 	p.listening.Lock()
 	defer p.listening.Unlock()
 	var closed bool
 	p.set(func(f *faults) {
-		*f = healthy
-		for l := range p.links {
-			l.left.Store(f.after)
-		}
+		change(f)
 		closed = p.closed
 	})
 	if p.listener != nil || closed {

@@ -21,7 +21,7 @@ import (
 
 // Patience bounds every wait for a server. It is far more than one needs, since
 // what runs beside the tests is not known.
-const Patience = 60 * time.Second
+const Patience = 90 * time.Second
 
 // Root returns the root directory of this module.
 func Root(tb testing.TB) string {
@@ -135,6 +135,26 @@ func Poll(tb testing.TB, what string, f func() error) {
 	tb.Helper()
 	if err := poll(what, f); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// Throughout calls f every 20 milliseconds for d, and fails the test with the first
+// error. Throughout checks what must stay true on a real server.
+func Throughout(tb testing.TB, what string, d time.Duration, f func() error) {
+	tb.Helper()
+	end := time.NewTimer(d)
+	defer end.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := f(); err != nil {
+			tb.Fatalf("%s: %v", what, err)
+		}
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return
+		}
 	}
 }
 

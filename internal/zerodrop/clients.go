@@ -124,8 +124,8 @@ func (c *client) addrs() []string {
 }
 
 // settled returns an error unless the client is up to date and has the
-// addresses in want. It may have suspects besides: what a server that left while
-// the watch was broken had no chance to tell.
+// addresses in want. It may have held ones besides, which the panic threshold lets
+// in: what a server that left while the watch was broken had no chance to say.
 func (c *client) settled(ctx context.Context, want []string) error {
 	for v, err := range c.registry.Watch(ctx, c.run.service) {
 		switch {

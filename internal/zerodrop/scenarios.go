@@ -49,7 +49,9 @@ func (r *run) scenarios() []scenario {
 		{name: "turnover", cycle: r.turnover},
 		{name: "outage", still: true, needs: verbs(v.Down, v.Up), cycle: r.during(v.Down, v.Up, 300*time.Millisecond), faulty: true, effect: stale},
 		{name: "outage beyond the time to live", needs: verbs(v.Down, v.Up), cycle: r.during(v.Down, v.Up, r.backend.TTL*3/2), faulty: true, effect: stale},
-		{name: "crash", still: true, needs: verbs(v.Restart), cycle: v.Restart, faulty: true, effect: stale},
+		// On a busy machine an agent of Consul's starts for longer than the time to
+		// live there: an endpoint then leaves for a moment.
+		{name: "crash", still: r.backend.Name != "consul", needs: verbs(v.Restart), cycle: v.Restart, faulty: true, effect: stale},
 		{name: "silence", still: true, needs: verbs(v.Silence, v.Speak), cycle: r.during(v.Silence, v.Speak, 500*time.Millisecond), faulty: true},
 		{name: "mass expiry", needs: verbs(v.ExpireLeases), cycle: v.ExpireLeases, faulty: true, effect: held},
 		{name: "wipe", needs: verbs(v.Wipe), cycle: v.Wipe, faulty: true, effect: held},

@@ -47,7 +47,7 @@ type Backend struct {
 	// means one second.
 	Close time.Duration
 	// Settle bounds how long it may take until all is well again after a
-	// fault. 0 means 30 seconds.
+	// fault. 0 means 90 seconds: a set may be stale for a minute after it.
 	Settle time.Duration
 
 	Verbs
@@ -181,7 +181,7 @@ func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 		b.Close = time.Second
 	}
 	if b.Settle == 0 {
-		b.Settle = 30 * time.Second
+		b.Settle = 90 * time.Second
 	}
 	if opts.Limit == 0 {
 		opts.Limit = 2 * time.Minute
