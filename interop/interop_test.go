@@ -1,0 +1,464 @@
+package interop
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/internal/consultest"
+	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
+	"github.com/naming-go/naming/interop/peer"
+)
+
+// library is one of other people's, and what its format can say.
+type library struct {
+	name    string // for the program, and the table
+	version string
+	program program
+	store   func(t *testing.T, s servers, noMark bool) naming.Store
+
+	noMetadata bool // the format has no metadata
+	noWeight   bool // nor a weight that the library knows of
+	readsOnly  bool // it announces nothing
+	noLease    bool // what it announces stays when its process dies
+	marked     bool // its readers are shown the mark of a server that drains
+	keepsLast  bool // it goes on with its last addresses when there are none
+}
+
+// servers are the registries of the table.
+type servers struct {
+	etcd   *etcdtest.Cluster
+	consul *consultest.Agent
+}
+
+func (s servers) addrs() peer.Servers {
+	return peer.Servers{Etcd: s.etcd.Endpoints(), Consul: s.consul.Addr}
+}
+
+// inEtcd returns the store of a wire format.
+func inEtcd(codec func() *etcd.Codec) func(*testing.T, servers, bool) naming.Store {
+	return func(t *testing.T, s servers, noMark bool) naming.Store {
+		return etcd.New(s.etcd.Client(t), &etcd.Options{Codec: codec(), NoDrainingMark: noMark})
+	}
+}
+
+func inConsul(codec func() *consul.Codec) func(*testing.T, servers, bool) naming.Store {
+	return func(t *testing.T, s servers, noMark bool) naming.Store {
+		o := consul.Options{NoDrainingMark: noMark}
+		if codec != nil {
+			o.Codec = codec()
+		}
+		return consul.New(s.consul.Client(t), &o)
+	}
+}
+
+var libraries = []library{
+	{name: "old", version: "etcd 3.4 clientv3/naming, gRPC 1.26.0", program: old126Program, store: inEtcd(etcd.Default), noWeight: true, marked: true},
+	{name: "old", version: "etcd 3.4 clientv3/naming, gRPC 1.29.1", program: old129Program, store: inEtcd(etcd.Default), noWeight: true, marked: true},
+	{name: "etcd-naming", version: "etcd client/v3/naming 3.5.21, gRPC 1.71.0", program: etcdNaming35, store: inEtcd(etcd.Default), noWeight: true, marked: true},
+	{name: "etcd-naming", version: "etcd client/v3/naming 3.7.3, gRPC 1.85.0", program: etcdNamingPresent, store: inEtcd(etcd.Default), noWeight: true, marked: true},
+	{name: "go-zero", version: "go-zero 1.10.3, etcd", program: peersProgram, store: inEtcd(etcd.GoZero), noMetadata: true, noWeight: true},
+	{name: "kratos-etcd", version: "kratos 2.9.2, etcd", program: peersProgram, store: inEtcd(etcd.Kratos)},
+	{name: "kitex-etcd", version: "kitex registry-etcd 0.2.6", program: peersProgram, store: inEtcd(etcd.Kitex)},
+	{name: "go-kit-etcd", version: "go-kit 0.13.0, etcd", program: peersProgram, store: inEtcd(etcd.GoKit), noMetadata: true, noWeight: true},
+	{name: "kratos-consul", version: "kratos 2.9.2, Consul", program: peersProgram, store: inConsul(consul.Kratos), keepsLast: true},
+	{name: "go-kit-consul", version: "go-kit 0.13.0, Consul", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, noLease: true},
+	{name: "mbobakov", version: "mbobakov grpc-consul-resolver 1.5.3", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, readsOnly: true},
+}
+
+// The columns of the table.
+var columns = []string{"read", "metadata", "weight", "drain", "come and go", "lease end", "deregistration"}
+
+const docPath = "../docs/interop.md"
+
+// full reports whether the tests run at full length.
+func full() bool { return os.Getenv("NAMING_FULL") != "" }
+
+// TestTable runs every library in both directions, and compares what happened
+// with the table in docs/interop.md. NAMING_UPDATE=1 writes the table anew.
+func TestTable(t *testing.T) {
+	s := servers{etcdtest.Start(t, nil), consultest.Start(t, nil)}
+	rows := make(map[string][]string)
+	var mu sync.Mutex
+	t.Run("libraries", func(t *testing.T) {
+		for n, l := range libraries {
+			for _, direction := range []string{"they read ours", "we read theirs"} {
+				t.Run(l.version+"/"+direction, func(t *testing.T) {
+					t.Parallel()
+					service := fmt.Sprintf("interop-%d-%s", n, strings.ReplaceAll(direction, " ", "-"))
+					run := l.readsOurs
+					if direction == "we read theirs" {
+						run = l.writesTheirs
+					}
+					row := run(t, s, service)
+					mu.Lock()
+					defer mu.Unlock()
+					rows[l.version+"/"+direction] = row
+				})
+			}
+		}
+	})
+	if t.Failed() {
+		return // what it would print is not what is wanted
+	}
+	table := render(rows)
+	if os.Getenv("NAMING_UPDATE") != "" {
+		if err := os.WriteFile(docPath, []byte(table), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	doc, err := os.ReadFile(docPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(doc) != table {
+		t.Errorf("docs/interop.md is not what the libraries did; NAMING_UPDATE=1 writes it:\n%s", table)
+	}
+}
+
+const preamble = `# Other libraries
+
+What happens between this library and others, tried with the libraries themselves on
+etcd 3.7.3 and Consul 1.22.5: each runs in a process of its own and makes a real call
+every 5 ms. ` + "`go test ./...` in `interop/`" + ` runs this and compares it with this page;
+` + "`NAMING_UPDATE=1`" + ` writes it.
+
+- **read**: three servers are found, and calls reach each of them.
+- **metadata**, **weight**: a string and a weight of 30 arrive.
+- **drain**: a server stops in order. The other side stops calling it, no call fails,
+  and no alarm is logged.
+- **come and go**: servers are replaced, at the same and at new addresses; no call
+  fails.
+- **lease end**: the process dies; its entry is gone once its lease is over.
+- **deregistration**: the last servers leave in order, and none is left.
+
+"–" means that the format or the library has no such thing. The stores for frameworks
+other than etcd's own naming have ` + "`Options.NoDrainingMark`" + `: a server that stops in
+order is removed first and serves on for the propagation time, since the readers of a
+framework do not know the mark. A store whose writers are all of another library has
+the option as well, so that their orderly leaving is not taken for a loss.
+
+An object in the metadata of etcd's naming format makes balancers of gRPC up to 1.29
+panic, and those of gRPC 1.50 to 1.71 behind etcd client 3.5 when the endpoint changes.
+That is so with their own writers too. This library puts nothing there that a program
+did not.
+
+`
+
+func render(rows map[string][]string) string {
+	var b strings.Builder
+	b.WriteString(preamble)
+	for _, direction := range []string{"they read ours", "we read theirs"} {
+		fmt.Fprintf(&b, "## %s\n\n| library | %s |\n|-|%s\n", strings.ToUpper(direction[:1])+direction[1:],
+			strings.Join(columns, " | "), strings.Repeat("-|", len(columns)))
+		for _, l := range libraries {
+			fmt.Fprintf(&b, "| %s | %s |\n", l.version, strings.Join(rows[l.version+"/"+direction], " | "))
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// row collects the cells of one row.
+type row map[string]string
+
+func (r row) cells() []string {
+	cells := make([]string, len(columns))
+	for i, c := range columns {
+		if cells[i] = r[c]; cells[i] == "" {
+			cells[i] = "–"
+		}
+	}
+	return cells
+}
+
+// addrs returns the addresses of what was seen, sorted.
+func addrs(list []peer.Instance) []string {
+	var all []string
+	for _, i := range list {
+		all = append(all, i.Addr)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// reader is a library that reads what we register.
+type reader struct {
+	*child
+	library *library
+	t       *testing.T
+}
+
+// seen waits until the library sees the addresses of a fleet, and returns what it
+// sees.
+func (r reader) seen(service string, want []string) (list []peer.Instance) {
+	r.t.Helper()
+	servertest.Poll(r.t, "what the library sees", func() error {
+		list = r.do(r.t, peer.Request{Do: "seen", Service: service}).Seen
+		if got := addrs(list); !slices.Equal(got, want) {
+			return fmt.Errorf("%s sees %q, want %q", r.library.version, got, want)
+		}
+		return nil
+	})
+	return list
+}
+
+// reaches waits until a call has reached each address; none may fail.
+func (r reader) reaches(want []string) {
+	r.t.Helper()
+	to := make(map[string]int)
+	servertest.Poll(r.t, "calls", func() error {
+		report := r.do(r.t, peer.Request{Do: "report"})
+		if report.Failed > 0 {
+			r.t.Fatalf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
+		}
+		for a, n := range report.To {
+			to[a] += n
+		}
+		return reachedAll(to, want)
+	})
+}
+
+func reachedAll(to map[string]int, want []string) error {
+	for _, a := range want {
+		if to[a] == 0 {
+			return fmt.Errorf("no call has reached %s: %v", a, to)
+		}
+	}
+	return nil
+}
+
+// fleet is the servers of a service.
+type fleet struct {
+	servers []*server
+	regs    []*naming.Registration
+}
+
+func (f *fleet) addrs() []string {
+	var all []string
+	for _, s := range f.servers {
+		all = append(all, s.addr)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// readsOurs has the library read what we register.
+func (l *library) readsOurs(t *testing.T, s servers, service string) []string {
+	cells := make(row)
+	// A default store for the old packages, which must bear the mark. Where a
+	// framework's readers do not know it, a server does better to leave first and to
+	// stop later.
+	store := l.store(t, s, !l.marked)
+	o := newOurs(t, store)
+	var f fleet
+	for range 3 {
+		srv := listen(t, "")
+		f.servers = append(f.servers, srv)
+		f.regs = append(f.regs, o.register(t, service, srv, nil))
+	}
+	r := reader{l.program.start(t, l.name, s.addrs()), l, t}
+	r.do(t, peer.Request{Do: "watch", Service: service})
+	r.seen(service, f.addrs())
+	r.do(t, peer.Request{Do: "call", Service: service})
+	r.reaches(f.addrs())
+	cells["read"] = "yes"
+
+	if !l.noMetadata {
+		// Without calls: an object in Metadata makes balancers of gRPC up to 1.71
+		// panic, which is why this library puts none there of its own.
+		cells["metadata"] = "yes"
+		metadata := map[string]any{"color": "red"}
+		if !l.noWeight {
+			cells["weight"] = "yes"
+			metadata["weight"] = 30
+		}
+		labelled := listen(t, "")
+		reg := o.register(t, service+"-labels", labelled, metadata)
+		r.do(t, peer.Request{Do: "watch", Service: service + "-labels"})
+		i := r.seen(service+"-labels", []string{labelled.addr})[0]
+		if i.Metadata["color"] != "red" {
+			t.Errorf("metadata %v", i.Metadata)
+		}
+		if !l.noWeight && i.Weight != 30 {
+			t.Errorf("weight %d, metadata %v", i.Weight, i.Metadata)
+		}
+		stop(t, labelled, reg)
+	}
+
+	// One leaves in order, while calls are made.
+	gone := f.servers[0].addr
+	stop(t, f.servers[0], f.regs[0])
+	f.servers, f.regs = f.servers[1:], f.regs[1:]
+	r.seen(service, f.addrs())
+	r.reaches(f.addrs())
+	report := r.do(t, peer.Request{Do: "report"})
+	if report.To[gone] > 0 || report.Failed > 0 {
+		t.Errorf("%d calls to a server that has gone, %d failed: %s", report.To[gone], report.Failed, report.FirstErr)
+	}
+	cells["drain"] = "0 failed"
+
+	restarts := 4
+	if full() {
+		restarts = 20
+	}
+	calls := 0
+	for n := range restarts {
+		i := n % len(f.servers)
+		stop(t, f.servers[i], f.regs[i])
+		addr := ""
+		if n/len(f.servers)%2 == 0 {
+			addr = f.servers[i].addr
+		}
+		f.servers[i] = listen(t, addr)
+		f.regs[i] = o.register(t, service, f.servers[i], nil)
+		r.seen(service, f.addrs())
+		report := r.do(t, peer.Request{Do: "report"})
+		if report.Failed > 0 {
+			t.Fatalf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
+		}
+		calls += report.Calls
+		r.reaches(f.addrs())
+	}
+	t.Logf("%d restarts, %d calls, 0 failed", restarts, calls)
+	cells["come and go"] = "0 failed"
+
+	if n := o.alarms.Load(); n > 0 {
+		t.Errorf("%d alarms, although nothing failed", n)
+	}
+
+	// A crash: nobody renews the lease.
+	lease, err := store.Grant(t.Context(), 3*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := listen(t, "")
+	err = store.Apply(t.Context(), service, naming.Change{Endpoint: naming.Endpoint{Addr: dead.addr}, Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := append(f.addrs(), dead.addr)
+	slices.Sort(with)
+	r.seen(service, with)
+	r.seen(service, f.addrs())
+	cells["lease end"] = "gone"
+
+	for i := range f.servers {
+		stop(t, f.servers[i], f.regs[i])
+	}
+	if l.keepsLast {
+		cells["deregistration"] = "keeps the last"
+	} else {
+		r.seen(service, nil)
+		cells["deregistration"] = "gone"
+	}
+	return cells.cells()
+}
+
+// writesTheirs has us read what the library registers.
+func (l *library) writesTheirs(t *testing.T, s servers, service string) []string {
+	cells := make(row)
+	if l.readsOnly {
+		return cells.cells()
+	}
+	// All writers are theirs, and none of them marks a server that drains.
+	o := newOurs(t, l.store(t, s, true))
+	c := l.program.start(t, l.name, s.addrs())
+	instance := func(srv *server) peer.Instance {
+		return peer.Instance{ID: service + "-" + srv.addr[len("127.0.0.1:"):], Addr: srv.addr}
+	}
+	var f fleet
+	for range 4 {
+		srv := listen(t, "")
+		f.servers = append(f.servers, srv)
+		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(srv)})
+	}
+	views := watch(t, o, service)
+	views.wait(t, f.addrs())
+	calls := o.traffic(t, service)
+	calls.wait(t, f.addrs())
+	cells["read"] = "yes"
+
+	if !l.noMetadata {
+		cells["metadata"] = "yes"
+		labelled := listen(t, "")
+		i := instance(labelled)
+		i.Metadata = map[string]string{"color": "red"}
+		if !l.noWeight {
+			cells["weight"] = "yes"
+			i.Weight = 30
+		}
+		c.do(t, peer.Request{Do: "register", Service: service + "-labels", Instance: i})
+		labels := watch(t, o, service+"-labels")
+		e := labels.wait(t, []string{labelled.addr}).Endpoints[0]
+		if !strings.Contains(string(e.Metadata), `"color":"red"`) {
+			t.Errorf("metadata %s", e.Metadata)
+		}
+		if w := e.Info().Weight; !l.noWeight && w != 30 {
+			t.Errorf("weight %v of %s", w, e.Metadata)
+		}
+	}
+
+	// Two of four leave in order; strangers are at their addresses afterwards.
+	left := map[string]bool{f.servers[0].addr: true, f.servers[1].addr: true}
+	for _, srv := range f.servers[:2] {
+		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(srv)})
+	}
+	f.servers = f.servers[2:]
+	view := views.wait(t, f.addrs())
+	if len(view.Held) > 0 {
+		t.Errorf("held although they left in order: %v", view.Held)
+	}
+	calls.wait(t, f.addrs())
+	for a, n := range calls.report().To {
+		if left[a] && n > 0 {
+			t.Errorf("%d calls to %s, which has left", n, a)
+		}
+	}
+	cells["drain"] = "0 failed"
+	for range 4 {
+		srv := listen(t, "")
+		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(srv)})
+		f.servers = append(f.servers, srv)
+		views.wait(t, f.addrs())
+		calls.wait(t, f.addrs())
+		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(f.servers[0])})
+		f.servers = f.servers[1:]
+		views.wait(t, f.addrs())
+	}
+	if report := calls.end(); report.Failed > 0 {
+		t.Errorf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
+	}
+	cells["come and go"] = "0 failed"
+
+	last := f.servers
+	for _, srv := range last {
+		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(srv)})
+	}
+	view = views.wait(t, nil)
+	if len(view.Held) > 0 {
+		t.Errorf("held although they left in order: %v", view.Held)
+	}
+	cells["deregistration"] = "gone"
+	if n := o.alarms.Load(); n > 0 {
+		t.Errorf("%d alarms, although nothing failed", n)
+	}
+
+	if !l.noLease {
+		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(last[0])})
+		views.wait(t, []string{last[0].addr})
+		c.kill()
+		views.wait(t, nil)
+		cells["lease end"] = "gone"
+	}
+	return cells.cells()
+}

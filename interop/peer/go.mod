@@ -1,0 +1,3 @@
+module github.com/naming-go/naming/interop/peer
+
+go 1.26.0
