@@ -21,8 +21,8 @@ type plant struct {
 var plants = []plant{{
 	name: "+sleep", // 1 ms before the readers of a service are told
 	file: "watch.go",
-	old:  "	wakes := s.wakes\n	s.mu.Unlock()\n	for _, wake := range wakes {",
-	new:  "	wakes := s.wakes\n	s.mu.Unlock()\n	time.Sleep(time.Millisecond)\n	for _, wake := range wakes {",
+	old:  "	wakes, err := s.update(b, first, begun)\n",
+	new:  "	wakes, err := s.update(b, first, begun)\n	time.Sleep(time.Millisecond)\n",
 }, {
 	name: "+copy", // a copy of the set at each change
 	file: "watch.go",
