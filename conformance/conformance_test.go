@@ -145,6 +145,42 @@ func TestOthersGoroutines(t *testing.T) {
 	}
 }
 
+// A short outage takes as long as the check says, so that a client which connects
+// again after 1, 2.6 and 5.2 s, as gRPC's does, comes back in time. What is slower
+// gets a longer time to live; what loses the lease in time fails.
+func TestShortOutage(t *testing.T) {
+	h := harness(nil)
+	h.TTL = time.Second
+	var down []time.Duration
+	h.Down = func(t *testing.T, s naming.Store) func() {
+		since, w := time.Now(), s.(*wrong)
+		w.Down(errors.New("down"))
+		return func() {
+			down = append(down, time.Since(since))
+			w.Up()
+		}
+	}
+	if err := h.run(t, find(t, "ShortOutage")); err != nil {
+		t.Error(err)
+	}
+	if want := []time.Duration{4 * time.Second / 3}; !slices.Equal(down, want) {
+		t.Errorf("outages of %v, want %v", down, want)
+	}
+
+	down = nil
+	brief := h.Down
+	h.Down = func(t *testing.T, s naming.Store) func() {
+		up := brief(t, s)
+		return func() { time.Sleep(6 * time.Second); up() } // 7.3 s in all
+	}
+	if err := h.run(t, find(t, "ShortOutage")); err != nil {
+		t.Errorf("on a machine that takes 6s to end an outage: %v", err)
+	}
+	if len(down) != 2 {
+		t.Errorf("outages of %v, want two", down)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	ctx := t.Context()
 	var s memory.Store

@@ -159,7 +159,7 @@ var fieldMutants = []claim{
 		})
 	}},
 
-	{"gives a lease up when one renewal fails", "ShortOutage", "after an outage of a third", func(w *wrong) {
+	{"gives a lease up when one renewal fails", "ShortOutage", "after an outage of", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				err := l.Lease.Renew(ctx)
