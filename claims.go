@@ -73,7 +73,7 @@ func (c *claim) owns(g *Registration) bool {
 	return o != nil && o.Registration == g
 }
 
-// newest returns the owner, nil if there is none.
+// newest returns the owner, or nil.
 func (c *claim) newest() *Registration {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()

@@ -133,7 +133,7 @@ func CheckService(service string) error {
 // a service name that [CheckService] refuses, an Op that is neither Add nor
 // Delete, an endpoint with neither ID nor Addr nor Metadata, an ID or Addr that
 // [CheckEndpoint] refuses, metadata that is not JSON in UTF-8, an IfFree of a
-// Change that is no Add with a lease, a Reclaim of one that has no condition.
+// Change other than an Add with a lease, or a Reclaim without a condition.
 func Normalize(service string, changes []Change) ([]Change, error) {
 	if err := CheckService(service); err != nil {
 		return nil, err

@@ -184,7 +184,7 @@ func (l *lossList) releaseOld(list []Endpoint, t time.Time) []Endpoint {
 	return list
 }
 
-// trim removes the oldest if there are many more than n, and appends them to list:
+// trim removes the oldest if there are far more than n, and appends them to list:
 // endpoints that come and go must not add up.
 func (l *lossList) trim(list []Endpoint, n int) []Endpoint {
 	if l.len() <= 2*n+64 {

@@ -593,7 +593,7 @@ func (g *Registration) run(ctx context.Context) {
 			missing = true
 			g.note(lost, lost != errUnleased)
 			// Everybody may have lost theirs in this moment. That somebody deletes
-			// the endpoint again and again is no sign of an overload.
+			// the endpoint again and again does not mean an overload.
 			var delay time.Duration
 			if lost == ErrLeaseLost {
 				delay = min(b.delay(), maxLostRest)

@@ -132,7 +132,7 @@ func New(store Store, opts *Options) *Registry {
 func (r *Registry) Hooks() Hooks { return r.hooks }
 
 // Close closes all registrations of the Registry, ends its watchers, watches
-// and followers, and returns when nothing of it runs any more. Calls in progress
+// and followers, and returns after all of its goroutines have ended. Calls in progress
 // end with [ErrRegistryClosed] or [ErrWatcherClosed]. What [Registry.Update] put
 // into the registry stays there. Close may be called more than once; it must not
 // be called from a function that the Registry calls.

@@ -26,7 +26,7 @@ type entry struct {
 	decoded  atomic.Pointer[any]
 }
 
-// usable returns e, or nil if there is no endpoint or it is withheld.
+// usable returns e, or nil if e is nil or withheld.
 func (e *entry) usable() *entry {
 	if e == nil || e.withheld != nil {
 		return nil
@@ -63,7 +63,7 @@ type change struct {
 }
 
 // usable returns the change as a reader sees it that knows of no endpoints but
-// those to be used. Both of its ends are nil if it is no change to this reader.
+// those to be used. Both of its ends are nil if this reader sees no difference.
 func (c change) usable() change {
 	c.old, c.new = c.old.usable(), c.new.usable()
 	return c
@@ -844,7 +844,7 @@ func (s *shared) noteFailure(err error, text string) (wakes []func(), rest time.
 		}
 	})
 	if again {
-		return nil, rest // the same once more is no news
+		return nil, rest // nothing has changed
 	}
 	s.statuses++
 	return s.publish(nil), rest

@@ -289,7 +289,7 @@ func invalidIsRefused(e *env) error {
 		{Op: naming.Add, Endpoint: fresh, IfFree: true},
 		{Op: naming.Delete, Endpoint: good, Lease: leases[0], IfFree: true},
 	} {
-		if err := try("IfFree that is no Add with a lease", own, c); err != nil {
+		if err := try("IfFree without an Add and a lease", own, c); err != nil {
 			return err
 		}
 	}

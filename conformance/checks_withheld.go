@@ -189,7 +189,7 @@ func withheldIsTold(e *env) error {
 		undo()
 	}
 	if tried == 0 {
-		return fmt.Errorf("the harness withholds an endpoint for none of the reasons %v", reasons)
+		return fmt.Errorf("the harness withholds endpoints for reasons other than %v", reasons)
 	}
 	return nil
 }

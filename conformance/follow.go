@@ -68,7 +68,7 @@ func (s set) without(ids ...string) set {
 // take changes the set as a batch says, and fails if the batch is malformed.
 func (s set) take(b naming.Batch, first bool) error {
 	if first && !b.Snapshot {
-		return errors.New("the first batch is no snapshot")
+		return errors.New("the first batch is not a snapshot")
 	}
 	if b.Snapshot {
 		if len(b.Deleted) > 0 {

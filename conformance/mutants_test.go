@@ -58,7 +58,7 @@ type claim struct {
 
 // A suite that has never failed a wrong store proves nothing of a good one.
 var mutants = []claim{
-	{"yields changes first", "FirstBatchIsSnapshot", "no snapshot", func(w *wrong) {
+	{"yields changes first", "FirstBatchIsSnapshot", "not a snapshot", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			b.Snapshot = false
 			return []naming.Batch{b}

@@ -173,7 +173,7 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if !(o.PanicThreshold > 0) { // also if it is no number
+	if !(o.PanicThreshold > 0) { // also if it is NaN
 		o.PanicThreshold = 0
 	}
 	b := &Builder{

@@ -413,7 +413,7 @@ func (t *target) publishSet(first bool) {
 	log := t.builder.log
 	if first && t.cached == inUse {
 		t.note(func() {
-			log.Info("naming: the registry answered, saved endpoints are not used any more", slog.String("service", t.service))
+			log.Info("naming: the registry answered, saved endpoints are no longer used", slog.String("service", t.service))
 		})
 	}
 	t.tellPanic()

@@ -291,7 +291,7 @@ func Addr(lis net.Listener) (string, error) {
 		}
 	}
 	if err := naming.CheckAddress(addr); err != nil {
-		return "", fmt.Errorf("the address of the listener is none that clients can dial: %w", err)
+		return "", fmt.Errorf("clients cannot dial the address of the listener: %w", err)
 	}
 	return addr, nil
 }

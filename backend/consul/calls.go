@@ -112,12 +112,12 @@ func (s *Store) instances(ctx context.Context, name string, q *api.QueryOptions)
 		return nil, nil, fmt.Errorf("%d entries; at most %d are read", len(all), naming.MaxEndpoints)
 	}
 	if all == nil {
-		return nil, nil, errors.New("an answer that is no list")
+		return nil, nil, errors.New("the answer is not a list of services")
 	}
 	for n, i := range all {
 		if i == nil || i.Service.Service == "" {
-			// Taken for something else's entry, it would stand for a loss.
-			return nil, nil, fmt.Errorf("an answer whose entry number %d is no service", n+1)
+			// If it were skipped, an endpoint would look lost.
+			return nil, nil, fmt.Errorf("entry %d of the answer lacks a service", n+1)
 		}
 	}
 	// Consul's index of names ignores case.

@@ -203,10 +203,11 @@ func (b *body) scan(p []byte) {
 	}
 }
 
-// staying is one request that stays with its host, whoever made the client: it sees
-// which host a connection is asked for, and closes one to another host before
-// anything is written. That needs a transport that calls an httptrace, as
-// *http.Transport does, and sees no change of the scheme alone.
+// staying keeps one request on the host that it was made for, also with a client
+// that the caller made. It learns from an httptrace which host each connection is
+// for, and closes a connection to another host before the request is written.
+// Transports without httptrace are not covered, nor is a redirect that changes only
+// the scheme.
 type staying struct {
 	mu   sync.Mutex
 	host string // of the first connection

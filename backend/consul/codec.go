@@ -450,7 +450,7 @@ func (i *instance) ours(e *naming.Endpoint) error {
 	if n, ok := meta[metaPeer]; ok {
 		n, err := strconv.Atoi(n)
 		if err != nil || n < 0 || n > len(tags) {
-			return fmt.Errorf("%s is no number of its %d tags", metaPeer, len(tags))
+			return fmt.Errorf("%s is not a number of its %d tags", metaPeer, len(tags))
 		}
 		tags = tags[n:]
 	}

@@ -184,8 +184,9 @@ func parts[T any](e naming.Endpoint) (members map[string]json.RawMessage, tags [
 // number. URLs other than grpc's to the service's address are kept as the member
 // "endpoints" of "@entry".
 //
-// What a Store puts has the version's tag, the weight in Meta, and the URLs, grpc's
-// if there are no others. An endpoint whose address is not host:port has no URL.
+// A Store puts the tag of the version, the weight in Meta, and the URLs; without
+// other URLs, the URL of gRPC. The URLs are left out if the address of the endpoint
+// is not host:port.
 func Kratos() *Codec { return &Codec{decode: decodeKratos, encode: encodeKratos} }
 
 const versionTag = "version="

@@ -42,7 +42,7 @@ type seats struct {
 type seat struct{ giveUp context.CancelCauseFunc }
 
 // take takes a seat for a watch, whose query has the returned context. It returns
-// no seat if there is none.
+// nil if no seat is free.
 func (s *seats) take(ctx context.Context) (*seat, context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

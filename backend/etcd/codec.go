@@ -45,10 +45,10 @@ type Codec struct {
 	// formats that have the address, or more, in the key. The endpoint may share
 	// value's memory.
 	//
-	// The ID comes from the key. One that Decode sets only says that the value
-	// names its ID itself, so that the key is none that an address with a slash
-	// in it was put to as it is. An endpoint whose writer cannot mark it as
-	// draining has NoDrain set.
+	// The Store takes the ID from the key. Decode sets an ID if the value names
+	// one itself. The Store then knows that a slash in the key separates parts of
+	// the key, and does not belong to an address. Decode sets NoDrain if the
+	// writer of the entry cannot mark it as draining.
 	//
 	// An error means that the entry is malformed: the Store leaves it out and
 	// reports it. The Store itself checks for the limits of package naming. A
@@ -75,8 +75,8 @@ type Keys struct {
 	// Split takes apart what follows Options.Prefix and Root in a key. It
 	// returns the service by the name that stands in the key, which path begins
 	// with, and the ID whose Tail follows it. It returns false for a key that
-	// is no entry's. An endpoint whose ID Split does not return for its key is
-	// refused as [naming.ErrInvalid] when it is put.
+	// belongs to something else. A put fails with [naming.ErrInvalid] if Split
+	// returns another ID for the key than the endpoint's.
 	Split func(path string) (service, id string, ok bool)
 }
 
@@ -234,8 +234,8 @@ func (m *mark) UnmarshalJSON(b []byte) error {
 }
 
 // decodeObject decodes a JSON object into the struct v as encoding/json does, and
-// returns the members that are none of those named. The last of the names is that
-// of m, which keeps its member if it is not a mark.
+// returns the members whose names are not listed. The last of the names belongs to
+// m: its member is returned as well unless it is a mark.
 func decodeObject(value []byte, v any, m *mark, names ...string) (map[string]json.RawMessage, error) {
 	members, err := object(value)
 	if err != nil {

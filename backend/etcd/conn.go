@@ -135,8 +135,8 @@ func attempts(ctx context.Context, f func(context.Context, grpc.CallOption) erro
 	return err
 }
 
-// disconnected returns why there is no connection, nil if there is one or one is
-// being made for the first time.
+// disconnected returns the error of the last attempt to connect. It returns nil
+// while the connection is up or the first attempt lasts.
 func disconnected(conn *grpc.ClientConn) error {
 	if conn == nil || conn.GetState() != connectivity.TransientFailure {
 		return nil
@@ -182,6 +182,37 @@ func (s *Store) opened(heard bool) {
 	} else {
 		s.mute++
 	}
+}
+
+// receive opens a stream and calls hand with each answer, until the stream or hand
+// fails, and returns that error. The context of the stream ends with receive. If the
+// stream fails before the first answer, the Store opens the next one on another
+// connection.
+func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), hand func(*R) error) error {
+	conn, release := s.streamConn(conn)
+	defer release()
+	refusal := watchRefusal(ctx, conn)
+	defer refusal.cancel(nil)
+	recv, err := open(refusal.ctx, conn)
+	refusal.stop()
+	if err != nil && ctx.Err() == nil && refusal.ctx.Err() != nil {
+		err = context.Cause(refusal.ctx)
+	}
+	heard := false
+	for err == nil {
+		var r *R
+		if r, err = recv(); err == nil {
+			if !heard {
+				heard = true
+				s.opened(true)
+			}
+			err = hand(r)
+		}
+	}
+	if !heard {
+		s.opened(false)
+	}
+	return err
 }
 
 var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)

@@ -22,7 +22,7 @@ import (
 // on it has been revoked, was lost, or was not renewed for its time to live.
 type keeper struct {
 	store  *Store
-	ctx    context.Context // done when the stream has failed or is of no more use
+	ctx    context.Context // done when the stream has failed or its last user has left
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 	todo   chan struct{} // capacity 1: has a token when there is something to send
@@ -75,7 +75,7 @@ func (k *keeper) use(l *lease) {
 	}
 }
 
-// giveUp ends the keeper if nobody renews its leases any more.
+// giveUp ends the keeper once all of its leases have expired without a renewal.
 func (k *keeper) giveUp() {
 	k.store.mu.Lock()
 	k.mu.Lock()
@@ -103,8 +103,8 @@ func (k *keeper) giveUp() {
 	}
 }
 
-// forget ends the keeper if a lease that has ended was its last one, and returns
-// when nothing of it runs any more.
+// forget removes an ended lease from the keeper. If it was the last lease, forget
+// ends the keeper and returns after the keeper's goroutines have ended.
 func (s *Store) forget(id clientv3.LeaseID) {
 	s.mu.Lock()
 	k := s.keeper
@@ -167,34 +167,17 @@ func (k *keeper) next() *pb.LeaseKeepAliveRequest {
 	return &pb.LeaseKeepAliveRequest{ID: int64(r.id)}
 }
 
-// receive opens the stream and hands on what comes, until the keeper ends.
+// receive opens the stream and hands on the answers, until the keeper ends.
 func (k *keeper) receive(conn *grpc.ClientConn) {
-	conn, release := k.store.streamConn(conn)
-	defer release()
-	refusal := watchRefusal(k.ctx, conn)
-	defer refusal.cancel(nil)
-	s, err := pb.NewLeaseClient(conn).LeaseKeepAlive(refusal.ctx, grpc.WaitForReady(true))
-	refusal.stop()
-	if err == nil {
-		k.wg.Go(func() { k.send(s) })
-	} else if k.ctx.Err() == nil && refusal.ctx.Err() != nil {
-		err = context.Cause(refusal.ctx)
-	}
-	heard := false
-	for err == nil {
-		var r *pb.LeaseKeepAliveResponse
-		if r, err = s.Recv(); err == nil {
-			if !heard {
-				heard = true
-				k.store.opened(true)
-			}
-			err = k.hand(r)
+	open := func(ctx context.Context, conn *grpc.ClientConn) (recv func() (*pb.LeaseKeepAliveResponse, error), err error) {
+		s, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx, grpc.WaitForReady(true))
+		if err != nil {
+			return nil, err
 		}
+		k.wg.Go(func() { k.send(s) })
+		return s.Recv, nil
 	}
-	if !heard {
-		k.store.opened(false)
-	}
-	k.fail(err)
+	k.fail(receive(k.ctx, k.store, conn, open, k.hand))
 }
 
 // send sends what is to be sent, until the stream ends.

@@ -232,7 +232,7 @@ func claimed(service, tail, addr string) bool {
 }
 
 // split returns the service and the tail that a key stands for by its shape, and
-// false for a key that is no entry's. unsure says that the value decides.
+// false for a key that belongs to something else. unsure says that the value decides.
 func (l *layout) split(key string) (service, tail string, unsure, ok bool) {
 	path, ok := strings.CutPrefix(key, l.prefix)
 	if !ok || !utf8.ValidString(path) {

@@ -22,7 +22,7 @@ type link struct {
 	watcher clientv3.Watcher
 	stream
 	md     metadata.MD     // of the stream
-	ctx    context.Context // done when the link has failed or is of no more use
+	ctx    context.Context // done when the link has failed or its last user has left
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
@@ -31,7 +31,7 @@ type link struct {
 	began time.Time
 	// heard is when the stream last showed that it lives, since began.
 	heard atomic.Int64
-	// need is the revision that an answer must have to be a sign of life. A
+	// need is the revision that an answer must have to end the silence. A
 	// server that has not come as far as a watch starts, or as was heard, is
 	// behind, and will catch up, or it is another one, and will not.
 	need atomic.Int64
@@ -129,9 +129,8 @@ func (l *link) hear(rev int64) {
 	}
 }
 
-// listen fails the link when nothing was heard for the bound of silence, or no
-// answer was to what a watch waits for, and asks for a sign of life when nothing
-// was heard for half of it.
+// listen probes the server after half of the bound of silence. It fails the link
+// when the bound is over, or when the answer that a watch waits for is overdue.
 func (l *link) listen() {
 	bound := l.store.bound
 	t := time.NewTimer(bound / 2)
@@ -160,10 +159,10 @@ func (l *link) listen() {
 	}
 }
 
-// probe asks for a sign of life: it makes a watch and cancels it. A request for
-// the watches' progress would be less, but releases before 3.4.25 and 3.5.8 may
-// answer it with a progress that is not made yet, and later ones do not answer
-// it before there was a change since the last watch began.
+// probe makes the server answer: it makes a watch and cancels it. A progress request
+// would cost less. But releases before 3.4.25 and 3.5.8 may report progress that the
+// watches have not made, and later releases answer only after a change since the
+// last watch began.
 func (l *link) probe(limit time.Duration) {
 	key, _ := l.key.Load().(string)
 	if l.watcher == nil {

@@ -19,7 +19,7 @@ import (
 // metadata of any kind. The string members of metadata that is an object are
 // members of the map, one to one. A weight is a number in an endpoint's metadata
 // and its decimal text in the map, where the frameworks look for it. The rest of
-// the metadata, or all of it if it is no object, is the value of one more member,
+// the metadata, or all of it if it is not an object, is the value of one more member,
 // as JSON, and what is there comes before the map's own member of the name.
 const (
 	restMember   = "naming.metadata"
@@ -36,7 +36,7 @@ const (
 )
 
 // text returns the text for a weight, and reports whether that is all there is to
-// it, so that number does not lose anything. It returns "" if there is none.
+// it, so that number does not lose anything. It returns "" if the weight is unset.
 func (w weights) text(m json.RawMessage) (text string, exact bool) {
 	f, ok := weight(string(m))
 	switch {
@@ -343,7 +343,7 @@ func (k kratos) decode(_, _ string, value []byte) (e naming.Endpoint, err error)
 	return e, nil
 }
 
-// addr returns the address of the endpoint to use, "" if there is none.
+// addr returns the address of the endpoint to use, or "".
 func (k kratos) addr(endpoints []string) string {
 	for _, scheme := range k.schemes {
 		for _, url := range endpoints {
@@ -547,7 +547,7 @@ func decodeGoMicro(_, _ string, value []byte) (e naming.Endpoint, err error) {
 //
 //	greeter.rpc/7587869134945672710 = 127.0.0.1:8080
 //
-// There is no metadata: an endpoint that has any is refused. An endpoint cannot be
+// The format has no metadata: a put of an endpoint with metadata is refused. An endpoint cannot be
 // marked as draining. go-zero's IDs are those of leases, in decimal.
 func GoZero() *Codec {
 	return &Codec{Encode: encodeBare, Decode: decodeBare, NoDraining: true, known: true}

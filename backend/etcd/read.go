@@ -158,7 +158,7 @@ func (p *pages) check(r *pb.RangeResponse) error {
 }
 
 // read visits every entry whose key begins with dir, at one revision, until
-// visit returns an error. It returns when nothing of it runs any more.
+// visit returns an error. It returns after its goroutines have ended.
 func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (state, error) {
 	var st state
 	var err error

@@ -147,10 +147,10 @@ type Options struct {
 //
 // Sequences end with an error when nothing was heard for Options.SilenceBound.
 // While nothing changes, etcd says nothing, so a Store that heard nothing for
-// half of that time asks for a sign of life: it makes a watch and cancels it, once
+// half of that time probes the server: it makes a watch and cancels it, once
 // for all of its watches together, however many, on the stream that they share.
-// It reads nothing. It is the only thing that idle watches ask, and the
-// goroutine that does is there while there is a watch. Watches require a leader: they end
+// The probe reads nothing. Idle watches cost no other request, and the goroutine
+// that probes lives as long as there is a watch. Watches require a leader: they end
 // with an error when the member they are on has lost the quorum.
 //
 // # Connections

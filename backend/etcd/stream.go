@@ -30,7 +30,7 @@ type stream struct {
 	watches map[int64]*watch // created
 	cancels []int64          // IDs of watches to be canceled
 	lastID  int64
-	probing bool // a sign of life was asked for and not given
+	probing bool // a probe was sent and not answered
 	// since is when what is waiting or asked began to wait for an answer.
 	since time.Time
 	parts int // how many watches wait for the rest of a revision
@@ -96,7 +96,7 @@ func (l *link) add(dir string, from state) *watch {
 	return w
 }
 
-// askProbe asks for a sign of life.
+// askProbe sends a probe on the stream.
 func (l *link) askProbe(dir string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,37 +205,22 @@ func (l *link) take(w *watch) ([]*clientv3.Event, error) {
 	return events, l.failure()
 }
 
-// receive opens the stream and hands on what comes, until the link ends.
+// receive opens the stream and hands on the answers, until the link ends.
 func (l *link) receive(conn *grpc.ClientConn) {
-	conn, release := l.store.streamConn(conn)
-	defer release()
-	// Fragments are smaller than etcd's limit of a request, unless a single event
-	// is not.
-	refusal := watchRefusal(l.ctx, conn)
-	defer refusal.cancel(nil)
-	s, err := pb.NewWatchClient(conn).Watch(l.context(refusal.ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxMessage))
-	refusal.stop()
-	if err == nil {
-		l.wg.Go(func() { l.send(s) })
-	} else if l.ctx.Err() == nil && refusal.ctx.Err() != nil {
-		err = context.Cause(refusal.ctx)
-	}
-	heard := false
-	for err == nil {
-		var r *pb.WatchResponse
-		if r, err = s.Recv(); err == nil {
-			if !heard {
-				heard = true
-				l.store.opened(true)
-			}
-			l.hear(r.GetHeader().GetRevision())
-			err = l.hand(r)
+	open := func(ctx context.Context, conn *grpc.ClientConn) (recv func() (*pb.WatchResponse, error), err error) {
+		// Fragments are smaller than etcd's limit of a request, unless a single
+		// event is not.
+		s, err := pb.NewWatchClient(conn).Watch(l.context(ctx), grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxMessage))
+		if err != nil {
+			return nil, err
 		}
+		l.wg.Go(func() { l.send(s) })
+		return s.Recv, nil
 	}
-	if !heard {
-		l.store.opened(false)
-	}
-	l.fail(err)
+	l.fail(receive(l.ctx, l.store, conn, open, func(r *pb.WatchResponse) error {
+		l.hear(r.GetHeader().GetRevision())
+		return l.hand(r)
+	}))
 }
 
 // hand hands an answer to its watch. It returns an error if the answer makes no

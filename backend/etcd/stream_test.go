@@ -282,29 +282,9 @@ func TestCompactedMeanwhile(t *testing.T) {
 // answers in another order.
 func TestProxy(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
-	var proxy string
-	servertest.Start(t, func() []*servertest.Process {
-		proxy = servertest.Addr(servertest.Ports(t, 1)[0])
-		return []*servertest.Process{servertest.NewProcess(t, "proxy", servertest.Command{
-			Path: servertest.Binary(t, "etcd"),
-			Args: []string{"grpc-proxy", "start", "--endpoints", cluster.Members[0].Addr, "--listen-addr", proxy},
-			Healthy: func() error {
-				cfg := cluster.Config("http://" + proxy)
-				cfg.DialTimeout = time.Second
-				client, err := clientv3.New(cfg)
-				if err != nil {
-					return err
-				}
-				defer client.Close()
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				defer cancel()
-				_, err = client.Get(ctx, "x")
-				return err
-			},
-		})}
-	})
+	client := grpcProxy(t, cluster)
 	before := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") // the proxy's
-	s := etcd.New(cluster.Client(t, "http://"+proxy), &etcd.Options{SilenceBound: bound})
+	s := etcd.New(client, &etcd.Options{SilenceBound: bound})
 	t.Run("watches", func(t *testing.T) {
 		var cs []<-chan naming.Batch
 		for i := range 100 {
@@ -317,7 +297,7 @@ func TestProxy(t *testing.T) {
 		for i, c := range cs {
 			same(t, "a watch", batch(t, c), fmt.Sprintf("+a:%d=a:%d", i, i))
 		}
-		// They outlive the bound: signs of life are given.
+		// They outlive the bound: probes are answered.
 		quiet := time.NewTimer(2 * bound)
 		defer quiet.Stop()
 		<-quiet.C

@@ -197,7 +197,7 @@ func openers() map[string]opener {
 }
 
 // Store returns the store that a URL names, and a function that releases what it
-// holds, to be called when nothing uses the store any more. ctx bounds Store and
+// holds, to be called after the last use of the store. ctx bounds Store and
 // has no effect afterwards.
 //
 // An error is [naming.ErrInvalid] if the URL can never work. No error contains a
@@ -250,7 +250,7 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 	}
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return fail("the query has an escape (%%) that is none, or a semicolon")
+		return fail("the query has a broken escape (%%) or a semicolon")
 	}
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		switch {
@@ -291,21 +291,21 @@ func reason(rawURL string, err error) string {
 	var escape url.EscapeError
 	switch {
 	case errors.As(err, &escape):
-		return "it has an escape (%) that is none"
+		return "it has a broken escape (%)"
 	case strings.Contains(err.Error(), "port") && strings.HasPrefix(rawURL, "etcd"):
-		return "the port is no number (further hosts are parameters: ?endpoint=host:port)"
+		return "the port is not a number (further hosts are parameters: ?endpoint=host:port)"
 	case strings.Contains(err.Error(), "port"):
-		return "the port is no number"
+		return "the port is not a number"
 	case strings.Contains(err.Error(), "userinfo"):
 		return "it has a user before the host: credentials are read from files or the environment"
 	case strings.Contains(err.Error(), "scheme"):
 		return "it has no scheme"
 	}
-	return "it is no URL"
+	return "it is not a URL"
 }
 
-// oneOf returns what the value of a parameter stands for, the zero value if there
-// is no such parameter.
+// oneOf returns what the value of a parameter stands for, or the zero value if the
+// parameter is not set.
 func oneOf[T any](params url.Values, name string, known map[string]T) (v T, err error) {
 	s := params.Get(name)
 	if s == "" {
@@ -313,7 +313,7 @@ func oneOf[T any](params url.Values, name string, known map[string]T) (v T, err 
 	}
 	v, ok := known[s]
 	if !ok {
-		return v, invalid("parameter %q is none of %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		return v, invalid("parameter %q must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 	}
 	return v, nil
 }

@@ -122,7 +122,7 @@ func (c *Cluster) AddLearner(tb testing.TB) *Member {
 		Healthy: func() error {
 			status, err := c.status(m)
 			if err == nil && !status.IsLearner {
-				err = errors.New("it is no learner")
+				err = errors.New("it is not a learner")
 			}
 			return err
 		},

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -74,7 +73,7 @@ func (n *naming) Watch(service string, update func([]peer.Instance)) error {
 				if u.Op == endpoints.Delete {
 					delete(set, u.Key)
 				} else {
-					set[u.Key] = peer.Instance{Addr: u.Endpoint.Addr, Metadata: texts(u.Endpoint.Metadata)}
+					set[u.Key] = peer.Instance{Addr: u.Endpoint.Addr, Metadata: peer.Texts(u.Endpoint.Metadata)}
 				}
 			}
 			list := make([]peer.Instance, 0, len(set))
@@ -85,23 +84,6 @@ func (n *naming) Watch(service string, update func([]peer.Instance)) error {
 		}
 	}()
 	return nil
-}
-
-// texts returns the members of an object, strings as they are and others as JSON.
-func texts(metadata any) map[string]string {
-	members, ok := metadata.(map[string]any)
-	if !ok {
-		return nil
-	}
-	all := make(map[string]string, len(members))
-	for name, v := range members {
-		if s, ok := v.(string); ok {
-			all[name] = s
-		} else if b, err := json.Marshal(v); err == nil {
-			all[name] = string(b)
-		}
-	}
-	return all
 }
 
 func (n *naming) Dial(service string) (func(context.Context) (string, error), error) {

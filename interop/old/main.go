@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -77,7 +76,7 @@ func (o *old) Watch(service string, update func([]peer.Instance)) error {
 				if u.Op == naming.Delete {
 					delete(set, u.Addr)
 				} else {
-					set[u.Addr] = peer.Instance{Addr: u.Addr, Metadata: texts(u.Metadata)}
+					set[u.Addr] = peer.Instance{Addr: u.Addr, Metadata: peer.Texts(u.Metadata)}
 				}
 			}
 			list := make([]peer.Instance, 0, len(set))
@@ -88,23 +87,6 @@ func (o *old) Watch(service string, update func([]peer.Instance)) error {
 		}
 	}()
 	return nil
-}
-
-// texts returns the members of an object, strings as they are and others as JSON.
-func texts(metadata interface{}) map[string]string {
-	members, ok := metadata.(map[string]interface{})
-	if !ok {
-		return nil
-	}
-	all := make(map[string]string, len(members))
-	for name, v := range members {
-		if s, ok := v.(string); ok {
-			all[name] = s
-		} else if b, err := json.Marshal(v); err == nil {
-			all[name] = string(b)
-		}
-	}
-	return all
 }
 
 func (o *old) Dial(service string) (func(context.Context) (string, error), error) {

@@ -213,3 +213,21 @@ func (p *program) serve(req *Request, reply *Reply) error {
 	}
 	return fmt.Errorf("unknown request %q", req.Do)
 }
+
+// Texts returns the members of metadata that is a JSON object, and nil for other
+// metadata. Strings are returned as they are, other values as JSON.
+func Texts(metadata any) map[string]string {
+	members, ok := metadata.(map[string]any)
+	if !ok {
+		return nil
+	}
+	all := make(map[string]string, len(members))
+	for name, v := range members {
+		if s, ok := v.(string); ok {
+			all[name] = s
+		} else if b, err := json.Marshal(v); err == nil {
+			all[name] = string(b)
+		}
+	}
+	return all
+}
