@@ -140,9 +140,18 @@ func (c *claim) bequeath(g *Registration, leases ...*sharedLease) bool {
 	return true
 }
 
-// remove removes g. claims.mu is held.
+// remove removes g, and those who wait until g is not the owner learn it. claims.mu
+// is held.
 func (c *claim) remove(g *Registration) {
-	c.open = slices.DeleteFunc(c.open, func(o claimant) bool { return o.Registration == g })
+	c.open = slices.DeleteFunc(c.open, func(o claimant) bool {
+		if o.Registration != g {
+			return false
+		}
+		if o.lost != nil {
+			close(o.lost)
+		}
+		return true
+	})
 	if len(c.open) == 0 && c.claims.claims[c.key] == c {
 		delete(c.claims.claims, c.key)
 	}

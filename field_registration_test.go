@@ -1409,3 +1409,134 @@ func TestFieldR2LeaseLeft(t *testing.T) {
 		})
 	})
 }
+
+// What a Close that failed has left under a shared lease is removed by its ID, which
+// may be longer than an address and hold what an address may not.
+func TestOrphanOfAnyID(t *testing.T) {
+	for _, id := range []string{"a", strings.Repeat("x", 2<<10), "a\u00a0b", "a\nb"} {
+		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			register(t, r, "svc", "b:1", nil) // keeps the shared lease in use
+			g, err := r.Register(t.Context(), "svc", naming.Endpoint{ID: id, Addr: "a:1"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			s.Down(io.ErrUnexpectedEOF)
+			if g.Close() == nil {
+				t.Error("Close succeeded while the registry was down")
+			}
+			s.Up()
+			time.Sleep(time.Minute)
+			listed(t, s, "svc", "b:1")
+		})
+	}
+}
+
+// A put that failed may have stored the endpoint after all. If the registry then
+// refuses the endpoint for good, the lease, which others renew, removes it.
+func TestRefusedAfterAPutThatFailed(t *testing.T) {
+	inPicky(t, quiet, func(t *testing.T, p *picky, r *naming.Registry) {
+		register(t, r, "svc", "b:1", nil) // keeps the shared lease in use
+		synctest.Wait()
+		var once sync.Once
+		p.set(func() {
+			p.refuse = func(c naming.Change) error {
+				if c.Op != naming.Add {
+					return nil
+				}
+				err := naming.ErrInvalid
+				once.Do(func() {
+					err = io.ErrUnexpectedEOF
+					if err := p.Store.Apply(t.Context(), "svc", c); err != nil {
+						t.Error(err)
+					}
+				})
+				return err
+			}
+		})
+		g := register(t, r, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		if st := g.State(); !errors.Is(st.Err, naming.ErrInvalid) {
+			t.Errorf("state %+v", st)
+		}
+		listed(t, p, "svc", "b:1")
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Wait of an older Registration does not spin while a newer one closes: in a bubble
+// a loop that does not wait stops the time.
+func TestWaitWhileNewerCloses(t *testing.T) {
+	for range 20 { // it depends on who is first
+		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			g := register(t, r, "svc", "a:1", nil)
+			synctest.Wait()
+			s.Delay(time.Minute) // puts take as long
+			newer := register(t, r, "svc", "a:1", nil)
+			synctest.Wait()
+			newest := register(t, r, "svc", "a:1", &naming.RegisterOptions{TTL: time.Minute}) // waits for its lease
+			synctest.Wait()
+			// The newer one is closed first, which returns at once, and withdraws what it
+			// is putting later. The newest has put nothing and is gone at once, so that
+			// the newer one owns the entry although its Close has ended.
+			if err := newer.Close(); err != nil {
+				t.Error(err)
+			}
+			_ = newest.Close() // the registry is slow
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				if err := g.Wait(ctx); err != nil {
+					t.Errorf("Wait: %v", err)
+				}
+			})
+			time.Sleep(30 * time.Second)
+			s.Delay(0)
+			wg.Wait()
+			listed(t, s, "svc", "a:1")
+		})
+	}
+}
+
+// A put that left the entry to a successor, whom the watch had shown before, is
+// proved by one read, not by one every five seconds.
+func TestLeftToSuccessorIsProvedOnce(t *testing.T) {
+	inPicky(t, quiet, func(t *testing.T, p *picky, r *naming.Registry) {
+		register(t, r, "svc", "a:1", nil)
+		synctest.Wait()
+		l, err := p.Store.Grant(t.Context(), 24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var once sync.Once
+		p.set(func() {
+			p.refuse = func(c naming.Change) error {
+				if !c.IfFree {
+					return nil
+				}
+				once.Do(func() {
+					theirs := naming.Change{Endpoint: endpoint("a:1 a:1 7"), Lease: l}
+					if err := p.Store.Apply(t.Context(), "svc", theirs); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Second) // the watch shows it
+				})
+				return nil
+			}
+		})
+		if err := p.Store.Apply(t.Context(), "svc", naming.Change{Op: naming.Delete, Endpoint: endpoint("a:1")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1 a:1 7")
+		calls := p.Calls()
+		time.Sleep(10 * time.Minute)
+		// The lease is renewed three times in its time to live of 15 s.
+		if n := p.Calls() - calls; n > 10*60/5+20 {
+			t.Errorf("%d calls in ten minutes", n)
+		}
+	})
+}

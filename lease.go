@@ -178,7 +178,7 @@ func (l *sharedLease) removeOrphans(ctx context.Context) {
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
-		err := l.pool.registry.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id, Addr: o.id}, Lease: l.lease})
+		err := l.pool.registry.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id}, Lease: l.lease})
 		cancel()
 		mu.Lock()
 		l.removed = nil

@@ -218,9 +218,27 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "leaves an orphan on a lease that others renew",
 			File: "registration.go",
-			Old:  "		l.orphan(g.service, g.id)\n",
+			Old:  "	if err != nil {\n		l.orphan(g.service, g.id)\n	}\n",
 			New:  "",
 			Test: "TestCloseWhileDown",
+		}, {
+			Name: "leaves what a failed put stored on a lease that others renew",
+			File: "registration.go",
+			Old:  "	if listed {\n		l.orphan(g.service, g.id)\n",
+			New:  "	if listed {\n",
+			Test: "TestRefusedAfterAPutThatFailed",
+		}, {
+			Name: "removes an orphan by its address as well",
+			File: "lease.go",
+			Old:  "Endpoint: Endpoint{ID: o.id}, Lease",
+			New:  "Endpoint: Endpoint{ID: o.id, Addr: o.id}, Lease",
+			Test: "TestOrphanOfAnyID",
+		}, {
+			Name: "asks for ever what a successor has",
+			File: "registration.go",
+			Old:  "		k.shown = true // the watch agrees",
+			New:  "		// the watch agrees",
+			Test: "TestLeftToSuccessorIsProvedOnce",
 		}, {
 			Name: "removes as an orphan what was registered again",
 			File: "lease.go",

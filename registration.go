@@ -37,10 +37,11 @@ type RegisterOptions struct {
 	// only as long as the rest allows.
 	CloseTimeout time.Duration
 
-	// OnChange, if not nil, is called with the new state whenever it changed:
-	// one call at a time, from the goroutine that keeps the endpoint
-	// registered, and without a lock held. It must not block, nor call methods
-	// of the Registration but State and Ready.
+	// OnChange, if not nil, is called with the new state whenever it changed while
+	// the endpoint is kept registered; Close ends that, and what Close then changes
+	// is in State only. There is one call at a time, from the goroutine that keeps
+	// the endpoint registered, and without a lock held. OnChange must not block,
+	// nor call methods of the Registration but State and Ready.
 	OnChange func(RegistrationState)
 }
 
@@ -151,7 +152,8 @@ type RegistrationState struct {
 	Attempts int
 	// Withheld says that the registry has the endpoint and says not to use it,
 	// and why: an operator's maintenance mode, or a check. It is left alone,
-	// and Registered stays as it is. Nil while the endpoint may be used.
+	// and Registered stays as it is. Nil while the endpoint may be used. It is
+	// shared and must not be modified.
 	Withheld *Withheld
 	// Draining says that the endpoint is marked as draining, or is to be.
 	Draining bool
@@ -210,11 +212,9 @@ func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opt
 		cancel()
 		return nil, fmt.Errorf("naming: register in %q: %w", service, err)
 	}
-	r.claims.push(g)
 	if !r.enroll(g) {
 		cancel()
 		g.own.close()
-		g.claim.leave(g)
 		return nil, fmt.Errorf("naming: register in %q: %w", service, ErrRegistryClosed)
 	}
 	go g.run(runCtx)
@@ -340,7 +340,7 @@ func (g *Registration) Wait(ctx context.Context) error {
 			continue
 		}
 		select { // the newer one closes, and then another has the entry
-		case <-newer.closed:
+		case <-g.claim.lost(newer):
 		case <-g.closing:
 		case <-ctx.Done():
 		}
@@ -666,7 +666,8 @@ func (g *Registration) check(ctx context.Context, k *keeper) error {
 		return nil
 	}
 	k.confirm.Reset(jitter(confirmAfter))
-	if p := g.own.shared.has(g.id); !p.known {
+	p := g.own.shared.has(g.id)
+	if !p.known {
 		if !k.listed { // the call succeeded, and nobody says more
 			k.listed = true
 			g.note(nil, false)
@@ -685,6 +686,8 @@ func (g *Registration) check(ctx context.Context, k *keeper) error {
 		return ErrDeleted
 	case g.unleased(e):
 		return errUnleased
+	case p.there && e.Equal(*p.endpoint):
+		k.shown = true // the watch agrees with a read after the put
 	}
 	return nil
 }
@@ -791,11 +794,21 @@ func (g *Registration) giveUpMark(err error) {
 	}
 }
 
-// dropLease gives up the lease, which holds nothing of this Registration.
+// dropLease gives up the lease. If an earlier put that failed may have stored the
+// endpoint after all, the lease removes it.
 func (g *Registration) dropLease(ctx context.Context) {
 	l := g.lease
 	g.lease = nil
-	if l != nil && l.leave() {
+	if l == nil {
+		return
+	}
+	g.mu.Lock()
+	listed := g.mayBeListed
+	g.mu.Unlock()
+	if listed {
+		l.orphan(g.service, g.id)
+	}
+	if l.leave() {
 		_ = l.revoke(ctx)
 	}
 }

@@ -160,13 +160,15 @@ func (r *Registry) Close() {
 	r.wg.Wait()
 }
 
-// enroll notes a registration that Close has to close, and reports false if it
-// is too late for that.
+// enroll notes a registration that Close has to close, and makes it the owner of its
+// entry. It reports false, and does nothing, if it is too late for that: the older
+// registrations of the entry, which Close closes, must not leave the entry to g then.
 func (r *Registry) enroll(g *Registration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.closed {
 		r.registrations[g] = struct{}{}
+		r.claims.push(g)
 	}
 	return !r.closed
 }
@@ -453,7 +455,4 @@ func (r *Registry) drop(s *shared) {
 	delete(r.watches, s.subject)
 	r.ending[s.subject] = s
 	s.cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.holder.stop()
 }

@@ -419,6 +419,7 @@ func (s *shared) settle() {
 func (s *shared) noteEnd() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.holder.stop() // after the last batch, which may have begun the time again
 	hooks, service := &s.registry.hooks, s.subject.service
 	if held := s.holder.held.endpoints(); len(held) > 0 && hooks.Released != nil {
 		s.note(func() { hooks.Released(service, held, false) })

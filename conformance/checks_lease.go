@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -42,23 +43,21 @@ func leaseTellsTTL(e *env) error {
 	}
 	// What is too long for anything is refused, or rounded to what is not.
 	for _, ttl := range []time.Duration{100 * 365 * 24 * time.Hour, math.MaxInt64} {
-		err := guard(patience, "Grant", func() error {
-			ctx, cancel := context.WithTimeout(e.ctx, patience)
-			defer cancel()
-			l, err := e.store.Grant(ctx, ttl)
-			if err != nil {
-				return nil
-			}
-			if got := l.TTL(); got <= 0 || got < e.maxTTL {
-				return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
-			}
-			if err := l.Renew(ctx); err != nil {
-				return fmt.Errorf("Renew of a lease granted for %v: %w", ttl, err)
-			}
-			return l.Revoke(ctx)
-		})
-		if err != nil {
+		l, err := e.grant(ttl)
+		if errors.Is(err, errBroken) || errors.Is(err, context.DeadlineExceeded) {
 			return err
+		}
+		if err != nil {
+			continue
+		}
+		if got := l.TTL(); got <= 0 || got < e.maxTTL {
+			return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
+		}
+		if err := e.renew(l); err != nil {
+			return fmt.Errorf("a lease granted for %v: %w", ttl, err)
+		}
+		if err := e.revoke(l); err != nil {
+			return fmt.Errorf("a lease granted for %v: %w", ttl, err)
 		}
 	}
 	return nil

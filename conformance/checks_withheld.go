@@ -314,6 +314,7 @@ func withheldOutlivesLease(e *env) error {
 		if err != nil {
 			return err
 		}
+		e.keep(old) // the machine may be slow
 		if err := e.apply(service, add(old, a)...); err != nil {
 			return err
 		}
@@ -325,6 +326,7 @@ func withheldOutlivesLease(e *env) error {
 		if err != nil {
 			return err
 		}
+		e.unkept(old)
 		if again.end != nil {
 			if err := again.end(old); err != nil {
 				return err

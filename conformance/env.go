@@ -167,6 +167,10 @@ func (e *env) seeded(err error) error {
 	return err
 }
 
+// errBroken is wrapped by the errors of guard itself: no outage explains a store that
+// hangs or panics.
+var errBroken = errors.New("the store is broken")
+
 // guard waits for f, so that a store that hangs or panics is an error of one
 // check and nothing worse.
 func guard(limit time.Duration, what string, f func() error) error {
@@ -174,7 +178,7 @@ func guard(limit time.Duration, what string, f func() error) error {
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
-				done <- fmt.Errorf("%s panicked: %v\n%s", what, p, debug.Stack())
+				done <- fmt.Errorf("%w: %s panicked: %v\n%s", errBroken, what, p, debug.Stack())
 			}
 		}()
 		done <- f()
@@ -185,7 +189,7 @@ func guard(limit time.Duration, what string, f func() error) error {
 	case err := <-done:
 		return err
 	case <-t.C:
-		return fmt.Errorf("%s did not return within %v", what, limit)
+		return fmt.Errorf("%w: %s did not return within %v", errBroken, what, limit)
 	}
 }
 
@@ -320,7 +324,8 @@ func (e *env) keep(l naming.Lease) {
 				return
 			}
 			ctx, cancel := context.WithTimeout(ctx, 2*every)
-			err := l.Renew(ctx) // a check that needs the lease finds what is wrong
+			// A check that needs the lease finds what is wrong.
+			err := guard(2*every+soon, "Renew", func() error { return l.Renew(ctx) })
 			cancel()
 			<-e.keeping
 			if errors.Is(err, naming.ErrLeaseLost) {
@@ -472,6 +477,9 @@ func kind(what string, err, want error) error {
 			return fmt.Errorf("%s: got no error, want one", what)
 		}
 		return fmt.Errorf("%s: got no error, want %q", what, want)
+	}
+	if errors.Is(err, errBroken) {
+		return err
 	}
 	if want != nil && !errors.Is(err, want) {
 		return fmt.Errorf("%s: got error %q, which does not wrap %q", what, err, want)

@@ -170,6 +170,28 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
+	{"hangs in Renew while the registry is down", "ShortOutage", "did not return within", func(w *wrong) {
+		w.leases(func(l *wrongLease) {
+			l.renew = func(ctx context.Context) error {
+				err := l.Lease.Renew(ctx)
+				if err != nil && !errors.Is(err, naming.ErrLeaseLost) {
+					<-w.released
+				}
+				return err
+			}
+		})
+	}},
+	{"panics in Renew while the registry is down", "VerdictAfterOutage", "panicked", func(w *wrong) {
+		w.leases(func(l *wrongLease) {
+			l.renew = func(ctx context.Context) error {
+				err := l.Lease.Renew(ctx)
+				if err != nil && !errors.Is(err, naming.ErrLeaseLost) {
+					panic("no registry")
+				}
+				return err
+			}
+		})
+	}},
 	{"does not try again to remove what has expired", "ExpiresWhileDown", "expired while the registry was down", func(w *wrong) {
 		w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 			inner, err := w.Store.Grant(ctx, 24*time.Hour)

@@ -51,8 +51,8 @@ func (r *Readiness) current() []*naming.Registration {
 	return all
 }
 
-// begin notes a server without a registration, and end that it has ended. Both
-// accept a nil Readiness, as do the others.
+// begin notes a server without a registration, and end that it has ended. Both, and
+// set, accept a nil Readiness.
 func (r *Readiness) begin() { r.count(1) }
 func (r *Readiness) end()   { r.count(-1) }
 

@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"github.com/naming-go/naming"
 )
@@ -15,9 +16,11 @@ import (
 // [naming.RegistrationState] of each and why it is not ready. The handler asks the
 // registry nothing.
 //
+// A nil registration counts as one that is not ready. The slice is copied.
+//
 // The readiness of a server that [Run] announces is that of [Options].Readiness.
 func ReadyHandler(registrations ...*naming.Registration) http.Handler {
-	return &Readiness{registrations: registrations}
+	return &Readiness{registrations: slices.Clone(registrations)}
 }
 
 // registrationReport is what a probe is told of one registration.

@@ -199,7 +199,7 @@ func piece(key string, i int) string {
 // get undoes put.
 func get(meta map[string]string, key string) (value string, ok bool) {
 	value, ok = meta[key]
-	for i := 1; ok; i++ {
+	for i := 1; ok && i < maxPairs; i++ { // encode writes no more
 		more, there := meta[piece(key, i)]
 		if !there {
 			break

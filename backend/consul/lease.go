@@ -154,10 +154,7 @@ func (l *lease) renew(ctx context.Context) error {
 		return err
 	}
 	if !l.live() {
-		if err := l.bury(ctx); err != nil {
-			return err
-		}
-		return naming.ErrLeaseLost
+		return l.lost(ctx)
 	}
 	token, err := l.store.token(ctx)
 	if err != nil {
@@ -190,15 +187,32 @@ func (l *lease) renew(ctx context.Context) error {
 			return err
 		}
 	}
+	if !l.prolong() {
+		// It expired meanwhile, and Grant may have forgotten it.
+		return l.lost(ctx)
+	}
+	return nil
+}
+
+// lost ends a renewal of a lease that has ended.
+func (l *lease) lost(ctx context.Context) error {
+	if err := l.bury(ctx); err != nil {
+		return err
+	}
+	return naming.ErrLeaseLost
+}
+
+// prolong begins the time to live anew, and reports false if the lease has ended.
+// The checks had their full time from before now on: when the lease has expired, its
+// endpoints have gone.
+func (l *lease) prolong() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended {
-		return naming.ErrLeaseLost
+	if !l.isLive() {
+		return false
 	}
-	// The checks have their full time from before now on: when the lease has
-	// expired, its endpoints have gone.
 	l.deadline = time.Now().Add(l.ttl)
-	return nil
+	return true
 }
 
 // renewOne makes the check of a registration pass, and reports whether it is there

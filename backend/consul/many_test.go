@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -615,4 +616,25 @@ func TestSharedReadsOnce(t *testing.T) {
 		cancel()
 		wg.Wait()
 	})
+}
+
+// TestNamesEscapedWithoutEnd: a foreign name that looks as if it were escaped many
+// times over does not cost the square of its length, which would be hours.
+func TestNamesEscapedWithoutEnd(t *testing.T) {
+	client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		body := "[]"
+		if strings.HasSuffix(r.URL.Path, "catalog/services") {
+			body = `{"greeter":[],"~` + strings.Repeat("7E", 900_000) + `":[]}`
+		}
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Consul-Index": {"5"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for names, err := range consul.New(client, nil).Services(t.Context()) {
+		if err != nil || !slices.Equal(names, []string{"greeter"}) {
+			t.Errorf("services %.200q, error %v", names, err)
+		}
+		break
+	}
 }

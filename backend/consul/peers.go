@@ -23,8 +23,9 @@ import (
 )
 
 // Codec is the format of another framework: what the entries mean that its
-// programs register, and what a Store adds to its own for them to read. [Kratos]
-// and [GoMicro] return one. It may be used by several Stores at once.
+// programs register, and what a Store adds to its own for them to read. [Kratos],
+// [GoMicro] and [GRPCSpring] return one; the zero Codec is not usable. Several Stores
+// may use one Codec at once.
 //
 // An entry that a Store has put says the same to every Store, whatever the Codec
 // of the one or the other.

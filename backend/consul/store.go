@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -680,7 +681,7 @@ func (a *apply) settlePut(ctx context.Context, h *holding, there []*instance) (d
 		}
 		return true, err
 	}
-	if above >= h.gen {
+	if above >= h.gen && above < math.MaxUint64 { // above that, the other is removed
 		a.there[h.endpoint.ID] = nil
 		return false, a.put(ctx, h.endpoint, h.lease, above)
 	}

@@ -48,8 +48,11 @@ func (w *watch) run() error {
 		return err
 	}
 	if t, ctx := w.admitted(); t != nil {
-		err := w.ask(ctx)
-		if w.store.seats.leave(t); !errors.Is(err, errShed) {
+		err := func() error {
+			defer w.store.seats.leave(t)
+			return w.ask(ctx)
+		}()
+		if !errors.Is(err, errShed) {
 			return err
 		}
 		w.shared.since = mark{} // whatever has changed meanwhile
@@ -240,6 +243,11 @@ func (s *Store) names(ctx context.Context) ([]string, error) {
 	}
 	names := []string{}
 	for _, c := range slices.Sorted(maps.Keys(tags)) {
+		if len(c) > 3*(len(s.opts.Prefix)+naming.MaxServiceName) {
+			// Longer than escape makes any name. What looks escaped many times
+			// over would cost the square of its length.
+			continue
+		}
 		full := fromConsul(c)
 		name, ok := strings.CutPrefix(full, s.opts.Prefix)
 		switch {

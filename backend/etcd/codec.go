@@ -37,7 +37,8 @@ type Codec struct {
 	// Encode returns the value of an entry. It is given an endpoint as
 	// [naming.Normalize] returns it, except that NoDrain is true if the Store
 	// writes no draining marks. An error means that the format cannot hold the
-	// endpoint, and becomes [naming.ErrInvalid].
+	// endpoint, and becomes [naming.ErrInvalid]. Encode must be set. It must neither
+	// change nor keep e.Metadata.
 	Encode func(service string, e naming.Endpoint) ([]byte, error)
 
 	// Decode returns the endpoint that Encode made value of. Tail is what
@@ -53,7 +54,8 @@ type Codec struct {
 	// An error means that the entry is malformed: the Store leaves it out and
 	// reports it. The Store itself checks for the limits of package naming. A
 	// format in which every endpoint has an address should return an error for
-	// a value without one, as that is mostly an entry in another format.
+	// a value without one, as that is mostly an entry in another format. Decode must
+	// be set.
 	Decode func(service, tail string, value []byte) (naming.Endpoint, error)
 
 	// NoDraining says that the format has no place for the mark of an endpoint

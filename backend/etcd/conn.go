@@ -185,10 +185,9 @@ func (s *Store) opened(heard bool) {
 }
 
 // receive opens a stream and calls hand with each answer, until the stream or hand
-// fails, and returns that error. The context of the stream ends with receive. If the
-// stream fails before the first answer, the Store opens the next one on another
-// connection.
-func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), hand func(*R) error) error {
+// fails. It calls fail with that error, and then ends the stream. If the stream fails
+// before the first answer, the Store opens the next one on another connection.
+func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), hand func(*R) error, fail func(error)) {
 	conn, release := s.streamConn(conn)
 	defer release()
 	refusal := watchRefusal(ctx, conn)
@@ -209,10 +208,10 @@ func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open f
 			err = hand(r)
 		}
 	}
-	if !heard {
-		s.opened(false)
+	if cause := context.Cause(ctx); !heard && cause != context.Canceled && cause != errNoLeases {
+		s.opened(false) // it did not end because nobody needs it
 	}
-	return err
+	fail(err)
 }
 
 var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)

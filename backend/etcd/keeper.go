@@ -177,7 +177,7 @@ func (k *keeper) receive(conn *grpc.ClientConn) {
 		k.wg.Go(func() { k.send(s) })
 		return s.Recv, nil
 	}
-	k.fail(receive(k.ctx, k.store, conn, open, k.hand))
+	receive(k.ctx, k.store, conn, open, k.hand, k.fail)
 }
 
 // send sends what is to be sent, until the stream ends.
@@ -227,12 +227,19 @@ func (k *keeper) hand(a *pb.LeaseKeepAliveResponse) error {
 // shared before it tries a new one.
 const maxRenewal = 2 * time.Second
 
+// minRenewal is the shortest wait that ends a shared stream: a caller with little
+// time must not end it for all others.
+const minRenewal = 250 * time.Millisecond
+
 // renew renews a lease. It tries a second stream when the first one breaks, or is
 // silent: a renewal may be repeated.
 func (s *Store) renew(ctx context.Context, l *lease) error {
 	conn := s.ownConn(s.client.Lease, leaseType)
 	if conn == nil {
 		_, err := s.client.KeepAliveOnce(ctx, l.id)
+		return err
+	}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.bound, errSilent)
@@ -247,7 +254,7 @@ func (s *Store) renew(ctx context.Context, l *lease) error {
 		k := s.keeperFor(l, conn)
 		r := k.ask(l.id)
 		silent := timer.C
-		if last {
+		if last || patience < minRenewal {
 			silent = nil
 		}
 		var err error

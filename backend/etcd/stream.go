@@ -217,10 +217,11 @@ func (l *link) receive(conn *grpc.ClientConn) {
 		l.wg.Go(func() { l.send(s) })
 		return s.Recv, nil
 	}
-	l.fail(receive(l.ctx, l.store, conn, open, func(r *pb.WatchResponse) error {
+	hand := func(r *pb.WatchResponse) error {
 		l.hear(r.GetHeader().GetRevision())
 		return l.hand(r)
-	}))
+	}
+	receive(l.ctx, l.store, conn, open, hand, l.fail)
 }
 
 // hand hands an answer to its watch. It returns an error if the answer makes no

@@ -302,9 +302,11 @@ func (s *Store) services(ctx context.Context, yield func([]string, error) bool) 
 					lose(was)
 					delete(unsure, key)
 				}
-				if service, ok := s.layout.owner(key, ev.Kv.Value); ok && !deleted {
-					count[service]++
-					unsure[key] = service
+				if !deleted {
+					if service, ok := s.layout.owner(key, ev.Kv.Value); ok {
+						count[service]++
+						unsure[key] = service
+					}
 				}
 				changed = true
 			case deleted:
