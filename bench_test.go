@@ -56,9 +56,9 @@ func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 50_000} {
 		b.Run(fmt.Sprintf("watcher/endpoints=%d", n), func(b *testing.B) {
 			s := filled(b, n)
-			r := naming.New(s, nil)
-			defer r.Close()
-			w, err := r.Resolve("svc")
+			c := naming.New(s, nil)
+			defer c.Close()
+			w, err := c.Resolve("svc")
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -72,12 +72,12 @@ func BenchmarkChange(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("view/endpoints=%d", n), func(b *testing.B) {
 			s := filled(b, n)
-			r := naming.New(s, nil)
-			defer r.Close()
+			c := naming.New(s, nil)
+			defer c.Close()
 			change := flip(b, s)
 			b.ReportAllocs()
 			views := 0
-			for range r.Watch(b.Context(), "svc") {
+			for range c.Watch(b.Context(), "svc") {
 				if views == 1 {
 					b.ResetTimer()
 				}
@@ -98,15 +98,15 @@ func BenchmarkFirstSet(b *testing.B) {
 			s := filled(b, n)
 			b.ReportAllocs()
 			for b.Loop() {
-				r := naming.New(s, nil)
-				w, err := r.Resolve("svc")
+				c := naming.New(s, nil)
+				w, err := c.Resolve("svc")
 				if err != nil {
 					b.Fatal(err)
 				}
 				if ups := mustNext(b, w); len(ups) != n {
 					b.Fatalf("%d endpoints, want %d", len(ups), n)
 				}
-				r.Close()
+				c.Close()
 			}
 		})
 	}
@@ -152,9 +152,9 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, n := range []int{1, 5_000} {
 		b.Run(fmt.Sprintf("watchers=%d", n), func(b *testing.B) {
 			s := filled(b, 10)
-			r := naming.New(s, nil)
-			defer r.Close()
-			first, err := r.Resolve("svc")
+			c := naming.New(s, nil)
+			defer c.Close()
+			first, err := c.Resolve("svc")
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -163,7 +163,7 @@ func BenchmarkFanOut(b *testing.B) {
 			before, goroutines := heap(), runtime.NumGoroutine()
 			watchers := make([]naming.Watcher, n)
 			for i := range watchers {
-				if watchers[i], err = r.Resolve("svc"); err != nil {
+				if watchers[i], err = c.Resolve("svc"); err != nil {
 					b.Fatal(err)
 				}
 				mustNext(b, watchers[i])
@@ -194,7 +194,7 @@ func BenchmarkFanOut(b *testing.B) {
 				b.ReportMetric(perWatcher, "B/watcher")
 				b.ReportMetric(float64(goroutines)/float64(n), "goroutines/watcher")
 			}
-			r.Close()
+			c.Close()
 			readers.Wait()
 		})
 	}

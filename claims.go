@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// claims are who owns the entries that the Registrations of a Registry put.
+// claims are who owns the entries that the Registrations of a Client put.
 type claims struct {
 	mu     sync.Mutex
 	claims map[claimKey]*claim

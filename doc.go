@@ -1,14 +1,14 @@
 // Package naming finds and announces the endpoints of gRPC services, whatever
 // registry keeps them.
 //
-// A program holds a [Registry] and asks it where a service is, or tells it
+// A program holds a [Client] and asks it where a service is, or tells it
 // where a server of its own is:
 //
-//	r := naming.New(store, nil)
-//	defer r.Close()
-//	for view, err := range r.Watch(ctx, "greeter") {
+//	c := naming.New(store, nil)
+//	defer c.Close()
+//	for view, err := range c.Watch(ctx, "greeter") {
 //		if err != nil {
-//			return err // ctx is done or r was closed; nothing else ends the loop
+//			return err // ctx is done or c was closed; nothing else ends the loop
 //		}
 //		use(view.Endpoints)
 //	}

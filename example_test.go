@@ -16,14 +16,14 @@ import (
 // A server announces itself, a client finds it, and the server leaves.
 func Example() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil) // or a Store on etcd
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil) // or a Store on etcd
+	defer c.Close()
 
-	server, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+	server, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	for view, err := range r.Watch(ctx, "greeter") {
+	for view, err := range c.Watch(ctx, "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func Example() {
 	if err := server.Close(); err != nil {
 		log.Fatal(err)
 	}
-	view, err := r.List(ctx, "greeter")
+	view, err := c.List(ctx, "greeter")
 	fmt.Println(len(view.Endpoints), err)
 	// Output:
 	// found 10.0.0.7:9000
@@ -44,13 +44,13 @@ func Example() {
 
 // The options have defaults that fit most programs.
 func ExampleNew() {
-	r := naming.New(new(memory.Store), &naming.Options{
+	c := naming.New(new(memory.Store), &naming.Options{
 		Logger: slog.New(slog.DiscardHandler),
 		Grace:  10 * time.Minute,
 		Reread: time.Hour,
 		Hold:   naming.Hold{Share: 0.8, For: time.Minute},
 	})
-	defer r.Close()
+	defer c.Close()
 
 	// New asks nobody anything. A store that is missing is found with the
 	// first call.
@@ -59,19 +59,19 @@ func ExampleNew() {
 	// Output: naming: invalid argument: New was given a nil Store
 }
 
-// Close ends what the Registry began, and everything else fails from then on.
-func ExampleRegistry_Close() {
-	r := naming.New(new(memory.Store), nil)
-	w, err := r.Resolve("greeter")
+// Close ends what the Client began, and everything else fails from then on.
+func ExampleClient_Close() {
+	c := naming.New(new(memory.Store), nil)
+	w, err := c.Resolve("greeter")
 	if err != nil {
 		log.Fatal(err)
 	}
-	r.Close()
+	c.Close()
 
 	_, err = w.Next()
 	fmt.Println(err == naming.ErrWatcherClosed)
-	_, err = r.List(context.Background(), "greeter")
-	fmt.Println(err == naming.ErrRegistryClosed)
+	_, err = c.List(context.Background(), "greeter")
+	fmt.Println(err == naming.ErrClientClosed)
 	// Output:
 	// true
 	// true
@@ -79,17 +79,17 @@ func ExampleRegistry_Close() {
 
 // The loop is shown the state as it is now, and again whenever it changed. A
 // registry that fails makes the state stale; it does not end the loop.
-func ExampleRegistry_Watch() {
+func ExampleClient_Watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	store := new(memory.Store)
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer r.Close()
-	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
+	if err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
 		log.Fatal(err)
 	}
 
-	for view, err := range r.Watch(ctx, "greeter") {
+	for view, err := range c.Watch(ctx, "greeter") {
 		if err != nil {
 			fmt.Println(errors.Is(err, context.Canceled))
 			break
@@ -110,18 +110,18 @@ func ExampleRegistry_Watch() {
 }
 
 // A Watcher tells first what there is, and then what changed.
-func ExampleRegistry_Resolve() {
+func ExampleClient_Resolve() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 	update := func(u ...naming.Update) {
-		if err := r.Update(ctx, "greeter", u...); err != nil {
+		if err := c.Update(ctx, "greeter", u...); err != nil {
 			log.Fatal(err)
 		}
 	}
 	update(naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})
 
-	w, err := r.Resolve("greeter")
+	w, err := c.Resolve("greeter")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -151,16 +151,16 @@ func ExampleRegistry_Resolve() {
 }
 
 // List asks the registry once. With an error nothing is known.
-func ExampleRegistry_List() {
+func ExampleClient_List() {
 	ctx := context.Background()
 	store := new(memory.Store)
-	r := naming.New(store, nil)
-	defer r.Close()
-	view, err := r.List(ctx, "greeter")
+	c := naming.New(store, nil)
+	defer c.Close()
+	view, err := c.List(ctx, "greeter")
 	fmt.Println(len(view.Endpoints), err)
 
 	store.Down(errors.New("connection refused"))
-	view, err = r.List(ctx, "greeter")
+	view, err = c.List(ctx, "greeter")
 	fmt.Println(view.Synced, err)
 	// Output:
 	// 0 <nil>
@@ -168,16 +168,16 @@ func ExampleRegistry_List() {
 }
 
 // The names of all services that have endpoints.
-func ExampleRegistry_Services() {
+func ExampleClient_Services() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 	for _, service := range []string{"greeter", "billing", "billing/eu-1"} {
-		if err := r.Update(ctx, service, naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+		if err := c.Update(ctx, service, naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
 			log.Fatal(err)
 		}
 	}
-	for names, err := range r.Services(ctx) {
+	for names, err := range c.Services(ctx) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -188,16 +188,16 @@ func ExampleRegistry_Services() {
 }
 
 // Update puts and deletes endpoints that stay without a lease, all together.
-func ExampleRegistry_Update() {
+func ExampleClient_Update() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	err := r.Update(ctx, "greeter",
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	err := c.Update(ctx, "greeter",
 		naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000", Metadata: map[string]any{"weight": 10}},
 		naming.Update{Op: naming.Delete, Addr: "10.0.0.8:9000"}, // not there: no error
 	)
 	fmt.Println(err)
-	err = r.Update(ctx, "greeter", naming.Update{Op: naming.Add})
+	err = c.Update(ctx, "greeter", naming.Update{Op: naming.Add})
 	fmt.Println(err)
 	// Output:
 	// <nil>
@@ -205,17 +205,17 @@ func ExampleRegistry_Update() {
 }
 
 // What can never work is an error at once; a registry that is down is none.
-func ExampleRegistry_Register() {
+func ExampleClient_Register() {
 	ctx := context.Background()
 	store := new(memory.Store)
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer r.Close()
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
 
-	_, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: ":9000"}, nil)
+	_, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: ":9000"}, nil)
 	fmt.Println(err)
 
 	store.Down(errors.New("connection refused"))
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
 	fmt.Println(err, reg.State().Registered)
 	store.Up()
 	fmt.Println(reg.Wait(ctx), reg.State().Registered)
@@ -228,9 +228,9 @@ func ExampleRegistry_Register() {
 // State suits a readiness probe, and OnChange a gauge.
 func ExampleRegistration_State() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		TTL:  10 * time.Second,
 		Wait: true,
 		OnChange: func(s naming.RegistrationState) {
@@ -249,11 +249,11 @@ func ExampleRegistration_State() {
 // Wait waits until the endpoint is in the registry.
 func ExampleRegistration_Wait() {
 	store := new(memory.Store)
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer r.Close()
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
 	store.Down(errors.New("connection refused"))
 	defer store.Up()
-	reg, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	reg, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		Propagation: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
@@ -269,9 +269,9 @@ func ExampleRegistration_Wait() {
 // Update changes the metadata in place: nobody's connections break.
 func ExampleRegistration_Update() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		Propagation: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
@@ -280,7 +280,7 @@ func ExampleRegistration_Update() {
 	if err := reg.Update(ctx, json.RawMessage(`{"weight":20,"zone":"eu-1"}`)); err != nil {
 		log.Fatal(err)
 	}
-	view, err := r.List(ctx, "greeter")
+	view, err := c.List(ctx, "greeter")
 	fmt.Printf("%s %v\n", view.Endpoints[0].Metadata, err)
 	// Output: {"weight":20,"zone":"eu-1"} <nil>
 }
@@ -288,16 +288,16 @@ func ExampleRegistration_Update() {
 // A server that is to be left alone for a while, such as for a profile.
 func ExampleRegistration_Drain() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		Propagation: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	draining := func() bool {
-		view, err := r.List(ctx, "greeter")
+		view, err := c.List(ctx, "greeter")
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -313,9 +313,9 @@ func ExampleRegistration_Drain() {
 // Resume ends what Drain began.
 func ExampleRegistration_Resume() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		Propagation: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
@@ -337,9 +337,9 @@ func ExampleRegistration_Resume() {
 // The order in which a server stops without dropping a call. Close needs no
 // context: the one of a program that is being terminated is done already.
 func ExampleRegistration_Close() {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	reg, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	reg, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		Propagation: 100 * time.Millisecond, // clients hear of it within that
 	})
 	if err != nil {
@@ -352,16 +352,16 @@ func ExampleRegistration_Close() {
 
 // A Follower suits a program that keeps the set in a form of its own, and would
 // rather be called than wait.
-func ExampleRegistry_Follow() {
+func ExampleClient_Follow() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	if err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}); err != nil {
 		log.Fatal(err)
 	}
 
 	wake := make(chan struct{}, 1)
-	f, err := r.Follow("greeter", func() {
+	f, err := c.Follow("greeter", func() {
 		select {
 		case wake <- struct{}{}:
 		default: // it will look at everything anyway
@@ -398,10 +398,10 @@ func ExampleRegistry_Follow() {
 func ExampleFollower_Next() {
 	store := new(memory.Store)
 	store.Down(errors.New("connection refused"))
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer r.Close()
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
 	wake := make(chan struct{}, 1)
-	f, err := r.Follow("greeter", func() {
+	f, err := c.Follow("greeter", func() {
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -426,9 +426,9 @@ func ExampleFollower_Next() {
 
 // After Close there is nothing new any more.
 func ExampleFollower_Close() {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	f, err := r.Follow("greeter", func() {})
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	f, err := c.Follow("greeter", func() {})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -530,10 +530,10 @@ func ExampleUpdate() {
 // An entry of the registry that cannot be understood.
 func ExampleMalformed() {
 	store := &memory.Store{OnMalformed: func(m *naming.Malformed) { fmt.Println(m) }}
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	store.PutMalformed("greeter", "10.0.0.7:9000", errors.New("not a JSON object"))
-	view, err := r.List(context.Background(), "greeter")
+	view, err := c.List(context.Background(), "greeter")
 	fmt.Println(len(view.Endpoints), err)
 	// Output:
 	// naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
@@ -558,19 +558,19 @@ func ExampleHooks() {
 	ctx := context.Background()
 	store := new(memory.Store)
 	held := make(chan int, 1)
-	r := naming.New(store, &naming.Options{
+	c := naming.New(store, &naming.Options{
 		Logger: slog.New(slog.DiscardHandler),
 		Hooks: &naming.Hooks{
 			Held: func(service string, endpoints []naming.Endpoint) { held <- len(endpoints) },
 		},
 	})
-	defer r.Close()
+	defer c.Close()
 	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
-		if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: addr}); err != nil {
+		if err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: addr}); err != nil {
 			log.Fatal(err)
 		}
 	}
-	for range r.Watch(ctx, "greeter") {
+	for range c.Watch(ctx, "greeter") {
 		break // from now on the service is watched
 	}
 	store.Wipe()
@@ -578,13 +578,13 @@ func ExampleHooks() {
 	// Output: held: 3
 }
 
-// Packages that extend a Registry call its hooks for what they do.
-func ExampleRegistry_Hooks() {
-	r := naming.New(new(memory.Store), &naming.Options{Hooks: &naming.Hooks{
+// Packages that extend a Client call its hooks for what they do.
+func ExampleClient_Hooks() {
+	c := naming.New(new(memory.Store), &naming.Options{Hooks: &naming.Hooks{
 		Published: func(service string, addresses int) { fmt.Println(service, addresses) },
 	}})
-	defer r.Close()
-	if f := r.Hooks().Published; f != nil {
+	defer c.Close()
+	if f := c.Hooks().Published; f != nil {
 		f("greeter", 3)
 	}
 	// Output: greeter 3
@@ -595,16 +595,16 @@ func ExampleRegistry_Hooks() {
 func ExampleHold() {
 	ctx := context.Background()
 	store := new(memory.Store)
-	r := naming.New(store, &naming.Options{
+	c := naming.New(store, &naming.Options{
 		Logger: slog.New(slog.DiscardHandler),
 		Hold:   naming.Hold{For: 10 * time.Minute},
 	})
-	defer r.Close()
-	err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})
+	defer c.Close()
+	err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	for view, err := range r.Watch(ctx, "greeter") {
+	for view, err := range c.Watch(ctx, "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -622,9 +622,9 @@ func ExampleHold() {
 // A Store can be wrapped, here by one that lets nobody write.
 func ExampleStore() {
 	var store naming.Store = readOnly{new(memory.Store)}
-	r := naming.New(store, nil)
-	defer r.Close()
-	err := r.Update(context.Background(), "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
+	c := naming.New(store, nil)
+	defer c.Close()
+	err := c.Update(context.Background(), "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
 	fmt.Println(errors.Is(err, naming.ErrPermission))
 	// Output: true
 }

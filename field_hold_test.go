@@ -33,16 +33,16 @@ func (s batches) Watch(ctx context.Context, service string) iter.Seq2[naming.Bat
 	}
 }
 
-// holding feeds a Registry with n endpoints, all of which vanish one by one and
+// holding feeds a Client with n endpoints, all of which vanish one by one and
 // then come back one by one as back says, while the reader of kind asks after each
 // change. It returns the number of bytes that were allocated.
 func holding(tb testing.TB, n int, hold naming.Hold, kind string, back func(i int) naming.Endpoint) uint64 {
 	s := batches{ch: make(chan naming.Batch)}
-	r := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: hold})
-	defer r.Close()
+	c := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: hold})
+	defer c.Close()
 	defer close(s.ch)
 	woken := make(chan struct{}, 1)
-	f, err := r.Follow("svc", func() { woken <- struct{}{} })
+	f, err := c.Follow("svc", func() { woken <- struct{}{} })
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -132,13 +132,13 @@ func BenchmarkHold(b *testing.B) {
 // the logarithm of their number.
 func TestFieldR5OneWarning(t *testing.T) {
 	rec, opts := recorded()
-	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		var all []string
 		for i := range 500 {
 			all = append(all, fmt.Sprint("a", i))
 		}
 		put(t, s, "svc", all...)
-		now(t, r)
+		now(t, c)
 		for _, id := range all {
 			remove(t, s, "svc", id)
 			synctest.Wait()
@@ -161,10 +161,10 @@ func TestFieldI2NoDrain(t *testing.T) {
 			rec, opts := recorded()
 			opts.Hold.NoDrain = asked
 			s := batches{ch: make(chan naming.Batch)}
-			r := naming.New(s, opts)
-			defer r.Close()
+			c := naming.New(s, opts)
+			defer c.Close()
 			defer close(s.ch)
-			f := follow(t, r)
+			f := follow(t, c)
 			var set []naming.Endpoint
 			for _, id := range []string{"k1", "k2", "k3", "k4", "o1", "o2"} {
 				e := endpoint(id + " " + id + ":1")
@@ -178,7 +178,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 			if asked {
 				want = "[k1 k2 k3]"
 			}
-			if got := fmt.Sprint(ids(now(t, r).Held)); got != want {
+			if got := fmt.Sprint(ids(now(t, c).Held)); got != want {
 				t.Errorf("NoDrain %v: held %s, want %s", asked, got, want)
 			}
 			if n := len(rec.lines(slog.LevelWarn)); (n > 0) != asked {
@@ -189,7 +189,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 			}
 			// The rest of the set: those of ours count, the foreign one does not.
 			s.ch <- naming.Batch{Deleted: []string{"k4", "o1", "o2"}}
-			if got := fmt.Sprint(ids(now(t, r).Held)); got != "[o1 o2]" {
+			if got := fmt.Sprint(ids(now(t, c).Held)); got != "[o1 o2]" {
 				t.Errorf("held %s, want ours", got)
 			}
 			// An entry that was rewritten in another format is what it is now.
@@ -205,7 +205,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 				t.Errorf("an event for a change of NoDrain: %v", e)
 			}
 			s.ch <- naming.Batch{Deleted: []string{"m1"}}
-			if got := fmt.Sprint(ids(now(t, r).Held)); got != "[o1 o2]" {
+			if got := fmt.Sprint(ids(now(t, c).Held)); got != "[o1 o2]" {
 				t.Errorf("held %s, want ours", got)
 			}
 		})
@@ -257,7 +257,7 @@ func TestFieldI2AddressReused(t *testing.T) {
 		}, "[a b c d e f]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Client) {
 				put(t, s, "svc", "a a:1", "b b:1", "c c:1", "d d:1")
 				now(t, r)
 				c.do(t, s)
@@ -273,15 +273,15 @@ func TestFieldI2AddressReused(t *testing.T) {
 // panic.
 func TestFieldR14Options(t *testing.T) {
 	for _, reread := range []time.Duration{math.MinInt64, -1, 1, time.Millisecond, math.MaxInt64} {
-		in(t, &naming.Options{Logger: quiet.Logger, Reread: reread, Grace: math.MaxInt64}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-			now(t, r)
+		in(t, &naming.Options{Logger: quiet.Logger, Reread: reread, Grace: math.MaxInt64}, func(t *testing.T, s *memory.Store, c *naming.Client) {
+			now(t, c)
 			s.Calls()
 			time.Sleep(time.Minute)
 			n := s.Calls()
 			if most := 1 + 67; n > most || (reread <= 0 || reread > time.Hour) && n > 1 {
 				t.Errorf("Reread %v: %d watches in a minute", reread, n)
 			}
-			if v := now(t, r); v.Stale() {
+			if v := now(t, c); v.Stale() {
 				t.Errorf("Reread %v: %v", reread, v.Err)
 			}
 		})
@@ -297,7 +297,7 @@ func TestFieldR14Options(t *testing.T) {
 		{naming.Hold{Window: math.MaxInt64, For: math.MaxInt64}, "[a b]"},
 	} {
 		for _, all := range [][]string{{"a", "b", "c", "d"}, {"a", "b", "c", "d", "e"}} {
-			in(t, &naming.Options{Logger: quiet.Logger, Hold: c.hold, Grace: math.MinInt64}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			in(t, &naming.Options{Logger: quiet.Logger, Hold: c.hold, Grace: math.MinInt64}, func(t *testing.T, s *memory.Store, r *naming.Client) {
 				put(t, s, "svc", all...)
 				w := resolve(t, r, "svc")
 				if _, err := w.Next(); err != nil {

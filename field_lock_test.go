@@ -16,28 +16,28 @@ import (
 
 // A nil context means context.Background().
 func TestFieldR4NoContext(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		var none context.Context
 		put(t, s, "svc", "a:1")
-		for v, err := range r.Watch(none, "svc") {
+		for v, err := range c.Watch(none, "svc") {
 			if err != nil || len(v.Endpoints) != 1 {
 				t.Errorf("Watch: %v, %v", v, err)
 			}
 			break
 		}
-		for names, err := range r.Services(none) {
+		for names, err := range c.Services(none) {
 			if err != nil || len(names) != 1 {
 				t.Errorf("Services: %v, %v", names, err)
 			}
 			break
 		}
-		if v, err := r.List(none, "svc"); err != nil || len(v.Endpoints) != 1 {
+		if v, err := c.List(none, "svc"); err != nil || len(v.Endpoints) != 1 {
 			t.Errorf("List: %v, %v", v, err)
 		}
-		if err := r.Update(none, "svc", naming.Update{Addr: "b:1"}); err != nil {
+		if err := c.Update(none, "svc", naming.Update{Addr: "b:1"}); err != nil {
 			t.Errorf("Update: %v", err)
 		}
-		g, err := r.Register(none, "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
+		g, err := c.Register(none, "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,23 +83,23 @@ func (p panicky) Value(key any) any {
 // else: other readers go on, and Close returns.
 func TestFieldR4ContextPanics(t *testing.T) {
 	for _, method := range []string{"Done", "Err", "Value"} {
-		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 			put(t, s, "svc", "a:1")
-			w := resolve(t, r, "svc")
+			w := resolve(t, c, "svc")
 			next(t, w, "Add a:1 null")
 			ctx := panicky{t.Context(), method}
 			try := func(f func()) {
 				defer func() { _ = recover() }()
 				f()
 			}
-			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
+			g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "c:1"}, &naming.RegisterOptions{Wait: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			next(t, w, "Add c:1 null")
 			try(func() {
 				n := 0
-				for range r.Watch(ctx, "svc") {
+				for range c.Watch(ctx, "svc") {
 					if n++; n > 3 {
 						break
 					}
@@ -107,10 +107,10 @@ func TestFieldR4ContextPanics(t *testing.T) {
 				}
 			})
 			for _, f := range []func(){
-				func() { last(r.Watch(panicky{ended{t.Context()}, method}, "svc")) },
-				func() { last(r.Services(panicky{ended{t.Context()}, method})) },
-				func() { _, _ = r.List(ctx, "svc") },
-				func() { _ = r.Update(ctx, "svc", naming.Update{Addr: "c:1"}) },
+				func() { last(c.Watch(panicky{ended{t.Context()}, method}, "svc")) },
+				func() { last(c.Services(panicky{ended{t.Context()}, method})) },
+				func() { _, _ = c.List(ctx, "svc") },
+				func() { _ = c.Update(ctx, "svc", naming.Update{Addr: "c:1"}) },
 				func() { _ = g.Wait(ctx) },
 				func() { _ = g.Drain(ctx) },
 				func() { _ = g.Update(ctx, []byte("7")) },
@@ -128,7 +128,7 @@ func TestFieldR4ContextPanics(t *testing.T) {
 					break
 				}
 			}
-			if v := now(t, r); len(v.Endpoints) != 3 {
+			if v := now(t, c); len(v.Endpoints) != 3 {
 				t.Errorf("after a panic of %s: %v", method, ids(v.Endpoints))
 			}
 		})
@@ -147,26 +147,26 @@ func (ended) Done() <-chan struct{} {
 func (ended) Err() error { return context.Canceled }
 
 // asking is an error, a log handler, hooks and a follower's function that each ask
-// the Registry for the state of the service and the list of services, which they
+// the Client for the state of the service and the list of services, which they
 // must not do, but which shows whether a lock is held.
 type asking struct {
-	r     *naming.Registry
+	c     *naming.Client
 	asked atomic.Int64
 }
 
 func (a *asking) ask() {
-	if a.r == nil {
+	if a.c == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	for range a.r.Watch(ctx, "svc") {
+	for range a.c.Watch(ctx, "svc") {
 		break
 	}
-	for range a.r.Services(ctx) {
+	for range a.c.Services(ctx) {
 		break
 	}
-	if f, err := a.r.Follow("svc", nil); err == nil {
+	if f, err := a.c.Follow("svc", nil); err == nil {
 		f.Next()
 		f.Retry()
 		f.Close()
@@ -186,12 +186,12 @@ func (a *asking) WithAttrs([]slog.Attr) slog.Handler { return a }
 
 func (a *asking) WithGroup(string) slog.Handler { return a }
 
-// No code of others runs while the Registry holds a lock that it needs.
+// No code of others runs while the Client holds a lock that it needs.
 func TestFieldR4NoLockIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(asking)
 		s := new(memory.Store)
-		r := naming.New(s, &naming.Options{
+		c := naming.New(s, &naming.Options{
 			Logger: slog.New(a),
 			Hold:   naming.Hold{For: time.Minute},
 			Hooks: &naming.Hooks{
@@ -208,17 +208,17 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 			},
 		})
 		put(t, s, "svc", "a:1", "b:1", "c:1")
-		a.r = r
-		f, err := r.Follow("svc", a.ask)
+		a.c = c
+		f, err := c.Follow("svc", a.ask)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "d:1"}, &naming.RegisterOptions{Wait: true, OnChange: func(naming.RegistrationState) { a.ask() }})
+		g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "d:1"}, &naming.RegisterOptions{Wait: true, OnChange: func(naming.RegistrationState) { a.ask() }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		now(t, r)
+		now(t, c)
 		last := a.asked.Load()
 		for _, step := range []func(){
 			func() { s.Withhold("svc", "a:1", naming.Maintenance, "") },
@@ -238,7 +238,7 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 				last = n
 			}
 		}
-		r.Close()
+		c.Close()
 	})
 }
 
@@ -253,14 +253,14 @@ func TestFieldR4HooksInOrder(t *testing.T) {
 			stale(service, since)
 		}
 		s := new(memory.Store)
-		r := naming.New(s, opts)
+		c := naming.New(s, opts)
 		put(t, s, "svc", "a:1")
-		now(t, r)
+		now(t, c)
 		for range 5 {
 			s.Break(io.EOF)
 			time.Sleep(1500 * time.Millisecond)
 		}
-		r.Close()
+		c.Close()
 		stales := 0
 		for i, c := range rec.called() {
 			if want := []string{"stale true", "stale false"}[i%2]; c != want {

@@ -122,17 +122,17 @@ func withLog() (*naming.Options, *bytes.Buffer) {
 	return &naming.Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelWarn})), Hold: naming.Hold{Off: true}}, &b
 }
 
-// inPicky runs f in a bubble, on a new picky store and a Registry on it.
-func inPicky(t *testing.T, opts *naming.Options, f func(t *testing.T, p *picky, r *naming.Registry)) {
+// inPicky runs f in a bubble, on a new picky store and a Client on it.
+func inPicky(t *testing.T, opts *naming.Options, f func(t *testing.T, p *picky, c *naming.Client)) {
 	t.Helper()
-	in(t, quiet, func(t *testing.T, s *memory.Store, _ *naming.Registry) {
+	in(t, quiet, func(t *testing.T, s *memory.Store, _ *naming.Client) {
 		p := &picky{Store: s}
 		if opts == nil {
 			opts = quiet
 		}
-		r := naming.New(p, opts)
-		defer r.Close()
-		f(t, p, r)
+		c := naming.New(p, opts)
+		defer c.Close()
+		f(t, p, c)
 	})
 }
 
@@ -140,8 +140,8 @@ func inPicky(t *testing.T, opts *naming.Options, f func(t *testing.T, p *picky, 
 // the caller's, is never touched, whatever it is.
 func TestFieldI1MarkIsNoMetadata(t *testing.T) {
 	for _, metadata := range []string{``, `null`, `{"k":1}`, `[1]`, `"text"`, `{"draining":false}`, `{"draining":true}`} {
-		inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1", Metadata: json.RawMessage(metadata)}, &naming.RegisterOptions{Wait: true})
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+			g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1", Metadata: json.RawMessage(metadata)}, &naming.RegisterOptions{Wait: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,8 +170,8 @@ func TestFieldI1MarkIsNoMetadata(t *testing.T) {
 // No mark is written where nobody is waited for, nor for an endpoint that was never
 // put.
 func TestFieldI1NoMarkWithoutWait(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-		g := register(t, r, "svc", "a:1", &naming.RegisterOptions{Wait: true, Propagation: -1})
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true, Propagation: -1})
 		begin := time.Now()
 		if err := g.Close(); err != nil {
 			t.Error(err)
@@ -181,7 +181,7 @@ func TestFieldI1NoMarkWithoutWait(t *testing.T) {
 		}
 		p.Down(io.ErrUnexpectedEOF)
 		begin = time.Now()
-		if err := register(t, r, "svc", "b:1", nil).Close(); err != nil {
+		if err := register(t, c, "svc", "b:1", nil).Close(); err != nil {
 			t.Errorf("Close of what was never put: %v", err)
 		}
 		if d := time.Since(begin); d != 0 {
@@ -201,9 +201,9 @@ func TestFieldI1NoMarkWithoutWait(t *testing.T) {
 // changes. Close removes the endpoint and waits afterwards, and complains of nothing.
 func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 	opts, log := withLog()
-	inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = noMark
-		g := register(t, r, "svc", `a a:1 {"k":1}`, &naming.RegisterOptions{Wait: true})
+		g := register(t, c, "svc", `a a:1 {"k":1}`, &naming.RegisterOptions{Wait: true})
 		before := g.State()
 		begin := time.Now()
 		for range 3 {
@@ -254,10 +254,10 @@ func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 // Drain in an outage, on a store that turns out to have no place for the mark, does
 // not keep the endpoint from being put.
 func TestFieldI4DrainWhileDown(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = noMark
 		p.Down(io.ErrUnexpectedEOF)
-		g := register(t, r, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1", nil)
 		drained := make(chan error, 1)
 		go func() { drained <- g.Drain(t.Context()) }()
 		time.Sleep(time.Minute)
@@ -289,15 +289,15 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts, log := withLog()
-			inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
+			inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 				refuse(p, invalid)
 				begin := time.Now()
-				if g, err := r.Register(t.Context(), "svc", endpoint("w:1"), &naming.RegisterOptions{Wait: true}); g != nil || !errors.Is(err, naming.ErrInvalid) {
+				if g, err := c.Register(t.Context(), "svc", endpoint("w:1"), &naming.RegisterOptions{Wait: true}); g != nil || !errors.Is(err, naming.ErrInvalid) {
 					t.Errorf("Register with Wait: %v, %v", g, err)
 				}
 				synctest.Wait()
 				log.Reset()
-				g := register(t, r, "svc", "a a:1 1", nil)
+				g := register(t, c, "svc", "a a:1 1", nil)
 				synctest.Wait()
 				if err := g.Wait(t.Context()); !errors.Is(err, naming.ErrInvalid) {
 					t.Errorf("Wait: %v", err)
@@ -340,10 +340,10 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 				}
 				synctest.Wait()
 				log.Reset()
-				never := register(t, r, "svc", "b:1", nil)
+				never := register(t, c, "svc", "b:1", nil)
 				refuse(p, invalid)
 				begin = time.Now()
-				late := register(t, r, "svc", "c:1", &naming.RegisterOptions{TTL: time.Minute})
+				late := register(t, c, "svc", "c:1", &naming.RegisterOptions{TTL: time.Minute})
 				synctest.Wait()
 				if err := late.Close(); err != nil || time.Since(begin) != 0 {
 					t.Errorf("Close of what was never put: %v after %v", err, time.Since(begin))
@@ -365,14 +365,14 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 // An Update that the store refuses leaves the endpoint as it was, also when it has
 // to be put again.
 func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = func(c naming.Change) error {
 			if strings.Contains(string(c.Endpoint.Metadata), "bad") {
 				return fmt.Errorf("too large: %w", naming.ErrInvalid)
 			}
 			return nil
 		}
-		g := register(t, r, "svc", `a a:1 "good"`, &naming.RegisterOptions{Wait: true})
+		g := register(t, c, "svc", `a a:1 "good"`, &naming.RegisterOptions{Wait: true})
 		if err := g.Update(t.Context(), json.RawMessage(`"bad"`)); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("Update: %v", err)
 		}
@@ -414,8 +414,8 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 
 // A store that took the content before, and refuses the same now, is asked again.
 func TestFieldR9TakenBefore(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-		register(t, r, "svc", "a:1", &naming.RegisterOptions{Wait: true})
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true})
 		p.set(func() { p.refuse = func(naming.Change) error { return naming.ErrInvalid } })
 		p.ExpireAll()
 		time.Sleep(time.Hour)
@@ -431,11 +431,11 @@ func TestFieldR9TakenBefore(t *testing.T) {
 // The newest Registration of an endpoint owns it.
 func TestFieldR2NewestOwns(t *testing.T) {
 	opts, log := withLog()
-	inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
-		old := register(t, r, "svc", `a a:1 {"gen":1}`, &naming.RegisterOptions{Wait: true})
-		g := register(t, r, "svc", `a a:1 {"gen":2}`, &naming.RegisterOptions{Wait: true, TTL: time.Minute})
+	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
+		old := register(t, c, "svc", `a a:1 {"gen":1}`, &naming.RegisterOptions{Wait: true})
+		g := register(t, c, "svc", `a a:1 {"gen":2}`, &naming.RegisterOptions{Wait: true, TTL: time.Minute})
 		synctest.Wait()
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, `Add a:1 {"gen":2}`)
 		begin := time.Now()
 		for _, err := range []error{old.Update(t.Context(), json.RawMessage(`{"gen":1}`)), old.Drain(t.Context()), old.Resume(t.Context())} {
@@ -476,10 +476,10 @@ func TestFieldR2Orders(t *testing.T) {
 	for _, ttl := range []time.Duration{0, time.Minute} { // one lease, and two
 		for _, oldFirst := range []bool{true, false} {
 			for wait := time.Duration(0); wait <= 4*time.Second; wait += 250 * time.Millisecond {
-				inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-					old := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+				inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+					old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 					p.Delay(time.Second) // so that there are moments
-					g := register(t, r, "svc", "a a:1 2", &naming.RegisterOptions{TTL: ttl})
+					g := register(t, c, "svc", "a a:1 2", &naming.RegisterOptions{TTL: ttl})
 					time.Sleep(wait)
 					first, second, want := old, g, "a a:1 2"
 					if !oldFirst {
@@ -517,11 +517,11 @@ func TestFieldR2Orders(t *testing.T) {
 // Both are closed at once, before the newer one was put: nothing is left.
 func TestFieldR2BothClosed(t *testing.T) {
 	for wait := time.Duration(0); wait <= 3*time.Second; wait += 100 * time.Millisecond {
-		inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-			register(t, r, "svc", "other:1", &naming.RegisterOptions{Wait: true}) // keeps the lease in use
-			old := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+			register(t, c, "svc", "other:1", &naming.RegisterOptions{Wait: true}) // keeps the lease in use
+			old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 			p.Delay(time.Second)
-			g := register(t, r, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute})
+			g := register(t, c, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute})
 			time.Sleep(wait)
 			var wg sync.WaitGroup
 			wg.Go(func() { old.Close() })
@@ -534,14 +534,14 @@ func TestFieldR2BothClosed(t *testing.T) {
 	}
 }
 
-// Many at once, of one endpoint and of one Registry.
+// Many at once, of one endpoint and of one Client.
 func TestFieldR2Race(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
 				for range 20 {
-					g := register(t, r, "svc", fmt.Sprint("a a:1 ", i), &naming.RegisterOptions{Propagation: time.Millisecond})
+					g := register(t, c, "svc", fmt.Sprint("a a:1 ", i), &naming.RegisterOptions{Propagation: time.Millisecond})
 					time.Sleep(time.Duration(i) * time.Millisecond)
 					_ = g.Update(t.Context(), json.RawMessage(`"new"`))
 					if err := g.Close(); err != nil {
@@ -553,7 +553,7 @@ func TestFieldR2Race(t *testing.T) {
 		wg.Wait()
 		time.Sleep(time.Minute)
 		listed(t, p, "svc")
-		last := register(t, r, "svc", "a a:1", nil)
+		last := register(t, c, "svc", "a a:1", nil)
 		synctest.Wait()
 		listed(t, p, "svc", "a a:1")
 		last.Close()
@@ -562,15 +562,15 @@ func TestFieldR2Race(t *testing.T) {
 
 // A newer one that the store refuses takes nothing from the older one.
 func TestFieldR2NewerRefused(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = func(c naming.Change) error {
 			if string(c.Endpoint.Metadata) == "2" {
 				return naming.ErrInvalid
 			}
 			return nil
 		}
-		old := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
-		if _, err := r.Register(t.Context(), "svc", endpoint("a a:1 2"), &naming.RegisterOptions{Wait: true}); !errors.Is(err, naming.ErrInvalid) {
+		old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		if _, err := c.Register(t.Context(), "svc", endpoint("a a:1 2"), &naming.RegisterOptions{Wait: true}); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("Register: %v", err)
 		}
 		for range 100 {
@@ -585,12 +585,12 @@ func TestFieldR2NewerRefused(t *testing.T) {
 	})
 }
 
-// Two Registries know nothing of each other: the leases protect the newer one.
+// Two Clients know nothing of each other: the leases protect the newer one.
 func TestFieldR2TwoRegistries(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		r2 := naming.New(p, quiet)
 		defer r2.Close()
-		old := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		g := register(t, r2, "svc", "a a:1 2", &naming.RegisterOptions{Wait: true})
 		time.Sleep(time.Minute)
 		if err := old.Close(); err != nil {
@@ -602,33 +602,33 @@ func TestFieldR2TwoRegistries(t *testing.T) {
 	})
 }
 
-// The Registry is closed while Register waits for a store that is down.
+// The Client is closed while Register waits for a store that is down.
 func TestFieldR3CloseWhileRegisterWaits(t *testing.T) {
 	s := new(memory.Store)
 	s.Down(io.ErrUnexpectedEOF)
 	for range 20 {
-		r := naming.New(s, quiet)
+		c := naming.New(s, quiet)
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Millisecond)
 				defer cancel()
-				if _, err := r.Register(ctx, "svc", endpoint(fmt.Sprintf("a:%d", i+1)), &naming.RegisterOptions{Wait: true}); err == nil {
+				if _, err := c.Register(ctx, "svc", endpoint(fmt.Sprintf("a:%d", i+1)), &naming.RegisterOptions{Wait: true}); err == nil {
 					t.Error("Register succeeded")
 				}
 			})
 		}
 		time.Sleep(2 * time.Millisecond)
-		r.Close()
+		c.Close()
 		wg.Wait()
 	}
 }
 
 // A nil context means the background.
 func TestFieldR4NilContext(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		var none context.Context
-		g, err := r.Register(none, "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true})
+		g, err := c.Register(none, "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -659,9 +659,9 @@ func TestFieldR4CallersCode(t *testing.T) {
 		Lost: look, RegisterFailed: look, Withdrawn: look,
 		Registered: func(string, naming.Endpoint, bool) { look("", naming.Endpoint{}, nil) },
 	}}
-	inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 		p.Delay(time.Second)
-		g = register(t, r, "svc", "a:1", &naming.RegisterOptions{OnChange: func(naming.RegistrationState) {
+		g = register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(naming.RegistrationState) {
 			busy = true
 			_ = g.State()
 		}})
@@ -690,12 +690,12 @@ func TestFieldR4CallersCode(t *testing.T) {
 func TestFieldR6OddTimesToLive(t *testing.T) {
 	for _, ttl := range []time.Duration{0, -1, -5 * time.Second, math.MinInt64, 1, time.Millisecond, 999 * time.Millisecond, time.Second, 100 * time.Hour, math.MaxInt64} {
 		t.Run(ttl.String(), func(t *testing.T) {
-			inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+			inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 				asked := 0
 				p.lease = func(l naming.Lease) naming.Lease {
 					return oddLease{l, func() time.Duration { p.set(func() { asked++ }); return ttl }, func() { p.set(func() { p.renews++ }) }}
 				}
-				g := register(t, r, "svc", "a:1", &naming.RegisterOptions{TTL: 24 * time.Hour})
+				g := register(t, c, "svc", "a:1", &naming.RegisterOptions{TTL: 24 * time.Hour})
 				time.Sleep(time.Minute)
 				_, grants := p.counts()
 				good := ttl >= time.Second
@@ -720,9 +720,9 @@ func TestFieldR6OddTimesToLive(t *testing.T) {
 
 // A store that grants nothing, without an error.
 func TestFieldR6NilLease(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.lease = func(naming.Lease) naming.Lease { return nil }
-		g := register(t, r, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		if st := g.State(); st.Registered || st.Err == nil {
 			t.Errorf("state %+v", st)
@@ -732,12 +732,12 @@ func TestFieldR6NilLease(t *testing.T) {
 
 // Options are checked once, against documented ranges.
 func TestFieldR14Ranges(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		for _, o := range []naming.RegisterOptions{
 			{Propagation: math.MaxInt64}, {Propagation: time.Hour + 1}, {CloseTimeout: math.MaxInt64}, {CloseTimeout: 2*time.Hour + 1},
 			{TTL: math.MaxInt64}, {TTL: math.MinInt64}, {TTL: 1},
 		} {
-			if g, err := r.Register(t.Context(), "svc", endpoint("a:1"), &o); g != nil || !errors.Is(err, naming.ErrInvalid) {
+			if g, err := c.Register(t.Context(), "svc", endpoint("a:1"), &o); g != nil || !errors.Is(err, naming.ErrInvalid) {
 				t.Errorf("%+v: %v, %v", o, g, err)
 			}
 		}
@@ -746,7 +746,7 @@ func TestFieldR14Ranges(t *testing.T) {
 			{CloseTimeout: 1}, {CloseTimeout: time.Second}, {Propagation: time.Hour, CloseTimeout: time.Second}, {Propagation: 1, CloseTimeout: 1},
 		} {
 			o.Wait = true
-			g := register(t, r, "svc", "a:1", &o)
+			g := register(t, c, "svc", "a:1", &o)
 			begin := time.Now()
 			_ = g.Close()
 			most := o.CloseTimeout
@@ -766,8 +766,8 @@ func TestFieldR14Ranges(t *testing.T) {
 // time a second after it came back, is away for two seconds at most.
 func TestFieldR11DeletedAgainAndAgain(t *testing.T) {
 	for _, pause := range []time.Duration{time.Second, 10 * time.Millisecond, 10 * time.Second} {
-		inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-			register(t, r, "svc", "a:1", &naming.RegisterOptions{Wait: true})
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+			register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true})
 			applies, _ := p.counts()
 			begin := time.Now()
 			for i := range 60 {
@@ -793,7 +793,7 @@ func TestFieldR11DeletedAgainAndAgain(t *testing.T) {
 	}
 }
 
-// listIDs returns the IDs that the store has, read without a Registry.
+// listIDs returns the IDs that the store has, read without a Client.
 func listIDs(t *testing.T, s naming.Store, service string) (list []string) {
 	t.Helper()
 	for b, err := range s.Watch(t.Context(), service) {
@@ -837,10 +837,10 @@ func TestFieldR12CheckAddress(t *testing.T) {
 
 // What a readiness probe asks for.
 func TestFieldI6Ready(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		down := errors.New("registry down")
 		p.Down(down)
-		g := register(t, r, "svc", "a:1", &naming.RegisterOptions{Propagation: 10 * time.Second})
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Propagation: 10 * time.Second})
 		not := func(why string) {
 			t.Helper()
 			if err := g.Ready(); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), `"a:1"`) {
@@ -902,9 +902,9 @@ func TestFieldW2LeftAlone(t *testing.T) {
 	var log bytes.Buffer
 	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	for _, reason := range []naming.Reason{naming.Maintenance, naming.FailedCheck} {
-		inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
+		inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 			var states []naming.RegistrationState
-			g := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationState) { states = append(states, s) }})
+			g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationState) { states = append(states, s) }})
 			since := g.State().Since
 			synctest.Wait()
 			for i := range 2 {
@@ -977,9 +977,9 @@ func TestFieldW2LeftAlone(t *testing.T) {
 
 // It is withheld before it is put, and put by somebody else meanwhile.
 func TestFieldW2PutByOthers(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.Withhold("svc", "a", naming.Maintenance, "")
-		g := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		synctest.Wait()
 		if st := g.State(); !st.Registered || st.Withheld == nil {
 			t.Errorf("state %+v", st)
@@ -1006,7 +1006,7 @@ func TestFieldW2PutByOthers(t *testing.T) {
 // the lease again, so that it goes when the server does, in order or not.
 func TestFieldR8EditedByHand(t *testing.T) {
 	for _, edit := range []string{"a a:1 1", "a a:1 2", "a a:1", "a a:1 1 draining"} {
-		inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 			edit, draining := strings.CutSuffix(edit, " draining")
 			e := endpoint(edit)
 			e.Draining = draining
@@ -1018,7 +1018,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 			}
 			var errs []error
 			opts := &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationState) { errs = append(errs, s.Err) }}
-			g := register(t, r, "svc", "a a:1 1", opts)
+			g := register(t, c, "svc", "a a:1 1", opts)
 			synctest.Wait()
 			applies, _ := p.counts()
 			for range 3 {
@@ -1050,7 +1050,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 			// Edited while the watch is down, and closed before it is back. Without a
 			// mark, which would take the entry back.
 			opts.Propagation = -1
-			g = register(t, r, "svc", "a a:1 1", opts)
+			g = register(t, c, "svc", "a a:1 1", opts)
 			p.RefuseFunc(func(method, _ string) error {
 				if method == "Watch" {
 					return io.ErrUnexpectedEOF
@@ -1098,7 +1098,7 @@ func TestFieldR8EditedDuringThePut(t *testing.T) {
 				{"not shown", func(_ *picky, edit func()) { edit() }, 10 * time.Second},
 				{"shown by a new watch", func(p *picky, edit func()) { p.Break(io.ErrUnexpectedEOF); edit() }, 10 * time.Second},
 			} {
-				inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+				inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 					apply := func() {
 						if err := p.Store.Apply(t.Context(), "svc", naming.Change{Endpoint: endpoint(edit)}); err != nil {
 							t.Error(err)
@@ -1115,14 +1115,14 @@ func TestFieldR8EditedDuringThePut(t *testing.T) {
 					if !again {
 						arm()
 					}
-					register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+					register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 					synctest.Wait()
 					if again {
 						arm()
 						apply()
 					}
 					time.Sleep(row.within)
-					v, err := r.List(t.Context(), "svc")
+					v, err := c.List(t.Context(), "svc")
 					if err != nil || len(v.Endpoints) != 1 || v.Endpoints[0].Unleased || string(v.Endpoints[0].Metadata) != "1" {
 						t.Errorf("edit %q, again %v, %s: not as it was, under a lease, within %v: %+v, %v", edit, again, row.name, row.within, v.Endpoints, err)
 					}
@@ -1137,13 +1137,13 @@ func TestFieldR8EditedDuringThePut(t *testing.T) {
 
 // Without its server, the entry that was edited goes with the lease.
 func TestFieldR8EditedThenCrashed(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		dead := false
 		p.lease = func(l naming.Lease) naming.Lease {
 			return mortal{l, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return dead }}
 		}
 		p.refuse = nil
-		register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		synctest.Wait()
 		put(t, p.Store, "svc", "a a:1 1")
 		time.Sleep(time.Second)
@@ -1170,8 +1170,8 @@ func (l mortal) Renew(ctx context.Context) error {
 
 // An entry with another address, or under another lease, is a successor's.
 func TestFieldR8Successor(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-		g := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		synctest.Wait()
 		put(t, p.Store, "svc", "a b:1 1")
 		time.Sleep(10 * time.Minute)
@@ -1198,10 +1198,10 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 				losses++
 			}
 		}}}
-		inPicky(t, opts, func(t *testing.T, p *picky, r *naming.Registry) {
+		inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 			var all []*naming.Registration
 			for i := range 200 {
-				all = append(all, register(t, r, "svc", fmt.Sprintf("a:%d", i+1), nil))
+				all = append(all, register(t, c, "svc", fmt.Sprintf("a:%d", i+1), nil))
 			}
 			synctest.Wait()
 			for range 3 {
@@ -1235,7 +1235,7 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 // shows the entry or has had time to, and when the entry ends it is put again.
 func TestFieldR1OwnOldEntry(t *testing.T) {
 	for _, watched := range []bool{true, false} {
-		inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 			var forgotten atomic.Bool
 			var granted atomic.Int32
 			p.lease = func(l naming.Lease) naming.Lease {
@@ -1245,7 +1245,7 @@ func TestFieldR1OwnOldEntry(t *testing.T) {
 				return forgetful{l, &forgotten}
 			}
 			const ttl = 30 * time.Second
-			g := register(t, r, "svc", "a:1", &naming.RegisterOptions{Wait: true, TTL: ttl})
+			g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true, TTL: ttl})
 			synctest.Wait()
 			if !watched {
 				p.RefuseFunc(func(method, _ string) error {
@@ -1320,10 +1320,10 @@ func (s writeOnly) Apply(ctx context.Context, service string, changes ...naming.
 func TestFieldE6CloseWithoutRights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := writeOnly{new(memory.Store)}
-		r := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-		defer r.Close()
+		c := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+		defer c.Close()
 		register := func(addr string) *naming.Registration {
-			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true})
+			g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1351,7 +1351,7 @@ func TestFieldE6CloseWithoutRights(t *testing.T) {
 
 // An older Registration whose lease is granted late writes nothing over the newer one.
 func TestFieldR2LateLease(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		late := true
 		p.grant = func() error {
 			p.mu.Lock()
@@ -1363,9 +1363,9 @@ func TestFieldR2LateLease(t *testing.T) {
 			}
 			return nil
 		}
-		old := register(t, r, "svc", "a a:1 1", nil)
+		old := register(t, c, "svc", "a a:1 1", nil)
 		synctest.Wait()
-		g := register(t, r, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute, Wait: true})
+		g := register(t, c, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute, Wait: true})
 		time.Sleep(time.Minute)
 		listed(t, p, "svc", "a a:1 2")
 		p.mu.Lock()
@@ -1382,9 +1382,9 @@ func TestFieldR2LateLease(t *testing.T) {
 
 // The lease of an older Registration is renewed no longer than the newer one is open.
 func TestFieldR2LeaseLeft(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, r *naming.Registry) {
-		old := register(t, r, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
-		g := register(t, r, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute, Wait: true})
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
+		g := register(t, c, "svc", "a a:1 2", &naming.RegisterOptions{TTL: time.Minute, Wait: true})
 		synctest.Wait()
 		for _, g := range []*naming.Registration{old, g} {
 			if err := g.Close(); err != nil {
@@ -1414,9 +1414,9 @@ func TestFieldR2LeaseLeft(t *testing.T) {
 // may be longer than an address and hold what an address may not.
 func TestOrphanOfAnyID(t *testing.T) {
 	for _, id := range []string{"a", strings.Repeat("x", 2<<10), "a\u00a0b", "a\nb"} {
-		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-			register(t, r, "svc", "b:1", nil) // keeps the shared lease in use
-			g, err := r.Register(t.Context(), "svc", naming.Endpoint{ID: id, Addr: "a:1"}, nil)
+		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+			register(t, c, "svc", "b:1", nil) // keeps the shared lease in use
+			g, err := c.Register(t.Context(), "svc", naming.Endpoint{ID: id, Addr: "a:1"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1435,8 +1435,8 @@ func TestOrphanOfAnyID(t *testing.T) {
 // A put that failed may have stored the endpoint after all. If the registry then
 // refuses the endpoint for good, the lease, which others renew, removes it.
 func TestRefusedAfterAPutThatFailed(t *testing.T) {
-	inPicky(t, quiet, func(t *testing.T, p *picky, r *naming.Registry) {
-		register(t, r, "svc", "b:1", nil) // keeps the shared lease in use
+	inPicky(t, quiet, func(t *testing.T, p *picky, c *naming.Client) {
+		register(t, c, "svc", "b:1", nil) // keeps the shared lease in use
 		synctest.Wait()
 		var once sync.Once
 		p.set(func() {
@@ -1454,7 +1454,7 @@ func TestRefusedAfterAPutThatFailed(t *testing.T) {
 				return err
 			}
 		})
-		g := register(t, r, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		if st := g.State(); !errors.Is(st.Err, naming.ErrInvalid) {
 			t.Errorf("state %+v", st)
@@ -1470,13 +1470,13 @@ func TestRefusedAfterAPutThatFailed(t *testing.T) {
 // a loop that does not wait stops the time.
 func TestWaitWhileNewerCloses(t *testing.T) {
 	for range 20 { // it depends on who is first
-		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-			g := register(t, r, "svc", "a:1", nil)
+		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+			g := register(t, c, "svc", "a:1", nil)
 			synctest.Wait()
 			s.Delay(time.Minute) // puts take as long
-			newer := register(t, r, "svc", "a:1", nil)
+			newer := register(t, c, "svc", "a:1", nil)
 			synctest.Wait()
-			newest := register(t, r, "svc", "a:1", &naming.RegisterOptions{TTL: time.Minute}) // waits for its lease
+			newest := register(t, c, "svc", "a:1", &naming.RegisterOptions{TTL: time.Minute}) // waits for its lease
 			synctest.Wait()
 			// The newer one is closed first, which returns at once, and withdraws what it
 			// is putting later. The newest has put nothing and is gone at once, so that
@@ -1504,8 +1504,8 @@ func TestWaitWhileNewerCloses(t *testing.T) {
 // A put that left the entry to a successor, whom the watch had shown before, is
 // proved by one read, not by one every five seconds.
 func TestLeftToSuccessorIsProvedOnce(t *testing.T) {
-	inPicky(t, quiet, func(t *testing.T, p *picky, r *naming.Registry) {
-		register(t, r, "svc", "a:1", nil)
+	inPicky(t, quiet, func(t *testing.T, p *picky, c *naming.Client) {
+		register(t, c, "svc", "a:1", nil)
 		synctest.Wait()
 		l, err := p.Store.Grant(t.Context(), 24*time.Hour)
 		if err != nil {

@@ -62,7 +62,7 @@ func failures(d time.Duration) int64 { return 12 + int64(d/(12*time.Second)) }
 
 // Lists succeed and watches fail for an hour: stale once, since the first failure,
 // with one warning; and no storm of full reads, be it of one service or of many,
-// also while other calls of the same Registry succeed, and readers are in a hurry.
+// also while other calls of the same Client succeed, and readers are in a hurry.
 func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 	for _, lives := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 900 * time.Millisecond, 5 * time.Second} {
 		for _, busy := range []string{"", "calls", "hurry", "changes"} {
@@ -70,11 +70,11 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					rec, opts := recorded()
 					s := &readable{Store: new(memory.Store), lives: lives}
-					r := naming.New(s, opts)
-					defer r.Close()
+					c := naming.New(s, opts)
+					defer c.Close()
 					put(t, s, "svc", "a a:1", "b b:1")
-					f := follow(t, r)
-					fresh := now(t, r)
+					f := follow(t, c)
+					fresh := now(t, c)
 					time.Sleep(time.Minute)
 					s.trouble(true)
 					begin := time.Now()
@@ -83,7 +83,7 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 						time.Sleep(250 * time.Millisecond)
 						switch busy {
 						case "calls":
-							if err := r.Update(t.Context(), "other", naming.Update{Addr: "x:1"}); err != nil {
+							if err := c.Update(t.Context(), "other", naming.Update{Addr: "x:1"}); err != nil {
 								t.Fatal(err)
 							}
 						case "hurry":
@@ -92,7 +92,7 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 							put(t, s, "svc", fmt.Sprintf("b b:1 %d", i))
 						}
 					}
-					v := now(t, r)
+					v := now(t, c)
 					most := 1
 					if lives == 5*time.Second { // proof enough after the first failures
 						most, begin, fresh.AsOf = 4, v.StaleSince, v.AsOf
@@ -112,14 +112,14 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 					// What such a watch reads is shown at once.
 					put(t, s, "svc", "c c:1")
 					time.Sleep(time.Minute)
-					if v := now(t, r); len(v.Endpoints) != 3 || !v.Stale() {
+					if v := now(t, c); len(v.Endpoints) != 3 || !v.Stale() {
 						t.Errorf("a minute after a change: %v, stale %v", ids(v.Endpoints), v.Stale())
 					}
 					s.trouble(false)
 					// The watch that runs fails yet; then at most 30 s until the
 					// next, and 30 s until that has proved itself.
 					time.Sleep(lives + time.Minute + time.Second)
-					if v := now(t, r); v.Stale() || v.Err != nil || time.Since(v.AsOf) > time.Minute {
+					if v := now(t, c); v.Stale() || v.Err != nil || time.Since(v.AsOf) > time.Minute {
 						t.Errorf("long after the trouble: %+v", v.Status)
 					}
 					if got := rec.called(); !slices.Equal(got, []string{"stale false"}) {
@@ -138,12 +138,12 @@ func TestFieldR1TwoOfThreeMembersDown(t *testing.T) {
 		const services = 10
 		rec, opts := recorded()
 		s := &readable{Store: new(memory.Store), lives: 10 * time.Millisecond}
-		r := naming.New(s, opts)
-		defer r.Close()
+		c := naming.New(s, opts)
+		defer c.Close()
 		for i := range services {
 			service := fmt.Sprint("svc", i)
 			put(t, s, service, "a a:1", "b b:1", "c c:1")
-			w := resolve(t, r, service)
+			w := resolve(t, c, service)
 			next(t, w, "Add a:1 null", "Add b:1 null", "Add c:1 null")
 		}
 		time.Sleep(time.Minute)
@@ -188,19 +188,19 @@ func TestFieldR1Proof(t *testing.T) {
 			rec, opts := recorded()
 			opts.Reread = reread
 			s := &readable{Store: new(memory.Store)}
-			r := naming.New(s, opts)
-			defer r.Close()
+			c := naming.New(s, opts)
+			defer c.Close()
 			put(t, s, "svc", "a a:1")
-			now(t, r)
+			now(t, c)
 			for range 20 {
 				time.Sleep(time.Minute)
 				s.Break(errNoLeader)
 				time.Sleep(500 * time.Millisecond)
-				if !now(t, r).Stale() {
+				if !now(t, c).Stale() {
 					t.Error("not stale half a second after the watch failed")
 				}
 				time.Sleep(3 * time.Second)
-				if v := now(t, r); v.Stale() || time.Since(v.AsOf) > 4*time.Second {
+				if v := now(t, c); v.Stale() || time.Since(v.AsOf) > 4*time.Second {
 					t.Errorf("3.5 seconds after the watch failed: %+v", v.Status)
 				}
 			}
@@ -211,7 +211,7 @@ func TestFieldR1Proof(t *testing.T) {
 			time.Sleep(time.Hour)
 			s.Up()
 			time.Sleep(61 * time.Second)
-			if v := now(t, r); v.Stale() {
+			if v := now(t, c); v.Stale() {
 				t.Errorf("a minute after an outage: %+v", v.Status)
 			}
 		})
@@ -221,34 +221,34 @@ func TestFieldR1Proof(t *testing.T) {
 // A call that succeeds proves that the registry is back: watches that rest are
 // tried again within about a second, and not all at once.
 func TestFieldR1SuccessWakesWatches(t *testing.T) {
-	calls := map[string]func(t *testing.T, s naming.Store, r *naming.Registry){
-		"update": func(t *testing.T, s naming.Store, r *naming.Registry) {
-			if err := r.Update(t.Context(), "other", naming.Update{Addr: "x:1"}); err != nil {
+	calls := map[string]func(t *testing.T, s naming.Store, c *naming.Client){
+		"update": func(t *testing.T, s naming.Store, c *naming.Client) {
+			if err := c.Update(t.Context(), "other", naming.Update{Addr: "x:1"}); err != nil {
 				t.Error(err)
 			}
 		},
-		"register": func(t *testing.T, s naming.Store, r *naming.Registry) {
-			if _, err := r.Register(t.Context(), "other", naming.Endpoint{Addr: "x:1"}, &naming.RegisterOptions{Wait: true}); err != nil {
+		"register": func(t *testing.T, s naming.Store, c *naming.Client) {
+			if _, err := c.Register(t.Context(), "other", naming.Endpoint{Addr: "x:1"}, &naming.RegisterOptions{Wait: true}); err != nil {
 				t.Error(err)
 			}
 		},
-		"list": func(t *testing.T, s naming.Store, r *naming.Registry) {
-			if _, err := r.List(t.Context(), "other"); err != nil {
+		"list": func(t *testing.T, s naming.Store, c *naming.Client) {
+			if _, err := c.List(t.Context(), "other"); err != nil {
 				t.Error(err)
 			}
 		},
-		"watch": func(t *testing.T, s naming.Store, r *naming.Registry) {
-			w := resolve(t, r, "other")
+		"watch": func(t *testing.T, s naming.Store, c *naming.Client) {
+			w := resolve(t, c, "other")
 			next(t, w)
 		},
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
-			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 				const services = 200
 				var followers []*naming.Follower
 				for i := range services {
-					f, err := r.Follow(fmt.Sprint("svc", i), func() {})
+					f, err := c.Follow(fmt.Sprint("svc", i), func() {})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -268,7 +268,7 @@ func TestFieldR1SuccessWakesWatches(t *testing.T) {
 					}
 				}
 				begin := s.Calls()
-				call(t, s, r)
+				call(t, s, c)
 				time.Sleep(hurryBound + services*2*time.Millisecond)
 				back := 0
 				for _, f := range followers {

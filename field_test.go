@@ -95,10 +95,10 @@ func reasons(list []naming.Withheld) []string {
 }
 
 // now returns the present View of svc.
-func now(t *testing.T, r *naming.Registry) naming.View {
+func now(t *testing.T, c *naming.Client) naming.View {
 	t.Helper()
 	synctest.Wait()
-	for v, err := range r.Watch(t.Context(), "svc") {
+	for v, err := range c.Watch(t.Context(), "svc") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,9 +107,9 @@ func now(t *testing.T, r *naming.Registry) naming.View {
 	panic("unreachable")
 }
 
-func follow(t *testing.T, r *naming.Registry) *naming.Follower {
+func follow(t *testing.T, c *naming.Client) *naming.Follower {
 	t.Helper()
-	f, err := r.Follow("svc", func() {})
+	f, err := c.Follow("svc", func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,18 +132,18 @@ func event(t *testing.T, f *naming.Follower) string {
 // of reader, and costs no alarm.
 func TestFieldW1WithheldIsShownApart(t *testing.T) {
 	rec, opts := recorded()
-	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a a:1", "b b:1", "c c:1", "d d:1")
 		s.Withhold("svc", "d", naming.FailedCheck, "timeout")
-		w, f := resolve(t, r, "svc"), follow(t, r)
+		w, f := resolve(t, c, "svc"), follow(t, c)
 		next(t, w, "Add a:1 null", "Add b:1 null", "Add c:1 null")
 		check := func(wantEvent, usable, withheld string, hooks ...string) {
 			t.Helper()
 			if got := event(t, f); got != wantEvent {
 				t.Errorf("event %s, want %s", got, wantEvent)
 			}
-			v := now(t, r)
-			list, err := r.List(t.Context(), "svc")
+			v := now(t, c)
+			list, err := c.List(t.Context(), "svc")
 			if err != nil || !reflect.DeepEqual(list.Endpoints, v.Endpoints) || !reflect.DeepEqual(list.Withheld, v.Withheld) {
 				t.Errorf("List %v, %v; Watch %v", list, err, v)
 			}
@@ -217,17 +217,17 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 // A service whose endpoints are all withheld has an empty set, which is known.
 func TestFieldW1AllWithheld(t *testing.T) {
 	rec, opts := recorded()
-	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a a:1", "b b:1")
 		s.Withhold("svc", "a", naming.Maintenance, "")
 		s.Withhold("svc", "b", 77, "") // a Reason of later
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w)
-		v := now(t, r)
+		v := now(t, c)
 		if v.Endpoints == nil || len(v.Endpoints) > 0 || len(v.Withheld) != 2 || !v.Synced || v.Stale() {
 			t.Errorf("view %+v", v)
 		}
-		for names := range r.Services(t.Context()) {
+		for names := range c.Services(t.Context()) {
 			if !slices.Equal(names, []string{"svc"}) {
 				t.Errorf("services %v", names)
 			}
@@ -237,7 +237,7 @@ func TestFieldW1AllWithheld(t *testing.T) {
 		s.Break(io.ErrUnexpectedEOF)
 		s.Unwithhold("svc", "b")
 		s.Withhold("svc", "b", naming.FailedCheck, "")
-		next(t, resolve(t, r, "svc"))
+		next(t, resolve(t, c, "svc"))
 		time.Sleep(time.Hour)
 		s.Unwithhold("svc", "b")
 		next(t, w, "Add b:1 null")
@@ -245,16 +245,16 @@ func TestFieldW1AllWithheld(t *testing.T) {
 			t.Errorf("warnings: %q, want those of the two watches that broke", lines)
 		}
 	})
-	// The Registry is closed: nothing is withheld any more, as far as it knows.
+	// The Client is closed: nothing is withheld any more, as far as it knows.
 	synctest.Test(t, func(t *testing.T) {
 		rec, opts := recorded()
 		s := new(memory.Store)
-		r := naming.New(s, opts)
+		c := naming.New(s, opts)
 		put(t, s, "svc", "a a:1")
 		s.Withhold("svc", "a", naming.Maintenance, "")
-		now(t, r)
+		now(t, c)
 		rec.called()
-		r.Close()
+		c.Close()
 		if got := rec.called(); !slices.Equal(got, []string{"withheld [] [a:maintenance:]"}) {
 			t.Errorf("hooks after Close: %q", got)
 		}
@@ -314,7 +314,7 @@ func TestFieldW1HoldNeverApplies(t *testing.T) {
 		}, "[b c]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Client) {
 				put(t, s, "svc", "a a:1", "b b:1", "c c:1", "d d:1")
 				f := follow(t, r)
 				now(t, r)

@@ -72,8 +72,8 @@ func history(t *testing.T, seed uint64) {
 	if rnd.IntN(2) == 0 {
 		opts.Reread = 20 * time.Second
 	}
-	r := naming.New(s, &opts)
-	defer r.Close()
+	c := naming.New(s, &opts)
+	defer c.Close()
 	tr := &truth{all: make(map[int]state), now: make(map[string]state), withheld: make(map[string]bool)}
 
 	readers := []reader{newWatcherReader, newWatcherReader, newFollowReader, newViewReader}
@@ -89,7 +89,7 @@ func history(t *testing.T, seed uint64) {
 			if pace > 0 {
 				time.Sleep(time.Duration(slow.Int64N(int64(pace))))
 			}
-			read(ctx, r, m, func() {
+			read(ctx, c, m, func() {
 				if pace > 0 {
 					time.Sleep(time.Duration(slow.Int64N(int64(pace))))
 				}
@@ -160,7 +160,7 @@ func history(t *testing.T, seed uint64) {
 		m.mu.Unlock()
 	}
 	cancel()
-	r.Close()
+	c.Close()
 	wg.Wait()
 }
 
@@ -249,10 +249,10 @@ func (m *model) remove(id string) state {
 }
 
 // reader reads the service into m, and calls pause between its reads.
-type reader func(ctx context.Context, r *naming.Registry, m *model, pause func())
+type reader func(ctx context.Context, c *naming.Client, m *model, pause func())
 
-func newWatcherReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
-	w, err := r.Resolve("svc")
+func newWatcherReader(ctx context.Context, c *naming.Client, m *model, pause func()) {
+	w, err := c.Resolve("svc")
 	if err != nil {
 		m.t.Error(err)
 		return
@@ -290,9 +290,9 @@ func newWatcherReader(ctx context.Context, r *naming.Registry, m *model, pause f
 	}
 }
 
-func newFollowReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
+func newFollowReader(ctx context.Context, c *naming.Client, m *model, pause func()) {
 	wake := make(chan struct{}, 1)
-	f, err := r.Follow("svc", func() {
+	f, err := c.Follow("svc", func() {
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -336,11 +336,11 @@ func newFollowReader(ctx context.Context, r *naming.Registry, m *model, pause fu
 	}
 }
 
-func newViewReader(ctx context.Context, r *naming.Registry, m *model, pause func()) {
+func newViewReader(ctx context.Context, c *naming.Client, m *model, pause func()) {
 	var last naming.View
-	for v, err := range r.Watch(ctx, "svc") {
+	for v, err := range c.Watch(ctx, "svc") {
 		if err != nil {
-			if !errors.Is(err, context.Canceled) && !errors.Is(err, naming.ErrRegistryClosed) {
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, naming.ErrClientClosed) {
 				m.t.Error(err)
 			}
 			return
@@ -410,7 +410,7 @@ func (s *faulty) dice(n int) int {
 }
 
 // heal ends the faults. What was lost stays lost until a full read, so unless
-// the Registry makes one by itself the watches break once more.
+// the Client makes one by itself the watches break once more.
 func (s *faulty) heal(breaks bool) {
 	s.mu.Lock()
 	s.on = false

@@ -227,7 +227,7 @@ func (h Hold) explained(e *entry) bool {
 // how many endpoints there are or are held, except that of the first loss that is
 // held. s.mu is held.
 func (s *shared) noteLosses(changes []change) (t turnover) {
-	opts := s.registry.hold
+	opts := s.client.hold
 	if len(changes) == 0 || opts.Off || s.subject == (subject{}) {
 		return t
 	}
@@ -350,7 +350,7 @@ func (s *shared) letGo() (wakes []func()) {
 	if s.ended || s.ctx.Err() != nil {
 		return nil
 	}
-	h, hold := &s.holder, s.registry.hold.For
+	h, hold := &s.holder, s.client.hold.For
 	h.timer = nil
 	now := time.Now()
 	t := turnover{expired: h.held.releaseOld(nil, now.Add(-hold))}
@@ -383,10 +383,10 @@ func (s *shared) noteHeld(t turnover) {
 		slices.SortFunc(list, compareEndpoints)
 	}
 	s.note(func() {
-		hooks, log, service := &s.registry.hooks, s.registry.log, s.subject.service
+		hooks, log, service := &s.client.hooks, s.client.log, s.subject.service
 		if len(t.held) > 0 {
 			log.Log(context.Background(), level, "naming: most endpoints vanished at once, held", s.subject.attr(),
-				slog.Int("held", all), slog.Duration("for", s.registry.hold.For))
+				slog.Int("held", all), slog.Duration("for", s.client.hold.For))
 			if hooks.Held != nil {
 				hooks.Held(service, t.held)
 			}

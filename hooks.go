@@ -2,10 +2,10 @@ package naming
 
 import "time"
 
-// Hooks are functions that a [Registry] calls when something happened that an
+// Hooks are functions that a [Client] calls when something happened that an
 // operator may want to count. Each may be nil. They are called from goroutines
 // that others depend on, concurrently, and without a lock held; they must not
-// block, nor call methods of the Registry. Slices are shared and must not be
+// block, nor call methods of the Client. Slices are shared and must not be
 // modified.
 type Hooks struct {
 	// Registered is called when an endpoint of this process has come to be in

@@ -19,11 +19,11 @@ func callTimeout(ttl time.Duration) time.Duration {
 	return min(max(ttl/3, time.Second), 10*time.Second)
 }
 
-// leases are the leases of a Registry's registrations.
+// leases are the leases of a Client's registrations.
 type leases struct {
-	registry *Registry
-	mu       sync.Mutex
-	open     map[time.Duration][]*sharedLease // by the time to live asked for
+	client *Client
+	mu     sync.Mutex
+	open   map[time.Duration][]*sharedLease // by the time to live asked for
 }
 
 // sharedLease is a lease that up to leaseLoad registrations share, and the
@@ -63,7 +63,7 @@ func (p *leases) take(ttl time.Duration) *sharedLease {
 			return l
 		}
 	}
-	ctx, cancel := context.WithCancel(p.registry.ctx)
+	ctx, cancel := context.WithCancel(p.client.ctx)
 	l := &sharedLease{
 		pool: p, ttl: ttl, cancel: cancel, members: 1,
 		ready:   make(chan struct{}),
@@ -74,7 +74,7 @@ func (p *leases) take(ttl time.Duration) *sharedLease {
 		p.open = make(map[time.Duration][]*sharedLease)
 	}
 	p.open[ttl] = append(p.open[ttl], l)
-	p.registry.wg.Go(func() { l.run(ctx) })
+	p.client.wg.Go(func() { l.run(ctx) })
 	return l
 }
 
@@ -178,7 +178,7 @@ func (l *sharedLease) removeOrphans(ctx context.Context) {
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
-		err := l.pool.registry.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id}, Lease: l.lease})
+		err := l.pool.client.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id}, Lease: l.lease})
 		cancel()
 		mu.Lock()
 		l.removed = nil
@@ -200,8 +200,8 @@ func (l *sharedLease) removeOrphans(ctx context.Context) {
 func (l *sharedLease) grant(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 	defer cancel()
-	lease, err := l.pool.registry.store.Grant(call, l.ttl)
-	if l.pool.registry.answered(err) != nil {
+	lease, err := l.pool.client.store.Grant(call, l.ttl)
+	if l.pool.client.answered(err) != nil {
 		return SafeError(err)
 	}
 	if lease == nil {
@@ -246,7 +246,7 @@ func (l *sharedLease) run(ctx context.Context) {
 	for wait := jitter(ttl / 3); sleep(ctx, wait); {
 		call, cancel := context.WithTimeout(ctx, callTimeout(ttl))
 		begun := time.Now()
-		err := SafeError(l.pool.registry.answered(l.lease.Renew(call)))
+		err := SafeError(l.pool.client.answered(l.lease.Renew(call)))
 		cancel()
 		switch {
 		case err == nil:

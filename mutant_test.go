@@ -90,9 +90,9 @@ func TestMutants(t *testing.T) {
 			Test: "TestHistories",
 		}, {
 			Name: "watches once more for every reader",
-			File: "registry.go",
-			Old:  "	if s == nil {\n		s = r.newShared(sub)",
-			New:  "	if s == nil || s.readers > 0 {\n		s = r.newShared(sub)",
+			File: "client.go",
+			Old:  "	if s == nil {\n		s = c.newShared(sub)",
+			New:  "	if s == nil || s.readers > 0 {\n		s = c.newShared(sub)",
 			Test: "TestOneWatch",
 		}, {
 			Name: "never says that it is fresh again",
@@ -126,9 +126,9 @@ func TestMutants(t *testing.T) {
 			Test: "TestFieldR1",
 		}, {
 			Name: "ends the watch with its last reader",
-			File: "registry.go",
-			Old:  "	if r.grace < 0 {",
-			New:  "	if r.grace != 0 {",
+			File: "client.go",
+			Old:  "	if c.grace < 0 {",
+			New:  "	if c.grace != 0 {",
 			Test: "TestOneWatch",
 		}, {
 			Name: "does not tell an old reader that an endpoint is withheld",

@@ -52,7 +52,7 @@ type Update struct {
 }
 
 // Watcher reads the changes of one service. It is the type of the same name in
-// gRPC's former package naming, and [Registry.Resolve] returns one.
+// gRPC's former package naming, and [Client.Resolve] returns one.
 type Watcher interface {
 	// Next returns the full set of the service when it is first called, as
 	// Updates with Op Add; the slice is empty, not nil, when there are no
@@ -67,7 +67,7 @@ type Watcher interface {
 	//
 	// Next waits as long as it takes: a registry that is down, or a watch that
 	// broke, is never an error here. It returns an error only after Close, or
-	// after the Registry was closed, and then always; the error is
+	// after the Client was closed, and then always; the error is
 	// [ErrWatcherClosed].
 	//
 	// It may be called concurrently; each change then goes to one of the calls.
@@ -79,7 +79,7 @@ type Watcher interface {
 }
 
 // Resolver makes Watchers. It is the type of the same name in gRPC's former
-// package naming; [Registry] implements it.
+// package naming; [Client] implements it.
 type Resolver interface {
 	// Resolve returns a Watcher of the service named target. It does not wait
 	// for the registry.
@@ -92,12 +92,12 @@ type Resolver interface {
 // backend's client library.
 var (
 	// ErrWatcherClosed is returned by [Watcher.Next] after the Watcher or its
-	// Registry was closed, and for no other reason.
+	// Client was closed, and for no other reason.
 	ErrWatcherClosed = errors.New("naming: watcher closed")
 
-	// ErrRegistryClosed is returned by every method of a [Registry] that was
+	// ErrClientClosed is returned by every method of a [Client] that was
 	// closed, except Close.
-	ErrRegistryClosed = errors.New("naming: registry closed")
+	ErrClientClosed = errors.New("naming: client closed")
 
 	// ErrLeaseLost is returned by [Lease.Renew] and by [Store.Apply] when the
 	// lease has ended, whether it was revoked, expired or forgotten by the
@@ -115,7 +115,7 @@ var (
 	ErrDeleted = errors.New("naming: endpoint deleted from the registry")
 
 	// ErrReplaced is the error of a [Registration] while a newer one of the
-	// same Registry, with the same service and ID, has the entry. Its Update,
+	// same Client, with the same service and ID, has the entry. Its Update,
 	// Drain and Resume return it, and its State has it.
 	ErrReplaced = errors.New("naming: replaced by a newer registration of the endpoint")
 
@@ -266,7 +266,7 @@ type Batch struct {
 	Withheld []Withheld
 }
 
-// Store is a registry, as a backend implements it and a [Registry] uses it.
+// Store is a registry, as a backend implements it and a [Client] uses it.
 // Package conformance holds an implementation to every rule below, and package
 // backend/memory is one to read first.
 //
@@ -277,8 +277,8 @@ type Batch struct {
 // All methods may be called concurrently.
 //
 // A Store that holds a connection, a session or a timer of its own has a Close
-// method. A [Registry] does not call it: the program that made the Store closes
-// it, after [Registry.Close].
+// method. A [Client] does not call it: the program that made the Store closes
+// it, after [Client.Close].
 //
 // Every method that can block returns soon after its context is done, with an
 // error for which errors.Is(err, ctx.Err()) holds. A call that ended with its

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// RegisterOptions are the options of [Registry.Register]. The zero value, and a
+// RegisterOptions are the options of [Client.Register]. The zero value, and a
 // nil pointer, mean the defaults. Register copies them and returns [ErrInvalid]
 // for a value out of its range.
 type RegisterOptions struct {
@@ -77,17 +77,17 @@ const refusedInterval = 10 * time.Minute
 // What the store refuses with [ErrInvalid] is not tried again, as it can never
 // work: see Update, Drain and [RegistrationState].
 //
-// Of several Registrations of one Registry with the same service and ID the
+// Of several Registrations of one Client with the same service and ID the
 // newest owns the entry. The older ones leave the entry alone while the newest is
 // open: their State has the error [ErrReplaced], their Update, Drain and Resume
 // return it, and their Close returns nil at once. When the newest is closed, the next newest one
 // that is open puts its endpoint again.
 //
-// Registrations of one Registry with equal time to live share leases, up to a
+// Registrations of one Client with equal time to live share leases, up to a
 // hundred endpoints each.
 type Registration struct {
 	// Set by Register and never changed.
-	registry *Registry
+	client   *Client
 	service  string
 	id, addr string // of the endpoint
 	opts     RegisterOptions
@@ -173,8 +173,8 @@ type RegistrationState struct {
 // waits for that, until ctx is done or the store refuses the endpoint with
 // ErrInvalid; it then returns an error, and nothing is left registered. ctx has
 // no effect on the Registration afterwards.
-func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opts *RegisterOptions) (*Registration, error) {
-	if err := r.check(service); err != nil {
+func (c *Client) Register(ctx context.Context, service string, e Endpoint, opts *RegisterOptions) (*Registration, error) {
+	if err := c.check(service); err != nil {
 		return nil, fmt.Errorf("naming: register in %q: %w", cut(service), err)
 	}
 	var o RegisterOptions
@@ -193,9 +193,9 @@ func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opt
 	}
 	e = changes[0].Endpoint
 
-	runCtx, cancel := context.WithCancel(r.ctx)
+	runCtx, cancel := context.WithCancel(c.ctx)
 	g := &Registration{
-		registry: r, service: service, id: e.ID, addr: e.Addr, opts: o, cancel: cancel,
+		client: c, service: service, id: e.ID, addr: e.Addr, opts: o, cancel: cancel,
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
@@ -207,15 +207,15 @@ func (r *Registry) Register(ctx context.Context, service string, e Endpoint, opt
 		},
 	}
 	// Before the first put, so that no deletion after it is missed.
-	g.own, err = r.newCursor(service, g.poke)
+	g.own, err = c.newCursor(service, g.poke)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("naming: register in %q: %w", service, err)
 	}
-	if !r.enroll(g) {
+	if !c.enroll(g) {
 		cancel()
 		g.own.close()
-		return nil, fmt.Errorf("naming: register in %q: %w", service, ErrRegistryClosed)
+		return nil, fmt.Errorf("naming: register in %q: %w", service, ErrClientClosed)
 	}
 	go g.run(runCtx)
 	if o.Wait {
@@ -322,7 +322,7 @@ func (g *Registration) State() RegistrationState {
 // returns nil, or until ctx is done: the error then wraps ctx.Err() and what went
 // wrong last. It returns [ErrInvalid] at once if the store refuses the endpoint.
 // While a newer Registration has the entry, Wait waits for that one. After Close it
-// fails with [ErrRegistryClosed] if the Registry was closed, and otherwise with an
+// fails with [ErrClientClosed] if the Client was closed, and otherwise with an
 // error that says so.
 func (g *Registration) Wait(ctx context.Context) error {
 	ctx = orBackground(ctx)
@@ -469,8 +469,8 @@ func (i *intent) settle(err error, is func(*call) bool) {
 }
 
 func (g *Registration) closedErr() error {
-	if g.registry.ctx.Err() != nil {
-		return ErrRegistryClosed
+	if g.client.ctx.Err() != nil {
+		return ErrClientClosed
 	}
 	return errRegistrationClosed
 }
@@ -676,7 +676,7 @@ func (g *Registration) check(ctx context.Context, k *keeper) error {
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
 	defer cancel()
-	b, err := g.registry.list(call, g.service)
+	b, err := g.client.list(call, g.service)
 	if err != nil {
 		return nil
 	}
@@ -704,7 +704,7 @@ func (g *Registration) noteWithheld(w *Withheld) {
 	g.state.Withheld = w
 	g.mu.Unlock()
 	// The watch has logged it: two lines would say the same.
-	g.registry.log.Debug("naming: endpoint left alone by its registration", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Bool("withheld", w != nil))
+	g.client.log.Debug("naming: endpoint left alone by its registration", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Bool("withheld", w != nil))
 	g.tell()
 }
 
@@ -870,7 +870,7 @@ const (
 // decides what becomes of it.
 func (g *Registration) refuse(version int, put Endpoint, err error) verdict {
 	v, content := g.undo(version, put, err)
-	log, id := g.registry.log, slog.String("endpoint", g.id)
+	log, id := g.client.log, slog.String("endpoint", g.id)
 	switch {
 	case v == final:
 		g.note(err, true)
@@ -928,7 +928,7 @@ func (g *Registration) undo(version int, put Endpoint, err error) (v verdict, co
 // leaves the endpoint to another that has it.
 func (g *Registration) put(ctx context.Context, want Endpoint, gentle bool) error {
 	if g.lease == nil {
-		l := g.registry.leases.take(g.opts.TTL)
+		l := g.client.leases.take(g.opts.TTL)
 		select {
 		case <-l.ready:
 		case <-ctx.Done():
@@ -981,7 +981,7 @@ func (g *Registration) apply(ctx context.Context, l *sharedLease, c Change) erro
 		before := g.mayBeListed
 		g.mayBeListed = true
 		g.mu.Unlock()
-		err := g.registry.answered(g.registry.store.Apply(ctx, g.service, c))
+		err := g.client.answered(g.client.store.Apply(ctx, g.service, c))
 		if err != nil && errors.Is(err, ErrInvalid) && !before {
 			g.mu.Lock()
 			g.mayBeListed = false // nothing was stored
@@ -989,7 +989,7 @@ func (g *Registration) apply(ctx context.Context, l *sharedLease, c Change) erro
 		}
 		return SafeError(err)
 	}
-	return SafeError(g.registry.answered(g.registry.store.Apply(ctx, g.service, c)))
+	return SafeError(g.client.answered(g.client.store.Apply(ctx, g.service, c)))
 }
 
 // note notes what is known now: an error, and whether it means that the endpoint
@@ -1018,7 +1018,7 @@ func (g *Registration) note(err error, gone bool) {
 	state, e, refused := *s, g.want, g.final
 	g.mu.Unlock()
 
-	log, hooks := g.registry.log, &g.registry.hooks
+	log, hooks := g.client.log, &g.client.hooks
 	attrs := []any{slog.String("service", g.service), slog.String("endpoint", e.ID), slog.Any("err", err)}
 	switch {
 	case state.Registered && !was.Registered:
@@ -1101,20 +1101,20 @@ func (g *Registration) close(timeout, propagation time.Duration) error {
 	}
 	close(g.closing)
 	defer close(g.closed)
-	defer g.registry.discharge(g)
+	defer g.client.discharge(g)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	propagation = min(propagation, timeout-min(closeMargin, timeout/2))
 	err := g.leave(ctx, propagation, (timeout-propagation)/2)
 	if errors.Is(err, ErrReplaced) {
-		g.registry.wg.Go(g.bequeath)
+		g.client.wg.Go(g.bequeath)
 		return nil
 	}
 	g.err = err
 	if g.err != nil {
-		g.registry.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", g.err))
+		g.client.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", g.err))
 	}
-	if f := g.registry.hooks.Withdrawn; f != nil {
+	if f := g.client.hooks.Withdrawn; f != nil {
 		g.mu.Lock()
 		e := g.want
 		g.mu.Unlock()
@@ -1278,6 +1278,6 @@ func (g *Registration) bequeath() {
 		return
 	}
 	if err := g.withdraw(ctx); err != nil && !errors.Is(err, ErrReplaced) {
-		g.registry.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", err))
+		g.client.log.Warn("naming: endpoint not withdrawn, its lease will end", slog.String("service", g.service), slog.String("endpoint", g.id), slog.Any("err", err))
 	}
 }

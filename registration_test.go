@@ -25,9 +25,9 @@ import (
 // back: the longest backoff, and a call that gets no answer before it.
 const backWithin = 40 * time.Second
 
-func register(t *testing.T, r *naming.Registry, service, e string, opts *naming.RegisterOptions) *naming.Registration {
+func register(t *testing.T, c *naming.Client, service, e string, opts *naming.RegisterOptions) *naming.Registration {
 	t.Helper()
-	g, err := r.Register(t.Context(), service, endpoint(e), opts)
+	g, err := c.Register(t.Context(), service, endpoint(e), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func show(list []naming.Endpoint) (s []string) {
 }
 
 func TestRegister(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		g := register(t, r, "svc", `a a:1 {"k":1}`, nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", `a a:1 {"k":1}`, nil)
 		synctest.Wait()
 		listed(t, s, "svc", `a a:1 {"k":1}`)
 		if st := g.State(); !st.Registered || st.Err != nil || st.Draining || st.Closed {
@@ -131,7 +131,7 @@ func TestRegister(t *testing.T) {
 // 500 cycles over everything that loses a registration: each ends with the
 // endpoint there again, in its newest state, within the bound.
 func TestRegistrationHeals(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		seed := rand.Uint64()
 		defer func() {
 			if t.Failed() {
@@ -166,9 +166,9 @@ func TestRegistrationHeals(t *testing.T) {
 			}},
 			{"slow", func() { s.Delay(3 * time.Second); s.ExpireAll(); nap(time.Minute); s.Delay(0) }},
 		}
-		g := register(t, r, "svc", "a a:1 0", nil)
+		g := register(t, c, "svc", "a a:1 0", nil)
 		defer g.Close()
-		defer register(t, r, "other", "b:1", nil).Close() // shares the lease
+		defer register(t, c, "other", "b:1", nil).Close() // shares the lease
 		for i := range 500 {
 			f := faults[rnd.IntN(len(faults))]
 			meta := json.RawMessage(fmt.Sprint(i))
@@ -186,7 +186,7 @@ func TestRegistrationHeals(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatalf("cycle %d, %s: update: %v", i, f.name, err)
 			}
-			view, err := r.List(t.Context(), "svc")
+			view, err := c.List(t.Context(), "svc")
 			list := view.Endpoints
 			if err != nil || len(list) != 1 || list[0].Addr != "a:1" || string(list[0].Metadata) != string(meta) {
 				t.Fatalf("cycle %d: %v after %q the registry has %v, %v; want a:1 %s; state %+v", i, backWithin, f.name, show(list), err, meta, g.State())
@@ -214,10 +214,10 @@ func TestRegistrationOutage(t *testing.T) {
 		Lost:       func(_ string, e naming.Endpoint, err error) { hook("lost " + e.ID) },
 		Withdrawn:  func(_ string, e naming.Endpoint, err error) { hook(fmt.Sprint("withdrawn ", e.ID, err)) },
 	}}
-	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		down := errors.New("registry down")
 		begin := time.Now()
-		g := register(t, r, "svc", "a:1", &naming.RegisterOptions{OnChange: func(st naming.RegistrationState) {
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(st naming.RegistrationState) {
 			mu.Lock()
 			defer mu.Unlock()
 			changes = append(changes, st)
@@ -260,8 +260,8 @@ func TestRegistrationOutage(t *testing.T) {
 // A change that cannot be stored does not hide that the lease is not renewed,
 // nor that it was lost.
 func TestUpdateInOutage(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		g := register(t, r, "svc", "a:1", nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
 		defer g.Close()
 		synctest.Wait()
 		update := func(meta string) {
@@ -308,13 +308,13 @@ func TestUpdateInOutage(t *testing.T) {
 // A registry that is down when the program starts is no error, unless the
 // caller waits; and nothing is left of a wait that failed.
 func TestRegisterWhileDown(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		down := errors.New("registry down")
 		s.Down(down)
-		g := register(t, r, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1", nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		waiting, err := r.Register(ctx, "svc", endpoint("b:1"), &naming.RegisterOptions{Wait: true})
+		waiting, err := c.Register(ctx, "svc", endpoint("b:1"), &naming.RegisterOptions{Wait: true})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, down) || waiting != nil {
 			t.Errorf("Register with Wait: %v, %v", waiting, err)
 		}
@@ -324,7 +324,7 @@ func TestRegisterWhileDown(t *testing.T) {
 		s.Up()
 		time.Sleep(backWithin)
 		listed(t, s, "svc", "a:1")
-		if g, err := r.Register(t.Context(), "svc", endpoint("c:1"), &naming.RegisterOptions{Wait: true}); err != nil {
+		if g, err := c.Register(t.Context(), "svc", endpoint("c:1"), &naming.RegisterOptions{Wait: true}); err != nil {
 			t.Error(err)
 		} else {
 			listed(t, s, "svc", "a:1", "c:1")
@@ -337,9 +337,9 @@ func TestRegisterWhileDown(t *testing.T) {
 // What Close was told by a registry that did not answer is made good, also if
 // the lease lives on for others.
 func TestCloseWhileDown(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		g := register(t, r, "svc", "a:1", nil)
-		other := register(t, r, "svc", "b:1", nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		other := register(t, c, "svc", "b:1", nil)
 		defer other.Close()
 		synctest.Wait()
 		listed(t, s, "svc", "a:1", "b:1")
@@ -356,7 +356,7 @@ func TestCloseWhileDown(t *testing.T) {
 			s.Speak()
 			time.Sleep(backWithin)
 			listed(t, s, "svc", "b:1")
-			g = register(t, r, "svc", "a:1", nil)
+			g = register(t, c, "svc", "a:1", nil)
 			synctest.Wait()
 		}
 		if err := g.Close(); err != nil {
@@ -369,18 +369,18 @@ func TestCloseWhileDown(t *testing.T) {
 // registered again since, is not removed as if nobody wanted it.
 func TestOrphanRegisteredAgain(t *testing.T) {
 	for _, inProgress := range []bool{false, true} {
-		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 			begin := time.Now()
 			opts := &naming.RegisterOptions{TTL: time.Minute}
-			register(t, r, "svc", "b:1", opts) // keeps the shared lease in use
-			g := register(t, r, "svc", "a:1", opts)
+			register(t, c, "svc", "b:1", opts) // keeps the shared lease in use
+			g := register(t, c, "svc", "a:1", opts)
 			synctest.Wait()
 			s.Down(io.ErrUnexpectedEOF)
 			if g.Close() == nil {
 				t.Fatal("Close succeeded while the registry was down")
 			}
 			s.Up()
-			f, err := r.Follow("svc", func() {})
+			f, err := c.Follow("svc", func() {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -395,7 +395,7 @@ func TestOrphanRegisteredAgain(t *testing.T) {
 			}
 			// What is deleted is not back before the watcher has seen it.
 			s.Delay(time.Millisecond)
-			w := resolve(t, r, "svc")
+			w := resolve(t, c, "svc")
 			w.Next()
 			go func() {
 				for {
@@ -408,7 +408,7 @@ func TestOrphanRegisteredAgain(t *testing.T) {
 					}
 				}
 			}()
-			register(t, r, "svc", "a:1 a:1 2", opts)
+			register(t, c, "svc", "a:1 a:1 2", opts)
 			time.Sleep(5 * time.Minute)
 			w.Close()
 			listed(t, s, "svc", "a:1 a:1 2", "b:1")
@@ -419,8 +419,8 @@ func TestOrphanRegisteredAgain(t *testing.T) {
 // A registry that is back well before a lease ends finds it renewed.
 func TestRenewBeforeTheEnd(t *testing.T) {
 	for range 100 {
-		in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-			g := register(t, r, "svc", "a:1", nil)
+		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+			g := register(t, c, "svc", "a:1", nil)
 			synctest.Wait()
 			s.Down(io.ErrUnexpectedEOF)
 			time.Sleep(12 * time.Second) // of the 15 that the lease has
@@ -438,9 +438,9 @@ func TestRenewBeforeTheEnd(t *testing.T) {
 // A process that was away for longer than its lease does not take the endpoint
 // from its successor, neither when it comes back nor when it leaves.
 func TestSuccessor(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		for i := range 100 {
-			old := register(t, r, "svc", `a a:1 {"gen":1}`, nil)
+			old := register(t, c, "svc", `a a:1 {"gen":1}`, nil)
 			synctest.Wait()
 			s.ExpireAll() // while the old one is stopped
 			r2 := naming.New(s, quiet)
@@ -477,11 +477,11 @@ func TestSuccessor(t *testing.T) {
 
 // One whose endpoint was taken by a successor has it back when that is gone.
 func TestPredecessorReturns(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		old := register(t, r, "svc", "a a:1 1", nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		old := register(t, c, "svc", "a a:1 1", nil)
 		defer old.Close()
 		synctest.Wait()
-		g := register(t, r, "svc", "a a:1 2", nil)
+		g := register(t, c, "svc", "a a:1 2", nil)
 		synctest.Wait()
 		listed(t, s, "svc", "a a:1 2")
 		g.Close()
@@ -492,8 +492,8 @@ func TestPredecessorReturns(t *testing.T) {
 
 // A deletion is noticed before the lease is renewed, without its being lost.
 func TestDeleted(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		g := register(t, r, "svc", "a:1", nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
 		defer g.Close()
 		for range 10 {
 			time.Sleep(time.Minute)
@@ -507,14 +507,14 @@ func TestDeleted(t *testing.T) {
 
 // A deletion that the watch could not tell of is noticed all the same.
 func TestDeletedBeforeWatch(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		s.RefuseFunc(func(method, _ string) error {
 			if method == "Watch" {
 				return io.ErrUnexpectedEOF
 			}
 			return nil
 		})
-		g := register(t, r, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1", nil)
 		defer g.Close()
 		synctest.Wait()
 		remove(t, s, "svc", "a:1")
@@ -527,7 +527,7 @@ func TestDeletedBeforeWatch(t *testing.T) {
 // Registrations share leases, a bounded number on each, and each change costs
 // one call.
 func TestSharedLeases(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		grants, renewals := 0, 0
 		var mu sync.Mutex
 		s.RefuseFunc(func(method, _ string) error {
@@ -543,9 +543,9 @@ func TestSharedLeases(t *testing.T) {
 		})
 		var all []*naming.Registration
 		for i := range 250 {
-			all = append(all, register(t, r, fmt.Sprint("svc", i%5), fmt.Sprintf("a:%d", i+1), nil))
+			all = append(all, register(t, c, fmt.Sprint("svc", i%5), fmt.Sprintf("a:%d", i+1), nil))
 		}
-		other := register(t, r, "svc0", "other:1", &naming.RegisterOptions{TTL: time.Minute})
+		other := register(t, c, "svc0", "other:1", &naming.RegisterOptions{TTL: time.Minute})
 		synctest.Wait()
 		mu.Lock()
 		if grants != 4 {
@@ -583,30 +583,30 @@ func TestSharedLeases(t *testing.T) {
 }
 
 func TestRegistryCloseWithdraws(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		register(t, r, "svc", "a:1", nil)
-		g := register(t, r, "svc", "b:1", nil)
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		register(t, c, "svc", "a:1", nil)
+		g := register(t, c, "svc", "b:1", nil)
 		synctest.Wait()
 		go func() {
 			time.Sleep(500 * time.Millisecond)
 			listed(t, s, "svc", "a:1 draining", "b:1 draining")
-			if _, err := r.Register(t.Context(), "svc", endpoint("c:1"), nil); !errors.Is(err, naming.ErrRegistryClosed) {
-				t.Errorf("Register while the Registry closes: %v", err)
+			if _, err := c.Register(t.Context(), "svc", endpoint("c:1"), nil); !errors.Is(err, naming.ErrClientClosed) {
+				t.Errorf("Register while the Client closes: %v", err)
 			}
 		}()
-		r.Close()
+		c.Close()
 		listed(t, s, "svc")
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := g.Wait(t.Context()); !errors.Is(err, naming.ErrRegistryClosed) {
-			t.Errorf("Wait after the Registry was closed: %v", err)
+		if err := g.Wait(t.Context()); !errors.Is(err, naming.ErrClientClosed) {
+			t.Errorf("Wait after the Client was closed: %v", err)
 		}
 	})
 }
 
 func TestRegisterBadInput(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Client) {
 		for _, c := range []struct {
 			service, addr, metadata string
 			opts                    *naming.RegisterOptions
@@ -649,13 +649,13 @@ func TestRegisterBadInput(t *testing.T) {
 
 // Registrations leave nothing behind.
 func TestRegistrationLeaks(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		cycle := func(n int) {
 			var wg sync.WaitGroup
 			for range 20 {
 				wg.Go(func() {
 					for range n / 20 {
-						g, err := r.Register(t.Context(), "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true, Propagation: -1})
+						g, err := c.Register(t.Context(), "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true, Propagation: -1})
 						if err != nil {
 							t.Error(err)
 							return
@@ -804,7 +804,7 @@ func TestHold(t *testing.T) {
 					note(map[bool]string{true: "back", false: "expired"}[back], l)
 				},
 			}}
-			in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+			in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Client) {
 				put(t, s, "svc", "a a:1", "b b:1", "c c:1", "d d:1")
 				w := resolve(t, r, "svc")
 				w.Next()
@@ -847,8 +847,8 @@ func TestHold(t *testing.T) {
 
 // Endpoints that come and go while others are held do not add up.
 func TestHoldBounded(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		w := resolve(t, r, "svc")
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		w := resolve(t, c, "svc")
 		next(t, w)
 		for i := range 2000 {
 			put(t, s, "svc", fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i))
@@ -856,7 +856,7 @@ func TestHoldBounded(t *testing.T) {
 			s.Wipe()
 			synctest.Wait()
 		}
-		for v := range r.Watch(t.Context(), "svc") {
+		for v := range c.Watch(t.Context(), "svc") {
 			if n := len(v.Held); n == 0 || n > 100 {
 				t.Errorf("%d endpoints held of a service that never had more than 3", n)
 			}

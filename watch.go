@@ -136,7 +136,7 @@ func (t *step) after() *step {
 	}
 }
 
-// shared is the one watch of a service in a Registry. Its goroutine ranges over
+// shared is the one watch of a service in a Client. Its goroutine ranges over
 // the store's watch, folds what that yields into the set, and appends what
 // changed to the chain. The cost of a change does not depend on how many
 // endpoints there are, and of readers it only wakes them.
@@ -145,13 +145,13 @@ func (t *step) after() *step {
 // and the methods of errors and contexts, is called without a lock: wakes are
 // returned to the function that took the lock, and the rest is noted for flush.
 type shared struct {
-	registry *Registry
-	subject  subject
-	ctx      context.Context // done when the watch was dropped or the Registry closed
-	cancel   context.CancelFunc
-	after    <-chan struct{} // nil, or closed when the watch before this one has ended
+	client  *Client
+	subject subject
+	ctx     context.Context // done when the watch was dropped or the Client closed
+	cancel  context.CancelFunc
+	after   <-chan struct{} // nil, or closed when the watch before this one has ended
 
-	// Guarded by Registry.mu.
+	// Guarded by Client.mu.
 	done    chan struct{} // nil until another watch waits for it; closed when run has ended
 	readers int
 	linger  *time.Timer // not nil: there are no readers, and this will drop the watch
@@ -164,8 +164,8 @@ type shared struct {
 	status   Status            // but for Held: see present
 	errText  string            // of status.Err
 	statuses int               // counts the changes of status but for AsOf
-	ended    bool              // the Registry was closed
-	wasStale bool              // it was stale when the Registry was closed
+	ended    bool              // the Client was closed
+	wasStale bool              // it was stale when the Client was closed
 	tail     *step             // the step to be filled next
 	version  int               // counts the steps
 	length   int               // changes and steps in the chain since the last sweep
@@ -193,14 +193,14 @@ type shared struct {
 	viewAt         *step
 }
 
-func (r *Registry) newShared(sub subject) *shared {
+func (c *Client) newShared(sub subject) *shared {
 	s := &shared{
-		registry: r,
-		subject:  sub,
-		set:      make(map[string]*entry),
-		tail:     newStep(),
+		client:  c,
+		subject: sub,
+		set:     make(map[string]*entry),
+		tail:    newStep(),
 	}
-	s.ctx, s.cancel = context.WithCancel(r.ctx)
+	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	return s
 }
 
@@ -208,10 +208,10 @@ func (r *Registry) newShared(sub subject) *shared {
 // endpoints have nothing but an ID.
 func (s *shared) source(ctx context.Context) iter.Seq2[Batch, error] {
 	if s.subject != (subject{}) {
-		return s.registry.store.Watch(ctx, s.subject.service)
+		return s.client.store.Watch(ctx, s.subject.service)
 	}
 	return func(yield func(Batch, error) bool) {
-		for names, err := range s.registry.store.Services(ctx) {
+		for names, err := range s.client.store.Services(ctx) {
 			if err == nil {
 				err = checkServices(names)
 			}
@@ -230,7 +230,7 @@ func (s *shared) source(ctx context.Context) iter.Seq2[Batch, error] {
 	}
 }
 
-// run keeps the subject watched until the watch is dropped or the Registry is
+// run keeps the subject watched until the watch is dropped or the Client is
 // closed.
 func (s *shared) run() {
 	defer s.settle()
@@ -273,14 +273,14 @@ func (r row) proof() time.Duration {
 }
 
 // rest returns for how long to wait before the next try: full jitter as in
-// backoff, from a start that grows with the number of the Registry's watches that
+// backoff, from a start that grows with the number of the Client's watches that
 // fail, so that many do not read at the pace at which one may.
 func (r row) rest(failing int) time.Duration {
 	start := min(minBackoff*time.Duration(max(failing, 1)), maxBackoff)
 	return rand.N(min(start<<min(max(r.failures, 1)-1, 16), maxBackoff)) + 1
 }
 
-// rests wakes the watches of a Registry that wait to be tried again, when a call
+// rests wakes the watches of a Client that wait to be tried again, when a call
 // succeeds. The zero value is ready to use.
 type rests struct {
 	failing atomic.Int64 // watches that failed and have not proved themselves since
@@ -318,12 +318,12 @@ func (r *rests) wake() {
 // to the longest wait there is, until it has proved itself: so calls that succeed
 // while watches fail make no storm. It does not block and may be called from
 // anywhere.
-func (r *Registry) proved() { r.rests.wake() }
+func (c *Client) proved() { c.rests.wake() }
 
 // answered calls proved if a call of the store succeeded, and returns its error.
-func (r *Registry) answered(err error) error {
+func (c *Client) answered(err error) error {
 	if err == nil {
-		r.proved()
+		c.proved()
 	}
 	return err
 }
@@ -344,7 +344,7 @@ func (s *shared) pause(d time.Duration, begun time.Time) bool {
 	hurry := make(chan struct{}, 1)
 	row := s.rest(hurry)
 	defer s.rest(nil)
-	rests := &s.registry.rests
+	rests := &s.client.rests
 	resting := rests.resting.Add(1)
 	defer rests.resting.Add(-1)
 	back := rests.next()
@@ -405,11 +405,11 @@ func (s *shared) settle() {
 	s.noteEnd()
 	s.flush()
 	<-s.silent()
-	r := s.registry
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ending[s.subject] == s {
-		delete(r.ending, s.subject)
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending[s.subject] == s {
+		delete(c.ending, s.subject)
 	}
 	if s.done != nil {
 		close(s.done)
@@ -420,7 +420,7 @@ func (s *shared) noteEnd() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holder.stop() // after the last batch, which may have begun the time again
-	hooks, service := &s.registry.hooks, s.subject.service
+	hooks, service := &s.client.hooks, s.subject.service
 	if held := s.holder.held.endpoints(); len(held) > 0 && hooks.Released != nil {
 		s.note(func() { hooks.Released(service, held, false) })
 	}
@@ -528,7 +528,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // watch ranges over one watch of the store until it ends, and returns why.
 func (s *shared) watch() error {
 	ctx, cancel := s.ctx, context.CancelCauseFunc(nil)
-	if s.registry.reread > 0 { // else it would be some bytes of each service for nothing
+	if s.client.reread > 0 { // else it would be some bytes of each service for nothing
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
 	}
@@ -549,7 +549,7 @@ func (s *shared) watch() error {
 			return err
 		}
 		if first && cancel != nil {
-			t := time.AfterFunc(jitter(s.registry.reread), func() { cancel(errReread) })
+			t := time.AfterFunc(jitter(s.client.reread), func() { cancel(errReread) })
 			context.AfterFunc(ctx, func() { t.Stop() }) // a defer would be kept, too
 		}
 		first = false
@@ -577,7 +577,7 @@ func (s *shared) apply(b Batch, first bool, begun time.Time) error {
 	}
 	s.flush()
 	if first && err == nil {
-		s.registry.proved()
+		s.client.proved()
 	}
 	return err
 }
@@ -627,7 +627,7 @@ func (s *shared) update(b Batch, first bool, begun time.Time) (wakes []func(), e
 		s.statuses++
 	}
 
-	hooks, service := &s.registry.hooks, s.subject.service
+	hooks, service := &s.client.hooks, s.subject.service
 	if first && was.Synced && hooks.Resynced != nil {
 		n := len(changes)
 		s.note(func() { hooks.Resynced(service, n) })
@@ -714,16 +714,16 @@ func (s *shared) noteProof() (wakes []func()) {
 	return s.publish(nil)
 }
 
-// countFailing keeps the number of the Registry's watches that fail. s.mu is held.
+// countFailing keeps the number of the Client's watches that fail. s.mu is held.
 func (s *shared) countFailing(failing bool) {
 	if s.row.counted == failing {
 		return
 	}
 	s.row.counted = failing
 	if failing {
-		s.registry.rests.failing.Add(1)
+		s.client.rests.failing.Add(1)
 	} else {
-		s.registry.rests.failing.Add(-1)
+		s.client.rests.failing.Add(-1)
 	}
 }
 
@@ -735,9 +735,9 @@ func (s *shared) setFresh() {
 	s.stopProof()
 	s.countFailing(false)
 	s.note(func() {
-		s.registry.log.Info("naming: fresh again", s.subject.attr(),
+		s.client.log.Info("naming: fresh again", s.subject.attr(),
 			slog.Duration("stale", stale), slog.Int("endpoints", size))
-		if f := s.registry.hooks.Stale; f != nil {
+		if f := s.client.hooks.Stale; f != nil {
 			f(s.subject.service, time.Time{})
 		}
 	})
@@ -782,8 +782,8 @@ func (s *shared) noteWithheld(began, ceased []Withheld) {
 		attrs = append(attrs, slog.String("endpoint", SafeText(w.Endpoint.ID)), slog.String("reason", w.Reason.String()), slog.String("detail", w.Detail))
 	}
 	s.note(func() {
-		s.registry.log.Info("naming: the registry says which endpoints not to use", attrs...)
-		if f := s.registry.hooks.Withheld; f != nil {
+		s.client.log.Info("naming: the registry says which endpoints not to use", attrs...)
+		if f := s.client.hooks.Withheld; f != nil {
 			f(s.subject.service, began, ceased)
 		}
 	})
@@ -822,7 +822,7 @@ func (s *shared) noteFailure(err error, text string) (wakes []func(), rest time.
 	s.readAt = time.Time{}
 	s.stopProof()
 	s.countFailing(true)
-	rest = s.row.rest(int(s.registry.rests.failing.Load()))
+	rest = s.row.rest(int(s.client.rests.failing.Load()))
 	again := !first && s.errText == text
 	if first {
 		s.status.StaleSince = time.Now()
@@ -834,9 +834,9 @@ func (s *shared) noteFailure(err error, text string) (wakes []func(), rest time.
 		level = slog.LevelWarn
 	}
 	s.note(func() {
-		s.registry.log.Log(context.Background(), level, "naming: watch failed, will be tried again",
+		s.client.log.Log(context.Background(), level, "naming: watch failed, will be tried again",
 			s.subject.attr(), slog.Any("err", err), slog.Int("endpoints kept", size))
-		hooks := &s.registry.hooks
+		hooks := &s.client.hooks
 		if hooks.WatchFailed != nil {
 			hooks.WatchFailed(s.subject.service, err)
 		}
@@ -851,7 +851,7 @@ func (s *shared) noteFailure(err error, text string) (wakes []func(), rest time.
 	return s.publish(nil), rest
 }
 
-// end tells the readers that the Registry was closed.
+// end tells the readers that the Client was closed.
 func (s *shared) end() {
 	for _, wake := range s.noteClosed() {
 		wake()
@@ -868,7 +868,7 @@ func (s *shared) noteClosed() (wakes []func()) {
 	if !s.wasStale {
 		s.status.StaleSince = time.Now()
 	}
-	s.status.Err = ErrRegistryClosed
+	s.status.Err = ErrClientClosed
 	s.statuses++
 	for _, c := range s.cursors {
 		c.finish()
@@ -1146,7 +1146,7 @@ func (s *shared) each(ctx context.Context, prepare func(), visit func() bool) er
 			continue
 		}
 		if now.ended {
-			return ErrRegistryClosed
+			return ErrClientClosed
 		}
 		select {
 		case <-now.more:

@@ -22,17 +22,17 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// in runs f in a bubble, on a new store and a Registry on it.
-func in(t *testing.T, opts *naming.Options, f func(t *testing.T, s *memory.Store, r *naming.Registry)) {
+// in runs f in a bubble, on a new store and a Client on it.
+func in(t *testing.T, opts *naming.Options, f func(t *testing.T, s *memory.Store, c *naming.Client)) {
 	t.Helper()
 	if opts == nil {
 		opts = quiet
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s := new(memory.Store)
-		r := naming.New(s, opts)
-		defer r.Close()
-		f(t, s, r)
+		c := naming.New(s, opts)
+		defer c.Close()
+		f(t, s, c)
 	})
 }
 
@@ -118,9 +118,9 @@ func silent(t *testing.T, w naming.Watcher) {
 	<-done
 }
 
-func resolve(t *testing.T, r *naming.Registry, service string) naming.Watcher {
+func resolve(t *testing.T, c *naming.Client, service string) naming.Watcher {
 	t.Helper()
-	w, err := r.Resolve(service)
+	w, err := c.Resolve(service)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,8 +129,8 @@ func resolve(t *testing.T, r *naming.Registry, service string) naming.Watcher {
 }
 
 func TestWatcher(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		w := resolve(t, r, "svc")
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		w := resolve(t, c, "svc")
 		next(t, w) // the empty set, at once
 		put(t, s, "svc", "b:1", `a a:1 {"k":1}`)
 		next(t, w, `Add a:1 {"k":1}`, "Add b:1 null") // one batch, in order
@@ -149,21 +149,21 @@ func TestWatcher(t *testing.T) {
 
 		put(t, s, "svc", `b b:1  true `)
 		silent(t, w) // respelt, not changed
-		late := resolve(t, r, "svc")
+		late := resolve(t, c, "svc")
 		next(t, late, "Add b:1 true", "Add b:1 null")
 	})
 }
 
 // Entries of different IDs stay different ones if their addresses are equal.
 func TestWatcherEqualAddresses(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "one a:1", "two a:1")
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, "Add a:1 null", "Add a:1 null")
 		remove(t, s, "svc", "one")
 		next(t, w, "Delete a:1 null")
 		silent(t, w)
-		for v := range r.Watch(t.Context(), "svc") {
+		for v := range c.Watch(t.Context(), "svc") {
 			if want := []naming.Endpoint{{ID: "two", Addr: "a:1"}}; !slices.EqualFunc(v.Endpoints, want, naming.Endpoint.Equal) {
 				t.Errorf("endpoints %v, want %v", v.Endpoints, want)
 			}
@@ -174,9 +174,9 @@ func TestWatcherEqualAddresses(t *testing.T) {
 
 // A value that no float64 holds is not lost.
 func TestWatcherLargeNumber(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", `a a:1 {"n":1e400,"m":"kept"}`)
-		next(t, resolve(t, r, "svc"), `Add a:1 {"m":"kept","n":1e400}`)
+		next(t, resolve(t, c, "svc"), `Add a:1 {"m":"kept","n":1e400}`)
 	})
 }
 
@@ -192,11 +192,11 @@ func TestOutage(t *testing.T) {
 			return a
 		},
 	}))}
-	in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "gone:1", "kept:1")
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, "Add gone:1 null", "Add kept:1 null")
-		nextView, stop := iter.Pull2(r.Watch(t.Context(), "svc"))
+		nextView, stop := iter.Pull2(c.Watch(t.Context(), "svc"))
 		defer stop()
 		fresh, _, _ := nextView()
 		if fresh.Stale() || !fresh.Synced || fresh.Err != nil || fresh.Service != "svc" {
@@ -254,8 +254,8 @@ func ids(list []naming.Endpoint) []string {
 // A registry that accepts every watch and fails it at once is not asked over
 // and over; one that was well for long is asked again soon.
 func TestBackoff(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		w := resolve(t, r, "svc")
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		w := resolve(t, c, "svc")
 		next(t, w)
 		begin := s.Calls()
 		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -278,13 +278,13 @@ func TestBackoff(t *testing.T) {
 // A reader in a hurry has a failed watch tried again at once, and even many of
 // them not more than once a second.
 func TestRetry(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		f, err := r.Follow("svc", func() {})
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		f, err := c.Follow("svc", func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w)
 		hurry := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -324,13 +324,13 @@ const hurryBound = 1100 * time.Millisecond
 // However many readers there are, the store is watched once, also when they
 // come all at once; and for a while after the last has left.
 func TestOneWatch(t *testing.T) {
-	in(t, &naming.Options{Grace: time.Minute, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, &naming.Options{Grace: time.Minute, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a:1")
 		var wg sync.WaitGroup
 		read := func() {
 			for range 200 {
 				wg.Go(func() {
-					w, err := r.Resolve("svc")
+					w, err := c.Resolve("svc")
 					if err != nil {
 						t.Error(err)
 						return
@@ -341,7 +341,7 @@ func TestOneWatch(t *testing.T) {
 				wg.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 					defer cancel()
-					for v, err := range r.Watch(ctx, "svc") {
+					for v, err := range c.Watch(ctx, "svc") {
 						if len(v.Endpoints) != 1 {
 							t.Errorf("view %v, %v", v, err)
 						}
@@ -373,9 +373,9 @@ func TestOneWatch(t *testing.T) {
 			t.Errorf("a reader after the grace period: the store was asked %d times, want once", n)
 		}
 	})
-	in(t, &naming.Options{Grace: -1, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, &naming.Options{Grace: -1, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		for range 2 {
-			w := resolve(t, r, "svc")
+			w := resolve(t, c, "svc")
 			next(t, w)
 			w.Close()
 		}
@@ -405,10 +405,10 @@ func (s lossy) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch
 func TestReread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := lossy{new(memory.Store)}
-		r := naming.New(s, &naming.Options{Reread: time.Minute, Logger: quiet.Logger})
-		defer r.Close()
+		c := naming.New(s, &naming.Options{Reread: time.Minute, Logger: quiet.Logger})
+		defer c.Close()
 		put(t, s, "svc", "a:1")
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, "Add a:1 null")
 		remove(t, s, "svc", "a:1")
 		put(t, s, "svc", "b:1")
@@ -417,7 +417,7 @@ func TestReread(t *testing.T) {
 		if d := time.Since(begin); d < 54*time.Second || d > 66*time.Second {
 			t.Errorf("repaired after %v, want a minute", d)
 		}
-		for v := range r.Watch(t.Context(), "svc") {
+		for v := range c.Watch(t.Context(), "svc") {
 			if v.Stale() {
 				t.Errorf("a periodic read made the view stale: %v", v.Err)
 			}
@@ -428,16 +428,16 @@ func TestReread(t *testing.T) {
 
 // A reader that never reads costs memory for the set, not for the changes.
 func TestSlowReaders(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		w := resolve(t, r, "svc")
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		w := resolve(t, c, "svc")
 		next(t, w)
-		f, err := r.Follow("svc", func() {})
+		f, err := c.Follow("svc", func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
 		f.Next()
-		nextView, stop := iter.Pull2(r.Watch(t.Context(), "svc"))
+		nextView, stop := iter.Pull2(c.Watch(t.Context(), "svc"))
 		defer stop()
 		nextView()
 		churn := func(n int) {
@@ -473,7 +473,7 @@ func heap() uint64 {
 }
 
 func TestWatcherClose(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		closed := func(w naming.Watcher) {
 			t.Helper()
 			for range 2 {
@@ -482,16 +482,16 @@ func TestWatcherClose(t *testing.T) {
 				}
 			}
 		}
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		w.Close()
 		w.Close()
 		closed(w)
 
 		// While Next blocks, after the first set and before it.
-		synced := resolve(t, r, "svc")
+		synced := resolve(t, c, "svc")
 		next(t, synced)
 		s.Silence()
-		unsynced := resolve(t, r, "other")
+		unsynced := resolve(t, c, "other")
 		for _, w := range []naming.Watcher{synced, unsynced} {
 			go func() {
 				time.Sleep(time.Second)
@@ -503,13 +503,13 @@ func TestWatcherClose(t *testing.T) {
 
 		// With something left to read.
 		put(t, s, "svc", "a:1")
-		w = resolve(t, r, "svc")
+		w = resolve(t, c, "svc")
 		synctest.Wait()
 		w.Close()
 		closed(w)
 
 		// Concurrent Next: each change goes to one of them.
-		w = resolve(t, r, "svc")
+		w = resolve(t, c, "svc")
 		got := make(chan string, 10)
 		var wg sync.WaitGroup
 		for range 3 {
@@ -544,12 +544,12 @@ func TestWatcherClose(t *testing.T) {
 }
 
 func TestRegistryClose(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a:1")
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, "Add a:1 null")
 		var woken int
-		f, err := r.Follow("svc", func() { woken++ })
+		f, err := c.Follow("svc", func() { woken++ })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -560,14 +560,14 @@ func TestRegistryClose(t *testing.T) {
 			errs <- err
 		}()
 		go func() {
-			for _, err := range r.Watch(t.Context(), "svc") {
+			for _, err := range c.Watch(t.Context(), "svc") {
 				if err != nil {
 					errs <- err
 				}
 			}
 		}()
 		go func() {
-			for _, err := range r.Services(t.Context()) {
+			for _, err := range c.Services(t.Context()) {
 				if err != nil {
 					errs <- err
 				}
@@ -575,17 +575,17 @@ func TestRegistryClose(t *testing.T) {
 		}()
 		synctest.Wait()
 		before := woken
-		r.Close()
-		r.Close()
+		c.Close()
+		c.Close()
 		for range 3 {
-			if err := <-errs; err != naming.ErrWatcherClosed && !errors.Is(err, naming.ErrRegistryClosed) {
+			if err := <-errs; err != naming.ErrWatcherClosed && !errors.Is(err, naming.ErrClientClosed) {
 				t.Errorf("a reader ended with %v", err)
 			}
 		}
 		if woken == before {
 			t.Error("the follower was not woken")
 		}
-		if e, ok := f.Next(); !ok || !errors.Is(e.Status.Err, naming.ErrRegistryClosed) || !e.Status.Synced || len(e.Put)+len(e.Deleted) > 0 {
+		if e, ok := f.Next(); !ok || !errors.Is(e.Status.Err, naming.ErrClientClosed) || !e.Status.Synced || len(e.Put)+len(e.Deleted) > 0 {
 			t.Errorf("Follower.Next: %+v, %v", e, ok)
 		}
 		f.Close()
@@ -594,13 +594,13 @@ func TestRegistryClose(t *testing.T) {
 		}
 		w.Close()
 
-		_, err1 := r.Resolve("svc")
-		_, err2 := r.Follow("svc", func() {})
-		_, err3 := r.List(t.Context(), "svc")
-		err4 := r.Update(t.Context(), "svc", naming.Update{Addr: "a:1"})
-		for _, err := range []error{err1, err2, err3, err4, last(r.Watch(t.Context(), "svc")), last(r.Services(t.Context()))} {
-			if !errors.Is(err, naming.ErrRegistryClosed) {
-				t.Errorf("after Close: %v, want %v", err, naming.ErrRegistryClosed)
+		_, err1 := c.Resolve("svc")
+		_, err2 := c.Follow("svc", func() {})
+		_, err3 := c.List(t.Context(), "svc")
+		err4 := c.Update(t.Context(), "svc", naming.Update{Addr: "a:1"})
+		for _, err := range []error{err1, err2, err3, err4, last(c.Watch(t.Context(), "svc")), last(c.Services(t.Context()))} {
+			if !errors.Is(err, naming.ErrClientClosed) {
+				t.Errorf("after Close: %v, want %v", err, naming.ErrClientClosed)
 			}
 		}
 	})
@@ -615,12 +615,12 @@ func last[T any](seq iter.Seq2[T, error]) (err error) {
 
 // A Watch ends with its context, before and after the set is known.
 func TestWatchContext(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		views := 0
 		var end error
-		for v, err := range r.Watch(ctx, "svc") {
+		for v, err := range c.Watch(ctx, "svc") {
 			if err != nil {
 				end = err
 				if v.Synced || v.Service != "" {
@@ -633,21 +633,21 @@ func TestWatchContext(t *testing.T) {
 		if views != 1 || !errors.Is(end, context.DeadlineExceeded) {
 			t.Errorf("%d views and then %v", views, end)
 		}
-		if err := last(r.Services(ctx)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := last(c.Services(ctx)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Services ended with %v", err)
 		}
 		s.Silence()
 		ctx, cancel = context.WithCancel(t.Context())
 		time.AfterFunc(time.Minute, cancel)
-		if err := last(r.Watch(ctx, "unknown")); !errors.Is(err, context.Canceled) {
+		if err := last(c.Watch(ctx, "unknown")); !errors.Is(err, context.Canceled) {
 			t.Errorf("a watch of an unknown set ended with %v", err)
 		}
 	})
 }
 
 func TestServices(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		nextList, stop := iter.Pull2(r.Services(t.Context()))
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		nextList, stop := iter.Pull2(c.Services(t.Context()))
 		defer stop()
 		want := func(want ...string) {
 			t.Helper()
@@ -672,14 +672,14 @@ func TestServices(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		view, err := r.List(t.Context(), "svc")
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		view, err := c.List(t.Context(), "svc")
 		if err != nil || view.Endpoints == nil || len(view.Endpoints) > 0 || !view.Synced || view.AsOf.IsZero() || view.Service != "svc" {
 			t.Errorf("list of nothing: %#v, %v", view, err)
 		}
 		put(t, s, "svc", "b:1", "a b:1 {}")
 		begin := s.Calls()
-		view, err = r.List(t.Context(), "svc")
+		view, err = c.List(t.Context(), "svc")
 		want := []naming.Endpoint{{ID: "a", Addr: "b:1", Metadata: json.RawMessage("{}"), Unleased: true}, {ID: "b:1", Addr: "b:1", Unleased: true}}
 		if err != nil || !slices.EqualFunc(view.Endpoints, want, naming.Endpoint.Equal) {
 			t.Errorf("list %v, %v, want %v", view.Endpoints, err, want)
@@ -689,7 +689,7 @@ func TestList(t *testing.T) {
 		}
 		down := errors.New("down")
 		s.Down(down)
-		if view, err := r.List(t.Context(), "svc"); !errors.Is(err, down) || !reflect.DeepEqual(view, naming.View{}) {
+		if view, err := c.List(t.Context(), "svc"); !errors.Is(err, down) || !reflect.DeepEqual(view, naming.View{}) {
 			t.Errorf("list of a registry that is down: %v, %v", view, err)
 		}
 	})
@@ -734,16 +734,16 @@ func TestStaleHook(t *testing.T) {
 		var mu sync.Mutex
 		var got []bool
 		s := slowToEnd{new(memory.Store)}
-		r := naming.New(s, &naming.Options{Logger: quiet.Logger, Grace: -1, Hooks: &naming.Hooks{
+		c := naming.New(s, &naming.Options{Logger: quiet.Logger, Grace: -1, Hooks: &naming.Hooks{
 			Stale: func(_ string, since time.Time) {
 				mu.Lock()
 				defer mu.Unlock()
 				got = append(got, !since.IsZero())
 			},
 		}})
-		defer r.Close()
+		defer c.Close()
 		for range 2 {
-			w := resolve(t, r, "svc")
+			w := resolve(t, c, "svc")
 			next(t, w)
 			s.Down(io.ErrUnexpectedEOF)
 			synctest.Wait()
@@ -751,11 +751,11 @@ func TestStaleHook(t *testing.T) {
 			s.Up()
 			synctest.Wait()
 		}
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w)
 		w.Close()
 		s.Down(io.ErrUnexpectedEOF)
-		w = resolve(t, r, "svc")
+		w = resolve(t, c, "svc")
 		time.Sleep(time.Minute)
 		w.Close()
 		time.Sleep(time.Minute)
@@ -787,35 +787,35 @@ func TestCarelessStore(t *testing.T) {
 			}
 			break
 		}
-		r := naming.New(scripted{batches: []naming.Batch{
+		c := naming.New(scripted{batches: []naming.Batch{
 			{Snapshot: true, Put: []naming.Endpoint{endpoint("b:1"), {ID: "a:1", Addr: "a:1", Metadata: json.RawMessage(" null")}}},
 			{Deleted: []string{"b:1", "none"}, Put: []naming.Endpoint{endpoint("d:1"), endpoint("c:1")}},
 		}}, quiet)
-		defer r.Close()
-		w := resolve(t, r, "svc")
+		defer c.Close()
+		w := resolve(t, c, "svc")
 		synctest.Wait() // for both batches
 		next(t, w, "Add a:1 null", "Add c:1 null", "Add d:1 null")
 	})
 }
 
 func TestUpdate(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
-		if err := r.Update(t.Context(), "svc",
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		if err := c.Update(t.Context(), "svc",
 			naming.Update{Addr: "a:1", Metadata: map[string]any{"weight": 3}},
 			naming.Update{Addr: "b:1"},
 			naming.Update{Metadata: "no address"},
 		); err != nil {
 			t.Fatal(err)
 		}
-		w := resolve(t, r, "svc")
+		w := resolve(t, c, "svc")
 		next(t, w, `Add  "no address"`, `Add a:1 {"weight":3}`, "Add b:1 null")
-		if err := r.Update(t.Context(), "svc", naming.Update{Op: naming.Delete, Addr: "a:1"}); err != nil {
+		if err := c.Update(t.Context(), "svc", naming.Update{Op: naming.Delete, Addr: "a:1"}); err != nil {
 			t.Fatal(err)
 		}
 		next(t, w, `Delete a:1 {"weight":3}`)
 		down := errors.New("down")
 		s.Refuse(down)
-		if err := r.Update(t.Context(), "svc", naming.Update{Addr: "c:1"}); !errors.Is(err, down) {
+		if err := c.Update(t.Context(), "svc", naming.Update{Addr: "c:1"}); !errors.Is(err, down) {
 			t.Errorf("update of a store that is down: %v", err)
 		}
 	})
@@ -839,13 +839,13 @@ func TestUpdateJSON(t *testing.T) {
 
 // What can never work is an error that names the value, and stores nothing.
 func TestBadInput(t *testing.T) {
-	in(t, nil, func(t *testing.T, s *memory.Store, r *naming.Registry) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		ctx := t.Context()
-		update := func(service string, u naming.Update) error { return r.Update(ctx, service, u) }
+		update := func(service string, u naming.Update) error { return c.Update(ctx, service, u) }
 		apply := func(c naming.Change) error { return s.Apply(ctx, "svc", c) }
-		_, resolveErr := r.Resolve("")
-		_, followErr := r.Follow("\xff", func() {})
-		_, listErr := r.List(ctx, "")
+		_, resolveErr := c.Resolve("")
+		_, followErr := c.Follow("\xff", func() {})
+		_, listErr := c.List(ctx, "")
 		_, grantErr := s.Grant(ctx, -time.Second)
 		broken := naming.New(nil, nil)
 		_, nilResolve := broken.Resolve("svc")
@@ -869,7 +869,7 @@ func TestBadInput(t *testing.T) {
 			{"resolve", "empty service name", resolveErr},
 			{"follow", `"\xff"`, followErr},
 			{"list", "empty service name", listErr},
-			{"watch", "empty service name", last(r.Watch(ctx, ""))},
+			{"watch", "empty service name", last(c.Watch(ctx, ""))},
 			{"store's watch", "empty service name", last(s.Watch(ctx, ""))},
 			{"grant", "-1s", grantErr},
 			{"nil store", "nil Store", broken.Update(ctx, "svc", naming.Update{Addr: "a:1"})},
@@ -882,7 +882,7 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("%s: error %v, want ErrInvalid naming %s", c.name, c.err, c.names)
 			}
 		}
-		if view, err := r.List(ctx, "svc"); err != nil || len(view.Endpoints) > 0 {
+		if view, err := c.List(ctx, "svc"); err != nil || len(view.Endpoints) > 0 {
 			t.Errorf("stored %v, %v", view, err)
 		}
 		broken.Close()

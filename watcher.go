@@ -23,28 +23,28 @@ type cursor struct {
 }
 
 // newCursor returns a cursor of a service, which must be closed.
-func (r *Registry) newCursor(service string, wake func()) (*cursor, error) {
-	if err := r.check(service); err != nil {
+func (c *Client) newCursor(service string, wake func()) (*cursor, error) {
+	if err := c.check(service); err != nil {
 		return nil, err
 	}
-	s, err := r.acquire(subject{service})
+	s, err := c.acquire(subject{service})
 	if err != nil {
 		return nil, err
 	}
-	c := &cursor{shared: s, wake: wake}
+	cur := &cursor{shared: s, wake: wake}
 	if wake == nil {
-		c.done = make(chan struct{})
+		cur.done = make(chan struct{})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.at = s.tail
+	cur.at = s.tail
 	if s.ended {
-		c.finish()
+		cur.finish()
 	}
-	c.index = len(s.cursors)
-	s.cursors = append(s.cursors, c)
+	cur.index = len(s.cursors)
+	s.cursors = append(s.cursors, cur)
 	s.wakesOld = s.wakesOld || wake != nil
-	return c, nil
+	return cur, nil
 }
 
 // leave removes a cursor. s.mu is held.
@@ -86,7 +86,7 @@ func (c *cursor) close() {
 	c.finish()
 	s := c.shared
 	if s.remove(c) {
-		s.registry.release(s)
+		s.client.release(s)
 	}
 }
 
@@ -212,7 +212,7 @@ func (c *cursor) advance() (news, <-chan struct{}) {
 	return news{changes: changes}, c.at.ready
 }
 
-// watcher is the Watcher of Registry.Resolve.
+// watcher is the Watcher of Client.Resolve.
 type watcher struct{ cursor *cursor }
 
 func (w *watcher) Next() ([]*Update, error) {
@@ -275,7 +275,7 @@ func (c change) removes() bool {
 
 // Follower reads the changes of a service without a goroutine of its own, for
 // programs that keep the set in a form of their own, as package resolver does.
-// [Registry.Follow] makes one. Its methods may be called concurrently with each
+// [Client.Follow] makes one. Its methods may be called concurrently with each
 // other, but Next not with itself.
 type Follower struct {
 	cursor   *cursor
@@ -301,20 +301,20 @@ type Event struct {
 // Call Next once afterwards, for what is known already: from then on wake is
 // called whenever Next may have something new to return.
 // It is called from the goroutine that all readers of the service depend on, so
-// it must not block, nor call methods of the Registry or the Follower; and it
+// it must not block, nor call methods of the Client or the Follower; and it
 // may be called once more while, or just after, the Follower is closed.
 //
-// The error is [ErrInvalid] or [ErrRegistryClosed].
-func (r *Registry) Follow(service string, wake func()) (*Follower, error) {
-	c, err := r.newCursor(service, wake)
+// The error is [ErrInvalid] or [ErrClientClosed].
+func (c *Client) Follow(service string, wake func()) (*Follower, error) {
+	cur, err := c.newCursor(service, wake)
 	if err != nil {
 		return nil, fmt.Errorf("naming: follow %q: %w", service, err)
 	}
-	return &Follower{cursor: c}, nil
+	return &Follower{cursor: cur}, nil
 }
 
 // Next returns what is new since it was last called, and false if nothing is.
-// It does not block. After the Registry was closed it still tells so, in the
+// It does not block. After the Client was closed it still tells so, in the
 // status; after Close it returns false.
 func (f *Follower) Next() (Event, bool) {
 	s := f.cursor.shared

@@ -779,7 +779,7 @@ func (e *env) denied(judge func(m string, err error) error) error {
 
 func permissionIsTold(e *env) error {
 	return e.denied(func(m string, err error) error {
-		// Registries differ in what they ask credentials for; they all do to
+		// Clients differ in what they ask credentials for; they all do to
 		// read and to write.
 		if err == nil && m != "Apply" && m != "Watch" {
 			return nil

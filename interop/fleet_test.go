@@ -49,14 +49,14 @@ func listen(t *testing.T, addr string) *server {
 
 // ours is what a program on this library has: the store of one wire format.
 type ours struct {
-	registry *naming.Registry
-	alarms   atomic.Int64 // logged at the level Warn and above
+	client *naming.Client
+	alarms atomic.Int64 // logged at the level Warn and above
 }
 
 func newOurs(t *testing.T, store naming.Store) *ours {
 	o := new(ours)
-	o.registry = naming.New(store, &naming.Options{Logger: slog.New(alarms{slog.DiscardHandler, t, &o.alarms})})
-	t.Cleanup(o.registry.Close)
+	o.client = naming.New(store, &naming.Options{Logger: slog.New(alarms{slog.DiscardHandler, t, &o.alarms})})
+	t.Cleanup(o.client.Close)
 	return o
 }
 
@@ -90,7 +90,7 @@ func (o *ours) register(t *testing.T, service string, s *server, metadata map[st
 		}
 		e.Metadata = m
 	}
-	reg, err := o.registry.Register(t.Context(), service, e, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true})
+	reg, err := o.client.Register(t.Context(), service, e, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ type traffic struct {
 
 func (o *ours) traffic(t *testing.T, service string) *traffic {
 	t.Helper()
-	conn, err := grpc.NewClient("naming:///"+service, grpc.WithResolvers(resolver.NewBuilder(o.registry, nil)),
+	conn, err := grpc.NewClient("naming:///"+service, grpc.WithResolvers(resolver.NewBuilder(o.client, nil)),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ type views struct {
 func watch(t *testing.T, o *ours, service string) *views {
 	v := &views{news: make(chan struct{}, 1)}
 	go func() {
-		for view, err := range o.registry.Watch(t.Context(), service) {
+		for view, err := range o.client.Watch(t.Context(), service) {
 			if err != nil {
 				return
 			}

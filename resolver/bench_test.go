@@ -50,12 +50,12 @@ func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 50_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			store := new(memory.Store)
-			r := naming.New(store, nil)
-			defer r.Close()
+			c := naming.New(store, nil)
+			defer c.Close()
 			apply(b, store, "s", many(n)...)
 			told := make(chan int, 1)
 			var updates atomic.Int64
-			res := build(b, resolver.NewBuilder(r, nil), freeConn{&updates, func(s grpcresolver.State) { told <- len(s.Endpoints) }}, "s")
+			res := build(b, resolver.NewBuilder(c, nil), freeConn{&updates, func(s grpcresolver.State) { told <- len(s.Endpoints) }}, "s")
 			defer res.Close()
 			<-told
 			extra := at("192.168.0.1:9000")
@@ -99,10 +99,10 @@ func BenchmarkFanOutFloor(b *testing.B) {
 func BenchmarkFanOut(b *testing.B) {
 	const conns = 5000
 	store := new(memory.Store)
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	apply(b, store, "s", many(10)...)
-	builder := resolver.NewBuilder(r, nil)
+	builder := resolver.NewBuilder(c, nil)
 	var updates atomic.Int64
 	var done sync.WaitGroup
 	cc := freeConn{&updates, func(grpcresolver.State) { done.Done() }}
@@ -145,8 +145,8 @@ func BenchmarkChurn(b *testing.B) {
 	for _, pace := range []time.Duration{0, time.Millisecond} {
 		b.Run(fmt.Sprint("pace=", pace), func(b *testing.B) {
 			store := new(memory.Store)
-			r := naming.New(store, nil)
-			defer r.Close()
+			c := naming.New(store, nil)
+			defer c.Close()
 			apply(b, store, "s", many(1000)...)
 			var updates atomic.Int64
 			var done atomic.Bool // the last change has arrived
@@ -158,7 +158,7 @@ func BenchmarkChurn(b *testing.B) {
 				default:
 				}
 			}}
-			res := build(b, resolver.NewBuilder(r, nil), cc, "s")
+			res := build(b, resolver.NewBuilder(c, nil), cc, "s")
 			defer res.Close()
 			<-told
 			var lag time.Duration
@@ -189,15 +189,15 @@ func BenchmarkChurn(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstSet is a Build for a service that the Registry knows.
+// BenchmarkFirstSet is a Build for a service that the Client knows.
 func BenchmarkFirstSet(b *testing.B) {
 	for _, n := range []int{10, 50_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			store := new(memory.Store)
-			r := naming.New(store, nil)
-			defer r.Close()
+			c := naming.New(store, nil)
+			defer c.Close()
 			apply(b, store, "s", many(n)...)
-			builder := resolver.NewBuilder(r, nil)
+			builder := resolver.NewBuilder(c, nil)
 			var updates atomic.Int64
 			told := make(chan struct{}, 1)
 			cc := freeConn{&updates, func(grpcresolver.State) { told <- struct{}{} }}
@@ -223,8 +223,8 @@ func BenchmarkServices(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		r := naming.New(store, nil)
-		builder := resolver.NewBuilder(r, nil)
+		c := naming.New(store, nil)
+		builder := resolver.NewBuilder(c, nil)
 		var updates atomic.Int64
 		var done sync.WaitGroup
 		cc := freeConn{&updates, func(grpcresolver.State) { done.Done() }}
@@ -243,7 +243,7 @@ func BenchmarkServices(b *testing.B) {
 		for _, r := range resolvers {
 			r.Close()
 		}
-		r.Close()
+		c.Close()
 		b.StartTimer()
 	}
 }

@@ -43,7 +43,7 @@ func TestBuildReplaysWhatIsKnown(t *testing.T) {
 		// And one after all others have gone.
 		closing(r1, first)
 		closing(r2, second)
-		time.Sleep(50 * time.Minute) // the Registry keeps the watch for an hour
+		time.Sleep(50 * time.Minute) // the Client keeps the watch for an hour
 		calls := b.store.Calls()
 		third := new(clientConn)
 		r3 := build(b, b.builder, third, "s")
@@ -157,12 +157,12 @@ func TestErrorsLeaveTheAddressesAlone(t *testing.T) {
 		apply(b, b.store, "s", append(at("c:1"), del("a:1")...)...)
 		time.Sleep(time.Minute)
 		b.want(cc, "b:1 c:1")
-		b.registry.Close()
+		b.client.Close()
 		time.Sleep(time.Minute)
 		b.want(cc)
 		closing(r, cc)
-		if _, err := b.builder.Build(target(t, "naming:///s"), cc, grpcresolver.BuildOptions{}); !errors.Is(err, naming.ErrRegistryClosed) {
-			t.Errorf("Build after Close of the Registry: %v", err)
+		if _, err := b.builder.Build(target(t, "naming:///s"), cc, grpcresolver.BuildOptions{}); !errors.Is(err, naming.ErrClientClosed) {
+			t.Errorf("Build after Close of the Client: %v", err)
 		}
 	})
 }
@@ -699,9 +699,9 @@ func TestDraining(t *testing.T) {
 func TestSuddenLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory.Store)
-		registry := naming.New(store, &naming.Options{Logger: quiet.Logger})
-		defer registry.Close()
-		b := &bubble{t, store, registry, resolver.NewBuilder(registry, nil)}
+		client := naming.New(store, &naming.Options{Logger: quiet.Logger})
+		defer client.Close()
+		b := &bubble{t, store, client, resolver.NewBuilder(client, nil)}
 		apply(b, b.store, "s", at("a:1", "b:1", "c:1")...)
 		cc := new(clientConn)
 		r := build(b, b.builder, cc, "s")
@@ -742,11 +742,11 @@ func TestPublishedHook(t *testing.T) {
 			defer mu.Unlock()
 			got = append(got, fmt.Sprint(service, " ", addresses))
 		}}
-		registry := naming.New(store, &opts)
-		defer registry.Close()
+		client := naming.New(store, &opts)
+		defer client.Close()
 		apply(t, store, "s", at("a:1", "b:1")...)
 		cc := new(clientConn)
-		r := build(t, resolver.NewBuilder(registry, nil), cc, "s")
+		r := build(t, resolver.NewBuilder(client, nil), cc, "s")
 		synctest.Wait()
 		time.Sleep(time.Second)
 		store.Break(errors.New("broken"))

@@ -120,7 +120,7 @@ type Options struct {
 // implements the Builder of gRPC's package resolver. All methods may be called
 // concurrently.
 //
-// It holds nothing while it has no ClientConns, and needs no Close. The Registry
+// It holds nothing while it has no ClientConns, and needs no Close. The Client
 // must stay open as long as the ClientConns: after it was closed they keep the
 // endpoints they have.
 type Builder struct {
@@ -131,7 +131,7 @@ type Builder struct {
 	firstAnswer time.Duration
 	addresses   bool
 	cache       *cache                              // nil: none
-	told        func(service string, addresses int) // nil, or a hook of the Registry's
+	told        func(service string, addresses int) // nil, or a hook of the Client's
 	log         *slog.Logger
 	threshold   float64 // Options.PanicThreshold, from 0 to 1
 	atOnce      int     // goroutines of a service that may be busy with telling ClientConns
@@ -150,7 +150,7 @@ type source interface {
 // NewBuilder returns a Builder on r. It asks the registry nothing.
 //
 // If r is nil, every Build fails with [naming.ErrInvalid].
-func NewBuilder(r *naming.Registry, opts *Options) *Builder {
+func NewBuilder(c *naming.Client, opts *Options) *Builder {
 	var o Options
 	if opts != nil {
 		o = *opts
@@ -179,10 +179,10 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	b := &Builder{
 		atOnce: max(runtime.GOMAXPROCS(0)/2, 1),
 		follow: func(service string, wake func()) (source, error) {
-			if r == nil {
-				return nil, fmt.Errorf("%w: NewBuilder was given a nil Registry", naming.ErrInvalid)
+			if c == nil {
+				return nil, fmt.Errorf("%w: NewBuilder was given a nil Client", naming.ErrInvalid)
 			}
-			return r.Follow(service, wake)
+			return c.Follow(service, wake)
 		},
 		scheme:      o.Scheme,
 		config:      o.ServiceConfig,
@@ -196,8 +196,8 @@ func NewBuilder(r *naming.Registry, opts *Options) *Builder {
 	if o.Cache != "" {
 		b.cache = &cache{dir: o.Cache, maxAge: o.CacheMaxAge, log: o.Logger}
 	}
-	if r != nil {
-		b.told = r.Hooks().Published
+	if c != nil {
+		b.told = c.Hooks().Published
 	}
 	return b
 }
@@ -262,7 +262,7 @@ func (b *Builder) service(target url.URL) (string, error) {
 //
 // The error is [naming.ErrInvalid], for a target that does not name a service
 // or a service config that gRPC does not understand, or
-// [naming.ErrRegistryClosed].
+// [naming.ErrClientClosed].
 func (b *Builder) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, opts grpcresolver.BuildOptions) (grpcresolver.Resolver, error) {
 	service, err := b.service(target.URL)
 	if err != nil {
@@ -299,7 +299,7 @@ func (b *Builder) acquire(service string) *target {
 }
 
 // release gives up what acquire returned. The last one ends the target: the
-// Registry keeps the watch for a while, and answers the next from memory.
+// Client keeps the watch for a while, and answers the next from memory.
 func (b *Builder) release(t *target) {
 	b.mu.Lock()
 	t.users--

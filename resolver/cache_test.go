@@ -274,7 +274,7 @@ func FuzzCacheRoundTrip(f *testing.F) {
 type program struct {
 	t        *testing.T
 	store    *memory.Store
-	registry *naming.Registry
+	client   *naming.Client
 	builder  *Builder
 	log      *log
 	logged   *bytes.Buffer
@@ -294,8 +294,8 @@ func (w lockedWriter) Write(b []byte) (int, error) {
 func start(t *testing.T, store *memory.Store, dir string) *program {
 	t.Helper()
 	p := &program{t: t, store: store, log: new(log), logged: new(bytes.Buffer)}
-	p.registry = naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	p.builder = NewBuilder(p.registry, &Options{Cache: dir, Logger: slog.New(slog.NewTextHandler(lockedWriter{p}, nil))})
+	p.client = naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	p.builder = NewBuilder(p.client, &Options{Cache: dir, Logger: slog.New(slog.NewTextHandler(lockedWriter{p}, nil))})
 	p.build()
 	return p
 }
@@ -311,7 +311,7 @@ func (p *program) build() {
 
 func (p *program) stop() {
 	p.resolver.Close()
-	p.registry.Close()
+	p.client.Close()
 	synctest.Wait()
 }
 

@@ -1,7 +1,7 @@
 // Package resolver lets gRPC clients find the endpoints of a service in a
-// [naming.Registry], whatever registry is behind it:
+// [naming.Client], whatever registry is behind it:
 //
-//	b := resolver.NewBuilder(r, nil)
+//	b := resolver.NewBuilder(c, nil)
 //	conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b), ...)
 //
 // One Builder serves any number of ClientConns. Those of one service share one

@@ -26,8 +26,8 @@ import (
 // A client of a service that is found in a registry.
 func Example() {
 	ctx := context.Background()
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 
 	// A server, and its entry in the registry.
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,12 +38,12 @@ func Example() {
 	defer server.Stop()
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	go server.Serve(l)
-	if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String()}); err != nil {
+	if err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String()}); err != nil {
 		log.Fatal(err)
 	}
 
 	// The client. One Builder serves all ClientConns of the program.
-	b := resolver.NewBuilder(r, nil)
+	b := resolver.NewBuilder(c, nil)
 	conn, err := grpc.NewClient("naming:///greeter", grpc.WithResolvers(b),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -60,9 +60,9 @@ func Example() {
 
 // Another load balancing policy than round_robin.
 func ExampleNewBuilder() {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	b := resolver.NewBuilder(r, &resolver.Options{
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	b := resolver.NewBuilder(c, &resolver.Options{
 		ServiceConfig: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`,
 	})
 	fmt.Println(b.Scheme())
@@ -88,9 +88,9 @@ func ExampleCachedAt() {
 
 	run := func(store *memory.Store) {
 		silent := slog.New(slog.DiscardHandler)
-		r := naming.New(store, &naming.Options{Logger: silent})
-		defer r.Close()
-		b := resolver.NewBuilder(r, &resolver.Options{
+		c := naming.New(store, &naming.Options{Logger: silent})
+		defer c.Close()
+		b := resolver.NewBuilder(c, &resolver.Options{
 			Cache:         dir,
 			Logger:        silent,
 			ServiceConfig: `{"loadBalancingConfig":[{"tell_cached":{}}]}`,
@@ -159,8 +159,8 @@ func ExampleBuilder_Target() {
 func ExampleEndpointOf() {
 	balancer.Register(zonePolicy{})
 
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 	ctx := context.Background()
 	for zone, n := range map[string]int{"eu-1": 1, "eu-2": 2} {
 		for range n {
@@ -173,12 +173,12 @@ func ExampleEndpointOf() {
 			healthpb.RegisterHealthServer(server, health.NewServer())
 			go server.Serve(l)
 			metadata := map[string]any{"zone": zone}
-			if err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String(), Metadata: metadata}); err != nil {
+			if err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: l.Addr().String(), Metadata: metadata}); err != nil {
 				log.Fatal(err)
 			}
 		}
 	}
-	b := resolver.NewBuilder(r, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"zone_eu-2":{}}]}`})
+	b := resolver.NewBuilder(c, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"zone_eu-2":{}}]}`})
 	conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

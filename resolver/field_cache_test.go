@@ -25,7 +25,7 @@ func nested(n int) []byte {
 // scriptedProgram is a program whose Builder follows a script.
 func scriptedProgram(t *testing.T, s *script, dir string) *program {
 	t.Helper()
-	p := &program{t: t, log: new(log), logged: new(bytes.Buffer), registry: naming.New(nil, nil)}
+	p := &program{t: t, log: new(log), logged: new(bytes.Buffer), client: naming.New(nil, nil)}
 	logger := slog.New(slog.NewTextHandler(lockedWriter{p}, nil))
 	p.builder = NewBuilder(nil, &Options{Cache: dir, Logger: logger})
 	p.builder.follow = scripted(s).follow
@@ -261,7 +261,7 @@ func TestFieldW1WhatTheCacheKeeps(t *testing.T) {
 
 		// The threshold means from the cache what it means otherwise.
 		s = new(script)
-		p = &program{t: t, log: new(log), logged: new(bytes.Buffer), registry: naming.New(nil, nil)}
+		p = &program{t: t, log: new(log), logged: new(bytes.Buffer), client: naming.New(nil, nil)}
 		p.builder = NewBuilder(nil, &Options{Cache: dir, PanicThreshold: 0.5, Logger: slog.New(slog.DiscardHandler)})
 		p.builder.follow = scripted(s).follow
 		p.build()

@@ -82,16 +82,16 @@ func newServer(t testing.TB) *server {
 // world is a registry in memory, and what a test has of gRPC.
 type world struct {
 	testing.TB
-	store    *memory.Store
-	registry *naming.Registry
-	builder  *resolver.Builder
+	store   *memory.Store
+	client  *naming.Client
+	builder *resolver.Builder
 }
 
 func newWorld(t testing.TB, opts *resolver.Options) *world {
 	store := new(memory.Store)
-	r := naming.New(store, quiet)
-	t.Cleanup(r.Close)
-	return &world{t, store, r, resolver.NewBuilder(r, opts)}
+	c := naming.New(store, quiet)
+	t.Cleanup(c.Close)
+	return &world{t, store, c, resolver.NewBuilder(c, opts)}
 }
 
 func (w *world) dial(service string, opts ...grpc.DialOption) *grpc.ClientConn {
@@ -470,11 +470,11 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 		t.Run(fmt.Sprint(opts.ServiceConfig, opts.PanicThreshold), func(t *testing.T) {
 			store := new(memory.Store)
 			held := make(chan int, 10)
-			registry := naming.New(store, &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
+			client := naming.New(store, &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
 				Held: func(_ string, endpoints []naming.Endpoint) { held <- len(endpoints) },
 			}})
-			defer registry.Close()
-			w := &world{t, store, registry, resolver.NewBuilder(registry, &opts)}
+			defer client.Close()
+			w := &world{t, store, client, resolver.NewBuilder(client, &opts)}
 			servers := []*server{newServer(t), newServer(t), newServer(t)}
 			put := func() {
 				lease, err := store.Grant(context.Background(), time.Hour)
@@ -654,9 +654,9 @@ func TestFieldW1NoCallGoesThere(t *testing.T) {
 		for _, policy := range []string{roundRobin, pickFirst} {
 			t.Run(fmt.Sprint(reason, policy), func(t *testing.T) {
 				store := new(memory.Store)
-				registry := naming.New(store, &naming.Options{Logger: quiet.Logger}) // with a hold
-				defer registry.Close()
-				w := &world{t, store, registry, resolver.NewBuilder(registry, &resolver.Options{ServiceConfig: policy})}
+				client := naming.New(store, &naming.Options{Logger: quiet.Logger}) // with a hold
+				defer client.Close()
+				w := &world{t, store, client, resolver.NewBuilder(client, &resolver.Options{ServiceConfig: policy})}
 				servers := make([]*server, 4)
 				for i := range servers {
 					servers[i] = newServer(t)

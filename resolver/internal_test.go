@@ -598,7 +598,7 @@ func TestClosedWhileItCollects(t *testing.T) {
 		if d := time.Since(start); d != 0 {
 			t.Errorf("Close took %v", d)
 		}
-		s.wake() // as a Registry may, just after
+		s.wake() // as a Client may, just after
 		time.Sleep(time.Minute)
 		l.want(t)
 	})

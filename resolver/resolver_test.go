@@ -193,9 +193,9 @@ func told(calls []call) (list []string) {
 // bubble is the world of a test in which time passes by itself.
 type bubble struct {
 	*testing.T
-	store    *memory.Store
-	registry *naming.Registry
-	builder  *resolver.Builder
+	store   *memory.Store
+	client  *naming.Client
+	builder *resolver.Builder
 }
 
 // inBubble runs a test in a bubble.
@@ -203,9 +203,9 @@ func inBubble(t *testing.T, opts *resolver.Options, test func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory.Store)
-		r := naming.New(store, quiet)
-		defer r.Close()
-		test(&bubble{t, store, r, resolver.NewBuilder(r, opts)})
+		c := naming.New(store, quiet)
+		defer c.Close()
+		test(&bubble{t, store, c, resolver.NewBuilder(c, opts)})
 	})
 }
 

@@ -40,9 +40,9 @@ func TestTarget(t *testing.T) {
 }
 
 func TestTargetsThatAreErrors(t *testing.T) {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	b := resolver.NewBuilder(r, nil)
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	b := resolver.NewBuilder(c, nil)
 	for _, c := range []struct{ target, part string }{
 		{"naming://etcd:2379/greeter", `authority "etcd:2379"`},
 		{"naming://me:secret@/greeter", `user "me"`},
@@ -84,10 +84,10 @@ func (*badConfig) ParseServiceConfig(string) *serviceconfig.ParseResult {
 }
 
 func TestBadServiceConfig(t *testing.T) {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 	for _, config := range []string{"", "null", "{", `{"loadBalancingConfig":[{"nobody":{}}]}`} {
-		b := resolver.NewBuilder(r, &resolver.Options{ServiceConfig: config})
+		b := resolver.NewBuilder(c, &resolver.Options{ServiceConfig: config})
 		_, err := b.Build(target(t, "naming:///s"), new(badConfig), grpcresolver.BuildOptions{})
 		if !errors.Is(err, naming.ErrInvalid) || !errors.Is(err, errConfig) {
 			t.Errorf("%q: got error %v, want ErrInvalid and the cause", config, err)
@@ -123,9 +123,9 @@ func FuzzTarget(f *testing.F) {
 			}
 			return errors.New("refused")
 		})
-		r := naming.New(store, quiet)
-		defer r.Close()
-		b := &catcher{Builder: resolver.NewBuilder(r, nil)}
+		c := naming.New(store, quiet)
+		defer c.Close()
+		b := &catcher{Builder: resolver.NewBuilder(c, nil)}
 		conn, err := grpc.NewClient(b.Target(service), grpc.WithResolvers(b), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatalf("%q: %v", service, err)
@@ -157,9 +157,9 @@ func FuzzBuild(f *testing.F) {
 	for _, s := range []string{"naming:///a", "naming:a", "naming://a/b", "naming:///%41?b#c", "naming:/a", "://"} {
 		f.Add(s)
 	}
-	r := naming.New(new(memory.Store), nil)
-	f.Cleanup(r.Close)
-	b := resolver.NewBuilder(r, nil)
+	c := naming.New(new(memory.Store), nil)
+	f.Cleanup(c.Close)
+	b := resolver.NewBuilder(c, nil)
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := url.Parse(s)
 		if err != nil {

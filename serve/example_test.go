@@ -18,8 +18,8 @@ import (
 
 // A server that is in the registry while it is healthy.
 func Example() {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
 
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,14 +35,14 @@ func Example() {
 	defer terminate()
 	stopped := make(chan error)
 	go func() {
-		stopped <- serve.Run(ctx, r, "greeter", s, lis, &serve.Options{
+		stopped <- serve.Run(ctx, c, "greeter", s, lis, &serve.Options{
 			Health:   h,
 			Register: &naming.RegisterOptions{Propagation: 100 * time.Millisecond},
 		})
 	}()
 
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	for view, err := range r.Watch(context.Background(), "greeter") {
+	for view, err := range c.Watch(context.Background(), "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func Example() {
 
 	terminate()
 	fmt.Println("stopped:", <-stopped)
-	left, err := r.List(context.Background(), "greeter")
+	left, err := c.List(context.Background(), "greeter")
 	if err != nil {
 		log.Fatal(err)
 	}

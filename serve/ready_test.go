@@ -33,10 +33,10 @@ func probe(t *testing.T, h http.Handler) (status int, body string) {
 func TestFieldI6ReadyHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(memory.Store)
-		r := naming.New(s, nil)
-		defer r.Close()
+		c := naming.New(s, nil)
+		defer c.Close()
 		s.Refuse(errors.New("the cause"))
-		g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, nil)
+		g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,8 +80,8 @@ func TestFieldI6ReadyHandler(t *testing.T) {
 // A Readiness follows the registrations that come and go with the health service.
 func TestFieldI6Readiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := naming.New(new(memory.Store), nil)
-		defer r.Close()
+		c := naming.New(new(memory.Store), nil)
+		defer c.Close()
 		var ready serve.Readiness
 		hs := health.NewServer()
 		hs.SetServingStatus("", healthgrpc.HealthCheckResponse_NOT_SERVING)
@@ -99,11 +99,11 @@ func TestFieldI6Readiness(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() {
-			done <- serve.Announce(ctx, r, "svc", &serve.Options{Addr: "a:1", Readiness: &ready})
+			done <- serve.Announce(ctx, c, "svc", &serve.Options{Addr: "a:1", Readiness: &ready})
 		}()
 		want(200, "one server")
 		go func() {
-			done <- serve.Announce(ctx, r, "svc", &serve.Options{Addr: "b:1", Health: hs, Readiness: &ready})
+			done <- serve.Announce(ctx, c, "svc", &serve.Options{Addr: "b:1", Health: hs, Readiness: &ready})
 		}()
 		want(503, "a second one that does not serve")
 		hs.SetServingStatus("", healthgrpc.HealthCheckResponse_SERVING)

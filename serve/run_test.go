@@ -149,22 +149,22 @@ func (h *notedHealth) Check(ctx context.Context, req *healthpb.HealthCheckReques
 // site is a server that Run runs.
 type site struct {
 	*testing.T
-	diary    diary
-	store    *memory.Store
-	registry *naming.Registry
-	server   *grpc.Server
-	health   *notedHealth
-	lis      *notedListener
-	opts     *serve.Options
-	cancel   context.CancelFunc
-	ended    chan error
+	diary  diary
+	store  *memory.Store
+	client *naming.Client
+	server *grpc.Server
+	health *notedHealth
+	lis    *notedListener
+	opts   *serve.Options
+	cancel context.CancelFunc
+	ended  chan error
 }
 
 func newSite(t *testing.T) *site {
 	s := &site{T: t, store: new(memory.Store), server: grpc.NewServer(), ended: make(chan error, 1)}
 	accepts := make(chan struct{})
-	s.registry = naming.New(notedStore{s.store, &s.diary, accepts}, quiet)
-	t.Cleanup(s.registry.Close)
+	s.client = naming.New(notedStore{s.store, &s.diary, accepts}, quiet)
+	t.Cleanup(s.client.Close)
 	s.health = &notedHealth{health.NewServer(), &s.diary, make(chan struct{}), make(chan struct{})}
 	healthpb.RegisterHealthServer(s.server, s.health)
 	s.lis = &notedListener{Listener: listen(t, "127.0.0.1:0"), diary: &s.diary, accepts: accepts, end: make(chan error)}
@@ -175,7 +175,7 @@ func newSite(t *testing.T) *site {
 func (s *site) run() {
 	ctx, cancel := context.WithCancel(s.Context())
 	s.cancel = cancel
-	go func() { s.ended <- serve.Run(ctx, s.registry, service, s.server, s.lis, s.opts) }()
+	go func() { s.ended <- serve.Run(ctx, s.client, service, s.server, s.lis, s.opts) }()
 }
 
 // await waits until the registry holds n endpoints, and returns the last.
@@ -183,7 +183,7 @@ func (s *site) await(n int) (last naming.Endpoint) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
-	for v, err := range s.registry.Watch(ctx, service) {
+	for v, err := range s.client.Watch(ctx, service) {
 		if err != nil {
 			s.Fatal(err)
 		}

@@ -1,11 +1,11 @@
-// Package serve keeps a gRPC server in a [naming.Registry] exactly while it can
+// Package serve keeps a gRPC server registered exactly while it can
 // take calls, and stops it in the order that drops none:
 //
 //	s := grpc.NewServer()
 //	h := health.NewServer()
 //	healthpb.RegisterHealthServer(s, h)
 //	...
-//	err := serve.Run(ctx, r, "greeter", s, lis, &serve.Options{Health: h})
+//	err := serve.Run(ctx, c, "greeter", s, lis, &serve.Options{Health: h})
 //
 // # The order
 //
@@ -113,7 +113,7 @@ type Options struct {
 // call was cut off are not waited for.
 //
 // The listener is closed when Run returns, whatever it returns.
-func Run(ctx context.Context, r *naming.Registry, service string, s *grpc.Server, lis net.Listener, opts *Options) error {
+func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, lis net.Listener, opts *Options) error {
 	o := opts.orDefaults()
 	if o.Addr == "" {
 		addr, err := Addr(lis)
@@ -124,7 +124,7 @@ func Run(ctx context.Context, r *naming.Registry, service string, s *grpc.Server
 		o.Addr = addr
 	}
 	_, hasHealth := s.GetServiceInfo()[healthgrpc.Health_ServiceDesc.ServiceName]
-	err := o.check(r, service)
+	err := o.check(c, service)
 	if err == nil && hasHealth && o.Health == nil {
 		err = fmt.Errorf("%w: the server has a health service, and Options.Health is nil", naming.ErrInvalid)
 	}
@@ -145,7 +145,7 @@ func Run(ctx context.Context, r *naming.Registry, service string, s *grpc.Server
 	announceCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	announced := make(chan error, 1)
-	go func() { announced <- o.announce(announceCtx, r, service) }()
+	go func() { announced <- o.announce(announceCtx, c, service) }()
 
 	// Whichever ends first, the endpoint is withdrawn before anything else.
 	var serveErr error
@@ -190,14 +190,14 @@ func stop(s *grpc.Server, timeout time.Duration) error {
 // time, and returns; the server has to serve until then.
 //
 // The error is that of [naming.Registration.Close] when ctx is done. Before that
-// it tells of what can never work ([naming.ErrInvalid]), of a Registry that was
+// it tells of what can never work ([naming.ErrInvalid]), of a Client that was
 // closed, or of a health service that ended to tell how it stands.
-func Announce(ctx context.Context, r *naming.Registry, service string, opts *Options) error {
+func Announce(ctx context.Context, c *naming.Client, service string, opts *Options) error {
 	o := opts.orDefaults()
-	if err := o.check(r, service); err != nil {
+	if err := o.check(c, service); err != nil {
 		return fmt.Errorf("naming: announce in %q: %w", service, err)
 	}
-	return o.announce(ctx, r, service)
+	return o.announce(ctx, c, service)
 }
 
 func (o *Options) orDefaults() Options {
@@ -223,9 +223,9 @@ func (o *Options) endpoint() naming.Endpoint {
 
 // check finds what would be an error of Register, which may be called much
 // later.
-func (o *Options) check(r *naming.Registry, service string) error {
-	if r == nil {
-		return fmt.Errorf("%w: the Registry is nil", naming.ErrInvalid)
+func (o *Options) check(c *naming.Client, service string) error {
+	if c == nil {
+		return fmt.Errorf("%w: the Client is nil", naming.ErrInvalid)
 	}
 	if err := naming.CheckAddress(o.Addr); err != nil {
 		return err
@@ -234,7 +234,7 @@ func (o *Options) check(r *naming.Registry, service string) error {
 	return err
 }
 
-func (o *Options) announce(ctx context.Context, r *naming.Registry, service string) error {
+func (o *Options) announce(ctx context.Context, c *naming.Client, service string) error {
 	w := watchHealth(o.Health, o.HealthService)
 	defer w.stop()
 	o.Readiness.begin()
@@ -246,7 +246,7 @@ func (o *Options) announce(ctx context.Context, r *naming.Registry, service stri
 		case ctx.Err() != nil: // below
 		case serving && reg == nil:
 			var err error
-			if reg, err = r.Register(ctx, service, o.endpoint(), o.Register); err != nil {
+			if reg, err = c.Register(ctx, service, o.endpoint(), o.Register); err != nil {
 				return err
 			}
 			o.Readiness.set(nil, reg)

@@ -34,12 +34,12 @@ var quiet = &naming.Options{Logger: slog.New(slog.DiscardHandler)}
 // world is a registry in memory and a health service, in a bubble.
 type world struct {
 	*testing.T
-	store    *memory.Store
-	registry *naming.Registry
-	health   *health.Server
-	opts     *serve.Options
-	cancel   context.CancelFunc
-	ended    chan error // what Announce returned
+	store  *memory.Store
+	client *naming.Client
+	health *health.Server
+	opts   *serve.Options
+	cancel context.CancelFunc
+	ended  chan error // what Announce returned
 }
 
 // inBubble runs Announce, beginning in the state given of the health service,
@@ -47,14 +47,14 @@ type world struct {
 func inBubble(t *testing.T, s healthpb.HealthCheckResponse_ServingStatus, test func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory.Store)
-		w := &world{T: t, store: store, registry: naming.New(store, quiet), health: health.NewServer(), ended: make(chan error, 1)}
-		defer w.registry.Close()
+		w := &world{T: t, store: store, client: naming.New(store, quiet), health: health.NewServer(), ended: make(chan error, 1)}
+		defer w.client.Close()
 		w.health.SetServingStatus(service, s)
 		w.opts = &serve.Options{Addr: addr, Health: w.health, HealthService: service}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		w.cancel = cancel
-		go func() { w.ended <- serve.Announce(ctx, w.registry, service, w.opts) }()
+		go func() { w.ended <- serve.Announce(ctx, w.client, service, w.opts) }()
 		test(w)
 	})
 }
@@ -130,12 +130,12 @@ func TestOnlyServing(t *testing.T) {
 func TestServiceNobodyKnowsYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory.Store)
-		r := naming.New(store, quiet)
-		defer r.Close()
-		w := &world{T: t, store: store, registry: r, health: health.NewServer()}
+		c := naming.New(store, quiet)
+		defer c.Close()
+		w := &world{T: t, store: store, client: c, health: health.NewServer()}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go serve.Announce(ctx, r, service, &serve.Options{Addr: addr, Health: w.health, HealthService: "greeter.v2"})
+		go serve.Announce(ctx, c, service, &serve.Options{Addr: addr, Health: w.health, HealthService: "greeter.v2"})
 		w.is("")
 		w.health.SetServingStatus("greeter.v2", serving)
 		w.is("here")
@@ -211,19 +211,19 @@ func TestRegistryIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory.Store)
 		store.Down(down)
-		r := naming.New(store, quiet)
-		defer r.Close()
+		c := naming.New(store, quiet)
+		defer c.Close()
 		var registrations []*naming.Registration
 		opts := &serve.Options{
 			Addr:           addr,
 			Register:       &naming.RegisterOptions{Wait: true, CloseTimeout: 3 * time.Second},
 			OnRegistration: func(g *naming.Registration) { registrations = append(registrations, g) },
 		}
-		w := &world{T: t, store: store, registry: r}
+		w := &world{T: t, store: store, client: c}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		ended := make(chan error, 1)
-		go func() { ended <- serve.Announce(ctx, r, service, opts) }()
+		go func() { ended <- serve.Announce(ctx, c, service, opts) }()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if len(registrations) != 1 || registrations[0].State().Registered {
@@ -265,13 +265,13 @@ func TestHealthServiceThatTellsNoMore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := new(memory.Store)
-				r := naming.New(store, quiet)
-				defer r.Close()
-				w := &world{T: t, store: store, registry: r}
+				c := naming.New(store, quiet)
+				defer c.Close()
+				w := &world{T: t, store: store, client: c}
 				h := &brokenHealth{end: make(chan error)}
 				ended := make(chan error, 1)
 				go func() {
-					ended <- serve.Announce(t.Context(), r, service, &serve.Options{Addr: addr, Health: h})
+					ended <- serve.Announce(t.Context(), c, service, &serve.Options{Addr: addr, Health: h})
 				}()
 				w.is("here")
 				h.end <- end
@@ -285,19 +285,19 @@ func TestHealthServiceThatTellsNoMore(t *testing.T) {
 }
 
 func TestHealthServiceThatCannotTell(t *testing.T) {
-	r := naming.New(new(memory.Store), quiet)
-	defer r.Close()
-	err := serve.Announce(t.Context(), r, service, &serve.Options{Addr: addr, Health: healthpb.UnimplementedHealthServer{}})
+	c := naming.New(new(memory.Store), quiet)
+	defer c.Close()
+	err := serve.Announce(t.Context(), c, service, &serve.Options{Addr: addr, Health: healthpb.UnimplementedHealthServer{}})
 	if status.Code(err) != codes.Unimplemented {
 		t.Errorf("Announce returned %v", err)
 	}
 }
 
 func TestClosedRegistry(t *testing.T) {
-	r := naming.New(new(memory.Store), quiet)
-	r.Close()
-	err := serve.Announce(t.Context(), r, service, &serve.Options{Addr: addr})
-	if !errors.Is(err, naming.ErrRegistryClosed) {
+	c := naming.New(new(memory.Store), quiet)
+	c.Close()
+	err := serve.Announce(t.Context(), c, service, &serve.Options{Addr: addr})
+	if !errors.Is(err, naming.ErrClientClosed) {
 		t.Errorf("Announce returned %v", err)
 	}
 }
@@ -382,7 +382,7 @@ func TestNeverGuesses(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nil Registry", func(t *testing.T) {
+	t.Run("nil Client", func(t *testing.T) {
 		if err := serve.Run(t.Context(), nil, service, grpc.NewServer(), listen(t, "127.0.0.1:0"), nil); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("Run returned %v", err)
 		}

@@ -109,7 +109,7 @@ func BenchmarkBigService(b *testing.B) {
 	}
 }
 
-// BenchmarkManyServices watches 2,000 services of 3 endpoints in one Registry.
+// BenchmarkManyServices watches 2,000 services of 3 endpoints in one Client.
 func BenchmarkManyServices(b *testing.B) {
 	agent := consultest.Start(b, nil)
 	client := agent.Client(b)
@@ -120,12 +120,12 @@ func BenchmarkManyServices(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		goroutines, before := runtime.NumGoroutine(), inUse()
-		r := naming.New(consul.New(client, nil), nil)
+		c := naming.New(consul.New(client, nil), nil)
 		var ws []naming.Watcher
 		var wg sync.WaitGroup
 		b.StartTimer()
 		for i := range n {
-			w, err := r.Resolve(fmt.Sprint("svc", i))
+			w, err := c.Resolve(fmt.Sprint("svc", i))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func BenchmarkManyServices(b *testing.B) {
 		for _, w := range ws {
 			w.Close()
 		}
-		r.Close()
+		c.Close()
 		b.StartTimer()
 	}
 }
@@ -175,13 +175,13 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 	})
 	b.Run("followers", func(b *testing.B) {
-		r := naming.New(consul.New(client, nil), nil)
-		defer r.Close()
+		c := naming.New(consul.New(client, nil), nil)
+		defer c.Close()
 		goroutines, before := runtime.NumGoroutine(), inUse()
 		var followers []*naming.Follower
 		wakes := make(chan int, 10*consumers)
 		for i := range consumers {
-			f, err := r.Follow("svc", func() { wakes <- i })
+			f, err := c.Follow("svc", func() { wakes <- i })
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -3,7 +3,7 @@
 // [Store] is the [naming.Store] on a client of one's own, which [NewClient] makes
 // with limits that the api package's does not have:
 //
-//	r := naming.New(consul.New(client, nil), nil)
+//	c := naming.New(consul.New(client, nil), nil)
 //
 // Endpoints are services of the catalogue, registered through the agent that the
 // client talks to, with a TTL check for those under a lease. Other programs find

@@ -19,11 +19,11 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	r := naming.New(consul.New(client, nil), nil)
-	defer r.Close()
+	c := naming.New(consul.New(client, nil), nil)
+	defer c.Close()
 
 	ctx := context.Background()
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{
 		Addr:     "10.0.0.7:9000",
 		Metadata: []byte(`{"zone":"eu-1a","weight":3}`),
 	}, nil)
@@ -32,7 +32,7 @@ func Example() {
 	}
 	defer reg.Close()
 
-	for view, err := range r.Watch(ctx, "greeter") {
+	for view, err := range c.Watch(ctx, "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -52,8 +52,8 @@ func ExampleOptions_token() {
 			return string(b), err
 		},
 	})
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 }
 
 // A team moves from kratos: its new programs and those on kratos find each other.
@@ -66,6 +66,6 @@ func ExampleKratos() {
 		Codec:       consul.Kratos(),
 		OnMalformed: func(m *naming.Malformed) { log.Print(m) },
 	})
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 }

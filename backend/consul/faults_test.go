@@ -29,7 +29,7 @@ const ttl = 6 * time.Second
 // them over the same link.
 type program struct {
 	*rig
-	watcher *naming.Registry
+	watcher *naming.Client
 	view    atomic.Pointer[naming.View]
 	regs    []*naming.Registration
 	want    []string
@@ -380,11 +380,11 @@ func TestSnapshotRestored(t *testing.T) {
 		advance(t, admin, 300)
 		before := put("10.0.0.2")
 		p := start(t, newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Wait = 2 * time.Second }))
-		registry := naming.New(consul.New(p.client, &consul.Options{Prefix: "static.", Wait: 2 * time.Second}), nil)
-		defer registry.Close()
+		client := naming.New(consul.New(p.client, &consul.Options{Prefix: "static.", Wait: 2 * time.Second}), nil)
+		defer client.Close()
 		shown := make(chan string, 10)
 		go func() {
-			for v, err := range registry.Watch(context.Background(), "greeter") {
+			for v, err := range client.Watch(context.Background(), "greeter") {
 				if err != nil {
 					return
 				}

@@ -461,11 +461,11 @@ func TestFieldC7NodeRead(t *testing.T) {
 
 	// A registration learns it as well.
 	agent.SetRules(t, token, `service_prefix "" { policy = "write" }`)
-	reg := naming.New(r.Store, nil)
-	defer reg.Close()
+	client := naming.New(r.Store, nil)
+	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	_, err = reg.Register(ctx, "svc2", naming.Endpoint{Addr: "h:1"}, &naming.RegisterOptions{Wait: true})
+	_, err = client.Register(ctx, "svc2", naming.Endpoint{Addr: "h:1"}, &naming.RegisterOptions{Wait: true})
 	if !isPermission(err) || !strings.Contains(err.Error(), "node:read") {
 		t.Errorf("a registration: %v, want ErrPermission and the right", err)
 	}

@@ -202,7 +202,7 @@ func presentable(s string) bool {
 	return len(s) <= 4*naming.MaxText && utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// TestHostile: whatever an agent answers, a Registry keeps the last good set, says
+// TestHostile: whatever an agent answers, a Client keeps the last good set, says
 // that it is stale within the bound of silence, asks no more often than it may, reads
 // no more than a limit of an answer, and is right again when the agent is.
 func TestHostile(t *testing.T) {
@@ -215,14 +215,14 @@ func TestHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := consul.New(client, nil)
-				r := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-				defer r.Close()
+				c := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+				defer c.Close()
 				var mu sync.Mutex
 				var view naming.View
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				go func() {
-					for v, err := range r.Watch(ctx, "greeter") {
+					for v, err := range c.Watch(ctx, "greeter") {
 						if err != nil {
 							return
 						}

@@ -387,12 +387,12 @@ func TestEntriesRead(t *testing.T) {
 	}
 }
 
-// TestCloseDuringWait closes a Registry whose question waits for an answer.
+// TestCloseDuringWait closes a Client whose question waits for an answer.
 func TestCloseDuringWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{answer: func(q question) answer { return answer{index: 5, version: 1, hang: q.index > 0} }}
-		r := naming.New(f.store(t), nil)
-		w, err := r.Resolve("greeter")
+		c := naming.New(f.store(t), nil)
+		w, err := c.Resolve("greeter")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -404,7 +404,7 @@ func TestCloseDuringWait(t *testing.T) {
 			t.Fatalf("questions %+v, want one that waits", f.log)
 		}
 		began := time.Now()
-		r.Close()
+		c.Close()
 		if d := time.Since(began); d > 100*time.Millisecond {
 			t.Errorf("Close has taken %v", d)
 		}
@@ -431,8 +431,8 @@ func TestCloseFreesConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := naming.New(consul.New(client, nil), nil)
-	w, err := r.Resolve("greeter")
+	c := naming.New(consul.New(client, nil), nil)
+	w, err := c.Resolve("greeter")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +440,7 @@ func TestCloseFreesConnection(t *testing.T) {
 		t.Fatal(set, err)
 	}
 	<-asked
-	r.Close() // waits for its watches
+	c.Close() // waits for its watches
 	select {
 	case <-gone:
 	case <-time.After(20 * time.Second):

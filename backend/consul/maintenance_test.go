@@ -31,7 +31,7 @@ type answering struct {
 	calls atomic.Int64
 }
 
-func serve(t *testing.T, r *naming.Registry) *answering {
+func serve(t *testing.T, c *naming.Client) *answering {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -45,7 +45,7 @@ func serve(t *testing.T, r *naming.Registry) *answering {
 	t.Cleanup(server.Stop)
 	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
-	a.Registration, err = r.Register(ctx, "greeter", naming.Endpoint{Addr: a.addr}, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true, Propagation: -1})
+	a.Registration, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: a.addr}, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true, Propagation: -1})
 	must(t, err)
 	return a
 }
@@ -68,10 +68,10 @@ func TestFieldW1W2UnderCalls(t *testing.T) {
 	quiet := &naming.Options{Logger: slog.New(slog.DiscardHandler)}
 	var servers []*answering
 	for _, r := range []*rig{here, there} {
-		registry := naming.New(r, quiet)
-		t.Cleanup(registry.Close)
+		client := naming.New(r, quiet)
+		t.Cleanup(client.Close)
 		for range 2 {
-			servers = append(servers, serve(t, registry))
+			servers = append(servers, serve(t, client))
 		}
 	}
 	registry := naming.New(reader, quiet)

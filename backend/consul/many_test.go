@@ -43,11 +43,11 @@ const (
 	agentsLimit = 200 // of connections from one address
 )
 
-// crowd is consumers of services in one Registry: followers, loops over watches
+// crowd is consumers of services in one Client: followers, loops over watches
 // and gRPC resolvers.
 type crowd struct {
 	*rig
-	registry *naming.Registry
+	client   *naming.Client
 	services int
 	news     chan int // a consumer that shows something else
 
@@ -62,19 +62,19 @@ func (c *crowd) name(i int) string { return fmt.Sprintf("service-%04d", i) }
 func newCrowd(t *testing.T, r *rig, services, consumers int) *crowd {
 	t.Helper()
 	c := &crowd{
-		rig: r, registry: naming.New(r.Store, nil), services: services,
+		rig: r, client: naming.New(r.Store, nil), services: services,
 		news: make(chan int, 100*consumers), shown: make([]string, consumers),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stops = append(c.stops, cancel)
-	builder := resolver.NewBuilder(c.registry, nil)
+	builder := resolver.NewBuilder(c.client, nil)
 	for i := range consumers {
 		c.shown[i] = "nothing"
 		name := c.name(i % services)
 		switch i / services % 3 {
 		case 0:
 			wake := make(chan struct{}, 1)
-			f, err := c.registry.Follow(name, func() {
+			f, err := c.client.Follow(name, func() {
 				select {
 				case wake <- struct{}{}:
 				default:
@@ -107,7 +107,7 @@ func newCrowd(t *testing.T, r *rig, services, consumers int) *crowd {
 			})
 		case 1:
 			c.wg.Go(func() {
-				for v, err := range c.registry.Watch(ctx, name) {
+				for v, err := range c.client.Watch(ctx, name) {
 					if err != nil {
 						return
 					}
@@ -201,7 +201,7 @@ func (c *crowd) close() {
 	for _, stop := range c.stops {
 		stop()
 	}
-	c.registry.Close()
+	c.client.Close()
 	c.wg.Wait()
 }
 

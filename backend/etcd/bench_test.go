@@ -121,7 +121,7 @@ func BenchmarkPropagation(b *testing.B) {
 	}
 }
 
-// BenchmarkManyServices watches 2,000 services of 3 endpoints in one Registry.
+// BenchmarkManyServices watches 2,000 services of 3 endpoints in one Client.
 func BenchmarkManyServices(b *testing.B) {
 	cluster := etcdtest.Start(b, nil)
 	client := cluster.Client(b)
@@ -138,12 +138,12 @@ func BenchmarkManyServices(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		g := runtime.NumGoroutine()
-		r := naming.New(etcd.New(client, nil), nil)
+		c := naming.New(etcd.New(client, nil), nil)
 		var ws []naming.Watcher
 		var wg sync.WaitGroup
 		b.StartTimer()
 		for i := range n {
-			w, err := r.Resolve(fmt.Sprint("svc", i))
+			w, err := c.Resolve(fmt.Sprint("svc", i))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func BenchmarkManyServices(b *testing.B) {
 		for _, w := range ws {
 			w.Close()
 		}
-		r.Close()
+		c.Close()
 		b.StartTimer()
 	}
 }

@@ -2,7 +2,7 @@
 //
 // [Store] is the [naming.Store] on a client of one's own:
 //
-//	r := naming.New(etcd.New(client, nil), nil)
+//	c := naming.New(etcd.New(client, nil), nil)
 //
 // It shares keys and values with programs on etcd's former package
 // clientv3/naming and on its present one, client/v3/naming, and with another
@@ -41,7 +41,7 @@
 // member "Addr" and those that exceed the limits of package naming; an update with
 // neither an address nor metadata is refused.
 //
-// New programs register with a Registry, which renews leases and puts back what
+// New programs register with a Client, which renews leases and puts back what
 // was lost.
 //
 // # Beside client/v3/naming

@@ -85,7 +85,7 @@ func ExampleGRPCResolver_Update_lease() {
 	}
 }
 
-// A Registry on etcd.
+// A Client on etcd.
 func ExampleNew() {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"localhost:2379"},
@@ -98,12 +98,12 @@ func ExampleNew() {
 	}
 	defer client.Close()
 
-	r := naming.New(etcdnaming.New(client, &etcdnaming.Options{
+	c := naming.New(etcdnaming.New(client, &etcdnaming.Options{
 		Prefix:      "/naming/",
 		OnMalformed: func(m *naming.Malformed) { log.Print(m) },
 	}), nil)
-	defer r.Close()
-	for view, err := range r.Watch(context.Background(), "greeter") {
+	defer c.Close()
+	for view, err := range c.Watch(context.Background(), "greeter") {
 		if err != nil {
 			log.Print(err)
 			break

@@ -21,23 +21,23 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// reader is what a program has: a Registry on the store, watching "svc".
+// reader is what a program has: a Client on the store, watching "svc".
 type reader struct {
 	*rig
-	registry *naming.Registry
-	views    chan naming.View // the newest only
-	empty    chan struct{}    // has a token if an empty set was ever shown
-	n        int
+	client *naming.Client
+	views  chan naming.View // the newest only
+	empty  chan struct{}    // has a token if an empty set was ever shown
+	n      int
 }
 
 func newReader(t *testing.T, r *rig) *reader {
 	t.Helper()
 	rd := &reader{rig: r, views: make(chan naming.View, 1), empty: make(chan struct{}, 1)}
-	rd.registry = naming.New(r, &naming.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	t.Cleanup(rd.registry.Close)
+	rd.client = naming.New(r, &naming.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	t.Cleanup(rd.client.Close)
 	rd.put(t, "svc/stays", `{"Op":0,"Addr":"stays:1","Metadata":null}`)
 	go func() {
-		for v, err := range rd.registry.Watch(context.Background(), "svc") {
+		for v, err := range rd.client.Watch(context.Background(), "svc") {
 			if err != nil {
 				return
 			}
@@ -103,7 +103,7 @@ func (rd *reader) neverEmpty(t *testing.T) {
 }
 
 // lives has a fault happen as often as rounds says, and the readers converge after
-// each. Readers live for some rounds: a Registry whose watches break time and
+// each. Readers live for some rounds: a Client whose watches break time and
 // again waits longer each time, up to half a minute. It has a crowd of readers
 // at once if it takes long, and each counts.
 func lives(t *testing.T, short, crowd int, fault func(t *testing.T, rds readers), begin func(t *testing.T) *etcdtest.Cluster) {

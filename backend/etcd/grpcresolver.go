@@ -30,7 +30,7 @@ import (
 // stricter.
 //
 // Update never marks an endpoint as draining, as the old package has no such mark.
-// A server that a Registry keeps in the same keys is marked when it stops: Build
+// A server that a Client keeps in the same keys is marked when it stops: Build
 // then directs calls to other servers, and a watcher of Resolve returns an Add
 // with the address and metadata that the endpoint has already. The default
 // [naming.Hold] applies to no endpoint without a mark.
@@ -90,7 +90,7 @@ func (gr *GRPCResolver) Resolve(target string) (naming.Watcher, error) {
 		return nil, err
 	}
 	sh := acquire(gr.Client)
-	w, err := sh.registry.Resolve(target)
+	w, err := sh.client.Resolve(target)
 	if err != nil {
 		sh.release()
 		return nil, &statusError{codes.Unavailable, err}
@@ -132,10 +132,10 @@ func (gr *GRPCResolver) check(target string) error {
 
 // share is what the users of one client have in common.
 type share struct {
-	client   *clientv3.Client
-	registry *naming.Registry
-	builder  *resolver.Builder
-	closed   func() bool // stops waiting for the client to be closed
+	etcd    *clientv3.Client
+	client  *naming.Client
+	builder *resolver.Builder
+	closed  func() bool // stops waiting for the client to be closed
 
 	// Guarded by shares.
 	users  int
@@ -150,7 +150,7 @@ var shares struct {
 	of map[*clientv3.Client]*share
 }
 
-// shareGrace is that of a Registry, by default, and for the same reason.
+// shareGrace is that of a Client, by default, and for the same reason.
 const shareGrace = time.Hour
 
 // acquire returns the share of a client. The caller releases it.
@@ -161,8 +161,8 @@ func acquire(client *clientv3.Client) *share {
 	if sh == nil {
 		s := New(client, &Options{Codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, known: true}})
 		s.layout.plain = true
-		sh = &share{client: client, registry: naming.New(s, nil)}
-		sh.builder = resolver.NewBuilder(sh.registry, &resolver.Options{Scheme: scheme})
+		sh = &share{etcd: client, client: naming.New(s, nil)}
+		sh.builder = resolver.NewBuilder(sh.client, &resolver.Options{Scheme: scheme})
 		if shares.of == nil {
 			shares.of = make(map[*clientv3.Client]*share)
 		}
@@ -182,7 +182,7 @@ func (sh *share) release() {
 	shares.Lock()
 	defer shares.Unlock()
 	sh.users--
-	if sh.users == 0 && shares.of[sh.client] == sh {
+	if sh.users == 0 && shares.of[sh.etcd] == sh {
 		sh.linger = time.AfterFunc(shareGrace, func() { sh.drop(true) })
 	}
 }
@@ -191,17 +191,17 @@ func (sh *share) release() {
 // anyway.
 func (sh *share) drop(ifUnused bool) {
 	shares.Lock()
-	if shares.of[sh.client] != sh || ifUnused && sh.users > 0 {
+	if shares.of[sh.etcd] != sh || ifUnused && sh.users > 0 {
 		shares.Unlock()
 		return
 	}
-	delete(shares.of, sh.client)
+	delete(shares.of, sh.etcd)
 	if sh.linger != nil {
 		sh.linger.Stop()
 	}
 	shares.Unlock()
 	sh.closed()
-	sh.registry.Close()
+	sh.client.Close()
 }
 
 // watcher is the Watcher of Resolve.

@@ -30,9 +30,9 @@ import (
 // keeps an endpoint registered.
 type victim struct {
 	*fake
-	registry *naming.Registry
-	reg      *naming.Registration
-	fuzzed   bool // what the server answers may be a set
+	client *naming.Client
+	reg    *naming.Registration
+	fuzzed bool // what the server answers may be a set
 
 	mu       sync.Mutex
 	view     naming.View
@@ -47,7 +47,7 @@ func newVictim(t *testing.T, user string) *victim {
 	v.fake.mu.Lock()
 	must(t, v.put(&pb.PutRequest{Key: []byte("svc/good:1"), Value: []byte(`{"Op":0,"Addr":"good:1","Metadata":null}`)}))
 	v.fake.mu.Unlock()
-	v.registry = naming.New(etcd.New(v.client(t, user), nil), &naming.Options{
+	v.client = naming.New(etcd.New(v.fake.client(t, user), nil), &naming.Options{
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Hooks: &naming.Hooks{WatchFailed: func(service string, err error) {
 			v.mu.Lock()
@@ -60,7 +60,7 @@ func newVictim(t *testing.T, user string) *victim {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for view, err := range v.registry.Watch(ctx, "svc") {
+		for view, err := range v.client.Watch(ctx, "svc") {
 			if err != nil {
 				return
 			}
@@ -70,7 +70,7 @@ func newVictim(t *testing.T, user string) *victim {
 		}
 	})
 	wg.Go(func() {
-		for names, err := range v.registry.Services(ctx) {
+		for names, err := range v.client.Services(ctx) {
 			if err != nil {
 				return
 			}
@@ -80,12 +80,12 @@ func newVictim(t *testing.T, user string) *victim {
 		}
 	})
 	var err error
-	v.reg, err = v.registry.Register(ctx, "own", naming.Endpoint{Addr: "10.0.0.1:1"}, &naming.RegisterOptions{TTL: 15 * time.Second, Propagation: -1})
+	v.reg, err = v.client.Register(ctx, "own", naming.Endpoint{Addr: "10.0.0.1:1"}, &naming.RegisterOptions{TTL: 15 * time.Second, Propagation: -1})
 	must(t, err)
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
-		v.registry.Close()
+		v.client.Close()
 	})
 	v.healthy(t)
 	return v

@@ -30,8 +30,8 @@ type kind int
 
 const (
 	write   kind = iota // Apply: an Add or a Delete, with a mark
-	listing             // Registry.List
-	syncing             // an Apply, which deletes nothing, and then Registry.List
+	listing             // Client.List
+	syncing             // an Apply, which deletes nothing, and then Client.List
 	direct              // a linearizable read of etcd itself
 )
 
@@ -365,7 +365,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // do carries out the operation and notes what it returned.
-func (o *op) do(ctx context.Context, s naming.Store, registry *naming.Registry, client *clientv3.Client, prefix, service string) error {
+func (o *op) do(ctx context.Context, s naming.Store, registry *naming.Client, client *clientv3.Client, prefix, service string) error {
 	set := make(map[string]string)
 	switch o.kind {
 	case write:

@@ -41,7 +41,7 @@ type fleet struct {
 	*rig          // of the program that registers
 	audience *rig // of the one that reads
 	regs     []*naming.Registration
-	readers  *naming.Registry
+	readers  *naming.Client
 
 	mu      sync.Mutex
 	view    naming.View
@@ -65,12 +65,12 @@ func newFleet(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) 
 // announce registers the endpoints.
 func (f *fleet) announce(t *testing.T, ttl time.Duration) {
 	t.Helper()
-	registry := naming.New(f.rig, &naming.Options{Logger: silent})
-	t.Cleanup(registry.Close)
+	client := naming.New(f.rig, &naming.Options{Logger: silent})
+	t.Cleanup(client.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), returnBound)
 	defer cancel()
 	for _, addr := range fleetAddrs {
-		g, err := registry.Register(ctx, "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Propagation: -1, Wait: true})
+		g, err := client.Register(ctx, "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Propagation: -1, Wait: true})
 		must(t, err)
 		f.regs = append(f.regs, g)
 	}
@@ -251,7 +251,7 @@ func (f *fleet) everyLink(do func(*faultproxy.Proxy)) {
 
 // TestRegistrationReturns: whatever happens to etcd, or to the way to it, the
 // endpoints are there again, and readers, who are never shown an empty set, have
-// them. Every round has Registries of its own, whose backoffs have not grown yet.
+// them. Every round has Clients of its own, whose backoffs have not grown yet.
 func TestRegistrationReturns(t *testing.T) {
 	app := func(cfg *clientv3.Config) { cfg.Username, cfg.Password = "app", "secret" }
 	for _, c := range []struct {

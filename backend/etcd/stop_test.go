@@ -132,14 +132,14 @@ func TestFieldI4FormatIsFinal(t *testing.T) {
 	for name, codec := range map[string]*etcd.Codec{"go-zero": etcd.GoZero(), "go-kit": etcd.GoKit()} {
 		t.Run(name, func(t *testing.T) {
 			rig := newRig(t, cluster, nil)
-			r := naming.New(rig.store(codec), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-			defer r.Close()
+			c := naming.New(rig.store(codec), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+			defer c.Close()
 			e := naming.Endpoint{Addr: "127.0.0.1:1", Metadata: []byte(`{"weight":3}`)}
-			if _, err := r.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true}); !errors.Is(err, naming.ErrInvalid) {
+			if _, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true}); !errors.Is(err, naming.ErrInvalid) {
 				t.Errorf("Register of metadata: err %v, want ErrInvalid", err)
 			}
 			e.Metadata = nil
-			g, err := r.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, Propagation: time.Millisecond})
+			g, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, Propagation: time.Millisecond})
 			must(t, err)
 			before := g.State()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -177,8 +177,8 @@ func TestFieldI2ForeignStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rig := newRig(t, cluster, nil)
 			logged := make(chan string, 10)
-			r := naming.New(rig.store(etcd.Kratos()), &naming.Options{Logger: slog.New(slog.NewTextHandler(lineWriter(logged), nil))})
-			defer r.Close()
+			c := naming.New(rig.store(etcd.Kratos()), &naming.Options{Logger: slog.New(slog.NewTextHandler(lineWriter(logged), nil))})
+			defer c.Close()
 			var deletes []clientv3.Op
 			for i := range 4 {
 				key := fmt.Sprintf("/microservices/svc/%d", i)
@@ -190,7 +190,7 @@ func TestFieldI2ForeignStop(t *testing.T) {
 			views := make(chan naming.View, 10)
 			go func() {
 				defer close(views)
-				for v, err := range r.Watch(ctx, "svc") {
+				for v, err := range c.Watch(ctx, "svc") {
 					if err != nil {
 						return
 					}

@@ -99,7 +99,7 @@ type Options struct {
 // namespace makes one, that one is used, and does resume. Its watches end when
 // the answers reveal another cluster or an older revision, but a server that was
 // replaced by one of the same name may go unnoticed: rather use Options.Prefix,
-// or give the Registry a Reread.
+// or give the Client a Reread.
 //
 // A service whose name is the beginning of another's, as "a" is of "a/b", reads
 // and is sent the entries of both, and leaves out those that are not its own.
@@ -188,7 +188,7 @@ type Options struct {
 //
 // What a user of etcd's role based access control needs, as key ranges:
 //
-//   - Watch, and so a Registry's readers and registrations: read, on all keys that
+//   - Watch, and so a Client's readers and registrations: read, on all keys that
 //     begin with the prefix, the service's name and a slash.
 //   - Services: read, on all keys that begin with the prefix.
 //   - Apply of an Add, or of a Delete without a lease: write, on the endpoint's key;

@@ -47,13 +47,13 @@ func ExampleStore_failover() {
 	TestFailover := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := new(memory.Store)
-			r := naming.New(store, nil)
-			defer r.Close()
-			_, err := r.Register(t.Context(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+			c := naming.New(store, nil)
+			defer c.Close()
+			_, err := c.Register(t.Context(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := r.Resolve("greeter") // or what the program has instead
+			w, err := c.Resolve("greeter") // or what the program has instead
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func ExampleStore_failover() {
 			store.Up()
 			time.Sleep(time.Minute) // no failed call waits longer than half of that for the next
 
-			view, err := r.List(t.Context(), "greeter")
+			view, err := c.List(t.Context(), "greeter")
 			if err != nil || len(view.Endpoints) != 1 {
 				t.Errorf("after the outage: %v, %v, want the endpoint", view.Endpoints, err)
 			}
@@ -85,24 +85,24 @@ func ExampleStore_ExpireAll() {
 	TestMassExpiry := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := new(memory.Store)
-			r := naming.New(store, nil)
-			defer r.Close()
+			c := naming.New(store, nil)
+			defer c.Close()
 			for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
-				if _, err := r.Register(t.Context(), "greeter", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true}); err != nil {
+				if _, err := c.Register(t.Context(), "greeter", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			synctest.Wait() // the watch has told of all three
 			store.ExpireAll()
 			synctest.Wait()
-			for view := range r.Watch(t.Context(), "greeter") {
+			for view := range c.Watch(t.Context(), "greeter") {
 				if len(view.Endpoints) != 0 || len(view.Held) != 3 {
 					t.Errorf("%d endpoints, %d held, want 0 and 3", len(view.Endpoints), len(view.Held))
 				}
 				break
 			}
 			time.Sleep(time.Minute)
-			for view := range r.Watch(t.Context(), "greeter") {
+			for view := range c.Watch(t.Context(), "greeter") {
 				if len(view.Endpoints) != 3 || len(view.Held) != 0 {
 					t.Errorf("%d endpoints, %d held, want 3 and 0", len(view.Endpoints), len(view.Held))
 				}
@@ -116,9 +116,9 @@ func ExampleStore_ExpireAll() {
 
 // The zero value is ready to use, and needs no Close.
 func Example() {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	view, err := r.List(context.Background(), "greeter")
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	view, err := c.List(context.Background(), "greeter")
 	fmt.Println(len(view.Endpoints), err)
 	// Output: 0 <nil>
 }
@@ -238,17 +238,17 @@ func ExampleStore_Refuse() {
 func ExampleStore_RefuseFunc() {
 	ctx := context.Background()
 	store := new(memory.Store)
-	r := naming.New(store, quiet)
-	defer r.Close()
+	c := naming.New(store, quiet)
+	defer c.Close()
 	store.RefuseFunc(func(method, service string) error {
 		if method == "Apply" {
 			return naming.ErrPermission
 		}
 		return nil
 	})
-	err := r.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
+	err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"})
 	fmt.Println(errors.Is(err, naming.ErrPermission))
-	_, err = r.List(ctx, "greeter")
+	_, err = c.List(ctx, "greeter")
 	fmt.Println(err)
 	// Output:
 	// true
@@ -259,10 +259,10 @@ func ExampleStore_RefuseFunc() {
 func ExampleStore_Down() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000")
-	r := naming.New(store, quiet)
-	defer r.Close()
+	c := naming.New(store, quiet)
+	defer c.Close()
 	down := false
-	for view, err := range r.Watch(context.Background(), "greeter") {
+	for view, err := range c.Watch(context.Background(), "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -336,9 +336,9 @@ func ExampleStore_Delay() {
 func ExampleStore_Wipe() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000", "10.0.0.8:9000")
-	r := naming.New(store, quiet)
-	defer r.Close()
-	for view, err := range r.Watch(context.Background(), "greeter") {
+	c := naming.New(store, quiet)
+	defer c.Close()
+	for view, err := range c.Watch(context.Background(), "greeter") {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -391,10 +391,10 @@ func ExampleStore_Withhold() {
 
 func ExampleStore_Lag() {
 	store := new(memory.Store)
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	list := func() int {
-		view, err := r.List(context.Background(), "greeter")
+		view, err := c.List(context.Background(), "greeter")
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -444,10 +444,10 @@ func ExampleStore_PutMalformed() {
 // Calls shows that an idle watch asks nothing, and that readers share one.
 func ExampleStore_Calls() {
 	store := new(memory.Store)
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	for range 1000 {
-		for range r.Watch(context.Background(), "greeter") {
+		for range c.Watch(context.Background(), "greeter") {
 			break
 		}
 	}

@@ -88,7 +88,7 @@ func etcdOptions(params url.Values) (*etcd.Options, error) {
 }
 
 // silence turns the client's own log off. What it would write comes back as the
-// errors of calls, which the Registry logs once, and without it a registry that
+// errors of calls, which the Client logs once, and without it a registry that
 // is down fills a program's standard error. The variable of the environment that
 // the client reads for its log turns it on again.
 //

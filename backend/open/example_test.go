@@ -18,9 +18,9 @@ func ExampleStore() {
 		log.Fatal(err)
 	}
 	defer done()
-	r := naming.New(store, nil)
-	defer r.Close()
-	view, err := r.List(ctx, "greeter")
+	c := naming.New(store, nil)
+	defer c.Close()
+	view, err := c.List(ctx, "greeter")
 	fmt.Println(len(view.Endpoints), err)
 	// Output: 0 <nil>
 }

@@ -170,7 +170,7 @@ func TestFieldI10Logger(t *testing.T) {
 	}
 }
 
-// TestFieldR10OneLog: a registry that is down is in one log, the Registry's, with
+// TestFieldR10OneLog: a registry that is down is in one log, the Client's, with
 // its cause, and the client of etcd writes nothing of its own.
 func TestFieldR10OneLog(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -181,8 +181,8 @@ func TestFieldR10OneLog(t *testing.T) {
 	l.Close()
 	stderr := capture(t)
 	lines := make(chan string, 100)
-	r := naming.New(mustOpen(t, "etcd://"+addr), &naming.Options{Logger: slog.New(slog.NewTextHandler(writer(lines), nil))})
-	w, err := r.Resolve("greeter")
+	c := naming.New(mustOpen(t, "etcd://"+addr), &naming.Options{Logger: slog.New(slog.NewTextHandler(writer(lines), nil))})
+	w, err := c.Resolve("greeter")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestFieldR10OneLog(t *testing.T) {
 		t.Error("nothing is logged")
 	}
 	w.Close()
-	r.Close()
+	c.Close()
 	if text := stderr(); text != "" {
 		t.Errorf("the client wrote\n%s", text)
 	}

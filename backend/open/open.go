@@ -6,8 +6,8 @@
 //		return err
 //	}
 //	defer done()
-//	r := naming.New(store, nil)
-//	defer r.Close()
+//	c := naming.New(store, nil)
+//	defer c.Close()
 //
 // A program that imports this package links the client of every registry. One
 // that needs a single registry, or more say in how its client is made, imports
@@ -47,7 +47,7 @@
 // The client is made as etcd's is, without waiting, except that one with a
 // password fetches a token first. Store waits for that, until ctx is done or
 // for five seconds, and fails if etcd cannot be reached. The client's own log is
-// off: what it would say comes back as errors, which the Registry logs. With the
+// off: what it would say comes back as errors, which the Client logs. With the
 // variable ETCD_CLIENT_DEBUG in the environment, the client logs to standard error
 // as it does by default.
 //
@@ -133,7 +133,7 @@ type Options struct {
 	// Logger receives a Warn for every entry of the registry that cannot be
 	// understood, once for each entry and reason, and for the first 1,000 entries
 	// of a Store. Nil means slog.Default(). What else there is to log, the
-	// [naming.Registry] logs.
+	// [naming.Client] logs.
 	Logger *slog.Logger
 
 	// OnMalformed, if not nil, is called for every entry of the registry that

@@ -57,12 +57,12 @@ func program(t *testing.T, url string) (diary []string) {
 			t.Error(err)
 		}
 	}()
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 
 	// The client is there first.
 	names := make(map[string]string) // of servers, by address
-	builder := resolver.NewBuilder(r, nil)
+	builder := resolver.NewBuilder(c, nil)
 	conn, err := grpc.NewClient(builder.Target("greeter"), grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func program(t *testing.T, url string) (diary []string) {
 		note("calls go to %v", want)
 	}
 	listed := func() {
-		view, err := r.List(ctx, "greeter")
+		view, err := c.List(ctx, "greeter")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func program(t *testing.T, url string) (diary []string) {
 		}
 		limited, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		for services, err := range r.Services(limited) {
+		for services, err := range c.Services(limited) {
 			if err != nil {
 				t.Fatalf("%s: services are not %v: %v", url, want, err)
 			}
@@ -150,7 +150,7 @@ func program(t *testing.T, url string) (diary []string) {
 		p := &running{stop: stop, done: make(chan error, 1)}
 		registered := make(chan *naming.Registration, 1)
 		go func() {
-			p.done <- serve.Run(ctx, r, "greeter", s, lis, &serve.Options{
+			p.done <- serve.Run(ctx, c, "greeter", s, lis, &serve.Options{
 				ID: name, Metadata: []byte(`{"zone":"a","weight":2,"tags":["x"],"more":[1,null]}`), Health: h,
 				Register:       &naming.RegisterOptions{TTL: 5 * time.Second},
 				OnRegistration: func(reg *naming.Registration) { registered <- reg },

@@ -25,14 +25,14 @@ import (
 
 // client is ours, on any store.
 type client struct {
-	registry *naming.Registry
-	builder  *resolver.Builder
+	client  *naming.Client
+	builder *resolver.Builder
 }
 
 func newClient(t *testing.T, store naming.Store) *client {
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	t.Cleanup(r.Close)
-	return &client{r, resolver.NewBuilder(r, nil)}
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(c.Close)
+	return &client{c, resolver.NewBuilder(c, nil)}
 }
 
 func (c *client) Resolve(service string, update func(int, func(int) string)) (func(), error) {
@@ -52,7 +52,7 @@ func (c *client) Register(ctx context.Context, service string, e peer.Endpoint) 
 	if err != nil {
 		return nil, err
 	}
-	g, err := c.registry.Register(ctx, service, endpoint, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	g, err := c.client.Register(ctx, service, endpoint, &naming.RegisterOptions{Wait: true, Propagation: -1})
 	if err != nil {
 		return nil, err
 	}

@@ -72,14 +72,14 @@ func updateKV(service string, e peer.Endpoint) peer.Entry {
 }
 
 type ours struct {
-	registry *naming.Registry
-	builder  *resolver.Builder
-	close    func()
+	client  *naming.Client
+	builder *resolver.Builder
+	close   func()
 }
 
 func newOurs(store naming.Store, close func()) *ours {
-	r := naming.New(store, &naming.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	return &ours{r, resolver.NewBuilder(r, nil), close}
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	return &ours{c, resolver.NewBuilder(c, nil), close}
 }
 
 func (c *ours) Resolve(service string, update func(int, func(int) string)) (func(), error) {
@@ -99,7 +99,7 @@ func (c *ours) Register(ctx context.Context, service string, e peer.Endpoint) (f
 		}
 		end.Metadata = m
 	}
-	g, err := c.registry.Register(ctx, service, end, &naming.RegisterOptions{TTL: ttl, Wait: true, Propagation: -1})
+	g, err := c.client.Register(ctx, service, end, &naming.RegisterOptions{TTL: ttl, Wait: true, Propagation: -1})
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (c *ours) Register(ctx context.Context, service string, e peer.Endpoint) (f
 }
 
 func (c *ours) Close() {
-	c.registry.Close()
+	c.client.Close()
 	c.close()
 }
 
@@ -134,7 +134,7 @@ type follower struct {
 func (c *following) Resolve(service string, update func(int, func(int) string)) (func(), error) {
 	f := &follower{client: c, service: service, update: update}
 	var err error
-	if f.source, err = c.registry.Follow(service, f.ring); err != nil {
+	if f.source, err = c.client.Follow(service, f.ring); err != nil {
 		return nil, err
 	}
 	f.ring()
@@ -190,7 +190,7 @@ func (f *follower) read() {
 	var list []naming.Endpoint
 	f.update(f.n, func(i int) string {
 		if list == nil { // asked for only to verify, by when nothing changes
-			for v := range f.client.registry.Watch(context.Background(), f.service) {
+			for v := range f.client.client.Watch(context.Background(), f.service) {
 				list = v.Endpoints
 				break
 			}

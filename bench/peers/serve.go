@@ -13,5 +13,5 @@ import (
 
 // Serve is what a user of ours does in the place of Register: see package roll.
 func (c *ours) Serve(ctx context.Context, service string, s *grpc.Server, lis net.Listener, h *health.Server) error {
-	return serve.Run(ctx, c.registry, service, s, lis, &serve.Options{Health: h, Register: &naming.RegisterOptions{TTL: ttl}})
+	return serve.Run(ctx, c.client, service, s, lis, &serve.Options{Health: h, Register: &naming.RegisterOptions{TTL: ttl}})
 }

@@ -50,10 +50,10 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, store naming.Store, calls int) error {
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	conn, err := grpc.NewClient("naming:///greeter",
-		grpc.WithResolvers(resolver.NewBuilder(r, nil)),
+		grpc.WithResolvers(resolver.NewBuilder(c, nil)),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err

@@ -17,9 +17,9 @@ import (
 
 // dial connects to whatever servers the registry has. Calls fail fast: they do
 // not wait for a server, and are not tried again.
-func dial(r *naming.Registry) (*grpc.ClientConn, error) {
+func dial(c *naming.Client) (*grpc.ClientConn, error) {
 	return grpc.NewClient("naming:///"+service,
-		grpc.WithResolvers(resolver.NewBuilder(r, nil)),
+		grpc.WithResolvers(resolver.NewBuilder(c, nil)),
 		grpc.WithDisableRetry(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 }

@@ -62,10 +62,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 			return a
 		},
 	}))
-	registry := naming.New(store, &naming.Options{Logger: logger})
-	defer registry.Close()
+	client := naming.New(store, &naming.Options{Logger: logger})
+	defer client.Close()
 
-	s := &story{store: store, registry: registry, screen: screen, step: *step, traffic: newTraffic()}
+	s := &story{store: store, client: client, screen: screen, step: *step, traffic: newTraffic()}
 	err = s.tell(ctx)
 	fmt.Fprint(stdout, s.result())
 	if err != nil {

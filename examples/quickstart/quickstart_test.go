@@ -56,14 +56,14 @@ func tell(t *testing.T, store string) string {
 
 // Calls that fail are seen.
 func TestFailedCalls(t *testing.T) {
-	r := naming.New(new(memory.Store), nil)
-	defer r.Close()
-	conn, err := dial(r) // nobody serves
+	c := naming.New(new(memory.Store), nil)
+	defer c.Close()
+	conn, err := dial(c) // nobody serves
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	s := &story{registry: r, screen: newScreen(new(bytes.Buffer)), traffic: newTraffic()}
+	s := &story{client: c, screen: newScreen(new(bytes.Buffer)), traffic: newTraffic()}
 	s.traffic.call(healthpb.NewHealthClient(conn))
 	if out := s.result(); !strings.HasSuffix(out, "no endpoints\nfailed calls: 1\n") {
 		t.Errorf("result:\n%s", out)

@@ -24,7 +24,7 @@ type server struct {
 }
 
 // startServer starts a server and announces it.
-func startServer(ctx context.Context, r *naming.Registry, name string) (*server, error) {
+func startServer(ctx context.Context, c *naming.Client, name string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func startServer(ctx context.Context, r *naming.Registry, name string) (*server,
 
 	// From here on the registration is kept, whatever happens to the registry.
 	// Wait is for the story's sake: a real server need not wait.
-	s.registration, err = r.Register(ctx, service, naming.Endpoint{Addr: s.addr}, &naming.RegisterOptions{Wait: true})
+	s.registration, err = c.Register(ctx, service, naming.Endpoint{Addr: s.addr}, &naming.RegisterOptions{Wait: true})
 	if err != nil {
 		s.grpc.Stop()
 		return nil, err

@@ -17,11 +17,11 @@ import (
 
 // story is what happens to some servers, their registry and their client.
 type story struct {
-	store    naming.Store
-	registry *naming.Registry
-	screen   *screen
-	step     time.Duration
-	traffic  *traffic
+	store   naming.Store
+	client  *naming.Client
+	screen  *screen
+	step    time.Duration
+	traffic *traffic
 
 	mu      sync.Mutex
 	servers []*server   // all that there ever were
@@ -48,7 +48,7 @@ func (s *story) tell(ctx context.Context) error {
 	if err := s.ready(3)(ctx); err != nil {
 		return err
 	}
-	conn, err := dial(s.registry)
+	conn, err := dial(s.client)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *story) tell(ctx context.Context) error {
 
 // start adds a server.
 func (s *story) start(ctx context.Context, name string) error {
-	started, err := startServer(ctx, s.registry, name)
+	started, err := startServer(ctx, s.client, name)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *story) find(ctx context.Context) error {
 // more.
 func (s *story) ready(n int) func(context.Context) error {
 	return func(ctx context.Context) error {
-		for view, err := range s.registry.Watch(ctx, service) {
+		for view, err := range s.client.Watch(ctx, service) {
 			if err != nil {
 				return err
 			}
@@ -166,7 +166,7 @@ func (s *story) stopAll() {
 
 // watch keeps the view up to date.
 func (s *story) watch(ctx context.Context) {
-	for view, err := range s.registry.Watch(ctx, service) {
+	for view, err := range s.client.Watch(ctx, service) {
 		if err != nil {
 			return // ctx is done
 		}

@@ -57,10 +57,10 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, store naming.Store, server *grpc.Server, listener net.Listener) error {
-	r := naming.New(store, nil)
-	defer r.Close()
+	c := naming.New(store, nil)
+	defer c.Close()
 	go server.Serve(listener)
-	reg, err := r.Register(ctx, "greeter", naming.Endpoint{Addr: listener.Addr().String()}, nil)
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: listener.Addr().String()}, nil)
 	if err != nil {
 		return err // nobody could dial that address; a registry that is down is no error
 	}

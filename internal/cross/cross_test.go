@@ -3,7 +3,7 @@
 //
 // Paced, each operation is waited for, and after each one these are equal for
 // all: the class of its error, the endpoints that are listed, and the events,
-// with their kinds, of which a watch of the store and a reader of a Registry on
+// with their kinds, of which a watch of the store and a reader of a Client on
 // it are told. At full speed nothing but the classes of errors and the end are
 // compared: the endpoints, the names of the services, and what the readers hold.
 //
@@ -283,7 +283,7 @@ func (c *counts) same(st step, sides []*side) error {
 				return fmt.Errorf("events of %s: %q has %v, compared with %s: %v", s.name, sub.name, noted, sides[0].name, want)
 			}
 			if !sameEvents(told, want) {
-				return fmt.Errorf("events of a Registry on %s: %q has %v, compared with %s: %v", s.name, sub.name, told, sides[0].name, want)
+				return fmt.Errorf("events of a Client on %s: %q has %v, compared with %s: %v", s.name, sub.name, told, sides[0].name, want)
 			}
 			if s.batches && batches > 1 {
 				return fmt.Errorf("events of %s: %q has %v in %d batches", s.name, sub.name, noted, batches)
@@ -360,7 +360,7 @@ func (c *counts) end(ctx context.Context, sides []*side) error {
 	for _, s := range sides {
 		for j, sub := range s.subjects {
 			var view set
-			for v, err := range s.registry.Watch(ctx, sub.name) {
+			for v, err := range s.client.Watch(ctx, sub.name) {
 				if err != nil {
 					return fmt.Errorf("view of %s: %w", s.name, err)
 				}

@@ -69,7 +69,7 @@ var addresses = []string{
 	"a.example.com:443", "A.example.com.:443", "例え.jp:80", " 10.0.0.1:80 ", "a:b:c", "é",
 }
 
-// dialled are addresses that Registry.Register takes.
+// dialled are addresses that Client.Register takes.
 var dialled = []string{"10.0.0.1:80", "[2001:db8::1]:80", "a.example.com:443", "unix:/run/a.sock"}
 
 const (
@@ -309,7 +309,7 @@ func (g *generator) update(svc int) {
 	if g.IntN(3) == 0 {
 		u.Op = naming.Delete
 	}
-	g.step(svc, false, func(ctx context.Context, s *side) error { return s.registry.Update(ctx, name, u) },
+	g.step(svc, false, func(ctx context.Context, s *side) error { return s.client.Update(ctx, name, u) },
 		"%.40q: update %v %q metadata %s", name, u.Op, u.Addr, short(u.Metadata.(json.RawMessage)))
 }
 
@@ -411,7 +411,7 @@ func (g *generator) registration() {
 		g.regs = append(g.regs, reg)
 		g.registered++
 		g.step(registrations, false, func(ctx context.Context, s *side) error {
-			r, err := s.registry.Register(ctx, name, reg.endpoint, &naming.RegisterOptions{
+			r, err := s.client.Register(ctx, name, reg.endpoint, &naming.RegisterOptions{
 				TTL: 10 * time.Minute, Wait: true, Propagation: -1, CloseTimeout: patience,
 				OnChange: func(naming.RegistrationState) { s.poke() },
 			})

@@ -31,12 +31,12 @@ type backend struct {
 	patience time.Duration
 }
 
-// side is one of the stores that a history is done to, with a Registry on it
+// side is one of the stores that a history is done to, with a Client on it
 // that watches all services. But for noted it is used by one goroutine at a time.
 type side struct {
 	backend
 	store    naming.Store
-	registry *naming.Registry
+	client   *naming.Client
 	wake     chan struct{} // capacity 1
 	subjects []*subject
 
@@ -138,7 +138,7 @@ func diff(got, want set) string {
 func newSide(ctx context.Context, b backend, services []string) (*side, error) {
 	store, other := b.open()
 	s := &side{backend: b, store: store, wake: make(chan struct{}, 1)}
-	s.registry = naming.New(tap{store, s}, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	s.client = naming.New(tap{store, s}, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	var err error
 	if s.foreign, err = other.Grant(ctx, 10*time.Minute); err != nil {
 		return s, err
@@ -147,7 +147,7 @@ func newSide(ctx context.Context, b backend, services []string) (*side, error) {
 		s.subjects = append(s.subjects, &subject{name: name})
 	}
 	for _, sub := range s.subjects {
-		if sub.follower, err = s.registry.Follow(sub.name, s.poke); err != nil {
+		if sub.follower, err = s.client.Follow(sub.name, s.poke); err != nil {
 			return s, err
 		}
 	}
@@ -155,7 +155,7 @@ func newSide(ctx context.Context, b backend, services []string) (*side, error) {
 }
 
 // close ends what the side does.
-func (s *side) close() { s.registry.Close() }
+func (s *side) close() { s.client.Close() }
 
 func (s *side) poke() {
 	select {
@@ -164,7 +164,7 @@ func (s *side) poke() {
 	}
 }
 
-// tap notes what the watches of a Registry yield.
+// tap notes what the watches of a Client yield.
 type tap struct {
 	naming.Store
 	side *side
@@ -249,7 +249,7 @@ func (s *side) differ(want []set) string {
 }
 
 // events returns what the readers were told since it was last called, in the
-// order of IDs, by the store's watch and by the Registry; and whether it was in
+// order of IDs, by the store's watch and by the Client; and whether it was in
 // one batch.
 func (sub *subject) events() (noted, told []event, batches int) {
 	sub.mu.Lock()

@@ -24,7 +24,7 @@ type client struct {
 	name     string
 	balances bool // connects to every address
 	conn     *grpc.ClientConn
-	registry *naming.Registry
+	client   *naming.Client
 
 	mu  sync.Mutex
 	set map[string]bool // the addresses it has; nil before the first
@@ -32,11 +32,11 @@ type client struct {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// startClients makes ClientConns of both kinds on Registries of their own, and
+// startClients makes ClientConns of both kinds on Clients of their own, and
 // waits until they are connected.
 func (r *run) startClients() error {
 	for i := range 2 {
-		registry := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+		nc := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
 			Stale: func(_ string, since time.Time) {
 				if !since.IsZero() {
 					r.phase.stale.Add(1)
@@ -46,9 +46,9 @@ func (r *run) startClients() error {
 			Held:     func(_ string, held []naming.Endpoint) { r.phase.held.Add(int64(len(held))) },
 		}})
 		for _, policy := range []string{"round_robin", "pick_first"} {
-			c := &client{run: r, name: fmt.Sprint(policy, " ", i), balances: policy == "round_robin", registry: registry}
+			c := &client{run: r, name: fmt.Sprint(policy, " ", i), balances: policy == "round_robin", client: nc}
 			r.clients = append(r.clients, c)
-			inner := resolver.NewBuilder(registry, &resolver.Options{
+			inner := resolver.NewBuilder(nc, &resolver.Options{
 				ServiceConfig: `{"loadBalancingConfig":[{"` + policy + `":{}}]}`,
 			})
 			var err error
@@ -79,7 +79,7 @@ func (r *run) closeClients() {
 		if c.conn != nil {
 			_ = c.conn.Close()
 		}
-		c.registry.Close()
+		c.client.Close()
 	}
 }
 
@@ -127,7 +127,7 @@ func (c *client) addrs() []string {
 // addresses in want. It may have held ones besides, which the panic threshold lets
 // in: what a server that left while the watch was broken had no chance to say.
 func (c *client) settled(ctx context.Context, want []string) error {
-	for v, err := range c.registry.Watch(ctx, c.run.service) {
+	for v, err := range c.client.Watch(ctx, c.run.service) {
 		switch {
 		case err != nil:
 			return err

@@ -42,12 +42,12 @@ func TestDialAndClose(t *testing.T) {
 		<-served
 	}()
 	store := new(memory.Store)
-	r := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
-	defer r.Close()
-	if err := r.Update(t.Context(), "greeter", naming.Update{Addr: lis.Addr().String()}); err != nil {
+	c := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
+	defer c.Close()
+	if err := c.Update(t.Context(), "greeter", naming.Update{Addr: lis.Addr().String()}); err != nil {
 		t.Fatal(err)
 	}
-	b := resolver.NewBuilder(r, nil)
+	b := resolver.NewBuilder(c, nil)
 	cycle := func(i int) {
 		switch i % 10 {
 		case 3:

@@ -30,13 +30,13 @@ type fleet struct {
 
 // server is a server that package serve runs.
 type server struct {
-	fleet    *fleet
-	addr     string
-	registry *naming.Registry
-	cancel   context.CancelFunc
-	ended    chan struct{}
-	err      error // of serve.Run; set before ended is closed
-	open     atomic.Int64
+	fleet  *fleet
+	addr   string
+	client *naming.Client
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error // of serve.Run; set before ended is closed
+	open   atomic.Int64
 
 	registered chan *naming.Registration // capacity 1
 	reg        *naming.Registration
@@ -56,7 +56,7 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &server{
 		fleet: f, addr: lis.Addr().String(), cancel: cancel,
-		registry: naming.New(b.Servers, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+		client: naming.New(b.Servers, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
 			Lost: func(string, naming.Endpoint, error) { f.run.phase.lost.Add(1) },
 		}}),
 		ended:      make(chan struct{}),
@@ -70,12 +70,12 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 	f.mu.Unlock()
 	go func() {
 		defer close(s.ended)
-		s.err = serve.Run(ctx, s.registry, f.run.service, g, &listener{Listener: lis, server: s}, &serve.Options{
+		s.err = serve.Run(ctx, s.client, f.run.service, g, &listener{Listener: lis, server: s}, &serve.Options{
 			Health:         h,
 			Register:       &naming.RegisterOptions{TTL: b.TTL, Propagation: b.Propagation, CloseTimeout: b.Propagation + b.Close},
 			OnRegistration: func(reg *naming.Registration) { s.registered <- reg },
 		})
-		s.registry.Close()
+		s.client.Close()
 	}()
 	select {
 	case s.reg = <-s.registered:

@@ -148,9 +148,9 @@ type phase struct {
 	failed    atomic.Int64
 	gap       atomic.Int64
 	published atomic.Int64 // sets that clients were given
-	held      atomic.Int64 // endpoints that a client's Registry held
+	held      atomic.Int64 // endpoints that a client's Client held
 	lost      atomic.Int64 // how often a server's registration was lost
-	stale     atomic.Int64 // how often a client's Registry became stale
+	stale     atomic.Int64 // how often a client's Client became stale
 	resynced  atomic.Int64 // and was given a snapshot later
 }
 

@@ -9,8 +9,8 @@
 //		return err
 //	}
 //	defer m.Close()
-//	r := naming.New(store, &naming.Options{Hooks: m.Hooks()})
-//	defer r.Close()
+//	c := naming.New(store, &naming.Options{Hooks: m.Hooks()})
+//	defer c.Close()
 //
 // # Metrics
 //
@@ -54,7 +54,7 @@
 // The hooks do not tell that a gRPC channel is no more: the addresses are those
 // that were handed out last, to whichever channel of the service. Close of
 // [Metrics] ends that. When the watch of a service ends, because its last reader
-// left or the Registry was closed, it is not stale and holds nothing any more.
+// left or the Client was closed, it is not stale and holds nothing any more.
 //
 // Something is wrong while naming.watch.stale or naming.endpoint.held is not 0,
 // or naming.endpoint.registered is less than what the process registered:

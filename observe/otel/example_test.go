@@ -27,10 +27,10 @@ func Example() {
 	}
 	defer metrics.Close()
 
-	r := naming.New(new(memory.Store), &naming.Options{Hooks: metrics.Hooks(), Logger: quiet})
-	defer r.Close()
+	c := naming.New(new(memory.Store), &naming.Options{Hooks: metrics.Hooks(), Logger: quiet})
+	defer c.Close()
 	ctx := context.Background()
-	_, err = r.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	_, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -68,9 +68,9 @@ func ExampleMetrics_Hooks_joined() {
 		},
 	}
 
-	r := naming.New(new(memory.Store), &naming.Options{Hooks: naming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
-	defer r.Close()
-	_, err = r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	c := naming.New(new(memory.Store), &naming.Options{Hooks: naming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
+	defer c.Close()
+	_, err = c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
 	if err != nil {
 		fmt.Println(err)
 	}

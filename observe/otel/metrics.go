@@ -42,7 +42,7 @@ type Options struct {
 	ErrorType func(error) string
 }
 
-// Metrics are the metrics of one [naming.Registry]. A program with several
+// Metrics are the metrics of one [naming.Client]. A program with several
 // makes one for each, with other Attributes.
 type Metrics struct {
 	attributes []attribute.KeyValue
@@ -155,7 +155,7 @@ func New(opts *Options) (*Metrics, error) {
 }
 
 // Close ends the observation: the UpDownCounters and the gauges are reported no
-// more. It belongs after the Close of the Registry, which takes back all of them
+// more. It belongs after the Close of the Client, which takes back all of them
 // but the addresses. The counters go on counting. Close may be called more than
 // once.
 func (m *Metrics) Close() error {
@@ -166,7 +166,7 @@ func (m *Metrics) Close() error {
 }
 
 // Hooks returns the hooks that record the metrics, for the options of one
-// Registry. They may be joined with others by [naming.JoinHooks].
+// Client. They may be joined with others by [naming.JoinHooks].
 func (m *Metrics) Hooks() *naming.Hooks {
 	ctx := context.Background()
 	return &naming.Hooks{
@@ -339,7 +339,7 @@ func (m *Metrics) observe(_ context.Context, o metric.Observer) error {
 //	deleted            naming.ErrDeleted
 //	permission_denied  naming.ErrPermission
 //	invalid_argument   naming.ErrInvalid
-//	registry_closed    naming.ErrRegistryClosed
+//	registry_closed    naming.ErrClientClosed
 //	timeout            context.DeadlineExceeded, or an error whose method Timeout says so
 //	canceled           context.Canceled
 //	_OTHER             any other
@@ -368,7 +368,7 @@ var errorTypes = []struct {
 	{naming.ErrDeleted, "deleted"},
 	{naming.ErrPermission, "permission_denied"},
 	{naming.ErrInvalid, "invalid_argument"},
-	{naming.ErrRegistryClosed, "registry_closed"},
+	{naming.ErrClientClosed, "registry_closed"},
 	{context.DeadlineExceeded, "timeout"},
 	{context.Canceled, "canceled"},
 }

@@ -134,14 +134,14 @@ func newMetrics(t testing.TB, opts *otelnaming.Options) *otelnaming.Metrics {
 	return m
 }
 
-func newRegistry(store naming.Store, hooks *naming.Hooks) *naming.Registry {
+func newRegistry(store naming.Store, hooks *naming.Hooks) *naming.Client {
 	return naming.New(store, &naming.Options{Logger: quiet, Hooks: hooks})
 }
 
-func register(t *testing.T, r *naming.Registry, service string, ttl time.Duration, addrs ...string) (list []*naming.Registration) {
+func register(t *testing.T, c *naming.Client, service string, ttl time.Duration, addrs ...string) (list []*naming.Registration) {
 	t.Helper()
 	for _, addr := range addrs {
-		g, err := r.Register(context.Background(), service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Wait: true})
+		g, err := c.Register(context.Background(), service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Wait: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestStory(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := newRegistry(store, m.Hooks())
+		c := newRegistry(store, m.Hooks())
 		check := func(when, want string) {
 			t.Helper()
 			synctest.Wait()
@@ -180,14 +180,14 @@ func TestStory(t *testing.T) {
 		defer reader.Wait()
 		defer cancel()
 		reader.Go(func() {
-			for range r.Watch(ctx, "batch") {
+			for range c.Watch(ctx, "batch") {
 			}
 		})
 
 		check("in the beginning", `
 			naming.watch.stale{} 0`)
 
-		registrations := register(t, r, "greeter", time.Hour, "a:1", "b:1", "c:1")
+		registrations := register(t, c, "greeter", time.Hour, "a:1", "b:1", "c:1")
 		check("registered", `
 			naming.endpoint.registered{naming.service.name=greeter} 3
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 3
@@ -289,7 +289,7 @@ func TestStory(t *testing.T) {
 			naming.watch.stale{} 0`)
 
 		store.Refuse(errTest)
-		r.Close()
+		c.Close()
 		compare(t, "closed", only(uncounted(meter.read()), "naming.endpoint.registered", "naming.endpoint.registration.", "naming.endpoint.withdrawals"), `
 			naming.endpoint.registered{naming.service.name=greeter} 0
 			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
@@ -305,12 +305,12 @@ func TestServices(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := newRegistry(store, m.Hooks())
+		c := newRegistry(store, m.Hooks())
 		var reader sync.WaitGroup
 		defer reader.Wait()
-		defer r.Close()
+		defer c.Close()
 		reader.Go(func() {
-			for range r.Services(context.Background()) {
+			for range c.Services(context.Background()) {
 			}
 		})
 		synctest.Wait()
@@ -338,13 +338,13 @@ func TestServicesChange(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := newRegistry(store, m.Hooks())
+		c := newRegistry(store, m.Hooks())
 		var reader sync.WaitGroup
 		defer reader.Wait()
-		defer r.Close()
+		defer c.Close()
 		var last []string
 		reader.Go(func() {
-			for names, err := range r.Services(context.Background()) {
+			for names, err := range c.Services(context.Background()) {
 				if err == nil {
 					last = names
 				}
@@ -393,14 +393,14 @@ func TestRegisterFailed(t *testing.T) {
 			t.Helper()
 			compare(t, when, only(meter.read(), "naming.endpoint.losses", "naming.endpoint.registered", "naming.endpoint.registration"), want)
 		}
-		r := newRegistry(store, m.Hooks())
-		defer r.Close()
+		c := newRegistry(store, m.Hooks())
+		defer c.Close()
 
 		refuse(map[string][]error{
 			"Grant": {naming.ErrPermission, errTest},
 			"Apply": {naming.ErrPermission, context.DeadlineExceeded, errTest},
 		})
-		registrations := register(t, r, "greeter", time.Hour, "a:1")
+		registrations := register(t, c, "greeter", time.Hour, "a:1")
 		check("registered", `
 			naming.endpoint.registered{naming.service.name=greeter} 1
 			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} 2
@@ -429,9 +429,9 @@ func TestDown(t *testing.T) {
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
 		store.Down(errTest)
-		r := newRegistry(store, m.Hooks())
-		defer r.Close()
-		g, err := r.Register(context.Background(), "greeter", naming.Endpoint{Addr: "a:1"}, nil)
+		c := newRegistry(store, m.Hooks())
+		defer c.Close()
+		g, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "a:1"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +460,7 @@ func TestWatchEnds(t *testing.T) {
 		grace time.Duration
 		leave bool          // the last reader leaves
 		after time.Duration // that is still the same
-		close bool          // the Registry is closed then
+		close bool          // the Client is closed then
 	}{
 		{name: "last reader leaves, no grace", grace: -1, leave: true},
 		{name: "grace period is over", grace: grace, leave: true, after: grace - time.Second},
@@ -613,10 +613,10 @@ func TestResolver(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := newRegistry(store, m.Hooks())
-		defer r.Close()
+		c := newRegistry(store, m.Hooks())
+		defer c.Close()
 		apply(t, store, "greeter", naming.Add, "a:1", "b:1")
-		b := resolver.NewBuilder(r, nil)
+		b := resolver.NewBuilder(c, nil)
 		g, err := b.Build(grpcresolver.Target{URL: url.URL{Scheme: b.Scheme(), Path: "/greeter"}}, clientConn{}, grpcresolver.BuildOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -648,18 +648,18 @@ func TestClose(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := newRegistry(store, m.Hooks())
-		register(t, r, "greeter", time.Hour, "a:1")
+		c := newRegistry(store, m.Hooks())
+		register(t, c, "greeter", time.Hour, "a:1")
 		m.Hooks().Published("greeter", 1)
 		store.Down(errTest)
 		synctest.Wait()
-		r.Close()
+		c.Close()
 		counted := `
 			naming.endpoint.registration.failures{error.type=_OTHER naming.service.name=greeter} some
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1
 			naming.endpoint.withdrawals{error.type=_OTHER naming.service.name=greeter} 1
 			naming.resolver.updates{naming.service.name=greeter} 1`
-		compare(t, "the Registry is closed", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale", "naming.resolver."), counted+`
+		compare(t, "the Client is closed", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale", "naming.resolver."), counted+`
 			naming.endpoint.registered{naming.service.name=greeter} 0
 			naming.resolver.addresses{naming.service.name=greeter} 1
 			naming.watch.stale{} 0`)
@@ -871,7 +871,7 @@ func TestErrorType(t *testing.T) {
 		{naming.ErrDeleted, "deleted"},
 		{naming.ErrPermission, "permission_denied"},
 		{naming.ErrInvalid, "invalid_argument"},
-		{naming.ErrRegistryClosed, "registry_closed"},
+		{naming.ErrClientClosed, "registry_closed"},
 		{context.DeadlineExceeded, "timeout"},
 		{fmt.Errorf("dial: %w", timeout(true)), "timeout"},
 		{timeout(false), "_OTHER"},
@@ -951,13 +951,13 @@ func TestFieldW1Metrics(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		r := naming.New(store, &naming.Options{Hooks: m.Hooks(), Logger: slog.New(slog.DiscardHandler)})
-		defer r.Close()
+		c := naming.New(store, &naming.Options{Hooks: m.Hooks(), Logger: slog.New(slog.DiscardHandler)})
+		defer c.Close()
 		apply(t, store, "greeter", naming.Add, "a:1", "b:1", "c:1")
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() {
-			for range r.Watch(ctx, "greeter") {
+			for range c.Watch(ctx, "greeter") {
 			}
 		}()
 		check := func(when, want string) {
@@ -978,7 +978,7 @@ func TestFieldW1Metrics(t *testing.T) {
 		check("changed", `
 			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=failed_check} 0
 			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=maintenance} 1`)
-		r.Close()
+		c.Close()
 		check("closed", `
 			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=failed_check} 0
 			naming.endpoint.withheld{naming.service.name=greeter naming.withheld.reason=maintenance} 0`)

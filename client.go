@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Options are the options of a [Registry]. The zero value, and a nil pointer,
+// Options are the options of a [Client]. The zero value, and a nil pointer,
 // mean the defaults. Values out of range are not an error: [New] takes the nearest
 // value that is in range. Durations of more than a year are taken for a year.
 type Options struct {
@@ -65,11 +65,11 @@ func (o Options) withDefaults() Options {
 
 const defaultGrace = time.Hour
 
-// Registry is what programs use to find and announce endpoints, on whatever
+// Client is what programs use to find and announce endpoints, on whatever
 // [Store]. A program has one for each registry it uses: readers of one service
-// share one watch within a Registry, however many they are. All methods may be
+// share one watch within a Client, however many they are. All methods may be
 // called concurrently. A nil context means context.Background().
-type Registry struct {
+type Client struct {
 	store  Store
 	log    *slog.Logger
 	hooks  Hooks
@@ -81,7 +81,7 @@ type Registry struct {
 	rests  rests
 	claims claims
 
-	ctx    context.Context // done once the Registry is closed
+	ctx    context.Context // done once the Client is closed
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of the watches
 
@@ -103,98 +103,98 @@ func (s subject) attr() slog.Attr {
 	return slog.String("service", s.service)
 }
 
-// New returns a Registry on store. It asks the store nothing. The Registry does
+// New returns a Client on store. It asks the store nothing. The Client does
 // not own the store, which must outlive it. Close it when it is of no more use.
 //
 // A nil store makes every method fail with [ErrInvalid].
-func New(store Store, opts *Options) *Registry {
+func New(store Store, opts *Options) *Client {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
 	o = o.withDefaults()
-	r := &Registry{
+	c := &Client{
 		store: store, log: o.Logger, hold: o.Hold, grace: o.Grace, reread: o.Reread,
 		watches:       make(map[subject]*shared),
 		ending:        make(map[subject]*shared),
 		registrations: make(map[*Registration]struct{}),
 	}
 	if o.Hooks != nil {
-		r.hooks = *o.Hooks
+		c.hooks = *o.Hooks
 	}
-	r.leases.registry = r
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	return r
+	c.leases.client = c
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
 }
 
-// Hooks returns the hooks that the Registry was given, for packages that extend
+// Hooks returns the hooks that the Client was given, for packages that extend
 // it, as package resolver does.
-func (r *Registry) Hooks() Hooks { return r.hooks }
+func (c *Client) Hooks() Hooks { return c.hooks }
 
-// Close closes all registrations of the Registry, ends its watchers, watches
+// Close closes all registrations of the Client, ends its watchers, watches
 // and followers, and returns after all of its goroutines have ended. Calls in progress
-// end with [ErrRegistryClosed] or [ErrWatcherClosed]. What [Registry.Update] put
+// end with [ErrClientClosed] or [ErrWatcherClosed]. What [Client.Update] put
 // into the registry stays there. Close may be called more than once; it must not
-// be called from a function that the Registry calls.
-func (r *Registry) Close() {
-	r.mu.Lock()
-	r.closed = true // from here on there is nothing new
-	watches, registrations := r.watches, maps.Clone(r.registrations)
-	r.watches = nil
+// be called from a function that the Client calls.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.closed = true // from here on there is nothing new
+	watches, registrations := c.watches, maps.Clone(c.registrations)
+	c.watches = nil
 	for _, s := range watches {
 		if s.linger != nil {
 			s.linger.Stop()
 		}
 	}
-	r.mu.Unlock()
+	c.mu.Unlock()
 
 	var wg sync.WaitGroup
 	for g := range registrations {
 		wg.Go(func() { _ = g.Close() }) // it logs its error
 	}
 	wg.Wait()
-	r.cancel()
+	c.cancel()
 	for _, s := range watches {
 		s.end()
 	}
-	r.wg.Wait()
+	c.wg.Wait()
 }
 
 // enroll notes a registration that Close has to close, and makes it the owner of its
 // entry. It reports false, and does nothing, if it is too late for that: the older
 // registrations of the entry, which Close closes, must not leave the entry to g then.
-func (r *Registry) enroll(g *Registration) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.closed {
-		r.registrations[g] = struct{}{}
-		r.claims.push(g)
+func (c *Client) enroll(g *Registration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.registrations[g] = struct{}{}
+		c.claims.push(g)
 	}
-	return !r.closed
+	return !c.closed
 }
 
 // discharge undoes enroll.
-func (r *Registry) discharge(g *Registration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.registrations, g)
+func (c *Client) discharge(g *Registration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.registrations, g)
 }
 
-// usable returns an error if the Registry has no store or was closed.
-func (r *Registry) usable() error {
-	if r.store == nil {
+// usable returns an error if the Client has no store or was closed.
+func (c *Client) usable() error {
+	if c.store == nil {
 		return fmt.Errorf("%w: New was given a nil Store", ErrInvalid)
 	}
-	if r.ctx.Err() != nil {
-		return ErrRegistryClosed
+	if c.ctx.Err() != nil {
+		return ErrClientClosed
 	}
 	return nil
 }
 
-// check returns an error if the Registry is not usable, or service is no valid
+// check returns an error if the Client is not usable, or service is no valid
 // name.
-func (r *Registry) check(service string) error {
-	if err := r.usable(); err != nil {
+func (c *Client) check(service string) error {
+	if err := c.usable(); err != nil {
 		return err
 	}
 	return CheckService(service)
@@ -204,13 +204,13 @@ func (r *Registry) check(service string) error {
 // The watcher has no goroutine of its own, and costs memory only in proportion
 // to the changes it has yet to return, at most to the size of the set.
 //
-// The error is [ErrInvalid] or [ErrRegistryClosed].
-func (r *Registry) Resolve(target string) (Watcher, error) {
-	c, err := r.newCursor(target, nil)
+// The error is [ErrInvalid] or [ErrClientClosed].
+func (c *Client) Resolve(target string) (Watcher, error) {
+	cur, err := c.newCursor(target, nil)
 	if err != nil {
 		return nil, fmt.Errorf("naming: resolve %q: %w", target, err)
 	}
-	return &watcher{c}, nil
+	return &watcher{cur}, nil
 }
 
 // View is what a reader holds of a service.
@@ -264,12 +264,12 @@ func (s Status) Stale() bool { return !s.StaleSince.IsZero() }
 //
 // A failure of the registry is no error here: it makes the [View] stale. The
 // sequence ends with an error, and a zero View, when ctx is done (ctx.Err()) or
-// the Registry was closed ([ErrRegistryClosed]), and at once for a service name
+// the Client was closed ([ErrClientClosed]), and at once for a service name
 // that is [ErrInvalid]. Nothing is held before the sequence is ranged over or
 // after the loop, and it may be ranged over more than once.
-func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[View, error] {
+func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
-		err := r.views(orBackground(ctx), service, yield)
+		err := c.views(orBackground(ctx), service, yield)
 		if err != nil {
 			yield(View{}, fmt.Errorf("naming: watch %q: %w", service, err))
 		}
@@ -277,15 +277,15 @@ func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[View, er
 }
 
 // views returns nil when yield returned false.
-func (r *Registry) views(ctx context.Context, service string, yield func(View, error) bool) error {
-	if err := r.check(service); err != nil {
+func (c *Client) views(ctx context.Context, service string, yield func(View, error) bool) error {
+	if err := c.check(service); err != nil {
 		return err
 	}
-	s, err := r.acquire(subject{service})
+	s, err := c.acquire(subject{service})
 	if err != nil {
 		return err
 	}
-	defer r.release(s)
+	defer c.release(s)
 	var view View
 	return s.each(ctx,
 		func() { view = s.view() },
@@ -295,9 +295,9 @@ func (r *Registry) views(ctx context.Context, service string, yield func(View, e
 // Services returns the names of the services that have endpoints, sorted: as
 // soon as they are known, and again whenever they changed. The sequence ends as
 // that of Watch does. Each slice belongs to the receiver.
-func (r *Registry) Services(ctx context.Context) iter.Seq2[[]string, error] {
+func (c *Client) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		err := r.names(orBackground(ctx), yield)
+		err := c.names(orBackground(ctx), yield)
 		if err != nil {
 			yield(nil, fmt.Errorf("naming: services: %w", err))
 		}
@@ -305,15 +305,15 @@ func (r *Registry) Services(ctx context.Context) iter.Seq2[[]string, error] {
 }
 
 // names returns nil when yield returned false.
-func (r *Registry) names(ctx context.Context, yield func([]string, error) bool) error {
-	if err := r.usable(); err != nil {
+func (c *Client) names(ctx context.Context, yield func([]string, error) bool) error {
+	if err := c.usable(); err != nil {
 		return err
 	}
-	s, err := r.acquire(subject{})
+	s, err := c.acquire(subject{})
 	if err != nil {
 		return err
 	}
-	defer r.release(s)
+	defer c.release(s)
 	var order, last []*entry
 	return s.each(ctx,
 		func() { order = s.ordered() },
@@ -335,15 +335,15 @@ func (r *Registry) names(ctx context.Context, yield func([]string, error) bool) 
 // belongs to the caller; its Synced is true and its AsOf is now. An error is never
 // an empty list: with an error nothing is known, and the View is zero. To be
 // answered while the registry is down, use Watch.
-func (r *Registry) List(ctx context.Context, service string) (View, error) {
-	if err := r.check(service); err != nil {
+func (c *Client) List(ctx context.Context, service string) (View, error) {
+	if err := c.check(service); err != nil {
 		return View{}, err
 	}
-	b, err := r.list(orBackground(ctx), service)
+	b, err := c.list(orBackground(ctx), service)
 	if err != nil {
 		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
 	}
-	r.proved()
+	c.proved()
 	v := View{Service: service, Endpoints: b.Put, Withheld: b.Withheld, Status: Status{Synced: true, AsOf: time.Now()}}
 	if v.Endpoints == nil {
 		v.Endpoints = []Endpoint{}
@@ -351,8 +351,8 @@ func (r *Registry) List(ctx context.Context, service string) (View, error) {
 	return v, nil
 }
 
-func (r *Registry) list(ctx context.Context, service string) (Batch, error) {
-	for b, err := range r.store.Watch(ctx, service) {
+func (c *Client) list(ctx context.Context, service string) (Batch, error) {
+	for b, err := range c.store.Watch(ctx, service) {
 		if err != nil {
 			return Batch{}, err
 		}
@@ -380,8 +380,8 @@ func orBackground(ctx context.Context) context.Context {
 //
 // The error is [ErrInvalid] if an Op is neither Add nor Delete, if an Update
 // has neither Addr nor Metadata, or if Metadata cannot be marshaled.
-func (r *Registry) Update(ctx context.Context, service string, updates ...Update) error {
-	if err := r.check(service); err != nil {
+func (c *Client) Update(ctx context.Context, service string, updates ...Update) error {
+	if err := c.check(service); err != nil {
 		return err
 	}
 	changes := make([]Change, len(updates))
@@ -392,7 +392,7 @@ func (r *Registry) Update(ctx context.Context, service string, updates ...Update
 		}
 		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
 	}
-	if err := r.answered(r.store.Apply(orBackground(ctx), service, changes...)); err != nil {
+	if err := c.answered(c.store.Apply(orBackground(ctx), service, changes...)); err != nil {
 		return fmt.Errorf("naming: update %q: %w", service, err)
 	}
 	return nil
@@ -400,23 +400,23 @@ func (r *Registry) Update(ctx context.Context, service string, updates ...Update
 
 // acquire returns the shared watch of a subject, started if need be. The caller
 // releases it.
-func (r *Registry) acquire(sub subject) (*shared, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrRegistryClosed
+func (c *Client) acquire(sub subject) (*shared, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClientClosed
 	}
-	s := r.watches[sub]
+	s := c.watches[sub]
 	if s == nil {
-		s = r.newShared(sub)
-		if old := r.ending[sub]; old != nil {
+		s = c.newShared(sub)
+		if old := c.ending[sub]; old != nil {
 			if old.done == nil {
 				old.done = make(chan struct{})
 			}
 			s.after = old.done
 		}
-		r.watches[sub] = s
-		r.wg.Go(s.run)
+		c.watches[sub] = s
+		c.wg.Go(s.run)
 	}
 	if s.linger != nil {
 		s.linger.Stop()
@@ -428,31 +428,31 @@ func (r *Registry) acquire(sub subject) (*shared, error) {
 
 // release gives up what acquire returned. The last reader's release lets the
 // watch go on for the grace period.
-func (r *Registry) release(s *shared) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (c *Client) release(s *shared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	s.readers--
-	if s.readers > 0 || r.closed {
+	if s.readers > 0 || c.closed {
 		return
 	}
-	if r.grace < 0 {
-		r.drop(s)
+	if c.grace < 0 {
+		c.drop(s)
 		return
 	}
 	var t *time.Timer
-	t = time.AfterFunc(r.grace, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if s.linger == t { // else a reader came, or the Registry was closed, as the timer fired
-			r.drop(s)
+	t = time.AfterFunc(c.grace, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if s.linger == t { // else a reader came, or the Client was closed, as the timer fired
+			c.drop(s)
 		}
 	})
 	s.linger = t
 }
 
 // drop ends a watch that has no readers. r.mu is held.
-func (r *Registry) drop(s *shared) {
-	delete(r.watches, s.subject)
-	r.ending[s.subject] = s
+func (c *Client) drop(s *shared) {
+	delete(c.watches, s.subject)
+	c.ending[s.subject] = s
 	s.cancel()
 }
