@@ -216,24 +216,24 @@ func ExampleClient_Register() {
 
 	store.Down(errors.New("connection refused"))
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
-	fmt.Println(err, reg.State().Registered)
+	fmt.Println(err, reg.Status().Registered)
 	store.Up()
-	fmt.Println(reg.Wait(ctx), reg.State().Registered)
+	fmt.Println(reg.Wait(ctx), reg.Status().Registered)
 	// Output:
 	// naming: register in "greeter": naming: invalid argument: address ":9000": no host: clients cannot dial the wildcard address a server listens on
 	// <nil> false
 	// <nil> true
 }
 
-// State suits a readiness probe, and OnChange a gauge.
-func ExampleRegistration_State() {
+// Status suits a readiness probe, and OnChange a gauge.
+func ExampleRegistration_Status() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
 		TTL:  10 * time.Second,
 		Wait: true,
-		OnChange: func(s naming.RegistrationState) {
+		OnChange: func(s naming.RegistrationStatus) {
 			// Count it, or log it. It is called from another goroutine.
 		},
 		Propagation: -1, // not to wait for clients that an example does not have
@@ -241,7 +241,7 @@ func ExampleRegistration_State() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := reg.State()
+	s := reg.Status()
 	fmt.Println("registered:", s.Registered, "failed attempts since:", s.Attempts, "error:", s.Err)
 	// Output: registered: true failed attempts since: 0 error: <nil>
 }
@@ -324,11 +324,11 @@ func ExampleRegistration_Resume() {
 	if err := reg.Drain(ctx); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(reg.State().Draining)
+	fmt.Println(reg.Status().Draining)
 	if err := reg.Resume(ctx); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(reg.State().Draining)
+	fmt.Println(reg.Status().Draining)
 	// Output:
 	// true
 	// false
@@ -528,8 +528,8 @@ func ExampleUpdate() {
 }
 
 // An entry of the registry that cannot be understood.
-func ExampleMalformed() {
-	store := &memory.Store{OnMalformed: func(m *naming.Malformed) { fmt.Println(m) }}
+func ExampleMalformedError() {
+	store := &memory.Store{OnMalformed: func(m *naming.MalformedError) { fmt.Println(m) }}
 	c := naming.New(store, nil)
 	defer c.Close()
 	store.PutMalformed("greeter", "10.0.0.7:9000", errors.New("not a JSON object"))
@@ -540,16 +540,16 @@ func ExampleMalformed() {
 	// 0 <nil>
 }
 
-// The cause of a Malformed can be asked for, as that of any error.
-func ExampleMalformed_Unwrap() {
+// The cause of a MalformedError can be asked for, as that of any error.
+func ExampleMalformedError_Unwrap() {
 	cause := errors.New("not a JSON object")
-	var err error = &naming.Malformed{Service: "greeter", Key: "10.0.0.7:9000", Err: cause}
+	var err error = &naming.MalformedError{Service: "greeter", Key: "10.0.0.7:9000", Err: cause}
 	fmt.Println(errors.Is(err, cause))
 	// Output: true
 }
 
-func ExampleMalformed_Error() {
-	fmt.Println((&naming.Malformed{Service: "greeter", Key: "10.0.0.7:9000", Err: errors.New("not a JSON object")}).Error())
+func ExampleMalformedError_Error() {
+	fmt.Println((&naming.MalformedError{Service: "greeter", Key: "10.0.0.7:9000", Err: errors.New("not a JSON object")}).Error())
 	// Output: naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
 }
 

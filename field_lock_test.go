@@ -214,7 +214,7 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "d:1"}, &naming.RegisterOptions{Wait: true, OnChange: func(naming.RegistrationState) { a.ask() }})
+		g, err := c.Register(t.Context(), "svc", naming.Endpoint{Addr: "d:1"}, &naming.RegisterOptions{Wait: true, OnChange: func(naming.RegistrationStatus) { a.ask() }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,13 +204,13 @@ func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = noMark
 		g := register(t, c, "svc", `a a:1 {"k":1}`, &naming.RegisterOptions{Wait: true})
-		before := g.State()
+		before := g.Status()
 		begin := time.Now()
 		for range 3 {
 			if err := g.Drain(t.Context()); !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), "no place") {
 				t.Errorf("Drain: %v", err)
 			}
-			if st := g.State(); st != before {
+			if st := g.Status(); st != before {
 				t.Errorf("state after Drain: %+v, want %+v", st, before)
 			}
 			if err := g.Wait(t.Context()); err != nil {
@@ -269,7 +269,7 @@ func TestFieldI4DrainWhileDown(t *testing.T) {
 			t.Error(err)
 		}
 		listed(t, p, "svc", "a:1")
-		if st := g.State(); st.Draining || st.Err != nil {
+		if st := g.Status(); st.Draining || st.Err != nil {
 			t.Errorf("state %+v", st)
 		}
 	})
@@ -308,7 +308,7 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 				if err := g.Drain(t.Context()); !errors.Is(err, naming.ErrInvalid) {
 					t.Errorf("Drain: %v", err)
 				}
-				if st := g.State(); st.Registered || !errors.Is(st.Err, naming.ErrInvalid) || st.Draining {
+				if st := g.Status(); st.Registered || !errors.Is(st.Err, naming.ErrInvalid) || st.Draining {
 					t.Errorf("state %+v", st)
 				}
 				if d := time.Since(begin); d != 0 {
@@ -335,7 +335,7 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 					t.Error(err)
 				}
 				listed(t, p, "svc", "a a:1 3")
-				if st := g.State(); !st.Registered || st.Err != nil {
+				if st := g.Status(); !st.Registered || st.Err != nil {
 					t.Errorf("state %+v", st)
 				}
 				synctest.Wait()
@@ -376,7 +376,7 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 		if err := g.Update(t.Context(), json.RawMessage(`"bad"`)); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("Update: %v", err)
 		}
-		if st := g.State(); !st.Registered || !errors.Is(st.Err, naming.ErrInvalid) {
+		if st := g.Status(); !st.Registered || !errors.Is(st.Err, naming.ErrInvalid) {
 			t.Errorf("state %+v", st)
 		}
 		if err := g.Wait(t.Context()); err != nil {
@@ -394,7 +394,7 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 			t.Error(err)
 		}
 		listed(t, p, "svc", `a a:1 "good" draining`)
-		if st := g.State(); st.Err != nil {
+		if st := g.Status(); st.Err != nil {
 			t.Errorf("state %+v", st)
 		}
 		// Draining already, so that it is not the mark that is refused.
@@ -402,7 +402,7 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 			t.Errorf("Update: %v", err)
 		}
 		listed(t, p, "svc", `a a:1 "good" draining`)
-		if !g.State().Draining {
+		if !g.Status().Draining {
 			t.Error("not draining any longer")
 		}
 		if err := g.Update(t.Context(), json.RawMessage(`"better"`)); err != nil {
@@ -446,10 +446,10 @@ func TestFieldR2NewestOwns(t *testing.T) {
 		if err := old.Wait(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if st := old.State(); st.Registered || !errors.Is(st.Err, naming.ErrReplaced) || st.Draining {
+		if st := old.Status(); st.Registered || !errors.Is(st.Err, naming.ErrReplaced) || st.Draining {
 			t.Errorf("state of the older one %+v", st)
 		}
-		if st := g.State(); !st.Registered || st.Err != nil {
+		if st := g.Status(); !st.Registered || st.Err != nil {
 			t.Errorf("state of the newer one %+v", st)
 		}
 		if err := old.Close(); err != nil || time.Since(begin) != 0 {
@@ -501,7 +501,7 @@ func TestFieldR2Orders(t *testing.T) {
 					time.Sleep(30 * time.Second)
 					p.Delay(0)
 					listed(t, p, "svc", want)
-					if st := second.State(); !st.Registered || st.Err != nil {
+					if st := second.Status(); !st.Registered || st.Err != nil {
 						t.Errorf("state of the one that is left: %+v", st)
 					}
 					if err := second.Close(); err != nil {
@@ -577,7 +577,7 @@ func TestFieldR2NewerRefused(t *testing.T) {
 			listed(t, p, "svc", "a a:1 1")
 			time.Sleep(time.Second)
 		}
-		if st := old.State(); !st.Registered || st.Err != nil {
+		if st := old.Status(); !st.Registered || st.Err != nil {
 			t.Errorf("state %+v", st)
 		}
 		old.Close()
@@ -652,7 +652,7 @@ func TestFieldR4CallersCode(t *testing.T) {
 	busy := false
 	look := func(string, naming.Endpoint, error) {
 		if g != nil {
-			_ = g.State()
+			_ = g.Status()
 		}
 	}
 	opts := &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
@@ -661,9 +661,9 @@ func TestFieldR4CallersCode(t *testing.T) {
 	}}
 	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 		p.Delay(time.Second)
-		g = register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(naming.RegistrationState) {
+		g = register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(naming.RegistrationStatus) {
 			busy = true
-			_ = g.State()
+			_ = g.Status()
 		}})
 		func() {
 			defer func() { _ = recover() }()
@@ -699,7 +699,7 @@ func TestFieldR6OddTimesToLive(t *testing.T) {
 				time.Sleep(time.Minute)
 				_, grants := p.counts()
 				good := ttl >= time.Second
-				if st := g.State(); st.Registered != good || !good && (st.Err == nil || !strings.Contains(st.Err.Error(), "contract")) {
+				if st := g.Status(); st.Registered != good || !good && (st.Err == nil || !strings.Contains(st.Err.Error(), "contract")) {
 					t.Errorf("state %+v", st)
 				}
 				if p.renews > 4*60 || grants > 20 || asked > grants {
@@ -724,7 +724,7 @@ func TestFieldR6NilLease(t *testing.T) {
 		p.lease = func(naming.Lease) naming.Lease { return nil }
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
-		if st := g.State(); st.Registered || st.Err == nil {
+		if st := g.Status(); st.Registered || st.Err == nil {
 			t.Errorf("state %+v", st)
 		}
 	})
@@ -853,7 +853,7 @@ func TestFieldI6Ready(t *testing.T) {
 		if err := g.Ready(); !errors.Is(err, down) {
 			t.Errorf("Ready does not wrap the cause: %v", err)
 		}
-		text, err := json.Marshal(g.State())
+		text, err := json.Marshal(g.Status())
 		var got map[string]any
 		if err != nil || json.Unmarshal(text, &got) != nil || got["Err"] != "memory: grant: registry down" || got["Registered"] != false || got["Withheld"] != nil || got["Since"] != "2000-01-01T00:00:00Z" {
 			t.Errorf("state %s, %v", text, err)
@@ -865,7 +865,7 @@ func TestFieldI6Ready(t *testing.T) {
 		if err := g.Ready(); err != nil {
 			t.Error(err)
 		}
-		if text, err := json.Marshal(g.State()); err != nil || !strings.Contains(string(text), `"Err":null`) {
+		if text, err := json.Marshal(g.Status()); err != nil || !strings.Contains(string(text), `"Err":null`) {
 			t.Errorf("state %s, %v", text, err)
 		}
 		if err := g.Drain(t.Context()); err != nil {
@@ -882,14 +882,14 @@ func TestFieldI6Ready(t *testing.T) {
 		go func() { done <- g.Close() }()
 		time.Sleep(time.Second)
 		not("closed")
-		if st := g.State(); !st.Registered || !st.Draining {
+		if st := g.Status(); !st.Registered || !st.Draining {
 			t.Errorf("state while it closes: %+v", st)
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		not("closed")
-		if text, err := json.Marshal(naming.RegistrationState{Withheld: &naming.Withheld{Endpoint: naming.Endpoint{ID: "a"}, Reason: naming.Maintenance, Detail: "note"}, Err: errors.New("\x1b[31m")}); err != nil || !strings.Contains(string(text), `"Reason":"maintenance","Detail":"note"`) || strings.Contains(string(text), `u001b`) {
+		if text, err := json.Marshal(naming.RegistrationStatus{Withheld: &naming.Withheld{Endpoint: naming.Endpoint{ID: "a"}, Reason: naming.Maintenance, Detail: "note"}, Err: errors.New("\x1b[31m")}); err != nil || !strings.Contains(string(text), `"Reason":"maintenance","Detail":"note"`) || strings.Contains(string(text), `u001b`) {
 			t.Errorf("state %s, %v", text, err)
 		}
 	})
@@ -903,9 +903,9 @@ func TestFieldW2LeftAlone(t *testing.T) {
 	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	for _, reason := range []naming.Reason{naming.Maintenance, naming.FailedCheck} {
 		inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
-			var states []naming.RegistrationState
-			g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationState) { states = append(states, s) }})
-			since := g.State().Since
+			var states []naming.RegistrationStatus
+			g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationStatus) { states = append(states, s) }})
+			since := g.Status().Since
 			synctest.Wait()
 			for i := range 2 {
 				synctest.Wait()
@@ -915,7 +915,7 @@ func TestFieldW2LeftAlone(t *testing.T) {
 				p.Withhold("svc", "a", reason, "a \x1b note")
 				for range 45 {
 					time.Sleep(time.Second)
-					st := g.State()
+					st := g.Status()
 					if !st.Registered || st.Err != nil || st.Since != since || st.Withheld == nil || st.Withheld.Reason != reason {
 						t.Fatalf("state %+v", st)
 					}
@@ -938,21 +938,21 @@ func TestFieldW2LeftAlone(t *testing.T) {
 				if err := errors.Join(g.Update(t.Context(), meta), g.Drain(t.Context()), g.Resume(t.Context()), g.Wait(t.Context())); err != nil {
 					t.Error(err)
 				}
-				if st := g.State(); st.Withheld == nil {
+				if st := g.Status(); st.Withheld == nil {
 					t.Errorf("state after Update: %+v", st)
 				}
 				// A lost lease is made good as ever, and the reason stays.
 				p.ExpireAll()
 				time.Sleep(backWithin)
-				if st := g.State(); !st.Registered || st.Withheld == nil {
+				if st := g.Status(); !st.Registered || st.Withheld == nil {
 					t.Errorf("state after the lease was lost: %+v", st)
 				}
-				since = g.State().Since
+				since = g.Status().Since
 				synctest.Wait()
 				log.Reset()
 				p.Unwithhold("svc", "a")
 				synctest.Wait()
-				if st := g.State(); !st.Registered || st.Withheld != nil || st.Err != nil {
+				if st := g.Status(); !st.Registered || st.Withheld != nil || st.Err != nil {
 					t.Errorf("state when it ended: %+v", st)
 				}
 				synctest.Wait()
@@ -981,7 +981,7 @@ func TestFieldW2PutByOthers(t *testing.T) {
 		p.Withhold("svc", "a", naming.Maintenance, "")
 		g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		synctest.Wait()
-		if st := g.State(); !st.Registered || st.Withheld == nil {
+		if st := g.Status(); !st.Registered || st.Withheld == nil {
 			t.Errorf("state %+v", st)
 		}
 		r2 := naming.New(p, quiet)
@@ -1017,7 +1017,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 				}
 			}
 			var errs []error
-			opts := &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationState) { errs = append(errs, s.Err) }}
+			opts := &naming.RegisterOptions{Wait: true, OnChange: func(s naming.RegistrationStatus) { errs = append(errs, s.Err) }}
 			g := register(t, c, "svc", "a a:1 1", opts)
 			synctest.Wait()
 			applies, _ := p.counts()
@@ -1026,7 +1026,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 				put()
 				time.Sleep(2 * time.Second)
 				listed(t, p, "svc", "a a:1 1")
-				if st := g.State(); !st.Registered || st.Err != nil {
+				if st := g.Status(); !st.Registered || st.Err != nil {
 					t.Errorf("%q: state %+v", edit, st)
 				}
 				if len(errs) == 0 || errs[0] == nil || !strings.Contains(errs[0].Error(), "no lease") {
@@ -1213,7 +1213,7 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				p.Delay(0)
 				for _, g := range all {
-					if st := g.State(); !st.Registered {
+					if st := g.Status(); !st.Registered {
 						t.Fatalf("with Apply taking %v: state %+v", delay, st)
 					}
 				}
@@ -1271,7 +1271,7 @@ func TestFieldR1OwnOldEntry(t *testing.T) {
 				t.Fatalf("put after %v, when the entry had ended", d)
 			}
 			synctest.Wait()
-			if st := g.State(); st.Registered != watched {
+			if st := g.Status(); st.Registered != watched {
 				t.Errorf("watched: %v: state %+v", watched, st)
 			}
 			p.RefuseFunc(nil)
@@ -1280,7 +1280,7 @@ func TestFieldR1OwnOldEntry(t *testing.T) {
 			for range 10 { // it is under a lease that is renewed
 				time.Sleep(ttl)
 				listed(t, p, "svc", "a:1")
-				if st := g.State(); !st.Registered {
+				if st := g.Status(); !st.Registered {
 					t.Errorf("watched: %v: state %+v", watched, st)
 				}
 			}
@@ -1456,7 +1456,7 @@ func TestRefusedAfterAPutThatFailed(t *testing.T) {
 		})
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
-		if st := g.State(); !errors.Is(st.Err, naming.ErrInvalid) {
+		if st := g.Status(); !errors.Is(st.Err, naming.ErrInvalid) {
 			t.Errorf("state %+v", st)
 		}
 		listed(t, p, "svc", "b:1")

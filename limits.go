@@ -13,7 +13,7 @@ import (
 // The limits of what enters from outside: the answers of a registry, the entries
 // of other writers, the files of a cache. This file is the one place that states
 // them. [Normalize] refuses a change that exceeds a limit with [ErrInvalid]. A
-// Store leaves out an entry that exceeds one, and reports it as a [Malformed]; a
+// Store leaves out an entry that exceeds one, and reports it as a [MalformedError]; a
 // set that exceeds one ends the watch with an error, and readers keep the last
 // good set. SECURITY.md says who is trusted with what.
 const (
@@ -43,7 +43,7 @@ const (
 // CheckEndpoint returns an error if e exceeds a limit or its address or ID has
 // a form that no program may be given: a control character or another one that
 // does not print, or bytes that are not UTF-8. A Store checks every entry that
-// it reads with it and reports one that fails as a [Malformed]; [Normalize]
+// it reads with it and reports one that fails as a [MalformedError]; [Normalize]
 // checks every change with it. It does not check that metadata is JSON.
 //
 // It is weaker than [CheckAddress], which a server's own address has to pass:

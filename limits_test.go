@@ -102,10 +102,10 @@ func TestFieldR13Text(t *testing.T) {
 		t.Errorf("escapes: %s", got)
 	}
 
-	cause := &naming.Malformed{Service: "s", Key: "k", Err: io.ErrUnexpectedEOF}
+	cause := &naming.MalformedError{Service: "s", Key: "k", Err: io.ErrUnexpectedEOF}
 	long := fmt.Errorf("%s\x1b: %w", strings.Repeat("x", 200_000), cause)
 	err := naming.SafeError(long)
-	var m *naming.Malformed
+	var m *naming.MalformedError
 	if !errors.Is(err, io.ErrUnexpectedEOF) || !errors.As(err, &m) || m != cause {
 		t.Errorf("the causes are lost: %v", err)
 	}
@@ -119,8 +119,8 @@ func TestFieldR13Text(t *testing.T) {
 		t.Error("an error that is safe is wrapped")
 	}
 
-	bad := &naming.Malformed{Service: strings.Repeat("\x00", 1e6), Key: strings.Repeat("k\n", 1e6), Err: errors.New(strings.Repeat("1", 1e6))}
+	bad := &naming.MalformedError{Service: strings.Repeat("\x00", 1e6), Key: strings.Repeat("k\n", 1e6), Err: errors.New(strings.Repeat("1", 1e6))}
 	if n := len(bad.Error()); n > 10*naming.MaxText || strings.ContainsAny(bad.Error(), "\x00\n") {
-		t.Errorf("a Malformed of %d bytes", n)
+		t.Errorf("a MalformedError of %d bytes", n)
 	}
 }

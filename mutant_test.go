@@ -165,7 +165,7 @@ func TestRegistrationMutants(t *testing.T) {
 			Name: "gives up after a few attempts",
 			File: "registration.go",
 			Old:  "				g.note(err, missing || overdue)\n",
-			New:  "				g.note(err, missing || overdue)\n				if g.State().Attempts > 8 {\n					return\n				}\n",
+			New:  "				g.note(err, missing || overdue)\n				if g.Status().Attempts > 8 {\n					return\n				}\n",
 			Test: "TestRegistrationHeals|TestRegistrationOutage",
 		}, {
 			Name: "does not look at the lease while a change fails",

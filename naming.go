@@ -111,12 +111,12 @@ var (
 	ErrLeaseLost = errors.New("naming: lease lost")
 
 	// ErrDeleted is why an endpoint is not registered that somebody deleted
-	// from the registry: see [RegistrationState]. No function returns it.
+	// from the registry: see [RegistrationStatus]. No function returns it.
 	ErrDeleted = errors.New("naming: endpoint deleted from the registry")
 
 	// ErrReplaced is the error of a [Registration] while a newer one of the
 	// same Client, with the same service and ID, has the entry. Its Update,
-	// Drain and Resume return it, and its State has it.
+	// Drain and Resume return it, and its Status has it.
 	ErrReplaced = errors.New("naming: replaced by a newer registration of the endpoint")
 
 	// ErrInvalid is returned for arguments that can never work, such as an
@@ -289,7 +289,7 @@ type Batch struct {
 // The set of services and of endpoints is whatever is in the registry, also
 // what other programs wrote there. An entry that cannot be understood, or that
 // [CheckEndpoint] refuses, is left out, and is reported with its key as a
-// [Malformed] to a function that the backend's options name. It hides no other
+// [MalformedError] to a function that the backend's options name. It hides no other
 // entry, and a good value that it replaced is not kept. A set of more than
 // [MaxEndpoints], and a list of more than [MaxServices], is not yielded: the
 // sequence ends with an error.
@@ -401,9 +401,9 @@ type Lease interface {
 	TTL() time.Duration
 }
 
-// Malformed describes an entry of a registry that could not be understood and
+// MalformedError describes an entry of a registry that could not be understood and
 // was left out. A backend's options name the function that is told of it.
-type Malformed struct {
+type MalformedError struct {
 	// Service is the service that the entry belongs to, as far as its place in
 	// the registry tells.
 	Service string
@@ -413,10 +413,10 @@ type Malformed struct {
 	Err error
 }
 
-// Error makes a Malformed usable as an error.
-func (m *Malformed) Error() string {
+// Error makes a MalformedError usable as an error.
+func (m *MalformedError) Error() string {
 	return "naming: malformed entry " + strconv.Quote(cut(m.Key)) + " of service " + strconv.Quote(cut(m.Service)) + ": " + SafeText(m.Err.Error())
 }
 
 // Unwrap returns m.Err.
-func (m *Malformed) Unwrap() error { return m.Err }
+func (m *MalformedError) Unwrap() error { return m.Err }

@@ -37,12 +37,12 @@ type RegisterOptions struct {
 	// only as long as the rest allows.
 	CloseTimeout time.Duration
 
-	// OnChange, if not nil, is called with the new state whenever it changed while
+	// OnChange, if not nil, is called with the new status whenever it changed while
 	// the endpoint is kept registered; Close ends that, and what Close then changes
-	// is in State only. There is one call at a time, from the goroutine that keeps
+	// is in Status only. There is one call at a time, from the goroutine that keeps
 	// the endpoint registered, and without a lock held. OnChange must not block,
-	// nor call methods of the Registration but State and Ready.
-	OnChange func(RegistrationState)
+	// nor call methods of the Registration but Status and Ready.
+	OnChange func(RegistrationStatus)
 }
 
 const (
@@ -64,7 +64,7 @@ const refusedInterval = 10 * time.Minute
 // happens to the registry meanwhile: a lost or revoked lease, an endpoint that
 // somebody deleted, a registry that was wiped, refused the credentials, or was
 // down for hours, all end in the endpoint being there again. How it stands is
-// seen in State. All methods may be called concurrently. A nil context means
+// seen in Status. All methods may be called concurrently. A nil context means
 // [context.Background].
 //
 // An entry with the address of the endpoint that is under no lease, as an operator
@@ -75,11 +75,11 @@ const refusedInterval = 10 * time.Minute
 // removed by Close as any other.
 //
 // What the store refuses with [ErrInvalid] is not tried again, as it can never
-// work: see Update, Drain and [RegistrationState].
+// work: see Update, Drain and [RegistrationStatus].
 //
 // Of several Registrations of one Client with the same service and ID the
 // newest owns the entry. The older ones leave the entry alone while the newest is
-// open: their State has the error [ErrReplaced], their Update, Drain and Resume
+// open: their Status has the error [ErrReplaced], their Update, Drain and Resume
 // return it, and their Close returns nil at once. When the newest is closed, the next newest one
 // that is open puts its endpoint again.
 //
@@ -101,9 +101,9 @@ type Registration struct {
 	err error // of Close; written before closed is closed, and read after it
 
 	// Owned by run, and by Close after run has ended.
-	lease *sharedLease      // nil: none
-	own   *cursor           // where run hears of its own endpoint
-	told  RegistrationState // that OnChange was called with last
+	lease *sharedLease       // nil: none
+	own   *cursor            // where run hears of its own endpoint
+	told  RegistrationStatus // that OnChange was called with last
 
 	intent // what is wanted, and how it stands
 }
@@ -112,7 +112,7 @@ type Registration struct {
 // that was done.
 type intent struct {
 	mu      sync.Mutex
-	state   RegistrationState
+	state   RegistrationStatus
 	want    Endpoint  // what is to be in the registry
 	version int       // counts the changes of want
 	applied int       // the version that is in the registry; 0: none
@@ -133,8 +133,8 @@ type call struct {
 	done    chan error // capacity 1
 }
 
-// RegistrationState is how a [Registration] stands.
-type RegistrationState struct {
+// RegistrationStatus is how a [Registration] stands.
+type RegistrationStatus struct {
 	// Registered says that the endpoint is in the registry, as far as is
 	// known: it was put there, and its lease was renewed in time.
 	Registered bool
@@ -201,7 +201,7 @@ func (c *Client) Register(ctx context.Context, service string, e Endpoint, opts 
 		closed:  make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		intent: intent{
-			state:   RegistrationState{Since: time.Now(), Draining: e.Draining},
+			state:   RegistrationStatus{Since: time.Now(), Draining: e.Draining},
 			want:    e,
 			version: 1,
 		},
@@ -255,11 +255,11 @@ func (o *RegisterOptions) setDefaults() error {
 
 // Ready returns nil if the endpoint is in the registry and clients may use it, and
 // otherwise an error that says why not: the endpoint is not registered (the error
-// wraps that of [RegistrationState]), it is draining, it is withheld, or the
+// wraps that of [RegistrationStatus]), it is draining, it is withheld, or the
 // Registration was closed. It asks the registry nothing, and is what a readiness
 // probe wants to know; package serve has a handler for one.
 func (g *Registration) Ready() error {
-	st := g.State()
+	st := g.Status()
 	var why error
 	switch {
 	case st.Closed:
@@ -286,7 +286,7 @@ var (
 // MarshalJSON returns the state as a JSON object with a member for each field. Err
 // is its text or null, Since is in the form of RFC 3339, and the Reason of Withheld
 // is its text.
-func (s RegistrationState) MarshalJSON() ([]byte, error) {
+func (s RegistrationStatus) MarshalJSON() ([]byte, error) {
 	type withheld struct {
 		ID, Addr       string
 		Reason, Detail string
@@ -311,8 +311,8 @@ func (s RegistrationState) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// State returns how the registration stands.
-func (g *Registration) State() RegistrationState {
+// Status returns how the registration stands.
+func (g *Registration) Status() RegistrationStatus {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.state
@@ -363,7 +363,7 @@ func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) err
 // Drain marks the endpoint as draining (see [Endpoint.Draining]), so that clients
 // turn to others while there are any. It waits as Update does. If the registry's
 // format has no place for the mark, or the store's options turn it off, Drain
-// returns the store's [ErrInvalid] at once, and the endpoint and State stay as
+// returns the store's [ErrInvalid] at once, and the endpoint and Status stay as
 // they were.
 func (g *Registration) Drain(ctx context.Context) error {
 	return g.change(ctx, "drain", true, func(want *Endpoint) { want.Draining = true })
@@ -444,7 +444,7 @@ func (g *Registration) await(ctx context.Context, c *call) error {
 	case <-g.done:
 		return g.closedErr()
 	case <-ctx.Done():
-		if err := g.State().Err; err != nil {
+		if err := g.Status().Err; err != nil {
 			return fmt.Errorf("%w; the last attempt failed: %w", ctx.Err(), err)
 		}
 		return ctx.Err()
@@ -567,7 +567,7 @@ func (g *Registration) run(ctx context.Context) {
 		lost := g.look(ctx, k)
 		if lost == nil {
 			changed, overdue := g.lease.state()
-			if k.listed && (overdue == nil) != g.State().Registered {
+			if k.listed && (overdue == nil) != g.Status().Registered {
 				g.note(overdue, true)
 			}
 			select {
@@ -1064,7 +1064,7 @@ func (g *Registration) note(err error, gone bool) {
 
 // tell calls OnChange if the state is another than it was called with last.
 func (g *Registration) tell() {
-	now, was := g.State(), g.told
+	now, was := g.Status(), g.told
 	g.told = now
 	if g.opts.OnChange != nil && (now.Err != nil || was.Err != nil || now.Registered != was.Registered || now.Draining != was.Draining || now.Withheld != was.Withheld) {
 		g.opts.OnChange(now)

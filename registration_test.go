@@ -70,7 +70,7 @@ func TestRegister(t *testing.T) {
 		g := register(t, c, "svc", `a a:1 {"k":1}`, nil)
 		synctest.Wait()
 		listed(t, s, "svc", `a a:1 {"k":1}`)
-		if st := g.State(); !st.Registered || st.Err != nil || st.Draining || st.Closed {
+		if st := g.Status(); !st.Registered || st.Err != nil || st.Draining || st.Closed {
 			t.Errorf("state %+v", st)
 		}
 		time.Sleep(24 * time.Hour) // it is kept alive
@@ -112,7 +112,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("Close took %v, want the propagation time of 1s", d)
 		}
 		listed(t, s, "svc")
-		if st := g.State(); st.Registered || !st.Closed {
+		if st := g.Status(); st.Registered || !st.Closed {
 			t.Errorf("state after Close: %+v", st)
 		}
 		for _, err := range []error{g.Wait(t.Context()), g.Update(t.Context(), nil), g.Drain(t.Context())} {
@@ -189,9 +189,9 @@ func TestRegistrationHeals(t *testing.T) {
 			view, err := c.List(t.Context(), "svc")
 			list := view.Endpoints
 			if err != nil || len(list) != 1 || list[0].Addr != "a:1" || string(list[0].Metadata) != string(meta) {
-				t.Fatalf("cycle %d: %v after %q the registry has %v, %v; want a:1 %s; state %+v", i, backWithin, f.name, show(list), err, meta, g.State())
+				t.Fatalf("cycle %d: %v after %q the registry has %v, %v; want a:1 %s; state %+v", i, backWithin, f.name, show(list), err, meta, g.Status())
 			}
-			if st := g.State(); !st.Registered || st.Err != nil {
+			if st := g.Status(); !st.Registered || st.Err != nil {
 				t.Fatalf("cycle %d, %s: state %+v", i, f.name, st)
 			}
 			listed(t, s, "other", "b:1")
@@ -202,7 +202,7 @@ func TestRegistrationHeals(t *testing.T) {
 // A day of outage; the state says so all the while.
 func TestRegistrationOutage(t *testing.T) {
 	var mu sync.Mutex
-	var changes []naming.RegistrationState
+	var changes []naming.RegistrationStatus
 	var hooked []string
 	hook := func(s string) {
 		mu.Lock()
@@ -217,7 +217,7 @@ func TestRegistrationOutage(t *testing.T) {
 	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		down := errors.New("registry down")
 		begin := time.Now()
-		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(st naming.RegistrationState) {
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(st naming.RegistrationStatus) {
 			mu.Lock()
 			defer mu.Unlock()
 			changes = append(changes, st)
@@ -225,11 +225,11 @@ func TestRegistrationOutage(t *testing.T) {
 		synctest.Wait()
 		s.Down(down)
 		time.Sleep(10 * time.Second)
-		if st := g.State(); !st.Registered {
+		if st := g.Status(); !st.Registered {
 			t.Errorf("10 s into an outage, with a time to live of 15 s: %+v", st)
 		}
 		time.Sleep(24 * time.Hour)
-		st := g.State()
+		st := g.Status()
 		if st.Registered || !errors.Is(st.Err, down) || st.Since.Sub(begin) < 15*time.Second || st.Since.Sub(begin) > 20*time.Second {
 			t.Errorf("a day into the outage: %+v", st)
 		}
@@ -274,11 +274,11 @@ func TestUpdateInOutage(t *testing.T) {
 		down := errors.New("registry down")
 		s.Down(down)
 		update("1")
-		if !g.State().Registered {
+		if !g.Status().Registered {
 			t.Error("given up at once")
 		}
 		time.Sleep(time.Minute)
-		if st := g.State(); st.Registered || !errors.Is(st.Err, down) {
+		if st := g.Status(); st.Registered || !errors.Is(st.Err, down) {
 			t.Errorf("a minute into the outage: %+v", st)
 		}
 		s.Up()
@@ -296,7 +296,7 @@ func TestUpdateInOutage(t *testing.T) {
 		s.ExpireAll()
 		update("2")
 		time.Sleep(time.Minute)
-		if st := g.State(); st.Registered {
+		if st := g.Status(); st.Registered {
 			t.Errorf("a minute after the lease was lost: %+v", st)
 		}
 		s.Up()
@@ -318,7 +318,7 @@ func TestRegisterWhileDown(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, down) || waiting != nil {
 			t.Errorf("Register with Wait: %v, %v", waiting, err)
 		}
-		if st := g.State(); st.Registered || !errors.Is(st.Err, down) || st.Attempts < 4 {
+		if st := g.Status(); st.Registered || !errors.Is(st.Err, down) || st.Attempts < 4 {
 			t.Errorf("state %+v", st)
 		}
 		s.Up()
@@ -427,7 +427,7 @@ func TestRenewBeforeTheEnd(t *testing.T) {
 			s.Up()
 			for range 60 {
 				time.Sleep(time.Second)
-				if st := g.State(); !st.Registered {
+				if st := g.Status(); !st.Registered {
 					t.Fatalf("state %+v", st)
 				}
 			}

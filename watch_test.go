@@ -950,7 +950,7 @@ func TestOperationString(t *testing.T) {
 }
 
 func TestMalformedError(t *testing.T) {
-	m := &naming.Malformed{Service: "svc", Key: "k", Err: io.ErrUnexpectedEOF}
+	m := &naming.MalformedError{Service: "svc", Key: "k", Err: io.ErrUnexpectedEOF}
 	if want := `naming: malformed entry "k" of service "svc": unexpected EOF`; m.Error() != want || !errors.Is(m, io.ErrUnexpectedEOF) {
 		t.Errorf("%v, want %s", m, want)
 	}

@@ -92,7 +92,7 @@ type Harness struct {
 	// under which it is to be reported. Reported returns what the function in
 	// the backend's options was told so far. The suite uses both or neither.
 	Malformed func(t *testing.T, s naming.Store, service, id string) (key string)
-	Reported  func(s naming.Store) []naming.Malformed
+	Reported  func(s naming.Store) []naming.MalformedError
 
 	// Beyond is as Malformed, with an entry of the backend's own form that
 	// exceeds a limit of package naming, such as metadata nested deeper than
@@ -229,7 +229,7 @@ func (h *Harness) env(ctx context.Context, t *testing.T) *env {
 		calls:        func() int { return h.Calls(s) },
 		malformed:    func(service, id string) string { return h.Malformed(t, s, service, id) },
 		beyond:       func(service, id string) string { return h.Beyond(t, s, service, id) },
-		reported:     func() []naming.Malformed { return h.Reported(s) },
+		reported:     func() []naming.MalformedError { return h.Reported(s) },
 		withhold: func(service, id string, reason naming.Reason) func() {
 			return h.Withhold(t, s, service, id, reason)
 		},

@@ -56,7 +56,7 @@ type env struct {
 	calls        func() int
 	malformed    func(service, id string) (key string)
 	beyond       func(service, id string) (key string)
-	reported     func() []naming.Malformed
+	reported     func() []naming.MalformedError
 	withhold     func(service, id string, reason naming.Reason) (undo func())
 	lose         func(naming.Lease)
 

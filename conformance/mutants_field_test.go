@@ -338,7 +338,7 @@ var fieldMutants = []claim{
 	}},
 
 	{"does not report what exceeds a limit", "BeyondLimitsIsMalformed", "was not reported", func(w *wrong) {
-		w.report = func(*naming.Malformed) {}
+		w.report = func(*naming.MalformedError) {}
 	}},
 	{"keeps the value before one that exceeds a limit", "BeyondLimitsIsMalformed", "does not show what it should", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {

@@ -1294,15 +1294,17 @@ var mutants = []claim{
 		})
 	}},
 	{"does not report malformed entries", "MalformedIsReported", "was not reported", func(w *wrong) {
-		w.report = func(*naming.Malformed) {}
+		w.report = func(*naming.MalformedError) {}
 	}},
 	{"reports malformed entries without their key", "MalformedIsReported", "was not reported", func(w *wrong) {
-		w.report = func(m *naming.Malformed) {
-			w.reported = append(w.reported, naming.Malformed{Service: m.Service, Err: m.Err})
+		w.report = func(m *naming.MalformedError) {
+			w.reported = append(w.reported, naming.MalformedError{Service: m.Service, Err: m.Err})
 		}
 	}},
 	{"reports malformed entries without their service", "MalformedIsReported", "want service", func(w *wrong) {
-		w.report = func(m *naming.Malformed) { w.reported = append(w.reported, naming.Malformed{Key: m.Key, Err: m.Err}) }
+		w.report = func(m *naming.MalformedError) {
+			w.reported = append(w.reported, naming.MalformedError{Key: m.Key, Err: m.Err})
+		}
 	}},
 	{"keeps the good value that a malformed one replaced", "MalformedEndsGoodValue", "does not show what it should", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {

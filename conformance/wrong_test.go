@@ -24,14 +24,14 @@ type wrong struct {
 	watch    func(ctx context.Context, service string) watchSeq
 	services func(ctx context.Context) namesSeq
 	grant    func(ctx context.Context, ttl time.Duration) (naming.Lease, error)
-	report   func(*naming.Malformed)
+	report   func(*naming.MalformedError)
 
 	released chan struct{} // closed after the check, so that what a mutant left can end
 
 	// A mutex is never held while something blocks: synctest does not see
 	// such a deadlock, and the test would hang.
 	mu       sync.Mutex
-	reported []naming.Malformed
+	reported []naming.MalformedError
 	bad      map[string]bool // IDs of malformed entries
 	silent   bool
 	cuts     int // how often Interrupt was called
@@ -363,12 +363,12 @@ func harness(defect func(*wrong)) *Harness {
 	return &Harness{
 		New: func(t *testing.T) naming.Store {
 			w := &wrong{Store: new(memory.Store), released: make(chan struct{}), bad: make(map[string]bool)}
-			w.OnMalformed = func(m *naming.Malformed) {
+			w.OnMalformed = func(m *naming.MalformedError) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.report(m)
 			}
-			w.report = func(m *naming.Malformed) { w.reported = append(w.reported, *m) }
+			w.report = func(m *naming.MalformedError) { w.reported = append(w.reported, *m) }
 			if defect != nil {
 				defect(w)
 			}
@@ -431,7 +431,7 @@ func harness(defect func(*wrong)) *Harness {
 			}
 			s.(*wrong).Expire(l)
 		},
-		Reported: func(s naming.Store) []naming.Malformed {
+		Reported: func(s naming.Store) []naming.MalformedError {
 			w := s.(*wrong)
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 // [naming.Registration.Ready]), and with 503 if one of them is not: it is not
 // registered, draining, withheld or closed. Without any registration it answers
 // 503. The body is JSON, {"ready":false,"registrations":[...]}, with the
-// [naming.RegistrationState] of each and why it is not ready. The handler asks the
+// [naming.RegistrationStatus] of each and why it is not ready. The handler asks the
 // registry nothing.
 //
 // A nil registration counts as one that is not ready. The slice is copied.
@@ -25,9 +25,9 @@ func ReadyHandler(registrations ...*naming.Registration) http.Handler {
 
 // registrationReport is what a probe is told of one registration.
 type registrationReport struct {
-	Ready bool                     `json:"ready"`
-	Why   string                   `json:"why,omitempty"`
-	State naming.RegistrationState `json:"state"`
+	Ready  bool                      `json:"ready"`
+	Why    string                    `json:"why,omitempty"`
+	Status naming.RegistrationStatus `json:"status"`
 }
 
 // ServeHTTP implements [http.Handler].
@@ -47,7 +47,7 @@ func (r *Readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			body.Ready = false
 			continue
 		}
-		report := registrationReport{Ready: true, State: g.State()}
+		report := registrationReport{Ready: true, Status: g.Status()}
 		if err := g.Ready(); err != nil {
 			body.Ready, report.Ready, report.Why = false, false, naming.SafeText(err.Error())
 		}

@@ -77,7 +77,7 @@ type Options struct {
 
 	// OnRegistration, if not nil, is called with every Registration that is
 	// made, also that after the health service was not SERVING for a while.
-	// It is for State, Update, Drain and Resume, and must not block; closing
+	// It is for Status, Update, Drain and Resume, and must not block; closing
 	// is done here.
 	OnRegistration func(*naming.Registration)
 

@@ -226,7 +226,7 @@ func TestRegistryIsDown(t *testing.T) {
 		go func() { ended <- serve.Announce(ctx, c, service, opts) }()
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if len(registrations) != 1 || registrations[0].State().Registered {
+		if len(registrations) != 1 || registrations[0].Status().Registered {
 			t.Fatalf("%d registrations, want one that is not through", len(registrations))
 		}
 		store.Up()

@@ -62,11 +62,11 @@ func conform(t *testing.T, config map[string]any, codec *consul.Codec) {
 			return s.(*rig).withhold(t, service, id, reason)
 		},
 		Lose: func(t *testing.T, s naming.Store, l naming.Lease) { s.(*rig).lose(t, l) },
-		Reported: func(s naming.Store) []naming.Malformed {
+		Reported: func(s naming.Store) []naming.MalformedError {
 			r := s.(*rig)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return append([]naming.Malformed(nil), r.reported...)
+			return append([]naming.MalformedError(nil), r.reported...)
 		},
 		NotAtomic: "The changes are made in their order, one request each or more, and are seen one by one.",
 		TTL:       time.Second,

@@ -64,7 +64,7 @@ func ExampleKratos() {
 	}
 	store := consul.New(client, &consul.Options{
 		Codec:       consul.Kratos(),
-		OnMalformed: func(m *naming.Malformed) { log.Print(m) },
+		OnMalformed: func(m *naming.MalformedError) { log.Print(m) },
 	})
 	c := naming.New(store, nil)
 	defer c.Close()

@@ -110,7 +110,7 @@ func (p *program) converged(t *testing.T) {
 			return
 		}
 		for _, g := range p.regs {
-			t.Logf("%+v", g.State())
+			t.Logf("%+v", g.Status())
 		}
 		entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", false, nil)
 		for _, e := range entries {

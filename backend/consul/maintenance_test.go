@@ -143,15 +143,15 @@ func TestFieldW1W2UnderCalls(t *testing.T) {
 		})
 		for _, s := range mode.out {
 			servertest.Poll(t, mode.name, func() error {
-				if w := s.State().Withheld; w == nil || w.Reason != naming.Maintenance || w.Detail != "a new disk" {
-					return fmt.Errorf("the state of %s is %+v, want withheld", s.addr, s.State())
+				if w := s.Status().Withheld; w == nil || w.Reason != naming.Maintenance || w.Detail != "a new disk" {
+					return fmt.Errorf("the state of %s is %+v, want withheld", s.addr, s.Status())
 				}
 				return nil
 			})
 		}
 		registered := func() error {
 			for _, s := range servers {
-				if state := s.State(); !state.Registered {
+				if state := s.Status(); !state.Registered {
 					return fmt.Errorf("the state of %s is %+v, want registered", s.addr, state)
 				}
 			}
@@ -176,7 +176,7 @@ func TestFieldW1W2UnderCalls(t *testing.T) {
 		called(mode.name+": all, afterwards", servers)
 		for _, s := range servers {
 			servertest.Poll(t, mode.name, func() error {
-				if w := s.State().Withheld; w != nil {
+				if w := s.Status().Withheld; w != nil {
 					return fmt.Errorf("the state of %s still says %+v", s.addr, w)
 				}
 				return nil

@@ -157,7 +157,7 @@ func (v *view) update(all []*instance) naming.Batch {
 		case r.err != nil:
 			if !r.reported {
 				r.reported = true
-				v.store.opts.OnMalformed(&naming.Malformed{Service: v.service, Key: i.key(), Err: r.err})
+				v.store.opts.OnMalformed(&naming.MalformedError{Service: v.service, Key: i.key(), Err: r.err})
 			}
 		default:
 			r.shown, r.reason, r.detail = true, st.reason, st.detail

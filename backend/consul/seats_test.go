@@ -58,7 +58,7 @@ func TestFieldC10ManyPrograms(t *testing.T) {
 	missing := func() error {
 		n, last := 0, error(nil)
 		for _, reg := range regs {
-			if s := reg.State(); !s.Registered {
+			if s := reg.Status(); !s.Registered {
 				n, last = n+1, s.Err
 			}
 		}

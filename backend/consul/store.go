@@ -98,7 +98,7 @@ type Options struct {
 	// out because it cannot be understood, with "node/service ID" for a key.
 	// It is called from the loops that range over watches, concurrently if
 	// there are several, and must not block.
-	OnMalformed func(*naming.Malformed)
+	OnMalformed func(*naming.MalformedError)
 
 	// DeregisterAfter is how long after its lease ended without being revoked
 	// an endpoint is removed from the agent; before, it is listed no more, but
@@ -263,7 +263,7 @@ func New(client *api.Client, opts *Options) *Store {
 		o = *opts
 	}
 	if o.OnMalformed == nil {
-		o.OnMalformed = func(*naming.Malformed) {}
+		o.OnMalformed = func(*naming.MalformedError) {}
 	}
 	if o.Wait <= 0 {
 		o.Wait = DefaultWait

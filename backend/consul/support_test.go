@@ -70,7 +70,7 @@ type rig struct {
 	asked      sync.Map     // how often a service was read: *atomic.Int64 by Consul's name
 
 	mu       sync.Mutex
-	reported []naming.Malformed
+	reported []naming.MalformedError
 }
 
 var rigs atomic.Int64
@@ -85,7 +85,7 @@ func newRig(t testing.TB, a *consultest.Agent, change func(*api.Config, *consul.
 	o := consul.Options{
 		Prefix: r.prefix,
 		Wait:   6 * time.Second,
-		OnMalformed: func(m *naming.Malformed) {
+		OnMalformed: func(m *naming.MalformedError) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.reported = append(r.reported, *m)

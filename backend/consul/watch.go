@@ -295,7 +295,7 @@ func (s *Store) servicesOn(ctx context.Context, nodes []string) ([]string, error
 // quiet returns a store to decode with that reports nothing.
 func (s *Store) quiet() *Store {
 	q := &Store{opts: s.opts}
-	q.opts.OnMalformed = func(*naming.Malformed) {}
+	q.opts.OnMalformed = func(*naming.MalformedError) {}
 	return q
 }
 

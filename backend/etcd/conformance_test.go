@@ -70,11 +70,11 @@ func conform(t *testing.T, o *etcdtest.Options) {
 		Lose: func(t *testing.T, s naming.Store, l naming.Lease) {
 			cluster.RevokeLease(t, etcd.LeaseID(l))
 		},
-		Reported: func(s naming.Store) []naming.Malformed {
+		Reported: func(s naming.Store) []naming.MalformedError {
 			r := s.(*rig)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return append([]naming.Malformed(nil), r.reported...)
+			return append([]naming.MalformedError(nil), r.reported...)
 		},
 		TTL:   time.Second,
 		Quiet: quiet,

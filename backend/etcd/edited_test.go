@@ -31,7 +31,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 			return kv != nil && kv.Lease != 0 && string(kv.Value) == ours
 		})
 		if err != nil {
-			t.Fatalf("the key is not under a lease again, or not as it was: %v; value %q; state %+v", err, r.value(t, "svc/a:1"), g.State())
+			t.Fatalf("the key is not under a lease again, or not as it was: %v; value %q; state %+v", err, r.value(t, "svc/a:1"), g.Status())
 		}
 		return clientv3.LeaseID(kv.Lease)
 	}

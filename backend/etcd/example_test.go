@@ -100,7 +100,7 @@ func ExampleNew() {
 
 	c := naming.New(etcdnaming.New(client, &etcdnaming.Options{
 		Prefix:      "/naming/",
-		OnMalformed: func(m *naming.Malformed) { log.Print(m) },
+		OnMalformed: func(m *naming.MalformedError) { log.Print(m) },
 	}), nil)
 	defer c.Close()
 	for view, err := range c.Watch(context.Background(), "greeter") {

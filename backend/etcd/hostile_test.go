@@ -100,7 +100,7 @@ func (v *victim) healthy(t *testing.T) {
 		set, stale, services := text(naming.Batch{Put: v.view.Endpoints}), v.view.Stale(), fmt.Sprint(v.services)
 		v.stale = false
 		v.mu.Unlock()
-		switch state := v.reg.State(); {
+		switch state := v.reg.Status(); {
 		case set != "+good:1=good:1", stale:
 			why = fmt.Sprintf("the reader has %s (stale: %v)", set, stale)
 		case services != "[own svc]":

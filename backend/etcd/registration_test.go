@@ -169,7 +169,7 @@ func (f *fleet) missing(t *testing.T, after int64) error {
 		}
 	}
 	for _, g := range f.regs {
-		if s := g.State(); !s.Registered {
+		if s := g.Status(); !s.Registered {
 			return fmt.Errorf("a registration does not know that it is back: %+v", s)
 		}
 	}
@@ -183,7 +183,7 @@ func (f *fleet) back(t *testing.T, after int64) time.Duration {
 	servertest.Poll(t, "the endpoints are not back", func() error {
 		err := f.missing(t, after)
 		if err != nil {
-			err = fmt.Errorf("%w; the first registration: %+v", err, f.regs[0].State())
+			err = fmt.Errorf("%w; the first registration: %+v", err, f.regs[0].Status())
 		}
 		return err
 	})
@@ -228,7 +228,7 @@ func (f *fleet) overdue(t *testing.T) {
 	t.Helper()
 	servertest.Poll(t, "the registrations do not notice", func() error {
 		for _, g := range f.regs {
-			if s := g.State(); s.Registered || s.Err == nil {
+			if s := g.Status(); s.Registered || s.Err == nil {
 				return fmt.Errorf("%+v", s)
 			}
 		}
@@ -422,7 +422,7 @@ func TestTokenIdle(t *testing.T) {
 	}
 	f.stay(t, 9*time.Second)
 	for _, g := range f.regs {
-		if s := g.State(); !s.Registered || s.Err != nil {
+		if s := g.Status(); !s.Registered || s.Err != nil {
 			t.Errorf("a registration: %+v", s)
 		}
 	}

@@ -141,20 +141,20 @@ func TestFieldI4FormatIsFinal(t *testing.T) {
 			e.Metadata = nil
 			g, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, Propagation: time.Millisecond})
 			must(t, err)
-			before := g.State()
+			before := g.Status()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			if err := g.Drain(ctx); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
 				t.Errorf("Drain: err %v, want ErrInvalid", err)
 			}
-			if after := g.State(); !reflect.DeepEqual(after, before) {
+			if after := g.Status(); !reflect.DeepEqual(after, before) {
 				t.Errorf("the state was %+v and is %+v", before, after)
 			}
 			if err := g.Update(ctx, []byte(`{"a":1}`)); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
 				t.Errorf("Update with metadata: err %v, want ErrInvalid", err)
 			}
-			if !g.State().Registered {
-				t.Errorf("the state is %+v", g.State())
+			if !g.Status().Registered {
+				t.Errorf("the state is %+v", g.Status())
 			}
 			must(t, g.Close())
 		})

@@ -60,7 +60,7 @@ type Options struct {
 	// out because it cannot be understood, with its whole key. It is called
 	// from the loops that range over watches, concurrently if there are
 	// several, and must not block.
-	OnMalformed func(*naming.Malformed)
+	OnMalformed func(*naming.MalformedError)
 
 	// SilenceBound is how long a sequence bears etcd, or the link to it, in
 	// silence, be it when it starts or later. 0 means [DefaultSilenceBound].
@@ -203,7 +203,7 @@ type Options struct {
 type Store struct {
 	client *clientv3.Client
 	layout layout
-	report func(*naming.Malformed)
+	report func(*naming.MalformedError)
 	bound  time.Duration
 
 	mu    sync.Mutex
@@ -230,7 +230,7 @@ func New(client *clientv3.Client, opts *Options) *Store {
 		o.Codec = Default()
 	}
 	if o.OnMalformed == nil {
-		o.OnMalformed = func(*naming.Malformed) {}
+		o.OnMalformed = func(*naming.MalformedError) {}
 	}
 	if o.SilenceBound <= 0 {
 		o.SilenceBound = DefaultSilenceBound

@@ -72,7 +72,7 @@ type rig struct {
 	calls   atomic.Int64 // requests and streams
 
 	mu       sync.Mutex
-	reported []naming.Malformed
+	reported []naming.MalformedError
 }
 
 var rigs atomic.Int64
@@ -124,7 +124,7 @@ func (r *rig) quiet(bound time.Duration) *etcd.Store { return r.newStore(nil, bo
 func (r *rig) newStore(codec *etcd.Codec, bound time.Duration) *etcd.Store {
 	return etcd.New(r.client, &etcd.Options{
 		Prefix: r.prefix, Codec: codec, SilenceBound: bound,
-		OnMalformed: func(m *naming.Malformed) {
+		OnMalformed: func(m *naming.MalformedError) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.reported = append(r.reported, *m)

@@ -29,7 +29,7 @@ func (f *fleet) fails(t *testing.T, text string) {
 			return fmt.Errorf("a View with the error %v", view.Err)
 		}
 		for _, g := range f.regs {
-			if s := g.State(); s.Registered || s.Err == nil || !strings.Contains(s.Err.Error(), text) {
+			if s := g.Status(); s.Registered || s.Err == nil || !strings.Contains(s.Err.Error(), text) {
 				return fmt.Errorf("a registration in %+v", s)
 			}
 		}

@@ -106,7 +106,7 @@ func (v *view) put(kv *mvccpb.KeyValue) error {
 }
 
 func (v *view) malformed(kv *mvccpb.KeyValue, err error) {
-	v.store.report(&naming.Malformed{Service: v.service, Key: string(kv.Key), Err: err})
+	v.store.report(&naming.MalformedError{Service: v.service, Key: string(kv.Key), Err: err})
 }
 
 func (v *view) keep(tail string, e naming.Endpoint, rev int64) {

@@ -18,7 +18,7 @@ type registry struct {
 	memory.Store
 
 	mu       sync.Mutex
-	reported []naming.Malformed
+	reported []naming.MalformedError
 }
 
 // refusal stands for an error of a registry's client library.
@@ -30,7 +30,7 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Harness{
 		New: func(t *testing.T) naming.Store {
 			r := new(registry)
-			r.OnMalformed = func(m *naming.Malformed) {
+			r.OnMalformed = func(m *naming.MalformedError) {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				r.reported = append(r.reported, *m)
@@ -62,11 +62,11 @@ func TestConformance(t *testing.T) {
 			s.(*registry).PutMalformed(service, id, errors.New("gibberish"))
 			return id
 		},
-		Reported: func(s naming.Store) []naming.Malformed {
+		Reported: func(s naming.Store) []naming.MalformedError {
 			r := s.(*registry)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			return append([]naming.Malformed(nil), r.reported...)
+			return append([]naming.MalformedError(nil), r.reported...)
 		},
 		// No entry of a store in memory exceeds a limit, so that it says what
 		// another store finds.

@@ -429,7 +429,7 @@ func ExampleStore_CatchUp() {
 
 // Another program wrote something that is no endpoint. It hides nothing else.
 func ExampleStore_PutMalformed() {
-	store := &memory.Store{OnMalformed: func(m *naming.Malformed) { fmt.Println(m.Service, m.Key, m.Err) }}
+	store := &memory.Store{OnMalformed: func(m *naming.MalformedError) { fmt.Println(m.Service, m.Key, m.Err) }}
 	put(store, "greeter", "10.0.0.7:9000")
 	store.PutMalformed("greeter", "10.0.0.8:9000", errors.New("not a JSON object"))
 	for b := range store.Watch(context.Background(), "greeter") {

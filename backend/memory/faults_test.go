@@ -349,7 +349,7 @@ func TestLag(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reported []string
-		s := &memory.Store{OnMalformed: func(m *naming.Malformed) {
+		s := &memory.Store{OnMalformed: func(m *naming.MalformedError) {
 			reported = append(reported, fmt.Sprintf("%s/%s: %v", m.Service, m.Key, m.Err))
 		}}
 		s.PutMalformed("svc", "bad", errDown)

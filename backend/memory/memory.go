@@ -33,7 +33,7 @@ type Store struct {
 	// batch because of [Store.PutMalformed]. It is called from the loops that
 	// range over a watch, concurrently if there are several. Set it before the
 	// store is used.
-	OnMalformed func(*naming.Malformed)
+	OnMalformed func(*naming.MalformedError)
 
 	mu       sync.Mutex
 	services map[string]*service
@@ -270,7 +270,7 @@ func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch,
 }
 
 // take returns what changed since it was last called. s.mu is held.
-func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.Malformed) {
+func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.MalformedError) {
 	entries := svc.entries
 	if w.old != nil {
 		entries = w.old
@@ -278,7 +278,7 @@ func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.M
 	put := func(e *entry) {
 		switch {
 		case e.bad != nil:
-			bad = append(bad, &naming.Malformed{Service: name, Key: e.endpoint.ID, Err: e.bad})
+			bad = append(bad, &naming.MalformedError{Service: name, Key: e.endpoint.ID, Err: e.bad})
 		case e.withheld.set:
 			b.Withheld = append(b.Withheld, naming.Withheld{Endpoint: e.endpoint, Reason: e.withheld.reason, Detail: e.withheld.detail})
 		default:

@@ -139,7 +139,7 @@ type Options struct {
 	// OnMalformed, if not nil, is called for every entry of the registry that
 	// cannot be understood, each time that it is read, and nothing is logged
 	// then. It may be called concurrently and must not block.
-	OnMalformed func(*naming.Malformed)
+	OnMalformed func(*naming.MalformedError)
 }
 
 // maxLogged is for how many entries a Store logs that they cannot be understood.
@@ -154,7 +154,7 @@ type malformedLog struct {
 	logged map[string]string // guarded by mu: the reason by the key
 }
 
-func (l *malformedLog) report(m *naming.Malformed) {
+func (l *malformedLog) report(m *naming.MalformedError) {
 	reason := naming.SafeError(m.Err).Error()
 	if !l.first(naming.SafeText(m.Key), reason) {
 		return

@@ -64,9 +64,9 @@ func mustOpen(t *testing.T, url string) naming.Store {
 func TestMemory(t *testing.T) {
 	roundTrip(t, mustOpen(t, "memory:"))
 
-	var reported []*naming.Malformed
+	var reported []*naming.MalformedError
 	store, _, err := open.Store(t.Context(), "memory:", &open.Options{
-		OnMalformed: func(m *naming.Malformed) { reported = append(reported, m) },
+		OnMalformed: func(m *naming.MalformedError) { reported = append(reported, m) },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -413,7 +413,7 @@ func (g *generator) registration() {
 		g.step(registrations, false, func(ctx context.Context, s *side) error {
 			r, err := s.client.Register(ctx, name, reg.endpoint, &naming.RegisterOptions{
 				TTL: 10 * time.Minute, Wait: true, Propagation: -1, CloseTimeout: patience,
-				OnChange: func(naming.RegistrationState) { s.poke() },
+				OnChange: func(naming.RegistrationStatus) { s.poke() },
 			})
 			s.registrations = append(s.registrations, r)
 			return err
