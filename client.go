@@ -12,39 +12,46 @@ import (
 	"time"
 )
 
-// Options are the options of a [Client]. The zero value, and a nil pointer,
-// mean the defaults. Values out of range are not an error: [New] takes the nearest
-// value that is in range. Durations of more than a year are taken for a year.
+// Options are the options of a [Client]. The zero value and a nil pointer mean the
+// defaults. Values out of range are not an error: [New] takes the nearest value in
+// range. Durations of more than a year mean a year.
 type Options struct {
-	// Logger receives what an operator wants to know: that a service's
-	// endpoints became stale (Warn) and are fresh again (Info), and the failed
-	// attempts in between (Debug). Nothing is logged while all is well. Nil
-	// means slog.Default().
+	// Logger receives what an operator wants to know. It gets a warning when a
+	// service's endpoints become stale, an info when they are fresh again, and a
+	// debug record for each failed attempt in between. A healthy Client logs
+	// nothing. Nil means slog.Default().
 	Logger *slog.Logger
 
-	// Grace is how long the watch of a service goes on after its last reader
-	// left, so that the next reader is answered from memory. A gRPC channel
-	// that goes idle, by default after 30 minutes, is such a reader. 0 means
-	// one hour; a negative value means not at all.
-	Grace time.Duration
+	// IdleGrace is how long the watch of a service continues after its last reader
+	// left. A reader that comes within IdleGrace is answered from memory. A gRPC
+	// channel that goes idle, by default after 30 minutes, is such a reader.
+	//
+	// A longer IdleGrace answers more readers at once. It costs the memory and the
+	// traffic of watches that nobody reads. A shorter one frees them sooner, and
+	// the next reader waits for a full read. 0 means one hour. A negative value
+	// ends the watch with its last reader.
+	IdleGrace time.Duration
 
 	// Hooks, if not nil, are called when something happened.
 	Hooks *Hooks
 
-	// Hold says what is done when most of a service's endpoints vanish at once.
+	// Hold says what happens when most of a service's endpoints vanish at once.
 	Hold Hold
 
-	// Reread is how often, give or take a tenth, a watch is replaced by a new
-	// one, which begins with a full read: it repairs what a faulty watch lost
-	// without saying so. 0 and negative values mean never. The shortest is a
-	// second.
-	Reread time.Duration
+	// ResyncEvery replaces a watch by a new one at this interval, give or take a
+	// tenth. The new watch begins with a full read, which repairs what a faulty
+	// watch lost without an error.
+	//
+	// The cost is one full read of every watched service in each interval. A
+	// shorter interval repairs sooner and reads more. 0 and negative values turn
+	// it off. The shortest interval is one second.
+	ResyncEvery time.Duration
 }
 
 // The range of durations in options, where they do not say another.
 const (
-	maxOption = 365 * 24 * time.Hour
-	minReread = time.Second
+	maxOption      = 365 * 24 * time.Hour
+	minResyncEvery = time.Second
 )
 
 // withDefaults returns the options with every value in range.
@@ -52,30 +59,30 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if o.Grace == 0 {
-		o.Grace = defaultGrace
+	if o.IdleGrace == 0 {
+		o.IdleGrace = defaultIdleGrace
 	}
-	o.Grace = min(o.Grace, maxOption)
-	if o.Reread > 0 {
-		o.Reread = min(max(o.Reread, minReread), maxOption)
+	o.IdleGrace = min(o.IdleGrace, maxOption)
+	if o.ResyncEvery > 0 {
+		o.ResyncEvery = min(max(o.ResyncEvery, minResyncEvery), maxOption)
 	}
 	o.Hold = o.Hold.withDefaults()
 	return o
 }
 
-const defaultGrace = time.Hour
+const defaultIdleGrace = time.Hour
 
 // Client is what programs use to find and announce endpoints, on whatever
 // [Store]. A program has one for each registry it uses: readers of one service
 // share one watch within a Client, however many they are. All methods may be
 // called concurrently. A nil context means context.Background().
 type Client struct {
-	store  Store
-	log    *slog.Logger
-	hooks  Hooks
-	hold   Hold
-	grace  time.Duration
-	reread time.Duration
+	store       Store
+	log         *slog.Logger
+	hooks       Hooks
+	hold        Hold
+	idleGrace   time.Duration
+	resyncEvery time.Duration
 
 	leases leases
 	rests  rests
@@ -114,7 +121,7 @@ func New(store Store, opts *Options) *Client {
 	}
 	o = o.withDefaults()
 	c := &Client{
-		store: store, log: o.Logger, hold: o.Hold, grace: o.Grace, reread: o.Reread,
+		store: store, log: o.Logger, hold: o.Hold, idleGrace: o.IdleGrace, resyncEvery: o.ResyncEvery,
 		watches:       make(map[subject]*shared),
 		ending:        make(map[subject]*shared),
 		registrations: make(map[*Registration]struct{}),
@@ -435,12 +442,12 @@ func (c *Client) release(s *shared) {
 	if s.readers > 0 || c.closed {
 		return
 	}
-	if c.grace < 0 {
+	if c.idleGrace < 0 {
 		c.drop(s)
 		return
 	}
 	var t *time.Timer
-	t = time.AfterFunc(c.grace, func() {
+	t = time.AfterFunc(c.idleGrace, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if s.linger == t { // else a reader came, or the Client was closed, as the timer fired

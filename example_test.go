@@ -45,10 +45,10 @@ func Example() {
 // The options have defaults that fit most programs.
 func ExampleNew() {
 	c := naming.New(new(memory.Store), &naming.Options{
-		Logger: slog.New(slog.DiscardHandler),
-		Grace:  10 * time.Minute,
-		Reread: time.Hour,
-		Hold:   naming.Hold{Share: 0.8, For: time.Minute},
+		Logger:      slog.New(slog.DiscardHandler),
+		IdleGrace:   10 * time.Minute,
+		ResyncEvery: time.Hour,
+		Hold:        naming.Hold{Share: 0.8, MaxDuration: time.Minute},
 	})
 	defer c.Close()
 
@@ -236,7 +236,7 @@ func ExampleRegistration_Status() {
 		OnChange: func(s naming.RegistrationStatus) {
 			// Count it, or log it. It is called from another goroutine.
 		},
-		Propagation: -1, // not to wait for clients that an example does not have
+		DrainDelay: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -254,7 +254,7 @@ func ExampleRegistration_Wait() {
 	store.Down(errors.New("connection refused"))
 	defer store.Up()
 	reg, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		Propagation: -1, // not to wait for clients that an example does not have
+		DrainDelay: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -272,7 +272,7 @@ func ExampleRegistration_Update() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		Propagation: -1, // not to wait for clients that an example does not have
+		DrainDelay: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -291,7 +291,7 @@ func ExampleRegistration_Drain() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		Propagation: -1, // not to wait for clients that an example does not have
+		DrainDelay: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -316,7 +316,7 @@ func ExampleRegistration_Resume() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		Propagation: -1, // not to wait for clients that an example does not have
+		DrainDelay: -1, // not to wait for clients that an example does not have
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -340,7 +340,7 @@ func ExampleRegistration_Close() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		Propagation: 100 * time.Millisecond, // clients hear of it within that
+		DrainDelay: 100 * time.Millisecond, // clients hear of it within that
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -597,7 +597,7 @@ func ExampleHold() {
 	store := new(memory.Store)
 	c := naming.New(store, &naming.Options{
 		Logger: slog.New(slog.DiscardHandler),
-		Hold:   naming.Hold{For: 10 * time.Minute},
+		Hold:   naming.Hold{MaxDuration: 10 * time.Minute},
 	})
 	defer c.Close()
 	err := c.Update(ctx, "greeter", naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000"}, naming.Update{Op: naming.Add, Addr: "10.0.0.8:9000"})

@@ -66,7 +66,7 @@ func holding(tb testing.TB, n int, hold naming.Hold, kind string, back func(i in
 		send(naming.Batch{Deleted: []string{fmt.Sprintf("id%06d", i)}})
 	}
 	held := n
-	if hold.Off {
+	if hold.Disabled {
 		held = 0
 	}
 	e, ok := f.Next()
@@ -108,7 +108,7 @@ func TestFieldR5CostOfHeld(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				small := holding(t, n, naming.Hold{}, kind, back)
 				large := holding(t, 4*n, naming.Hold{}, kind, backs(4 * n)[name])
-				off := holding(t, 4*n, naming.Hold{Off: true}, kind, backs(4 * n)[name])
+				off := holding(t, 4*n, naming.Hold{Disabled: true}, kind, backs(4 * n)[name])
 				if large > 6*small || large > 4*off {
 					t.Errorf("%d bytes for %d endpoints, %d for %d, and %d with the hold off", small, n, large, 4*n, off)
 				}
@@ -119,8 +119,8 @@ func TestFieldR5CostOfHeld(t *testing.T) {
 
 // BenchmarkHold is 8,000 of 8,000 endpoints that vanish one by one and come back.
 func BenchmarkHold(b *testing.B) {
-	for _, hold := range []naming.Hold{{}, {Off: true}} {
-		b.Run(fmt.Sprint("off=", hold.Off), func(b *testing.B) {
+	for _, hold := range []naming.Hold{{}, {Disabled: true}} {
+		b.Run(fmt.Sprint("off=", hold.Disabled), func(b *testing.B) {
 			for b.Loop() {
 				holding(b, 8000, hold, "", backs(8000)["as they were"])
 			}
@@ -159,7 +159,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			rec, opts := recorded()
-			opts.Hold.NoDrain = asked
+			opts.Hold.IncludeNoDrain = asked
 			s := batches{ch: make(chan naming.Batch)}
 			c := naming.New(s, opts)
 			defer c.Close()
@@ -273,16 +273,16 @@ func TestFieldI2AddressReused(t *testing.T) {
 // panic.
 func TestFieldR14Options(t *testing.T) {
 	for _, reread := range []time.Duration{math.MinInt64, -1, 1, time.Millisecond, math.MaxInt64} {
-		in(t, &naming.Options{Logger: quiet.Logger, Reread: reread, Grace: math.MaxInt64}, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		in(t, &naming.Options{Logger: quiet.Logger, ResyncEvery: reread, IdleGrace: math.MaxInt64}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 			now(t, c)
 			s.Calls()
 			time.Sleep(time.Minute)
 			n := s.Calls()
 			if most := 1 + 67; n > most || (reread <= 0 || reread > time.Hour) && n > 1 {
-				t.Errorf("Reread %v: %d watches in a minute", reread, n)
+				t.Errorf("ResyncEvery %v: %d watches in a minute", reread, n)
 			}
 			if v := now(t, c); v.Stale() {
-				t.Errorf("Reread %v: %v", reread, v.Err)
+				t.Errorf("ResyncEvery %v: %v", reread, v.Err)
 			}
 		})
 	}
@@ -292,12 +292,12 @@ func TestFieldR14Options(t *testing.T) {
 	}{
 		{naming.Hold{Share: math.NaN()}, "[a b]"},
 		{naming.Hold{Share: math.Inf(1)}, "[]"},
-		{naming.Hold{Share: math.Inf(-1), Window: math.MinInt64, For: math.MinInt64}, "[a b]"},
+		{naming.Hold{Share: math.Inf(-1), Window: math.MinInt64, MaxDuration: math.MinInt64}, "[a b]"},
 		{naming.Hold{Share: 1.5}, "[]"},
-		{naming.Hold{Window: math.MaxInt64, For: math.MaxInt64}, "[a b]"},
+		{naming.Hold{Window: math.MaxInt64, MaxDuration: math.MaxInt64}, "[a b]"},
 	} {
 		for _, all := range [][]string{{"a", "b", "c", "d"}, {"a", "b", "c", "d", "e"}} {
-			in(t, &naming.Options{Logger: quiet.Logger, Hold: c.hold, Grace: math.MinInt64}, func(t *testing.T, s *memory.Store, r *naming.Client) {
+			in(t, &naming.Options{Logger: quiet.Logger, Hold: c.hold, IdleGrace: math.MinInt64}, func(t *testing.T, s *memory.Store, r *naming.Client) {
 				put(t, s, "svc", all...)
 				w := resolve(t, r, "svc")
 				if _, err := w.Next(); err != nil {

@@ -193,7 +193,7 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 		s := new(memory.Store)
 		c := naming.New(s, &naming.Options{
 			Logger: slog.New(a),
-			Hold:   naming.Hold{For: time.Minute},
+			Hold:   naming.Hold{MaxDuration: time.Minute},
 			Hooks: &naming.Hooks{
 				Registered:     func(string, naming.Endpoint, bool) { a.ask() },
 				Lost:           func(string, naming.Endpoint, error) { a.ask() },

@@ -119,7 +119,7 @@ func noMark(c naming.Change) error {
 // withLog returns options whose logger writes lines of Warn and above to the buffer.
 func withLog() (*naming.Options, *bytes.Buffer) {
 	var b bytes.Buffer
-	return &naming.Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelWarn})), Hold: naming.Hold{Off: true}}, &b
+	return &naming.Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelWarn})), Hold: naming.Hold{Disabled: true}}, &b
 }
 
 // inPicky runs f in a bubble, on a new picky store and a Client on it.
@@ -171,7 +171,7 @@ func TestFieldI1MarkIsNoMetadata(t *testing.T) {
 // put.
 func TestFieldI1NoMarkWithoutWait(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
-		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true, Propagation: -1})
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 		begin := time.Now()
 		if err := g.Close(); err != nil {
 			t.Error(err)
@@ -541,7 +541,7 @@ func TestFieldR2Race(t *testing.T) {
 		for i := range 20 {
 			wg.Go(func() {
 				for range 20 {
-					g := register(t, c, "svc", fmt.Sprint("a a:1 ", i), &naming.RegisterOptions{Propagation: time.Millisecond})
+					g := register(t, c, "svc", fmt.Sprint("a a:1 ", i), &naming.RegisterOptions{DrainDelay: time.Millisecond})
 					time.Sleep(time.Duration(i) * time.Millisecond)
 					_ = g.Update(t.Context(), json.RawMessage(`"new"`))
 					if err := g.Close(); err != nil {
@@ -734,7 +734,7 @@ func TestFieldR6NilLease(t *testing.T) {
 func TestFieldR14Ranges(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		for _, o := range []naming.RegisterOptions{
-			{Propagation: math.MaxInt64}, {Propagation: time.Hour + 1}, {CloseTimeout: math.MaxInt64}, {CloseTimeout: 2*time.Hour + 1},
+			{DrainDelay: math.MaxInt64}, {DrainDelay: time.Hour + 1}, {CloseTimeout: math.MaxInt64}, {CloseTimeout: 2*time.Hour + 1},
 			{TTL: math.MaxInt64}, {TTL: math.MinInt64}, {TTL: 1},
 		} {
 			if g, err := c.Register(t.Context(), "svc", endpoint("a:1"), &o); g != nil || !errors.Is(err, naming.ErrInvalid) {
@@ -742,8 +742,8 @@ func TestFieldR14Ranges(t *testing.T) {
 			}
 		}
 		for _, o := range []naming.RegisterOptions{
-			{Propagation: time.Hour}, {CloseTimeout: 2 * time.Hour}, {Propagation: math.MinInt64}, {CloseTimeout: math.MinInt64},
-			{CloseTimeout: 1}, {CloseTimeout: time.Second}, {Propagation: time.Hour, CloseTimeout: time.Second}, {Propagation: 1, CloseTimeout: 1},
+			{DrainDelay: time.Hour}, {CloseTimeout: 2 * time.Hour}, {DrainDelay: math.MinInt64}, {CloseTimeout: math.MinInt64},
+			{CloseTimeout: 1}, {CloseTimeout: time.Second}, {DrainDelay: time.Hour, CloseTimeout: time.Second}, {DrainDelay: 1, CloseTimeout: 1},
 		} {
 			o.Wait = true
 			g := register(t, c, "svc", "a:1", &o)
@@ -751,7 +751,7 @@ func TestFieldR14Ranges(t *testing.T) {
 			_ = g.Close()
 			most := o.CloseTimeout
 			if most <= 0 {
-				most = max(o.Propagation, 0) + 5*time.Second
+				most = max(o.DrainDelay, 0) + 5*time.Second
 			}
 			if d := time.Since(begin); d > most {
 				t.Errorf("%+v: Close took %v", o, d)
@@ -840,7 +840,7 @@ func TestFieldI6Ready(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		down := errors.New("registry down")
 		p.Down(down)
-		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Propagation: 10 * time.Second})
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{DrainDelay: 10 * time.Second})
 		not := func(why string) {
 			t.Helper()
 			if err := g.Ready(); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), `"a:1"`) {
@@ -1049,7 +1049,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 
 			// Edited while the watch is down, and closed before it is back. Without a
 			// mark, which would take the entry back.
-			opts.Propagation = -1
+			opts.DrainDelay = -1
 			g = register(t, c, "svc", "a a:1 1", opts)
 			p.RefuseFunc(func(method, _ string) error {
 				if method == "Watch" {

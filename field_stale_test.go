@@ -186,7 +186,7 @@ func TestFieldR1Proof(t *testing.T) {
 	for _, reread := range []time.Duration{0, 2 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			rec, opts := recorded()
-			opts.Reread = reread
+			opts.ResyncEvery = reread
 			s := &readable{Store: new(memory.Store)}
 			c := naming.New(s, opts)
 			defer c.Close()

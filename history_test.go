@@ -70,7 +70,7 @@ func history(t *testing.T, seed uint64) {
 	s := &faulty{Store: new(memory.Store), rnd: rand.New(rand.NewPCG(seed, 2)), on: true}
 	opts := *quiet
 	if rnd.IntN(2) == 0 {
-		opts.Reread = 20 * time.Second
+		opts.ResyncEvery = 20 * time.Second
 	}
 	c := naming.New(s, &opts)
 	defer c.Close()
@@ -138,7 +138,7 @@ func history(t *testing.T, seed uint64) {
 		tr.mu.Unlock()
 	}
 
-	s.heal(opts.Reread == 0)
+	s.heal(opts.ResyncEvery == 0)
 	time.Sleep(3 * time.Minute)
 	tr.mu.Lock()
 	want, apart := maps.Clone(tr.now), make(map[string]state)

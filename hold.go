@@ -7,35 +7,43 @@ import (
 	"time"
 )
 
-// Hold says what is done when most of a service's endpoints vanish at once
-// although none of them said that it would. That is what a registry's fault
-// looks like, far more often than servers that all died in one moment: leases
-// that expired together, a registry that was wiped, or restored from a backup.
+// Hold says what happens when most of a service's endpoints vanish at once without
+// having been marked as draining. A fault of the registry looks like that far more
+// often than servers that all died in one moment: leases that expired together, a
+// registry that was wiped or restored from a backup.
 //
-// The endpoints leave the set, and the old-style Watcher says so; but for a
-// bounded time [Status.Held] names them, and package resolver uses them while the
-// service has no other endpoint to use, and for some seconds afterwards. Never held
-// are: an endpoint that was marked as draining, or that has no way to be
-// ([Endpoint.NoDrain]); one that was or is withheld; a single one that vanished while
-// others remain. A held endpoint is let go once its ID or its address is in the set
-// again.
+// The endpoints leave the set, and an old-style [Watcher] reports them as deleted.
+// [Status.Held] names them for a bounded time. Package resolver uses them while the
+// service has no other endpoint to use, and for some seconds afterwards. A held
+// endpoint is released when its ID or its address is in the set again.
+//
+// Four kinds of endpoints are never held: one that was marked as draining, one whose
+// entry has no place for the mark ([Endpoint.NoDrain]), one that is or was withheld,
+// and a single one that vanished while others remain.
 type Hold struct {
-	// Off turns holding off.
-	Off bool
-	// Share is the part of the set that must have vanished within Window: more
-	// than 0, at most 1. 0, a negative value and NaN mean one half, and more
-	// than 1 means 1.
+	// Disabled turns the hold off.
+	Disabled bool
+	// Share is the part of the set that must vanish within Window: more than 0, at
+	// most 1. 0, a negative value and NaN mean one half, and more than 1 means 1.
+	//
+	// A smaller Share recognises smaller faults, and holds more endpoints that
+	// really died. With a larger Share, a fault that takes less of the set is
+	// shown as it is.
 	Share float64
-	// Window is the time within which losses are added up, at most a year. 0
-	// and negative values mean 30 seconds.
+	// Window is the time within which losses add up, at most a year. 0 and negative
+	// values mean 30 seconds. It should be longer than the time between the first
+	// and the last expiry of leases that ended together, which is at most their
+	// time to live.
 	Window time.Duration
-	// For is how long endpoints are held at most, itself at most a year. 0 and
-	// negative values mean five minutes.
-	For time.Duration
-	// NoDrain makes the hold apply to endpoints as well that have no way to say
-	// that they drain ([Endpoint.NoDrain]), such as those of other frameworks.
-	// An orderly stop of most of them then looks like a fault.
-	NoDrain bool
+	// MaxDuration is how long an endpoint is held at most, itself at most a year. 0
+	// and negative values mean five minutes. It should be longer than the servers
+	// need to register again. A longer MaxDuration keeps dead addresses longer, if
+	// the servers did die.
+	MaxDuration time.Duration
+	// IncludeNoDrain also holds endpoints whose entries have no place for the
+	// draining mark ([Endpoint.NoDrain]), such as those of other frameworks. An
+	// orderly stop of most of them then looks like a fault.
+	IncludeNoDrain bool
 }
 
 // withDefaults returns the options with every value in range.
@@ -46,10 +54,10 @@ func (h Hold) withDefaults() Hold {
 	if h.Window <= 0 {
 		h.Window = 30 * time.Second
 	}
-	if h.For <= 0 {
-		h.For = 5 * time.Minute
+	if h.MaxDuration <= 0 {
+		h.MaxDuration = 5 * time.Minute
 	}
-	h.Share, h.Window, h.For = min(h.Share, 1), min(h.Window, maxOption), min(h.For, maxOption)
+	h.Share, h.Window, h.MaxDuration = min(h.Share, 1), min(h.Window, maxOption), min(h.MaxDuration, maxOption)
 	return h
 }
 
@@ -219,7 +227,7 @@ func (t turnover) empty() bool { return len(t.held)+len(t.back)+len(t.expired) =
 // explained reports whether an endpoint that is gone left for a known reason, or
 // may have.
 func (h Hold) explained(e *entry) bool {
-	return e.NoDrain && !h.NoDrain || e.Info().Draining
+	return e.NoDrain && !h.IncludeNoDrain || e.Info().Draining
 }
 
 // noteLosses takes note of changes, which were made to the set already, and
@@ -228,7 +236,7 @@ func (h Hold) explained(e *entry) bool {
 // held. s.mu is held.
 func (s *shared) noteLosses(changes []change) (t turnover) {
 	opts := s.client.hold
-	if len(changes) == 0 || opts.Off || s.subject == (subject{}) {
+	if len(changes) == 0 || opts.Disabled || s.subject == (subject{}) {
 		return t
 	}
 	h, now := &s.holder, time.Now()
@@ -289,7 +297,7 @@ func (s *shared) noteLosses(changes []change) (t turnover) {
 	h.lost = lossList{}
 	t.expired = h.held.trim(t.expired, largest)
 	if h.timer == nil && h.held.len() > 0 {
-		h.timer = time.AfterFunc(opts.For, s.expire)
+		h.timer = time.AfterFunc(opts.MaxDuration, s.expire)
 	}
 	return t
 }
@@ -350,7 +358,7 @@ func (s *shared) letGo() (wakes []func()) {
 	if s.ended || s.ctx.Err() != nil {
 		return nil
 	}
-	h, hold := &s.holder, s.client.hold.For
+	h, hold := &s.holder, s.client.hold.MaxDuration
 	h.timer = nil
 	now := time.Now()
 	t := turnover{expired: h.held.releaseOld(nil, now.Add(-hold))}
@@ -386,7 +394,7 @@ func (s *shared) noteHeld(t turnover) {
 		hooks, log, service := &s.client.hooks, s.client.log, s.subject.service
 		if len(t.held) > 0 {
 			log.Log(context.Background(), level, "naming: most endpoints vanished at once, held", s.subject.attr(),
-				slog.Int("held", all), slog.Duration("for", s.client.hold.For))
+				slog.Int("held", all), slog.Duration("for", s.client.hold.MaxDuration))
 			if hooks.Held != nil {
 				hooks.Held(service, t.held)
 			}

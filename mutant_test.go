@@ -49,8 +49,8 @@ func TestMutants(t *testing.T) {
 		}, {
 			Name: "gives up when the store breaks its contract",
 			File: "watch.go",
-			Old:  "		if err == errReread {\n			continue",
-			New:  "		if err == errSilentEnd {\n			return\n		}\n		if err == errReread {\n			continue",
+			Old:  "		if err == errResyncDue {\n			continue",
+			New:  "		if err == errSilentEnd {\n			return\n		}\n		if err == errResyncDue {\n			continue",
 			Test: "TestHistories",
 		}, {
 			Name: "takes a change for a snapshot",
@@ -127,8 +127,8 @@ func TestMutants(t *testing.T) {
 		}, {
 			Name: "ends the watch with its last reader",
 			File: "client.go",
-			Old:  "	if c.grace < 0 {",
-			New:  "	if c.grace != 0 {",
+			Old:  "	if c.idleGrace < 0 {",
+			New:  "	if c.idleGrace != 0 {",
 			Test: "TestOneWatch",
 		}, {
 			Name: "does not tell an old reader that an endpoint is withheld",
@@ -212,8 +212,8 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "does not say that it drains",
 			File: "registration.go",
-			Old:  "propagation > 0 && g.mark(ctx, patience)\n",
-			New:  "propagation > 0\n",
+			Old:  "drainDelay > 0 && g.mark(ctx, patience)\n",
+			New:  "drainDelay > 0\n",
 			Test: "TestRegister$|TestRegistryCloseWithdraws",
 		}, {
 			Name: "leaves an orphan on a lease that others renew",
@@ -284,7 +284,7 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "marks as draining where nobody is waited for",
 			File: "registration.go",
-			Old:  "	marked := propagation > 0 && g.mark(",
+			Old:  "	marked := drainDelay > 0 && g.mark(",
 			New:  "	marked := g.mark(",
 			Test: "TestFieldI1",
 		}, {
@@ -404,7 +404,7 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "never lets go",
 			File: "hold.go",
-			Old:  "		h.timer = time.AfterFunc(opts.For, s.expire)\n",
+			Old:  "		h.timer = time.AfterFunc(opts.MaxDuration, s.expire)\n",
 			New:  "		_ = s.expire\n",
 			Test: "TestHold",
 		}, {
@@ -428,7 +428,7 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "holds what cannot say that it drains",
 			File: "hold.go",
-			Old:  "e.NoDrain && !h.NoDrain ||",
+			Old:  "e.NoDrain && !h.IncludeNoDrain ||",
 			New:  "",
 			Test: "TestFieldI2NoDrain",
 		}, {

@@ -16,25 +16,31 @@ import (
 // nil pointer, mean the defaults. Register copies them and returns [ErrInvalid]
 // for a value out of its range.
 type RegisterOptions struct {
-	// TTL is how long the endpoint stays listed after the process died, or
-	// lost the registry; the registry may round it. It is renewed three times
-	// as often. 0 means 15 seconds. The range is one second to a day.
+	// TTL is the time to live of the endpoint's lease. The endpoint stays listed
+	// for that long after the process died or lost the registry. The registry may
+	// round it. The lease is renewed three times in each TTL. 0 means 15 seconds.
+	// The range is one second to a day.
+	//
+	// A shorter TTL removes a dead server sooner. It costs more renewals, and an
+	// outage that is longer than two thirds of it may end the lease.
 	TTL time.Duration
 
 	// Wait makes Register wait until the endpoint is in the registry.
 	Wait bool
 
-	// Propagation is how long Close leaves the endpoint listed as draining
-	// before it removes it, and how long the server must go on serving: the
-	// time in which every client hears of it. 0 means one second, and the most
-	// is an hour. A negative value means that clients are not waited for; the
-	// endpoint is then removed without having been marked.
-	Propagation time.Duration
+	// DrainDelay is how long Close leaves the endpoint listed as draining before it
+	// removes it. The server must serve for that long: it is the time in which
+	// every client hears of the mark. 0 means one second, and the most is an hour.
+	// With a negative value Close removes the endpoint at once, without the mark.
+	//
+	// A longer DrainDelay suits slow watches and long caches. It makes every stop
+	// take longer by as much.
+	DrainDelay time.Duration
 
-	// CloseTimeout bounds Close. 0 and negative values mean five seconds more
-	// than Propagation, and the most is two hours. Close keeps five seconds of
-	// it, or half of it if that is less, for the removal, and waits for clients
-	// only as long as the rest allows.
+	// CloseTimeout bounds Close. 0 and negative values mean DrainDelay and five
+	// seconds, and the most is two hours. Close reserves five seconds of it for the
+	// removal, or half of it if that is less. It waits for clients only as long as
+	// the rest allows.
 	CloseTimeout time.Duration
 
 	// OnChange, if not nil, is called with the new status whenever it changed while
@@ -46,13 +52,13 @@ type RegisterOptions struct {
 }
 
 const (
-	defaultTTL         = 15 * time.Second
-	minTTL             = time.Second
-	maxTTL             = 24 * time.Hour
-	defaultPropagation = time.Second
-	maxPropagation     = time.Hour
-	closeMargin        = 5 * time.Second
-	maxCloseTimeout    = 2 * time.Hour
+	defaultTTL        = 15 * time.Second
+	minTTL            = time.Second
+	maxTTL            = 24 * time.Hour
+	defaultDrainDelay = time.Second
+	maxDrainDelay     = time.Hour
+	closeMargin       = 5 * time.Second
+	maxCloseTimeout   = 2 * time.Hour
 )
 
 // refusedInterval is how long content that the store refused with ErrInvalid
@@ -228,7 +234,7 @@ func (c *Client) Register(ctx context.Context, service string, e Endpoint, opts 
 	return g, nil
 }
 
-// setDefaults checks the options and puts the defaults in. A Propagation of 0
+// setDefaults checks the options and puts the defaults in. A DrainDelay of 0
 // means from then on that clients are not waited for.
 func (o *RegisterOptions) setDefaults() error {
 	if o.TTL == 0 {
@@ -237,18 +243,18 @@ func (o *RegisterOptions) setDefaults() error {
 	if o.TTL < minTTL || o.TTL > maxTTL {
 		return fmt.Errorf("%w: time to live %v is not between %v and %v", ErrInvalid, o.TTL, minTTL, maxTTL)
 	}
-	if o.Propagation > maxPropagation {
-		return fmt.Errorf("%w: propagation time %v is more than %v", ErrInvalid, o.Propagation, maxPropagation)
+	if o.DrainDelay > maxDrainDelay {
+		return fmt.Errorf("%w: drain delay %v is more than %v", ErrInvalid, o.DrainDelay, maxDrainDelay)
 	}
 	if o.CloseTimeout > maxCloseTimeout {
 		return fmt.Errorf("%w: close timeout %v is more than %v", ErrInvalid, o.CloseTimeout, maxCloseTimeout)
 	}
-	if o.Propagation == 0 {
-		o.Propagation = defaultPropagation
+	if o.DrainDelay == 0 {
+		o.DrainDelay = defaultDrainDelay
 	}
-	o.Propagation = max(o.Propagation, 0)
+	o.DrainDelay = max(o.DrainDelay, 0)
 	if o.CloseTimeout <= 0 {
-		o.CloseTimeout = o.Propagation + closeMargin
+		o.CloseTimeout = o.DrainDelay + closeMargin
 	}
 	return nil
 }
@@ -1072,7 +1078,7 @@ func (g *Registration) tell() {
 }
 
 // Close withdraws the endpoint in the order that drops no call: it marks the
-// endpoint as draining, waits for the propagation time, and removes it, if it
+// endpoint as draining, waits for the drain delay, and removes it, if it
 // is still the one that was put here and not a successor's. The server should
 // serve until Close has returned, and then stop gracefully.
 //
@@ -1086,11 +1092,11 @@ func (g *Registration) tell() {
 // registry is back, or else stays listed until its lease ends. It may be called
 // more than once; every call waits, and returns the same.
 func (g *Registration) Close() error {
-	return g.close(g.opts.CloseTimeout, g.opts.Propagation)
+	return g.close(g.opts.CloseTimeout, g.opts.DrainDelay)
 }
 
 // close is Close with other limits than those of the options.
-func (g *Registration) close(timeout, propagation time.Duration) error {
+func (g *Registration) close(timeout, drainDelay time.Duration) error {
 	g.mu.Lock()
 	first := !g.state.Closed
 	g.state.Closed = true
@@ -1104,8 +1110,8 @@ func (g *Registration) close(timeout, propagation time.Duration) error {
 	defer g.client.discharge(g)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	propagation = min(propagation, timeout-min(closeMargin, timeout/2))
-	err := g.leave(ctx, propagation, (timeout-propagation)/2)
+	drainDelay = min(drainDelay, timeout-min(closeMargin, timeout/2))
+	err := g.leave(ctx, drainDelay, (timeout-drainDelay)/2)
 	if errors.Is(err, ErrReplaced) {
 		g.client.wg.Go(g.bequeath)
 		return nil
@@ -1125,12 +1131,12 @@ func (g *Registration) close(timeout, propagation time.Duration) error {
 
 // leave marks the endpoint, waits, and removes it. It returns ErrReplaced as soon
 // as a newer Registration has the entry.
-func (g *Registration) leave(ctx context.Context, propagation, patience time.Duration) error {
+func (g *Registration) leave(ctx context.Context, drainDelay, patience time.Duration) error {
 	if !g.claim.isOwner(g) {
 		return ErrReplaced
 	}
-	marked := propagation > 0 && g.mark(ctx, patience)
-	if marked && !g.linger(ctx, propagation) {
+	marked := drainDelay > 0 && g.mark(ctx, patience)
+	if marked && !g.linger(ctx, drainDelay) {
 		return ErrReplaced
 	}
 	g.stop(ctx)
@@ -1140,9 +1146,9 @@ func (g *Registration) leave(ctx context.Context, propagation, patience time.Dur
 	if err := g.withdraw(ctx); err != nil {
 		return err
 	}
-	if listed && !marked && propagation > 0 {
+	if listed && !marked && drainDelay > 0 {
 		// Clients were told nothing before, so they are given the time now.
-		sleep(ctx, propagation)
+		sleep(ctx, drainDelay)
 	}
 	return nil
 }

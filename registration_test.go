@@ -109,7 +109,7 @@ func TestRegister(t *testing.T) {
 			}
 		}
 		if d := time.Since(begin); d != time.Second {
-			t.Errorf("Close took %v, want the propagation time of 1s", d)
+			t.Errorf("Close took %v, want the drain delay of 1s", d)
 		}
 		listed(t, s, "svc")
 		if st := g.Status(); st.Registered || !st.Closed {
@@ -655,7 +655,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			for range 20 {
 				wg.Go(func() {
 					for range n / 20 {
-						g, err := c.Register(t.Context(), "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true, Propagation: -1})
+						g, err := c.Register(t.Context(), "svc", endpoint("a:1"), &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 						if err != nil {
 							t.Error(err)
 							return
@@ -774,7 +774,7 @@ func TestHold(t *testing.T) {
 			held: "[]", left: "[d]",
 		}, {
 			name: "off",
-			hold: naming.Hold{Off: true},
+			hold: naming.Hold{Disabled: true},
 			do:   func(t *testing.T, s *memory.Store) { s.Wipe() },
 			held: "[]", left: "[]",
 		}, {

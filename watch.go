@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// errReread ends a watch that is to be replaced; it is no failure.
-var errReread = errors.New("periodic full read")
+// errResyncDue ends a watch that is to be replaced; it is no failure.
+var errResyncDue = errors.New("periodic full read")
 
 // entry is an endpoint as all readers share it. It is never modified. The
 // Endpoint is where the store's batch has it.
@@ -243,7 +243,7 @@ func (s *shared) run() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		if err == errReread {
+		if err == errResyncDue {
 			continue
 		}
 		if !s.pause(s.fail(err), begun) {
@@ -528,7 +528,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // watch ranges over one watch of the store until it ends, and returns why.
 func (s *shared) watch() error {
 	ctx, cancel := s.ctx, context.CancelCauseFunc(nil)
-	if s.client.reread > 0 { // else it would be some bytes of each service for nothing
+	if s.client.resyncEvery > 0 { // else it would be some bytes of each service for nothing
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
 	}
@@ -537,8 +537,8 @@ func (s *shared) watch() error {
 	first := true
 	for b, err := range s.source(ctx) {
 		if err != nil {
-			if context.Cause(ctx) == errReread {
-				err = errReread
+			if context.Cause(ctx) == errResyncDue {
+				err = errResyncDue
 			}
 			return err
 		}
@@ -549,7 +549,7 @@ func (s *shared) watch() error {
 			return err
 		}
 		if first && cancel != nil {
-			t := time.AfterFunc(jitter(s.client.reread), func() { cancel(errReread) })
+			t := time.AfterFunc(jitter(s.client.resyncEvery), func() { cancel(errResyncDue) })
 			context.AfterFunc(ctx, func() { t.Stop() }) // a defer would be kept, too
 		}
 		first = false

@@ -324,7 +324,7 @@ const hurryBound = 1100 * time.Millisecond
 // However many readers there are, the store is watched once, also when they
 // come all at once; and for a while after the last has left.
 func TestOneWatch(t *testing.T) {
-	in(t, &naming.Options{Grace: time.Minute, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
+	in(t, &naming.Options{IdleGrace: time.Minute, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a:1")
 		var wg sync.WaitGroup
 		read := func() {
@@ -373,7 +373,7 @@ func TestOneWatch(t *testing.T) {
 			t.Errorf("a reader after the grace period: the store was asked %d times, want once", n)
 		}
 	})
-	in(t, &naming.Options{Grace: -1, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
+	in(t, &naming.Options{IdleGrace: -1, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		for range 2 {
 			w := resolve(t, c, "svc")
 			next(t, w)
@@ -405,7 +405,7 @@ func (s lossy) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch
 func TestReread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := lossy{new(memory.Store)}
-		c := naming.New(s, &naming.Options{Reread: time.Minute, Logger: quiet.Logger})
+		c := naming.New(s, &naming.Options{ResyncEvery: time.Minute, Logger: quiet.Logger})
 		defer c.Close()
 		put(t, s, "svc", "a:1")
 		w := resolve(t, c, "svc")
@@ -734,7 +734,7 @@ func TestStaleHook(t *testing.T) {
 		var mu sync.Mutex
 		var got []bool
 		s := slowToEnd{new(memory.Store)}
-		c := naming.New(s, &naming.Options{Logger: quiet.Logger, Grace: -1, Hooks: &naming.Hooks{
+		c := naming.New(s, &naming.Options{Logger: quiet.Logger, IdleGrace: -1, Hooks: &naming.Hooks{
 			Stale: func(_ string, since time.Time) {
 				mu.Lock()
 				defer mu.Unlock()

@@ -143,7 +143,7 @@ every 5 ms. ` + "`go test ./...` in `interop/`" + ` runs this and compares it wi
 
 "–" means that the format or the library has no such thing. The stores for frameworks
 other than etcd's own naming have ` + "`Options.NoDrainingMark`" + `: a server that stops in
-order is removed first and serves on for the propagation time, since the readers of a
+order is removed first and serves on for the drain delay, since the readers of a
 framework do not know the mark. A store whose writers are all of another library has
 the option as well, so that their orderly leaving is not taken for a loss.
 

@@ -125,7 +125,7 @@ func (cc *clientConn) check(t testing.TB) {
 
 // quiet is for tests that make the registry fail on purpose, and remove what
 // they like at once.
-var quiet = &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: naming.Hold{Off: true}}
+var quiet = &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: naming.Hold{Disabled: true}}
 
 // build builds a resolver of cc for a service.
 func build(t testing.TB, b *resolver.Builder, cc grpcresolver.ClientConn, service string) grpcresolver.Resolver {

@@ -37,7 +37,7 @@ func Example() {
 	go func() {
 		stopped <- serve.Run(ctx, c, "greeter", s, lis, &serve.Options{
 			Health:   h,
-			Register: &naming.RegisterOptions{Propagation: 100 * time.Millisecond},
+			Register: &naming.RegisterOptions{DrainDelay: 100 * time.Millisecond},
 		})
 	}()
 

@@ -168,7 +168,7 @@ func newSite(t *testing.T) *site {
 	s.health = &notedHealth{health.NewServer(), &s.diary, make(chan struct{}), make(chan struct{})}
 	healthpb.RegisterHealthServer(s.server, s.health)
 	s.lis = &notedListener{Listener: listen(t, "127.0.0.1:0"), diary: &s.diary, accepts: accepts, end: make(chan error)}
-	s.opts = &serve.Options{Health: s.health, Register: &naming.RegisterOptions{Propagation: 50 * time.Millisecond}}
+	s.opts = &serve.Options{Health: s.health, Register: &naming.RegisterOptions{DrainDelay: 50 * time.Millisecond}}
 	return s
 }
 

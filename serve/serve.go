@@ -17,7 +17,7 @@
 // When ctx is done, these steps follow, each when the one before is complete:
 //
 //  1. The endpoint is marked as draining: clients turn to others.
-//  2. The server serves on for the propagation time, until the last client has
+//  2. The server serves on for the drain delay, until the last client has
 //     heard of it.
 //  3. The endpoint is removed from the registry. (The three are what
 //     [naming.Registration.Close] does.)

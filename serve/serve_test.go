@@ -99,7 +99,7 @@ func TestFollowsHealth(t *testing.T) {
 			w.is("here")
 			w.set(notServing)
 			w.is("draining")
-			time.Sleep(time.Second) // the default propagation time
+			time.Sleep(time.Second) // the default drain delay
 			w.is("")
 			time.Sleep(time.Hour)
 			w.is("")
@@ -169,7 +169,7 @@ func TestWithdrawsInOrder(t *testing.T) {
 		time.Sleep(time.Second - 1)
 		w.is("draining")
 		if len(w.ended) > 0 {
-			t.Error("Announce returned before the propagation time was over")
+			t.Error("Announce returned before the drain delay was over")
 		}
 		if err := <-w.ended; err != nil || time.Since(start) != time.Second {
 			t.Errorf("Announce returned %v after %v, want nil after 1s", err, time.Since(start))

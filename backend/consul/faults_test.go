@@ -45,7 +45,7 @@ func start(t *testing.T, r *rig) *program {
 	for i := range 3 {
 		e := ep(fmt.Sprintf("id-%d", i), fmt.Sprintf("10.0.0.%d:80", i), `{"zone":"a"}`)
 		p.want = append(p.want, e.ID+" "+e.Addr)
-		g, err := registrar.Register(t.Context(), "greeter", e, &naming.RegisterOptions{TTL: ttl, Propagation: -1})
+		g, err := registrar.Register(t.Context(), "greeter", e, &naming.RegisterOptions{TTL: ttl, DrainDelay: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

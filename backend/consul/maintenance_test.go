@@ -45,7 +45,7 @@ func serve(t *testing.T, c *naming.Client) *answering {
 	t.Cleanup(server.Stop)
 	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
-	a.Registration, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: a.addr}, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true, Propagation: -1})
+	a.Registration, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: a.addr}, &naming.RegisterOptions{TTL: 3 * time.Second, Wait: true, DrainDelay: -1})
 	must(t, err)
 	return a
 }

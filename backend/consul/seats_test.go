@@ -40,7 +40,7 @@ func TestFieldC10ManyPrograms(t *testing.T) {
 			wg.Go(func() {
 				service := fmt.Sprintf("program%d-service%d", p, i)
 				reg, err := registry.Register(t.Context(), service, naming.Endpoint{Addr: fmt.Sprintf("10.0.0.%d:%d", p+1, 1000+i)},
-					&naming.RegisterOptions{TTL: 15 * time.Second, Propagation: -1})
+					&naming.RegisterOptions{TTL: 15 * time.Second, DrainDelay: -1})
 				if err != nil {
 					t.Errorf("%s: %v", service, err)
 					return

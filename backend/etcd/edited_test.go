@@ -20,7 +20,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 	r := newRig(t, etcdtest.Start(t, nil), nil)
 	client := naming.New(r, &naming.Options{Logger: silent})
 	t.Cleanup(client.Close)
-	g, err := client.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, Propagation: -1})
+	g, err := client.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, DrainDelay: -1})
 	must(t, err)
 	ours := r.value(t, "svc/a:1")
 
@@ -51,7 +51,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 	}
 
 	// Not in order: nothing renews the lease any longer.
-	g, err = client.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, Propagation: -1})
+	g, err = client.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, DrainDelay: -1})
 	must(t, err)
 	leased()
 	r.put(t, "svc/a:1", ours)

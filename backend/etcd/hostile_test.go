@@ -80,7 +80,7 @@ func newVictim(t *testing.T, user string) *victim {
 		}
 	})
 	var err error
-	v.reg, err = v.client.Register(ctx, "own", naming.Endpoint{Addr: "10.0.0.1:1"}, &naming.RegisterOptions{TTL: 15 * time.Second, Propagation: -1})
+	v.reg, err = v.client.Register(ctx, "own", naming.Endpoint{Addr: "10.0.0.1:1"}, &naming.RegisterOptions{TTL: 15 * time.Second, DrainDelay: -1})
 	must(t, err)
 	t.Cleanup(func() {
 		cancel()

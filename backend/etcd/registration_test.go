@@ -70,7 +70,7 @@ func (f *fleet) announce(t *testing.T, ttl time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), returnBound)
 	defer cancel()
 	for _, addr := range fleetAddrs {
-		g, err := client.Register(ctx, "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, Propagation: -1, Wait: true})
+		g, err := client.Register(ctx, "svc", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{TTL: ttl, DrainDelay: -1, Wait: true})
 		must(t, err)
 		f.regs = append(f.regs, g)
 	}

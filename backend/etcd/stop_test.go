@@ -70,14 +70,14 @@ func TestFieldI1OrderlyStop(t *testing.T) {
 		draining = `,"draining":true`
 	)
 	for name, tt := range map[string]struct {
-		options     etcd.Options
-		metadata    string
-		propagation time.Duration
-		want        []string
+		options    etcd.Options
+		metadata   string
+		drainDelay time.Duration
+		want       []string
 	}{
 		"default":            {want: []string{null, marked}},
 		"default, text":      {metadata: `"v1"`, want: []string{text, strings.TrimSuffix(text, "}") + `,"Draining":true}`}},
-		"nobody waited for":  {propagation: -1, want: []string{null}},
+		"nobody waited for":  {drainDelay: -1, want: []string{null}},
 		"no marks":           {options: etcd.Options{NoDrainingMark: true}, want: []string{null}},
 		"kratos":             {options: etcd.Options{Codec: etcd.Kratos()}, want: []string{fmt.Sprintf(kratos, serving), fmt.Sprintf(kratos, draining)}},
 		"kratos, no marks":   {options: etcd.Options{Codec: etcd.Kratos(), NoDrainingMark: true}, want: []string{fmt.Sprintf(kratos, "")}},
@@ -94,11 +94,11 @@ func TestFieldI1OrderlyStop(t *testing.T) {
 			var warnings strings.Builder
 			r := naming.New(etcd.New(client, &tt.options), &naming.Options{Logger: slog.New(slog.NewTextHandler(&warnings, nil))})
 			defer r.Close()
-			if tt.propagation == 0 {
-				tt.propagation = 50 * time.Millisecond
+			if tt.drainDelay == 0 {
+				tt.drainDelay = 50 * time.Millisecond
 			}
 			g, err := r.Register(t.Context(), "svc", naming.Endpoint{Addr: "127.0.0.1:1", Metadata: []byte(tt.metadata)},
-				&naming.RegisterOptions{Wait: true, Propagation: tt.propagation})
+				&naming.RegisterOptions{Wait: true, DrainDelay: tt.drainDelay})
 			must(t, err)
 			must(t, g.Close())
 			if got := until(t, c); !slices.Equal(got, append(slices.Clone(tt.want), "deleted")) {
@@ -107,8 +107,8 @@ func TestFieldI1OrderlyStop(t *testing.T) {
 			if len(tt.want) == 2 {
 				same(t, "what a reader of the format sees", view(t, tt.want[0]), view(t, tt.want[1]))
 			}
-			r.Close()                                     // and so nothing is logged any longer
-			if warnings.Len() > 0 && tt.propagation > 0 { // or nobody is told before it is gone
+			r.Close()                                    // and so nothing is logged any longer
+			if warnings.Len() > 0 && tt.drainDelay > 0 { // or nobody is told before it is gone
 				t.Errorf("an orderly stop logs\n%s", &warnings)
 			}
 		})
@@ -139,7 +139,7 @@ func TestFieldI4FormatIsFinal(t *testing.T) {
 				t.Errorf("Register of metadata: err %v, want ErrInvalid", err)
 			}
 			e.Metadata = nil
-			g, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, Propagation: time.Millisecond})
+			g, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, DrainDelay: time.Millisecond})
 			must(t, err)
 			before := g.Status()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

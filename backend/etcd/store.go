@@ -99,7 +99,7 @@ type Options struct {
 // namespace makes one, that one is used, and does resume. Its watches end when
 // the answers reveal another cluster or an older revision, but a server that was
 // replaced by one of the same name may go unnoticed: rather use Options.Prefix,
-// or give the Client a Reread.
+// or give the Client a ResyncEvery.
 //
 // A service whose name is the beginning of another's, as "a" is of "a/b", reads
 // and is sent the entries of both, and leaves out those that are not its own.

@@ -52,7 +52,7 @@ func (c *client) Register(ctx context.Context, service string, e peer.Endpoint) 
 	if err != nil {
 		return nil, err
 	}
-	g, err := c.client.Register(ctx, service, endpoint, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	g, err := c.client.Register(ctx, service, endpoint, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 	if err != nil {
 		return nil, err
 	}

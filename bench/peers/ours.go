@@ -99,7 +99,7 @@ func (c *ours) Register(ctx context.Context, service string, e peer.Endpoint) (f
 		}
 		end.Metadata = m
 	}
-	g, err := c.client.Register(ctx, service, end, &naming.RegisterOptions{TTL: ttl, Wait: true, Propagation: -1})
+	g, err := c.client.Register(ctx, service, end, &naming.RegisterOptions{TTL: ttl, Wait: true, DrainDelay: -1})
 	if err != nil {
 		return nil, err
 	}

@@ -412,7 +412,7 @@ func (g *generator) registration() {
 		g.registered++
 		g.step(registrations, false, func(ctx context.Context, s *side) error {
 			r, err := s.client.Register(ctx, name, reg.endpoint, &naming.RegisterOptions{
-				TTL: 10 * time.Minute, Wait: true, Propagation: -1, CloseTimeout: patience,
+				TTL: 10 * time.Minute, Wait: true, DrainDelay: -1, CloseTimeout: patience,
 				OnChange: func(naming.RegistrationStatus) { s.poke() },
 			})
 			s.registrations = append(s.registrations, r)

@@ -48,9 +48,9 @@ func Consul(tb testing.TB) Backend {
 		Clients: store(),
 		TTL:     3 * time.Second,
 		// A watch asks ten times a second while much changes.
-		Propagation: 500 * time.Millisecond,
-		Close:       4 * time.Second,
-		Settle:      90 * time.Second,
+		DrainDelay: 500 * time.Millisecond,
+		Close:      4 * time.Second,
+		Settle:     90 * time.Second,
 		Verbs: Verbs{
 			Down:    verb(proxy.Cut),
 			Up:      verb(proxy.Heal),

@@ -57,13 +57,13 @@ func Etcd(tb testing.TB) Backend {
 	}
 	var lost *etcdtest.Member
 	return Backend{
-		Name:        "etcd",
-		Servers:     store(),
-		Clients:     store(),
-		TTL:         3 * time.Second,
-		Propagation: 300 * time.Millisecond,
-		Close:       4 * time.Second,
-		Settle:      90 * time.Second,
+		Name:       "etcd",
+		Servers:    store(),
+		Clients:    store(),
+		TTL:        3 * time.Second,
+		DrainDelay: 300 * time.Millisecond,
+		Close:      4 * time.Second,
+		Settle:     90 * time.Second,
 		Verbs: Verbs{
 			Down:    each((*faultproxy.Proxy).Cut),
 			Up:      each((*faultproxy.Proxy).Heal),

@@ -42,7 +42,7 @@ func TestDialAndClose(t *testing.T) {
 		<-served
 	}()
 	store := new(memory.Store)
-	c := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
+	c := naming.New(store, &naming.Options{Logger: quiet, IdleGrace: -1})
 	defer c.Close()
 	if err := c.Update(t.Context(), "greeter", naming.Update{Addr: lis.Addr().String()}); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func BenchmarkDialWhileDown(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			store := new(memory.Store)
 			c.fault(store)
-			r := naming.New(store, &naming.Options{Logger: quiet, Grace: -1})
+			r := naming.New(store, &naming.Options{Logger: quiet, IdleGrace: -1})
 			defer r.Close()
 			builder := resolver.NewBuilder(r, nil)
 			var took []time.Duration

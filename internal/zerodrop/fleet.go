@@ -72,7 +72,7 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 		defer close(s.ended)
 		s.err = serve.Run(ctx, s.client, f.run.service, g, &listener{Listener: lis, server: s}, &serve.Options{
 			Health:         h,
-			Register:       &naming.RegisterOptions{TTL: b.TTL, Propagation: b.Propagation, CloseTimeout: b.Propagation + b.Close},
+			Register:       &naming.RegisterOptions{TTL: b.TTL, DrainDelay: b.DrainDelay, CloseTimeout: b.DrainDelay + b.Close},
 			OnRegistration: func(reg *naming.Registration) { s.registered <- reg },
 		})
 		s.client.Close()

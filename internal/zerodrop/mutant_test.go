@@ -54,8 +54,8 @@ func TestMutants(t *testing.T) {
 		{"wipe", mutant.Mutant{
 			Name: "takes a wiped registry at its word",
 			File: "../../hold.go",
-			Old:  "\tif len(changes) == 0 || opts.Off ||",
-			New:  "\tif true || len(changes) == 0 || opts.Off ||",
+			Old:  "\tif len(changes) == 0 || opts.Disabled ||",
+			New:  "\tif true || len(changes) == 0 || opts.Disabled ||",
 		}},
 		{"rolling restart", mutant.Mutant{
 			Name: "waits two seconds before it asks Consul again",

@@ -110,7 +110,7 @@ func (r *run) reorder() error {
 	if err := r.backend.Servers.Apply(r.ctx, r.service, naming.Change{Endpoint: e}); err != nil {
 		return err
 	}
-	r.pause(r.backend.Propagation)
+	r.pause(r.backend.DrainDelay)
 	return r.backend.Servers.Apply(r.ctx, r.service, naming.Change{Op: naming.Delete, Endpoint: e})
 }
 

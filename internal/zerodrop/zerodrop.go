@@ -39,11 +39,11 @@ type Backend struct {
 	// Servers is where servers register, and Clients what clients watch. They
 	// may be one.
 	Servers, Clients naming.Store
-	// TTL is the time to live of the servers' endpoints, and Propagation the
+	// TTL is the time to live of the servers' endpoints, and DrainDelay the
 	// time they give clients to hear of their leaving. 0 means two seconds and
 	// 300 ms, as is right for a registry in memory.
-	TTL, Propagation time.Duration
-	// Close is how long a server tries to withdraw beyond the Propagation. 0
+	TTL, DrainDelay time.Duration
+	// Close is how long a server tries to withdraw beyond the DrainDelay. 0
 	// means one second.
 	Close time.Duration
 	// Settle bounds how long it may take until all is well again after a
@@ -174,8 +174,8 @@ func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 	if b.TTL == 0 {
 		b.TTL = 2 * time.Second
 	}
-	if b.Propagation == 0 {
-		b.Propagation = 300 * time.Millisecond
+	if b.DrainDelay == 0 {
+		b.DrainDelay = 300 * time.Millisecond
 	}
 	if b.Close == 0 {
 		b.Close = time.Second

@@ -30,7 +30,7 @@ func Example() {
 	c := naming.New(new(memory.Store), &naming.Options{Hooks: metrics.Hooks(), Logger: quiet})
 	defer c.Close()
 	ctx := context.Background()
-	_, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	_, err = c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -70,7 +70,7 @@ func ExampleMetrics_Hooks_joined() {
 
 	c := naming.New(new(memory.Store), &naming.Options{Hooks: naming.JoinHooks(metrics.Hooks(), own), Logger: quiet})
 	defer c.Close()
-	_, err = c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, Propagation: -1})
+	_, err = c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 	if err != nil {
 		fmt.Println(err)
 	}

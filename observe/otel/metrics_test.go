@@ -473,7 +473,7 @@ func TestWatchEnds(t *testing.T) {
 				m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 				store := new(memory.Store)
 				r := naming.New(store, &naming.Options{
-					Logger: quiet, Hooks: m.Hooks(), Grace: c.grace, Hold: naming.Hold{For: 24 * time.Hour},
+					Logger: quiet, Hooks: m.Hooks(), IdleGrace: c.grace, Hold: naming.Hold{MaxDuration: 24 * time.Hour},
 				})
 				check := func(when, want string) {
 					t.Helper()
