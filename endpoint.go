@@ -46,7 +46,7 @@ func decodeJSON(m json.RawMessage) (v any, err error) {
 }
 
 // Info is what the reserved members of an endpoint's metadata say.
-type Info struct {
+type EndpointInfo struct {
 	// Weight is the endpoint's share of traffic relative to the others, 0 if
 	// there is none to go by.
 	Weight float64
@@ -62,8 +62,8 @@ type Info struct {
 // Info returns what the reserved members of the metadata say. A member that is
 // missing or of another type than it should be has the zero value, and so has a
 // weight that is not positive. Names are compared as they are, with their case.
-func (e Endpoint) Info() Info {
-	info := Info{Draining: e.Draining}
+func (e Endpoint) Info() EndpointInfo {
+	info := EndpointInfo{Draining: e.Draining}
 	if !mayHaveInfo(e.Metadata) {
 		return info
 	}

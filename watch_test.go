@@ -922,19 +922,19 @@ func TestEndpointEqual(t *testing.T) {
 func TestEndpointInfo(t *testing.T) {
 	for _, c := range []struct {
 		metadata string
-		want     naming.Info
+		want     naming.EndpointInfo
 	}{
-		{"", naming.Info{}},
-		{"7", naming.Info{}},
-		{"{", naming.Info{}},
-		{` {"weight":2.5,"zone":"z","version":"v","tags":["a","b"],"draining":true,"more":{}}`, naming.Info{Weight: 2.5, Zone: "z", Version: "v", Tags: []string{"a", "b"}, Draining: true}},
-		{`{"weight":"heavy","zone":7,"tags":["a",1],"draining":"yes","version":"kept"}`, naming.Info{Version: "kept"}},
-		{`{"weight":-1}`, naming.Info{}},
-		{`{"Weight":1,"DRAINING":true}`, naming.Info{}},
-		{`{"w\u0065ight":1}`, naming.Info{Weight: 1}},
-		{`["weight"]`, naming.Info{}},
-		{`"{\"weight\":1}"`, naming.Info{}},
-		{`{"weight":null,"draining":null}`, naming.Info{}},
+		{"", naming.EndpointInfo{}},
+		{"7", naming.EndpointInfo{}},
+		{"{", naming.EndpointInfo{}},
+		{` {"weight":2.5,"zone":"z","version":"v","tags":["a","b"],"draining":true,"more":{}}`, naming.EndpointInfo{Weight: 2.5, Zone: "z", Version: "v", Tags: []string{"a", "b"}, Draining: true}},
+		{`{"weight":"heavy","zone":7,"tags":["a",1],"draining":"yes","version":"kept"}`, naming.EndpointInfo{Version: "kept"}},
+		{`{"weight":-1}`, naming.EndpointInfo{}},
+		{`{"Weight":1,"DRAINING":true}`, naming.EndpointInfo{}},
+		{`{"w\u0065ight":1}`, naming.EndpointInfo{Weight: 1}},
+		{`["weight"]`, naming.EndpointInfo{}},
+		{`"{\"weight\":1}"`, naming.EndpointInfo{}},
+		{`{"weight":null,"draining":null}`, naming.EndpointInfo{}},
 	} {
 		e := naming.Endpoint{Metadata: json.RawMessage(c.metadata)}
 		if got := e.Info(); !reflect.DeepEqual(got, c.want) {
