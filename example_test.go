@@ -561,7 +561,7 @@ func ExampleHooks() {
 	c := naming.New(store, &naming.Options{
 		Logger: slog.New(slog.DiscardHandler),
 		Hooks: &naming.Hooks{
-			Held: func(service string, endpoints []naming.Endpoint) { held <- len(endpoints) },
+			Held: func(info naming.HeldInfo) { held <- len(info.Endpoints) },
 		},
 	})
 	defer c.Close()
@@ -581,11 +581,11 @@ func ExampleHooks() {
 // Packages that extend a Client call its hooks for what they do.
 func ExampleClient_Hooks() {
 	c := naming.New(new(memory.Store), &naming.Options{Hooks: &naming.Hooks{
-		Published: func(service string, addresses int) { fmt.Println(service, addresses) },
+		Published: func(info naming.PublishedInfo) { fmt.Println(info.Service, info.Addresses) },
 	}})
 	defer c.Close()
 	if f := c.Hooks().Published; f != nil {
-		f("greeter", 3)
+		f(naming.PublishedInfo{Service: "greeter", Addresses: 3})
 	}
 	// Output: greeter 3
 }

@@ -195,16 +195,16 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 			Logger: slog.New(a),
 			Hold:   naming.Hold{MaxDuration: time.Minute},
 			Hooks: &naming.Hooks{
-				Registered:     func(string, naming.Endpoint, bool) { a.ask() },
-				Lost:           func(string, naming.Endpoint, error) { a.ask() },
-				RegisterFailed: func(string, naming.Endpoint, error) { a.ask() },
-				Withdrawn:      func(string, naming.Endpoint, error) { a.ask() },
-				WatchFailed:    func(string, error) { a.ask() },
-				Stale:          func(string, time.Time) { a.ask() },
-				Resynced:       func(string, int) { a.ask() },
-				Held:           func(string, []naming.Endpoint) { a.ask() },
-				Released:       func(string, []naming.Endpoint, bool) { a.ask() },
-				Withheld:       func(string, []naming.Withheld, []naming.Withheld) { a.ask() },
+				Registered:     func(naming.RegisteredInfo) { a.ask() },
+				Lost:           func(naming.LostInfo) { a.ask() },
+				RegisterFailed: func(naming.RegisterFailedInfo) { a.ask() },
+				Withdrawn:      func(naming.WithdrawnInfo) { a.ask() },
+				WatchFailed:    func(naming.WatchFailedInfo) { a.ask() },
+				Stale:          func(naming.StaleInfo) { a.ask() },
+				Resynced:       func(naming.ResyncedInfo) { a.ask() },
+				Held:           func(naming.HeldInfo) { a.ask() },
+				Released:       func(naming.ReleasedInfo) { a.ask() },
+				Withheld:       func(naming.WithheldInfo) { a.ask() },
 			},
 		})
 		put(t, s, "svc", "a:1", "b:1", "c:1")
@@ -248,9 +248,9 @@ func TestFieldR4HooksInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec, opts := recorded()
 		stale := opts.Hooks.Stale
-		opts.Hooks.Stale = func(service string, since time.Time) {
+		opts.Hooks.Stale = func(info naming.StaleInfo) {
 			time.Sleep(10 * time.Second) // a hook that is slow
-			stale(service, since)
+			stale(info)
 		}
 		s := new(memory.Store)
 		c := naming.New(s, opts)

@@ -650,14 +650,16 @@ func (panics) Done() <-chan struct{} { panic("a context of the caller's") }
 func TestFieldR4CallersCode(t *testing.T) {
 	var g *naming.Registration
 	busy := false
-	look := func(string, naming.Endpoint, error) {
+	look := func() {
 		if g != nil {
 			_ = g.Status()
 		}
 	}
 	opts := &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
-		Lost: look, RegisterFailed: look, Withdrawn: look,
-		Registered: func(string, naming.Endpoint, bool) { look("", naming.Endpoint{}, nil) },
+		Registered:     func(naming.RegisteredInfo) { look() },
+		Lost:           func(naming.LostInfo) { look() },
+		RegisterFailed: func(naming.RegisterFailedInfo) { look() },
+		Withdrawn:      func(naming.WithdrawnInfo) { look() },
 	}}
 	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
 		p.Delay(time.Second)
@@ -1191,10 +1193,10 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 100 * time.Millisecond, time.Second, 3 * time.Second} {
 		var mu sync.Mutex
 		losses := 0
-		opts := &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{Lost: func(_ string, _ naming.Endpoint, err error) {
+		opts := &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{Lost: func(info naming.LostInfo) {
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.Is(err, naming.ErrDeleted) {
+			if errors.Is(info.Err, naming.ErrDeleted) {
 				losses++
 			}
 		}}}

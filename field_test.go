@@ -75,11 +75,11 @@ func recorded() (*record, *naming.Options) {
 			return a
 		}})),
 		Hooks: &naming.Hooks{
-			Stale:    func(_ string, since time.Time) { r.add("stale %v", !since.IsZero()) },
-			Held:     func(_ string, l []naming.Endpoint) { r.add("held %v", ids(l)) },
-			Released: func(_ string, l []naming.Endpoint, back bool) { r.add("released %v %v", ids(l), back) },
-			Withheld: func(_ string, began, ceased []naming.Withheld) {
-				r.add("withheld %v %v", reasons(began), reasons(ceased))
+			Stale:    func(info naming.StaleInfo) { r.add("stale %v", !info.Since.IsZero()) },
+			Held:     func(info naming.HeldInfo) { r.add("held %v", ids(info.Endpoints)) },
+			Released: func(info naming.ReleasedInfo) { r.add("released %v %v", ids(info.Endpoints), info.Back) },
+			Withheld: func(info naming.WithheldInfo) {
+				r.add("withheld %v %v", reasons(info.Began), reasons(info.Ceased))
 			},
 		},
 	}

@@ -396,19 +396,19 @@ func (s *shared) noteHeld(t turnover) {
 			log.Log(context.Background(), level, "naming: most endpoints vanished at once, held", s.subject.attr(),
 				slog.Int("held", all), slog.Duration("for", s.client.hold.MaxDuration))
 			if hooks.Held != nil {
-				hooks.Held(service, t.held)
+				hooks.Held(HeldInfo{Service: service, Endpoints: t.held})
 			}
 		}
 		if len(t.back) > 0 {
 			log.Info("naming: held endpoints are back", s.subject.attr(), slog.Int("back", len(t.back)))
 			if hooks.Released != nil {
-				hooks.Released(service, t.back, true)
+				hooks.Released(ReleasedInfo{Service: service, Endpoints: t.back, Back: true})
 			}
 		}
 		if len(t.expired) > 0 {
 			log.Warn("naming: held endpoints did not come back, given up", s.subject.attr(), slog.Int("given up", len(t.expired)))
 			if hooks.Released != nil {
-				hooks.Released(service, t.expired, false)
+				hooks.Released(ReleasedInfo{Service: service, Endpoints: t.expired, Back: false})
 			}
 		}
 	})

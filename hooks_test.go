@@ -5,6 +5,7 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,9 +28,16 @@ func recording(name string, log *[]string, first, step int) *naming.Hooks {
 	return h
 }
 
-// argument returns a value of a type that a hook takes, other than the zero value.
+// argument returns a value of a type that a hook takes: a struct of which no field
+// has its zero value.
 func argument(of reflect.Type) reflect.Value {
 	v := reflect.New(of).Elem()
+	if of.Kind() == reflect.Struct && strings.HasSuffix(of.Name(), "Info") {
+		for i := range v.NumField() {
+			v.Field(i).Set(argument(of.Field(i).Type))
+		}
+		return v
+	}
 	switch p := v.Addr().Interface().(type) {
 	case *string:
 		*p = "s"
@@ -48,7 +56,7 @@ func argument(of reflect.Type) reflect.Value {
 	case *[]naming.Withheld:
 		*p = []naming.Withheld{{Endpoint: naming.Endpoint{ID: "a"}, Reason: naming.Maintenance}}
 	default:
-		panic("a hook takes " + of.String())
+		panic("a hook's struct has a field of type " + of.String())
 	}
 	return v
 }

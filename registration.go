@@ -1034,17 +1034,17 @@ func (g *Registration) note(err error, gone bool) {
 			log.Info("naming: registered", attrs[:2]...)
 		}
 		if hooks.Registered != nil {
-			hooks.Registered(g.service, e, again)
+			hooks.Registered(RegisteredInfo{Service: g.service, Endpoint: e, Again: again})
 		}
 	case err == ErrReplaced:
 		log.Warn("naming: registered once more in this process, the newer registration has the entry", attrs[:2]...)
 		if was.Registered && hooks.Lost != nil {
-			hooks.Lost(g.service, e, err)
+			hooks.Lost(LostInfo{Service: g.service, Endpoint: e, Err: err})
 		}
 	case !state.Registered && was.Registered:
 		log.Warn("naming: registration lost, will be made again", attrs...)
 		if hooks.Lost != nil {
-			hooks.Lost(g.service, e, err)
+			hooks.Lost(LostInfo{Service: g.service, Endpoint: e, Err: err})
 		}
 	case err != nil:
 		level, what := slog.LevelDebug, "naming: registration failed, will be tried again"
@@ -1056,7 +1056,7 @@ func (g *Registration) note(err error, gone bool) {
 		}
 		log.Log(context.Background(), level, what, attrs...)
 		if hooks.RegisterFailed != nil {
-			hooks.RegisterFailed(g.service, e, err)
+			hooks.RegisterFailed(RegisterFailedInfo{Service: g.service, Endpoint: e, Err: err})
 		}
 	}
 	g.tell()
@@ -1124,7 +1124,7 @@ func (g *Registration) close(timeout, drainDelay time.Duration) error {
 		g.mu.Lock()
 		e := g.want
 		g.mu.Unlock()
-		f(g.service, e, g.err)
+		f(WithdrawnInfo{Service: g.service, Endpoint: e, Err: g.err})
 	}
 	return g.err
 }

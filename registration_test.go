@@ -210,9 +210,9 @@ func TestRegistrationOutage(t *testing.T) {
 		hooked = append(hooked, s)
 	}
 	opts := &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
-		Registered: func(_ string, e naming.Endpoint, again bool) { hook(fmt.Sprint("registered ", e.ID, again)) },
-		Lost:       func(_ string, e naming.Endpoint, err error) { hook("lost " + e.ID) },
-		Withdrawn:  func(_ string, e naming.Endpoint, err error) { hook(fmt.Sprint("withdrawn ", e.ID, err)) },
+		Registered: func(info naming.RegisteredInfo) { hook(fmt.Sprint("registered ", info.Endpoint.ID, info.Again)) },
+		Lost:       func(info naming.LostInfo) { hook("lost " + info.Endpoint.ID) },
+		Withdrawn:  func(info naming.WithdrawnInfo) { hook(fmt.Sprint("withdrawn ", info.Endpoint.ID, info.Err)) },
 	}}
 	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		down := errors.New("registry down")
@@ -799,9 +799,9 @@ func TestHold(t *testing.T) {
 				got = append(got, event{kind, fmt.Sprint(ids(list))})
 			}
 			opts := &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: c.hold, Hooks: &naming.Hooks{
-				Held: func(_ string, l []naming.Endpoint) { note("held", l) },
-				Released: func(_ string, l []naming.Endpoint, back bool) {
-					note(map[bool]string{true: "back", false: "expired"}[back], l)
+				Held: func(info naming.HeldInfo) { note("held", info.Endpoints) },
+				Released: func(info naming.ReleasedInfo) {
+					note(map[bool]string{true: "back", false: "expired"}[info.Back], info.Endpoints)
 				},
 			}}
 			in(t, opts, func(t *testing.T, s *memory.Store, r *naming.Client) {

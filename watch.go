@@ -422,14 +422,14 @@ func (s *shared) noteEnd() {
 	s.holder.stop() // after the last batch, which may have begun the time again
 	hooks, service := &s.client.hooks, s.subject.service
 	if held := s.holder.held.endpoints(); len(held) > 0 && hooks.Released != nil {
-		s.note(func() { hooks.Released(service, held, false) })
+		s.note(func() { hooks.Released(ReleasedInfo{Service: service, Endpoints: held, Back: false}) })
 	}
 	if s.withheld > 0 && hooks.Withheld != nil {
 		withheld := s.view().Withheld
-		s.note(func() { hooks.Withheld(service, nil, withheld) })
+		s.note(func() { hooks.Withheld(WithheldInfo{Service: service, Ceased: withheld}) })
 	}
 	if stale := s.status.Stale() && !s.ended || s.wasStale; stale && hooks.Stale != nil {
-		s.note(func() { hooks.Stale(service, time.Time{}) })
+		s.note(func() { hooks.Stale(StaleInfo{Service: service}) })
 	}
 	s.stopProof()
 	s.countFailing(false)
@@ -630,7 +630,7 @@ func (s *shared) update(b Batch, first bool, begun time.Time) (wakes []func(), e
 	hooks, service := &s.client.hooks, s.subject.service
 	if first && was.Synced && hooks.Resynced != nil {
 		n := len(changes)
-		s.note(func() { hooks.Resynced(service, n) })
+		s.note(func() { hooks.Resynced(ResyncedInfo{Service: service, Changed: n}) })
 	}
 	s.noteHeld(held)
 	s.noteWithheld(began, ceased)
@@ -738,7 +738,7 @@ func (s *shared) setFresh() {
 		s.client.log.Info("naming: fresh again", s.subject.attr(),
 			slog.Duration("stale", stale), slog.Int("endpoints", size))
 		if f := s.client.hooks.Stale; f != nil {
-			f(s.subject.service, time.Time{})
+			f(StaleInfo{Service: s.subject.service})
 		}
 	})
 }
@@ -784,7 +784,7 @@ func (s *shared) noteWithheld(began, ceased []Withheld) {
 	s.note(func() {
 		s.client.log.Info("naming: the registry says which endpoints not to use", attrs...)
 		if f := s.client.hooks.Withheld; f != nil {
-			f(s.subject.service, began, ceased)
+			f(WithheldInfo{Service: s.subject.service, Began: began, Ceased: ceased})
 		}
 	})
 }
@@ -838,10 +838,10 @@ func (s *shared) noteFailure(err error, text string) (wakes []func(), rest time.
 			s.subject.attr(), slog.Any("err", err), slog.Int("endpoints kept", size))
 		hooks := &s.client.hooks
 		if hooks.WatchFailed != nil {
-			hooks.WatchFailed(s.subject.service, err)
+			hooks.WatchFailed(WatchFailedInfo{Service: s.subject.service, Err: err})
 		}
 		if first && hooks.Stale != nil {
-			hooks.Stale(s.subject.service, since)
+			hooks.Stale(StaleInfo{Service: s.subject.service, Since: since})
 		}
 	})
 	if again {

@@ -735,10 +735,10 @@ func TestStaleHook(t *testing.T) {
 		var got []bool
 		s := slowToEnd{new(memory.Store)}
 		c := naming.New(s, &naming.Options{Logger: quiet.Logger, IdleGrace: -1, Hooks: &naming.Hooks{
-			Stale: func(_ string, since time.Time) {
+			Stale: func(info naming.StaleInfo) {
 				mu.Lock()
 				defer mu.Unlock()
-				got = append(got, !since.IsZero())
+				got = append(got, !info.Since.IsZero())
 			},
 		}})
 		defer c.Close()

@@ -737,10 +737,10 @@ func TestPublishedHook(t *testing.T) {
 		var mu sync.Mutex
 		var got []string
 		opts := *quiet
-		opts.Hooks = &naming.Hooks{Published: func(service string, addresses int) {
+		opts.Hooks = &naming.Hooks{Published: func(info naming.PublishedInfo) {
 			mu.Lock()
 			defer mu.Unlock()
-			got = append(got, fmt.Sprint(service, " ", addresses))
+			got = append(got, fmt.Sprint(info.Service, " ", info.Addresses))
 		}}
 		client := naming.New(store, &opts)
 		defer client.Close()

@@ -130,8 +130,8 @@ type Builder struct {
 	emptyConfig string // that of a service without endpoints
 	firstAnswer time.Duration
 	addresses   bool
-	cache       *cache                              // nil: none
-	told        func(service string, addresses int) // nil, or a hook of the Client's
+	cache       *cache                     // nil: none
+	published   func(naming.PublishedInfo) // nil, or a hook of the Client's
 	log         *slog.Logger
 	threshold   float64 // Options.PanicThreshold, from 0 to 1
 	atOnce      int     // goroutines of a service that may be busy with telling ClientConns
@@ -197,7 +197,7 @@ func NewBuilder(c *naming.Client, opts *Options) *Builder {
 		b.cache = &cache{dir: o.Cache, maxAge: o.CacheMaxAge, log: o.Logger}
 	}
 	if c != nil {
-		b.told = c.Hooks().Published
+		b.published = c.Hooks().Published
 	}
 	return b
 }
@@ -401,8 +401,8 @@ func (c *conn) update(s grpcresolver.State) {
 	// The error asks for another resolution, which would find nothing that the
 	// watch will not tell anyway.
 	_ = c.cc.UpdateState(s)
-	if t := c.target; t.builder.told != nil {
-		t.builder.told(t.service, len(s.Endpoints))
+	if t := c.target; t.builder.published != nil {
+		t.builder.published(naming.PublishedInfo{Service: t.service, Addresses: len(s.Endpoints)})
 	}
 }
 

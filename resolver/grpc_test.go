@@ -471,7 +471,7 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 			store := new(memory.Store)
 			held := make(chan int, 10)
 			client := naming.New(store, &naming.Options{Logger: quiet.Logger, Hooks: &naming.Hooks{
-				Held: func(_ string, endpoints []naming.Endpoint) { held <- len(endpoints) },
+				Held: func(info naming.HeldInfo) { held <- len(info.Endpoints) },
 			}})
 			defer client.Close()
 			w := &world{t, store, client, resolver.NewBuilder(client, &opts)}

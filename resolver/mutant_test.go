@@ -489,8 +489,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "does not tell the hook",
 			File: "builder.go",
-			Old:  "t.builder.told != nil {",
-			New:  "t.builder.told == nil {",
+			Old:  "t.builder.published != nil {",
+			New:  "t.builder.published == nil {",
 			Test: "^TestPublishedHook$",
 		},
 		{

@@ -49,11 +49,11 @@ func newVictim(t *testing.T, user string) *victim {
 	v.fake.mu.Unlock()
 	v.client = naming.New(etcd.New(v.fake.client(t, user), nil), &naming.Options{
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Hooks: &naming.Hooks{WatchFailed: func(service string, err error) {
+		Hooks: &naming.Hooks{WatchFailed: func(info naming.WatchFailedInfo) {
 			v.mu.Lock()
 			defer v.mu.Unlock()
-			if service == "svc" {
-				v.failures = append(v.failures, err.Error())
+			if info.Service == "svc" {
+				v.failures = append(v.failures, info.Err.Error())
 			}
 		}},
 	})

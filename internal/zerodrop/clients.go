@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -37,13 +36,13 @@ var quiet = slog.New(slog.DiscardHandler)
 func (r *run) startClients() error {
 	for i := range 2 {
 		nc := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
-			Stale: func(_ string, since time.Time) {
-				if !since.IsZero() {
+			Stale: func(info naming.StaleInfo) {
+				if !info.Since.IsZero() {
 					r.phase.stale.Add(1)
 				}
 			},
-			Resynced: func(string, int) { r.phase.resynced.Add(1) },
-			Held:     func(_ string, held []naming.Endpoint) { r.phase.held.Add(int64(len(held))) },
+			Resynced: func(naming.ResyncedInfo) { r.phase.resynced.Add(1) },
+			Held:     func(info naming.HeldInfo) { r.phase.held.Add(int64(len(info.Endpoints))) },
 		}})
 		for _, policy := range []string{"round_robin", "pick_first"} {
 			c := &client{run: r, name: fmt.Sprint(policy, " ", i), balances: policy == "round_robin", client: nc}

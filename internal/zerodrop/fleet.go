@@ -57,7 +57,7 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 	s := &server{
 		fleet: f, addr: lis.Addr().String(), cancel: cancel,
 		client: naming.New(b.Servers, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
-			Lost: func(string, naming.Endpoint, error) { f.run.phase.lost.Add(1) },
+			Lost: func(naming.LostInfo) { f.run.phase.lost.Add(1) },
 		}}),
 		ended:      make(chan struct{}),
 		registered: make(chan *naming.Registration, 1),

@@ -63,8 +63,8 @@ func ExampleMetrics_Hooks_joined() {
 	}
 	defer metrics.Close()
 	own := &naming.Hooks{
-		Registered: func(service string, e naming.Endpoint, again bool) {
-			fmt.Println("registered:", service, e.ID, again)
+		Registered: func(info naming.RegisteredInfo) {
+			fmt.Println("registered:", info.Service, info.Endpoint.ID, info.Again)
 		},
 	}
 

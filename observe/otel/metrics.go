@@ -170,69 +170,69 @@ func (m *Metrics) Close() error {
 func (m *Metrics) Hooks() *naming.Hooks {
 	ctx := context.Background()
 	return &naming.Hooks{
-		Registered: func(name string, e naming.Endpoint, again bool) {
-			m.note(name, func(s *service) {
+		Registered: func(info naming.RegisteredInfo) {
+			m.note(info.Service, func(s *service) {
 				s.registers = true
 				if s.registered == nil {
 					s.registered = make(map[string]int)
 				}
-				s.registered[e.ID]++
+				s.registered[info.Endpoint.ID]++
 			})
-			m.registrations.Add(ctx, 1, m.with(name, RegistrationAgainKey.Bool(again)))
+			m.registrations.Add(ctx, 1, m.with(info.Service, RegistrationAgainKey.Bool(info.Again)))
 		},
-		Lost: func(name string, e naming.Endpoint, err error) {
-			m.note(name, func(s *service) { s.unregister(e.ID) })
-			m.losses.Add(ctx, 1, m.withError(name, err))
+		Lost: func(info naming.LostInfo) {
+			m.note(info.Service, func(s *service) { s.unregister(info.Endpoint.ID) })
+			m.losses.Add(ctx, 1, m.withError(info.Service, info.Err))
 		},
-		RegisterFailed: func(name string, _ naming.Endpoint, err error) {
-			m.attempts.Add(ctx, 1, m.withError(name, err))
+		RegisterFailed: func(info naming.RegisterFailedInfo) {
+			m.attempts.Add(ctx, 1, m.withError(info.Service, info.Err))
 		},
-		Withdrawn: func(name string, e naming.Endpoint, err error) {
-			m.note(name, func(s *service) { s.unregister(e.ID) })
-			m.withdrawals.Add(ctx, 1, m.withError(name, err))
+		Withdrawn: func(info naming.WithdrawnInfo) {
+			m.note(info.Service, func(s *service) { s.unregister(info.Endpoint.ID) })
+			m.withdrawals.Add(ctx, 1, m.withError(info.Service, info.Err))
 		},
-		WatchFailed: func(name string, err error) {
-			m.failures.Add(ctx, 1, m.withError(name, err))
+		WatchFailed: func(info naming.WatchFailedInfo) {
+			m.failures.Add(ctx, 1, m.withError(info.Service, info.Err))
 		},
-		Stale: func(name string, since time.Time) {
-			m.note(name, func(s *service) { s.staleSince = since })
+		Stale: func(info naming.StaleInfo) {
+			m.note(info.Service, func(s *service) { s.staleSince = info.Since })
 		},
-		Resynced: func(name string, changed int) {
-			o := m.with(name)
+		Resynced: func(info naming.ResyncedInfo) {
+			o := m.with(info.Service)
 			m.resyncs.Add(ctx, 1, o)
-			m.changes.Add(ctx, int64(changed), o)
+			m.changes.Add(ctx, int64(info.Changed), o)
 		},
-		Held: func(name string, endpoints []naming.Endpoint) {
-			n := int64(len(endpoints))
-			o := m.note(name, func(s *service) {
+		Held: func(info naming.HeldInfo) {
+			n := int64(len(info.Endpoints))
+			o := m.note(info.Service, func(s *service) {
 				s.holds = true
 				s.held += n
 			})
 			m.holds.Add(ctx, n, o)
 		},
-		Released: func(name string, endpoints []naming.Endpoint, back bool) {
-			n := int64(len(endpoints))
+		Released: func(info naming.ReleasedInfo) {
+			n := int64(len(info.Endpoints))
 			reason := "expired" // or the watch ended, which the hook does not tell apart
-			if back {
+			if info.Back {
 				reason = "back"
 			}
-			m.note(name, func(s *service) { s.held -= n })
-			m.releases.Add(ctx, n, m.with(name, ReleaseReasonKey.String(reason)))
+			m.note(info.Service, func(s *service) { s.held -= n })
+			m.releases.Add(ctx, n, m.with(info.Service, ReleaseReasonKey.String(reason)))
 		},
-		Withheld: func(name string, began, ceased []naming.Withheld) {
-			m.note(name, func(s *service) {
-				for _, w := range began {
-					m.countWithheld(name, s, w.Reason, 1)
+		Withheld: func(info naming.WithheldInfo) {
+			m.note(info.Service, func(s *service) {
+				for _, w := range info.Began {
+					m.countWithheld(info.Service, s, w.Reason, 1)
 				}
-				for _, w := range ceased {
-					m.countWithheld(name, s, w.Reason, -1)
+				for _, w := range info.Ceased {
+					m.countWithheld(info.Service, s, w.Reason, -1)
 				}
 			})
 		},
-		Published: func(name string, addresses int) {
-			o := m.note(name, func(s *service) {
+		Published: func(info naming.PublishedInfo) {
+			o := m.note(info.Service, func(s *service) {
 				s.publishes = true
-				s.addresses = int64(addresses)
+				s.addresses = int64(info.Addresses)
 			})
 			m.updates.Add(ctx, 1, o)
 		},

@@ -134,7 +134,7 @@ func newMetrics(t testing.TB, opts *otelnaming.Options) *otelnaming.Metrics {
 	return m
 }
 
-func newRegistry(store naming.Store, hooks *naming.Hooks) *naming.Client {
+func newClient(store naming.Store, hooks *naming.Hooks) *naming.Client {
 	return naming.New(store, &naming.Options{Logger: quiet, Hooks: hooks})
 }
 
@@ -169,7 +169,7 @@ func TestStory(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		check := func(when, want string) {
 			t.Helper()
 			synctest.Wait()
@@ -305,7 +305,7 @@ func TestServices(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		var reader sync.WaitGroup
 		defer reader.Wait()
 		defer c.Close()
@@ -338,7 +338,7 @@ func TestServicesChange(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		var reader sync.WaitGroup
 		defer reader.Wait()
 		defer c.Close()
@@ -393,7 +393,7 @@ func TestRegisterFailed(t *testing.T) {
 			t.Helper()
 			compare(t, when, only(meter.read(), "naming.endpoint.losses", "naming.endpoint.registered", "naming.endpoint.registration"), want)
 		}
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		defer c.Close()
 
 		refuse(map[string][]error{
@@ -429,7 +429,7 @@ func TestDown(t *testing.T) {
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
 		store.Down(errTest)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		defer c.Close()
 		g, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "a:1"}, nil)
 		if err != nil {
@@ -583,7 +583,7 @@ func TestLosses(t *testing.T) {
 				meter := newMeter()
 				m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 				store := new(memory.Store)
-				r := newRegistry(store, m.Hooks())
+				r := newClient(store, m.Hooks())
 				defer r.Close()
 				register(t, r, "greeter", ttl, "a:1")
 				synctest.Wait() // for the watch, which is to tell of the deletion
@@ -613,7 +613,7 @@ func TestResolver(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		defer c.Close()
 		apply(t, store, "greeter", naming.Add, "a:1", "b:1")
 		b := resolver.NewBuilder(c, nil)
@@ -648,9 +648,9 @@ func TestClose(t *testing.T) {
 		meter := newMeter()
 		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
 		store := new(memory.Store)
-		c := newRegistry(store, m.Hooks())
+		c := newClient(store, m.Hooks())
 		register(t, c, "greeter", time.Hour, "a:1")
-		m.Hooks().Published("greeter", 1)
+		m.Hooks().Published(naming.PublishedInfo{Service: "greeter", Addresses: 1})
 		store.Down(errTest)
 		synctest.Wait()
 		c.Close()
@@ -669,7 +669,7 @@ func TestClose(t *testing.T) {
 			}
 		}
 		compare(t, "closed", only(uncounted(meter.read()), "naming.endpoint.", "naming.watch.stale", "naming.resolver."), counted)
-		m.Hooks().Registered("other", naming.Endpoint{ID: "b:1"}, false)
+		m.Hooks().Registered(naming.RegisteredInfo{Service: "other", Endpoint: naming.Endpoint{ID: "b:1"}})
 		compare(t, "counted later", only(meter.read(), "naming.endpoint.registered", "naming.endpoint.registrations"), `
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=greeter} 1
 			naming.endpoint.registrations{naming.registration.again=false naming.service.name=other} 1`)
@@ -686,18 +686,18 @@ func TestRegisteredByID(t *testing.T) {
 		t.Helper()
 		compare(t, when, only(meter.read(), "naming.endpoint.registered"), fmt.Sprintf("naming.endpoint.registered{naming.service.name=s} %d", want))
 	}
-	h.Withdrawn("s", b, nil)
-	h.Registered("s", a, false)
+	h.Withdrawn(naming.WithdrawnInfo{Service: "s", Endpoint: b})
+	h.Registered(naming.RegisteredInfo{Service: "s", Endpoint: a})
 	check("one", 1)
-	h.Registered("s", a, false)
+	h.Registered(naming.RegisteredInfo{Service: "s", Endpoint: a})
 	check("a predecessor", 1)
-	h.Withdrawn("s", a, nil)
+	h.Withdrawn(naming.WithdrawnInfo{Service: "s", Endpoint: a})
 	check("the predecessor is closed", 1)
-	h.Lost("s", a, errTest)
+	h.Lost(naming.LostInfo{Service: "s", Endpoint: a, Err: errTest})
 	check("lost", 0)
-	h.Withdrawn("s", a, nil)
+	h.Withdrawn(naming.WithdrawnInfo{Service: "s", Endpoint: a})
 	check("closed while lost", 0)
-	h.Registered("s", b, false)
+	h.Registered(naming.RegisteredInfo{Service: "s", Endpoint: b})
 	check("another", 1)
 }
 
@@ -707,11 +707,11 @@ func TestReleaseBeforeHold(t *testing.T) {
 	meter := newMeter()
 	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
 	list := []naming.Endpoint{{ID: "a"}, {ID: "b"}}
-	h.Held("s", list)
-	h.Released("s", list, true)
-	h.Released("s", list, false)
+	h.Held(naming.HeldInfo{Service: "s", Endpoints: list})
+	h.Released(naming.ReleasedInfo{Service: "s", Endpoints: list, Back: true})
+	h.Released(naming.ReleasedInfo{Service: "s", Endpoints: list})
 	compare(t, "overtaken", only(meter.read(), "naming.endpoint.held"), "naming.endpoint.held{naming.service.name=s} 0")
-	h.Held("s", list)
+	h.Held(naming.HeldInfo{Service: "s", Endpoints: list})
 	compare(t, "in the end", only(meter.read(), "naming.endpoint.held"), "naming.endpoint.held{naming.service.name=s} 0")
 }
 
@@ -727,16 +727,16 @@ func TestOptions(t *testing.T) {
 			}).Hooks())
 		}
 		for i, h := range all {
-			h.Registered("s", naming.Endpoint{ID: "a"}, true)
-			h.Lost("s", naming.Endpoint{ID: "a"}, errors.New("gone"))
-			h.RegisterFailed("s", naming.Endpoint{ID: "a"}, errors.New("refused"))
-			h.Withdrawn("s", naming.Endpoint{ID: "a"}, nil)
-			h.WatchFailed("", errors.New("broken"))
-			h.Stale("s", time.Now().Add(-time.Duration(i+1)*time.Second))
-			h.Resynced("s", i)
-			h.Held("s", make([]naming.Endpoint, i+1))
-			h.Released("s", make([]naming.Endpoint, 1), true)
-			h.Published("s", 10+i)
+			h.Registered(naming.RegisteredInfo{Service: "s", Endpoint: naming.Endpoint{ID: "a"}, Again: true})
+			h.Lost(naming.LostInfo{Service: "s", Endpoint: naming.Endpoint{ID: "a"}, Err: errors.New("gone")})
+			h.RegisterFailed(naming.RegisterFailedInfo{Service: "s", Endpoint: naming.Endpoint{ID: "a"}, Err: errors.New("refused")})
+			h.Withdrawn(naming.WithdrawnInfo{Service: "s", Endpoint: naming.Endpoint{ID: "a"}})
+			h.WatchFailed(naming.WatchFailedInfo{Service: "", Err: errors.New("broken")})
+			h.Stale(naming.StaleInfo{Service: "s", Since: time.Now().Add(-time.Duration(i+1) * time.Second)})
+			h.Resynced(naming.ResyncedInfo{Service: "s", Changed: i})
+			h.Held(naming.HeldInfo{Service: "s", Endpoints: make([]naming.Endpoint, i+1)})
+			h.Released(naming.ReleasedInfo{Service: "s", Endpoints: make([]naming.Endpoint, 1), Back: true})
+			h.Published(naming.PublishedInfo{Service: "s", Addresses: 10 + i})
 		}
 		compare(t, "two registries", meter.read(), `
 			naming.endpoint.held{naming.service.name=s registry=x} 0
@@ -790,7 +790,7 @@ func TestView(t *testing.T) {
 	))
 	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
 	for _, name := range []string{"a", "b", "c"} {
-		h.Registered(name, naming.Endpoint{ID: "x"}, false)
+		h.Registered(naming.RegisteredInfo{Service: name, Endpoint: naming.Endpoint{ID: "x"}})
 	}
 	compare(t, "without names", only(meter.read(), "naming.endpoint."), `
 		naming.endpoint.registered{} 3
@@ -839,15 +839,15 @@ func TestInstruments(t *testing.T) {
 // fill calls every hook that package naming has, and so fails if one is nil.
 func fill(h *naming.Hooks) {
 	for _, f := range reflect.ValueOf(*h).Fields() {
-		var args []reflect.Value
-		for i := range f.Type().NumIn() {
-			args = append(args, argument(f.Type().In(i)))
+		info := reflect.New(f.Type().In(0)).Elem()
+		for i := range info.NumField() {
+			info.Field(i).Set(argument(info.Field(i).Type()))
 		}
-		f.Call(args)
+		f.Call([]reflect.Value{info})
 	}
 }
 
-// argument returns a value of a type that a hook takes.
+// argument returns a value for a field of the struct that a hook takes.
 func argument(of reflect.Type) reflect.Value {
 	v := reflect.New(of)
 	switch p := v.Interface().(type) {
@@ -997,20 +997,20 @@ func TestConcurrent(t *testing.T) {
 			name := fmt.Sprint("s", w%2)
 			e := naming.Endpoint{ID: fmt.Sprint(w)}
 			for range rounds {
-				h.Registered(name, e, false)
-				h.Held(name, []naming.Endpoint{e})
-				h.Stale(name, time.Now())
-				h.WatchFailed(name, errTest)
-				h.Resynced(name, 2)
-				h.Published(name, 7)
-				h.Stale(name, time.Time{})
-				h.Withheld(name, []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}}, nil)
-				h.Withheld(name, nil, []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}})
-				h.Released(name, []naming.Endpoint{e}, true)
-				h.Lost(name, e, errTest)
-				h.RegisterFailed(name, e, errTest)
+				h.Registered(naming.RegisteredInfo{Service: name, Endpoint: e})
+				h.Held(naming.HeldInfo{Service: name, Endpoints: []naming.Endpoint{e}})
+				h.Stale(naming.StaleInfo{Service: name, Since: time.Now()})
+				h.WatchFailed(naming.WatchFailedInfo{Service: name, Err: errTest})
+				h.Resynced(naming.ResyncedInfo{Service: name, Changed: 2})
+				h.Published(naming.PublishedInfo{Service: name, Addresses: 7})
+				h.Stale(naming.StaleInfo{Service: name})
+				h.Withheld(naming.WithheldInfo{Service: name, Began: []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}}})
+				h.Withheld(naming.WithheldInfo{Service: name, Ceased: []naming.Withheld{{Endpoint: e, Reason: naming.FailedCheck}}})
+				h.Released(naming.ReleasedInfo{Service: name, Endpoints: []naming.Endpoint{e}, Back: true})
+				h.Lost(naming.LostInfo{Service: name, Endpoint: e, Err: errTest})
+				h.RegisterFailed(naming.RegisterFailedInfo{Service: name, Endpoint: e, Err: errTest})
 			}
-			h.Registered(name, e, true)
+			h.Registered(naming.RegisteredInfo{Service: name, Endpoint: e, Again: true})
 		})
 	}
 	done := make(chan struct{})
@@ -1069,12 +1069,18 @@ func BenchmarkHooks(b *testing.B) {
 			name string
 			call func()
 		}{
-			{"Registered", func() { h.Registered("s", list[0], true); h.Lost("s", list[0], naming.ErrLeaseLost) }},
-			{"WatchFailed", func() { h.WatchFailed("s", errTest) }},
-			{"Stale", func() { h.Stale("s", since) }},
-			{"Resynced", func() { h.Resynced("s", 3) }},
-			{"Held", func() { h.Held("s", list); h.Released("s", list, true) }},
-			{"Published", func() { h.Published("s", 3) }},
+			{"Registered", func() {
+				h.Registered(naming.RegisteredInfo{Service: "s", Endpoint: list[0], Again: true})
+				h.Lost(naming.LostInfo{Service: "s", Endpoint: list[0], Err: naming.ErrLeaseLost})
+			}},
+			{"WatchFailed", func() { h.WatchFailed(naming.WatchFailedInfo{Service: "s", Err: errTest}) }},
+			{"Stale", func() { h.Stale(naming.StaleInfo{Service: "s", Since: since}) }},
+			{"Resynced", func() { h.Resynced(naming.ResyncedInfo{Service: "s", Changed: 3}) }},
+			{"Held", func() {
+				h.Held(naming.HeldInfo{Service: "s", Endpoints: list})
+				h.Released(naming.ReleasedInfo{Service: "s", Endpoints: list, Back: true})
+			}},
+			{"Published", func() { h.Published(naming.PublishedInfo{Service: "s", Addresses: 3}) }},
 		} {
 			b.Run(p.name+"/"+c.name, func(b *testing.B) {
 				b.ReportAllocs()
@@ -1089,7 +1095,7 @@ func BenchmarkHooks(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				h.Published("s", 3)
+				h.Published(naming.PublishedInfo{Service: "s", Addresses: 3})
 			}
 		})
 	})
@@ -1100,7 +1106,7 @@ func BenchmarkCollect(b *testing.B) {
 	meter := newMeter()
 	h := newMetrics(b, &otelnaming.Options{MeterProvider: meter}).Hooks()
 	for i := range 1000 {
-		h.Published(fmt.Sprint(i), i)
+		h.Published(naming.PublishedInfo{Service: fmt.Sprint(i), Addresses: i})
 	}
 	var all metricdata.ResourceMetrics
 	b.ReportAllocs()
