@@ -60,7 +60,6 @@ func (b *Batch) check() error {
 		{len(b.Put), len(b.Withheld), put, withheld},
 		{len(b.Put), len(b.Deleted), put, deleted},
 		{len(b.Withheld), len(b.Deleted), withheld, deleted},
-		{len(b.Deleted), 0, deleted, nil},
 	} {
 		if id, twice := common(pair.n, pair.m, pair.a, pair.b); twice {
 			return errBroken("a batch with the ID %q twice", SafeText(id))

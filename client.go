@@ -2,7 +2,6 @@ package naming
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -207,19 +206,6 @@ func (c *Client) check(service string) error {
 	return CheckService(service)
 }
 
-// Resolve returns a [Watcher] of a service. It does not wait for the registry.
-// The watcher has no goroutine of its own, and costs memory only in proportion
-// to the changes it has yet to return, at most to the size of the set.
-//
-// The error is [ErrInvalid] or [ErrClientClosed].
-func (c *Client) Resolve(target string) (Watcher, error) {
-	cur, err := c.newCursor(target, nil)
-	if err != nil {
-		return nil, fmt.Errorf("naming: resolve %q: %w", target, err)
-	}
-	return &watcher{cur}, nil
-}
-
 // View is what a reader holds of a service.
 type View struct {
 	// Service is the name of the service.
@@ -380,31 +366,6 @@ func orBackground(ctx context.Context) context.Context {
 	return ctx
 }
 
-// Update makes changes in the form of gRPC's former package naming, all of
-// them together where the registry can. An Update's endpoint has its address
-// for an ID, and stays until it is deleted: a server that announces itself
-// wants a lease.
-//
-// The error is [ErrInvalid] if an Op is neither Add nor Delete, if an Update
-// has neither Addr nor Metadata, or if Metadata cannot be marshaled.
-func (c *Client) Update(ctx context.Context, service string, updates ...Update) error {
-	if err := c.check(service); err != nil {
-		return err
-	}
-	changes := make([]Change, len(updates))
-	for i, u := range updates {
-		m, err := json.Marshal(u.Metadata)
-		if err != nil {
-			return fmt.Errorf("%w: %v of %q in service %q: metadata: %w", ErrInvalid, u.Op, u.Addr, service, err)
-		}
-		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
-	}
-	if err := c.answered(c.store.Apply(orBackground(ctx), service, changes...)); err != nil {
-		return fmt.Errorf("naming: update %q: %w", service, err)
-	}
-	return nil
-}
-
 // acquire returns the shared watch of a subject, started if need be. The caller
 // releases it.
 func (c *Client) acquire(sub subject) (*shared, error) {
@@ -457,7 +418,7 @@ func (c *Client) release(s *shared) {
 	s.linger = t
 }
 
-// drop ends a watch that has no readers. r.mu is held.
+// drop ends a watch that has no readers. c.mu is held.
 func (c *Client) drop(s *shared) {
 	delete(c.watches, s.subject)
 	c.ending[s.subject] = s

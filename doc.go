@@ -1,11 +1,32 @@
-// Package naming finds and announces the endpoints of gRPC services, whatever
-// registry keeps them.
+// Package naming finds and announces the endpoints of gRPC services in etcd, Consul,
+// memory or any other registry.
 //
-// A program holds a [Client] and asks it where a service is, or tells it
-// where a server of its own is:
+// # Which part is for you
+//
+//   - You call gRPC services: package [github.com/naming-go/naming/resolver] gives
+//     gRPC the endpoints of a service. For clients other than gRPC there is
+//     [Client.Watch].
+//   - You run a gRPC server: package [github.com/naming-go/naming/serve] keeps it
+//     registered while it is healthy, and stops it without a failed call. For other
+//     servers there is [Client.Register].
+//   - You have a program on gRPC's former package naming, or on etcd's
+//     clientv3/naming: [github.com/naming-go/naming/backend/etcd] has GRPCResolver,
+//     and [Client.Resolve] works on every registry.
+//   - You write a backend for another registry: implement [Store], and test it with
+//     package [github.com/naming-go/naming/conformance].
+//
+// # A first look
+//
+// A program has one [Client] for each registry. The registry itself is behind a
+// [Store], which a backend implements: backend/etcd, backend/consul, backend/memory.
 //
 //	c := naming.New(store, nil)
 //	defer c.Close()
+//
+//	// A server announces itself.
+//	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, nil)
+//
+//	// Everybody else watches.
 //	for view, err := range c.Watch(ctx, "greeter") {
 //		if err != nil {
 //			return err // ctx is done or c was closed; nothing else ends the loop
@@ -13,42 +34,44 @@
 //		use(view.Endpoints)
 //	}
 //
-// The registry itself is a [Store]: etcd, Consul, memory, or a backend of one's
-// own. A Store is small and does one thing at a time; everything that has to be
-// right exactly once (sharing a watch, watching again after a failure, telling a
-// failure from an empty set, fan-out to many readers) is in this package and
-// behaves the same on every backend. Package conformance holds a Store to the
-// contract.
+// A Store is small. Everything that is hard to get right is in this package, once, and
+// works the same on every registry: one watch that all readers share, a new watch
+// after a failure, the difference between a failure and an empty set, fan-out to many
+// readers, registrations that return after an outage. Package conformance tests that
+// a Store keeps its contract.
 //
 // # Words
 //
-// A service is a non-empty UTF-8 name. Names that differ name different
-// services: "a" is no part of "a/b" or of "ab".
+// The registry is the server that keeps the endpoints: etcd, Consul, ZooKeeper.
 //
-// An [Endpoint] is one instance of a service. Its ID is unique within the
-// service.
+// A service is a non-empty UTF-8 name. Different names are different services: "a"
+// has nothing to do with "a/b" or "ab".
 //
-// A snapshot is the whole set of a service's endpoints at one moment. A
-// [Batch] is a snapshot or the changes that took effect together after it.
+// An [Endpoint] is one instance of a service. Its ID is unique within the service.
 //
-// A [Lease] bounds the life of what was put under it: revoked, or not renewed
-// for its time to live, it takes its endpoints along.
+// A snapshot is the whole set of a service's endpoints at one moment. A [Batch] is a
+// snapshot, or changes that took effect together.
 //
-// A [View] is what a reader holds: the endpoints, when the registry last
-// confirmed them, whether they are stale, and why.
+// A [Lease] bounds the life of the endpoints put under it. When it is revoked, or not
+// renewed for its time to live, the registry removes its endpoints.
+//
+// A [View] is what a reader gets: the endpoints, when the registry last confirmed
+// them, whether they are stale, and why.
 //
 // # What a reader is promised
 //
-// For each endpoint, the states that a reader is shown are a subsequence of the
-// states the registry held: some may be left out, none comes twice in a row,
-// none comes after a newer one. A state that lasts is never left out. A failure
-// of the registry changes nothing in the set; it makes the set stale, which is
-// visible in the View and in the log, and the set found afterwards replaces the
-// old one in one step.
+// The states of an endpoint that a reader sees are a subsequence of the states that
+// the registry held. Some may be left out. A state never repeats, and never follows a
+// newer one. A state that lasts is always seen.
+//
+// A failure of the registry changes nothing in the set. It makes the set stale, which
+// the View and the log show. The set that is found afterwards replaces the old one in
+// one step.
 //
 // # What is not promised
 //
-// No linearizable watch, and no mutual exclusion. No delivery time while the
-// registry is down. Not every intermediate state. A dead process may stay
-// listed for its time to live, and for an election of the registry more.
+// Watches are not linearizable, and nothing here is a lock. While the registry is
+// down, changes have no delivery time. A reader does not see every intermediate state.
+// A dead process may stay listed for its time to live, and longer by an election of
+// the registry.
 package naming

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"reflect"
-	"unicode/utf8"
 )
 
 // Equal reports whether e and o are the same endpoint in the same state: equal
@@ -108,84 +106,4 @@ func member[T any](m json.RawMessage, v *T) {
 // isNull reports whether m means no metadata.
 func isNull(m json.RawMessage) bool {
 	return len(m) == 0 || string(bytes.TrimSpace(m)) == "null"
-}
-
-// CheckService returns an error that is [ErrInvalid] and names the value if
-// service is no valid name of a service: it is empty, longer than
-// [MaxServiceName], or not UTF-8.
-func CheckService(service string) error {
-	if service == "" {
-		return fmt.Errorf("%w: empty service name", ErrInvalid)
-	}
-	if !utf8.ValidString(service) {
-		return fmt.Errorf("%w: service name %q is not UTF-8", ErrInvalid, cut(service))
-	}
-	if len(service) > MaxServiceName {
-		return fmt.Errorf("%w: service name of %d bytes; at most %d are allowed", ErrInvalid, len(service), MaxServiceName)
-	}
-	return nil
-}
-
-// Normalize checks the arguments of [Store.Apply], and returns a copy of
-// changes in which every ID is set and metadata that is null is nil. Every
-// Store's Apply begins with it, so that all backends refuse the same arguments
-// with the same words. The error is [ErrInvalid] and names the offending value:
-// a service name that [CheckService] refuses, an Op that is neither Add nor
-// Delete, an endpoint with neither ID nor Addr nor Metadata, an ID or Addr that
-// [CheckEndpoint] refuses, metadata that is not JSON in UTF-8, an IfFree of a
-// Change other than an Add with a lease, or a Reclaim without a condition.
-func Normalize(service string, changes []Change) ([]Change, error) {
-	if err := CheckService(service); err != nil {
-		return nil, err
-	}
-	out := make([]Change, len(changes))
-	for i, c := range changes {
-		if c.Op != Add && c.Op != Delete {
-			return nil, fmt.Errorf("%w: %v of %q in service %q: unknown operation", ErrInvalid, c.Op, c.Endpoint.Addr, service)
-		}
-		if c.IfFree && (c.Op != Add || c.Lease == nil) {
-			return nil, fmt.Errorf("%w: %v of %q in service %q: IfFree without an Add under a lease", ErrInvalid, c.Op, c.Endpoint.Addr, service)
-		}
-		if c.Reclaim && (c.Lease == nil || c.Op == Add && !c.IfFree) {
-			return nil, fmt.Errorf("%w: %v of %q in service %q: Reclaim without a condition on a lease", ErrInvalid, c.Op, c.Endpoint.Addr, service)
-		}
-		e, err := c.Endpoint.normalize()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %v in service %q: %w", ErrInvalid, c.Op, service, err)
-		}
-		c.Endpoint = e
-		out[i] = c
-	}
-	return out, nil
-}
-
-func (e Endpoint) normalize() (Endpoint, error) {
-	if isNull(e.Metadata) {
-		e.Metadata = nil
-	} else if !utf8.Valid(e.Metadata) {
-		return e, fmt.Errorf("metadata %s of endpoint %q is not UTF-8", quoteSome(e.Metadata), e.Addr)
-	} else if !json.Valid(e.Metadata) {
-		return e, fmt.Errorf("metadata %s of endpoint %q is not JSON", quoteSome(e.Metadata), e.Addr)
-	}
-	if e.ID == "" {
-		e.ID = e.Addr
-	}
-	e.NoDrain, e.Unleased = false, false
-	if err := CheckEndpoint(e); err != nil {
-		return e, err
-	}
-	if e.ID == "" && e.Metadata == nil {
-		return e, fmt.Errorf("endpoint with ID %q and address %q has no metadata either", e.ID, e.Addr)
-	}
-	return e, nil
-}
-
-// quoteSome quotes the start of b: an error names a value, it does not repeat
-// a megabyte of it.
-func quoteSome(b []byte) string {
-	const most = 64
-	if len(b) > most {
-		return fmt.Sprintf("%q...", b[:most])
-	}
-	return fmt.Sprintf("%q", b)
 }

@@ -1,7 +1,6 @@
 package naming
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of what enters from outside: the answers of a registry, the entries
-// of other writers, the files of a cache. This file is the one place that states
-// them. [Normalize] refuses a change that exceeds a limit with [ErrInvalid]. A
-// Store leaves out an entry that exceeds one, and reports it as a [MalformedError]; a
-// set that exceeds one ends the watch with an error, and readers keep the last
-// good set. SECURITY.md says who is trusted with what.
+// The limits of what enters from outside: the answers of a registry, the entries of
+// other writers, the files of a cache. No other file states limits. [Normalize]
+// refuses a change that exceeds a limit: the error is [ErrInvalid]. A Store leaves out
+// an entry that exceeds a limit, and reports it as a [MalformedError]. A set that
+// exceeds a limit ends the watch with an error, and readers keep the last good set.
+// SECURITY.md says who is trusted with what.
 const (
 	// MaxServiceName is the longest name of a service, in bytes.
 	MaxServiceName = 1 << 10
@@ -39,75 +38,6 @@ const (
 	// an error, in bytes. [SafeText] cuts what is longer.
 	MaxText = 1 << 10
 )
-
-// CheckEndpoint returns an error if e exceeds a limit or its address or ID has
-// a form that no program may be given: a control character or another one that
-// does not print, or bytes that are not UTF-8. A Store checks every entry that
-// it reads with it and reports one that fails as a [MalformedError]; [Normalize]
-// checks every change with it. It does not check that metadata is JSON.
-//
-// It is weaker than [CheckAddress], which a server's own address has to pass:
-// other programs may store what only they can dial.
-func CheckEndpoint(e Endpoint) error {
-	switch {
-	case len(e.ID) > MaxID:
-		return fmt.Errorf("an ID of %d bytes; at most %d are allowed", len(e.ID), MaxID)
-	case len(e.Addr) > MaxAddr:
-		return fmt.Errorf("an address of %d bytes; at most %d are allowed", len(e.Addr), MaxAddr)
-	case len(e.Metadata) > MaxMetadata:
-		return fmt.Errorf("metadata of %d bytes; at most %d are allowed", len(e.Metadata), MaxMetadata)
-	case !utf8.ValidString(e.ID):
-		return fmt.Errorf("ID %q is not UTF-8", cut(e.ID))
-	case !utf8.ValidString(e.Addr):
-		return fmt.Errorf("address %q is not UTF-8", cut(e.Addr))
-	}
-	if r, bad := unprintable(e.Addr); bad {
-		return fmt.Errorf("the character %U in address %q", r, cut(e.Addr))
-	}
-	if deeper(e.Metadata, MaxDepth) {
-		return fmt.Errorf("metadata nested deeper than %d levels", MaxDepth)
-	}
-	return nil
-}
-
-// unprintable returns the first character of s that has no place in an address.
-func unprintable(s string) (rune, bool) {
-	for _, r := range s {
-		if r < 0x80 {
-			if r < ' ' || r == 0x7f {
-				return r, true
-			}
-		} else if !unicode.IsPrint(r) {
-			return r, true
-		}
-	}
-	return 0, false
-}
-
-// deeper reports whether arrays and objects in m are nested deeper than most. It
-// counts brackets outside of strings, so that it also bounds what is not JSON.
-func deeper(m json.RawMessage, most int) bool {
-	if len(m) <= most {
-		return false
-	}
-	depth, quoted := 0, false
-	for i := 0; i < len(m); i++ {
-		switch c := m[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '[' || c == '{':
-			if depth++; depth > most {
-				return true
-			}
-		case c == ']' || c == '}':
-			depth--
-		}
-	}
-	return false
-}
 
 // cut returns the first [MaxText] bytes of s, or all of it, for %q.
 func cut(s string) string { return s[:min(len(s), MaxText)] }

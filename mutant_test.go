@@ -60,7 +60,7 @@ func TestMutants(t *testing.T) {
 			Test: "TestHistories|TestCarelessStore",
 		}, {
 			Name: "loses what a slow reader missed",
-			File: "watcher.go",
+			File: "follower.go",
 			Old:  "			c.behind.add(c.at.changes)\n",
 			New:  "",
 			Test: "TestHistories|TestSlowReaders",
@@ -132,7 +132,7 @@ func TestMutants(t *testing.T) {
 			Test: "TestOneWatch",
 		}, {
 			Name: "does not tell an old reader that an endpoint is withheld",
-			File: "watcher.go",
+			File: "former.go",
 			Old:  "		if n = n.usable(); !n.empty() {",
 			New:  "		if !n.empty() {",
 			Test: "TestFieldW1",

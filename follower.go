@@ -212,67 +212,6 @@ func (c *cursor) advance() (news, <-chan struct{}) {
 	return news{changes: changes}, c.at.ready
 }
 
-// watcher is the Watcher of Client.Resolve.
-type watcher struct{ cursor *cursor }
-
-func (w *watcher) Next() ([]*Update, error) {
-	c := w.cursor
-	for {
-		select {
-		case <-c.done:
-			return nil, ErrWatcherClosed
-		default:
-		}
-		n, more := c.read()
-		if n = n.usable(); !n.empty() {
-			return updates(n), nil
-		}
-		select {
-		case <-more:
-		case <-c.done:
-		}
-	}
-}
-
-func (w *watcher) Close() { w.cursor.close() }
-
-// updates puts news in the form of the old package.
-func updates(n news) []*Update {
-	count := len(n.set)
-	for _, c := range n.changes {
-		if c.removes() {
-			count++
-		}
-		if c.new != nil {
-			count++
-		}
-	}
-	list := make([]Update, 0, count)
-	for _, e := range n.set {
-		list = append(list, Update{Add, e.Addr, e.metadata()})
-	}
-	for _, c := range n.changes {
-		if c.removes() {
-			list = append(list, Update{Delete, c.old.Addr, c.old.metadata()})
-		}
-	}
-	for _, c := range n.changes {
-		if c.new != nil {
-			list = append(list, Update{Add, c.new.Addr, c.new.metadata()})
-		}
-	}
-	ptrs := make([]*Update, count)
-	for i := range list {
-		ptrs[i] = &list[i]
-	}
-	return ptrs
-}
-
-// removes reports whether an address that was there is to be forgotten.
-func (c change) removes() bool {
-	return c.old != nil && (c.new == nil || c.new.Addr != c.old.Addr)
-}
-
 // Follower reads the changes of a service without a goroutine of its own, for
 // programs that keep the set in a form of their own, as package resolver does.
 // [Client.Follow] makes one. Its methods may be called concurrently with each
