@@ -18,9 +18,8 @@ BENCH_FLAGS ?=
 STORE           ?= memory
 ZERO_DROP_CALLS ?= 200000
 
-# The registries the tests start. Another one, etcd 3.4, is Debian's package
-# etcd-server, which is also looked for in PATH.
-SERVERS := bin/etcd bin/consul
+# The registries that the tests start. etcd 3.4 is the oldest etcd that has to work.
+SERVERS := bin/etcd bin/etcd34 bin/consul
 
 # Modules below the root. The root, the tools, the bench and interop are built without
 # go.work, as they are by others; the rest needs it to be built against this tree.
@@ -118,20 +117,22 @@ demo: ## run the quickstart
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
 
-servers: bin/etcd bin/consul ## build the registries that the tests start
+servers: $(SERVERS) ## build the registries that the tests start
 
 clean: ## remove what make built
 	rm -rf bin
 
 # The tools, at the versions their modules pin.
 bin/etcd:        PKG = go.etcd.io/etcd/server/v3
+bin/etcd34:      PKG = go.etcd.io/etcd
 bin/consul:      PKG = github.com/hashicorp/consul
 bin/staticcheck: PKG = honnef.co/go/tools/cmd/staticcheck
 bin/benchstat:   PKG = golang.org/x/perf/cmd/benchstat
 
 bin/etcd: tools/etcd/go.mod tools/etcd/go.sum
+bin/etcd34: tools/etcd34/go.mod tools/etcd34/go.sum
 bin/consul: tools/consul/go.mod tools/consul/go.sum
 bin/staticcheck bin/benchstat: tools/lint/go.mod tools/lint/go.sum
 
-bin/etcd bin/consul bin/staticcheck bin/benchstat:
+bin/etcd bin/etcd34 bin/consul bin/staticcheck bin/benchstat:
 	cd $(<D) && go build -o $(CURDIR)/$@ $(PKG)

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,7 +44,8 @@ type Release string
 const (
 	// Pinned is the release that tools/etcd pins: bin/etcd.
 	Pinned Release = "pinned"
-	// V34 is etcd 3.4, as Debian packages it: /usr/bin/etcd, or etcd in $PATH.
+	// V34 is etcd 3.4, the oldest that is supported. It is bin/etcd34, which
+	// tools/etcd34 pins, or else etcd in $PATH or /usr/bin if that is a 3.4.
 	V34 Release = "3.4"
 )
 
@@ -148,27 +150,53 @@ func find(tb testing.TB, r Release) (path, version string) {
 	switch r {
 	case "", Pinned:
 		path = servertest.Binary(tb, "etcd")
-	case V34:
-		path = "/usr/bin/etcd"
-		if _, err := os.Stat(path); err != nil {
-			if path, err = exec.LookPath("etcd"); err != nil {
-				servertest.Missing(tb, "no etcd 3.4: install Debian 12's with `apt-get install etcd-server`")
-			}
+		version, err := versionOf(path)
+		if err != nil {
+			tb.Fatal(err)
 		}
+		return path, version
+	case V34:
+		return find34(tb)
 	default:
 		tb.Fatalf("no etcd release %q", r)
+		return "", ""
 	}
+}
+
+// find34 returns the path and the version of the first etcd 3.4 that there is.
+func find34(tb testing.TB) (path, version string) {
+	tb.Helper()
+	var passed []string
+	for _, name := range []string{filepath.Join(servertest.Root(tb), "bin", "etcd34"), "etcd", "/usr/bin/etcd"} {
+		path, err := exec.LookPath(name)
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			version, err = versionOf(path)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if strings.HasPrefix(version, "3.4.") {
+			return path, version
+		}
+		passed = append(passed, fmt.Sprintf("; %s is etcd %s", path, version))
+	}
+	servertest.Missing(tb, "no bin/etcd34: build it with `make servers`"+strings.Join(passed, ""))
+	return "", ""
+}
+
+// versionOf returns the version of the etcd server at path.
+func versionOf(path string) (version string, err error) {
 	out, err := exec.Command(path, "--version").Output()
 	if err != nil {
-		tb.Fatalf("%s --version: %v", path, err)
+		return "", fmt.Errorf("%s --version: %w", path, err)
 	}
 	if _, err := fmt.Sscanf(string(out), "etcd Version: %s", &version); err != nil {
-		tb.Fatalf("%s --version: %v: %s", path, err, out)
+		return "", fmt.Errorf("%s --version: %w: %s", path, err, out)
 	}
-	if r == V34 && !strings.HasPrefix(version, "3.4.") {
-		servertest.Missing(tb, fmt.Sprintf("%s is etcd %s, not 3.4: install Debian 12's with `apt-get install etcd-server`", path, version))
-	}
-	return path, version
+	return version, nil
 }
 
 // flags returns the command line of a member.
