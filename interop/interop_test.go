@@ -12,6 +12,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
 	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/servertest"
@@ -65,10 +66,10 @@ var libraries = []library{
 	{name: "old", version: "etcd 3.4 clientv3/naming, gRPC 1.29.1", program: old129Program, store: inEtcd(etcd.Default), noWeight: true, marked: true},
 	{name: "etcd-naming", version: "etcd client/v3/naming 3.5.21, gRPC 1.71.0", program: etcdNaming35, store: inEtcd(etcd.Default), noWeight: true, marked: true},
 	{name: "etcd-naming", version: "etcd client/v3/naming 3.7.3, gRPC 1.85.0", program: etcdNamingPresent, store: inEtcd(etcd.Default), noWeight: true, marked: true},
-	{name: "go-zero", version: "go-zero 1.10.3, etcd", program: peersProgram, store: inEtcd(etcd.GoZero), noMetadata: true, noWeight: true},
-	{name: "kratos-etcd", version: "kratos 2.9.2, etcd", program: peersProgram, store: inEtcd(etcd.Kratos)},
-	{name: "kitex-etcd", version: "kitex registry-etcd 0.2.6", program: peersProgram, store: inEtcd(etcd.Kitex)},
-	{name: "go-kit-etcd", version: "go-kit 0.13.0, etcd", program: peersProgram, store: inEtcd(etcd.GoKit), noMetadata: true, noWeight: true},
+	{name: "go-zero", version: "go-zero 1.10.3, etcd", program: peersProgram, store: inEtcd(etcdcodec.GoZero), noMetadata: true, noWeight: true},
+	{name: "kratos-etcd", version: "kratos 2.9.2, etcd", program: peersProgram, store: inEtcd(etcdcodec.Kratos)},
+	{name: "kitex-etcd", version: "kitex registry-etcd 0.2.6", program: peersProgram, store: inEtcd(etcdcodec.Kitex)},
+	{name: "go-kit-etcd", version: "go-kit 0.13.0, etcd", program: peersProgram, store: inEtcd(etcdcodec.GoKit), noMetadata: true, noWeight: true},
 	{name: "kratos-consul", version: "kratos 2.9.2, Consul", program: peersProgram, store: inConsul(consul.Kratos), keepsLast: true},
 	{name: "go-kit-consul", version: "go-kit 0.13.0, Consul", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, noLease: true},
 	{name: "mbobakov", version: "mbobakov grpc-consul-resolver 1.5.3", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, readsOnly: true},

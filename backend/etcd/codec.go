@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/etcd/internal/entry"
 )
 
 // Codec is a wire format: where a service's entries are and what is in them. The
@@ -113,56 +110,23 @@ func Default() *Codec {
 	return &Codec{Encode: encodeUpdate, Decode: decodeUpdate, known: true}
 }
 
-var errNoObject = errors.New("not a JSON object")
-
 func encodeUpdate(service string, e naming.Endpoint) ([]byte, error) {
-	metadata, extra := takeEntry(e.Metadata, func(_ json.RawMessage, name string, _ json.RawMessage) bool {
-		return name != "ID" && !isOneOf(name, updateMembers)
+	metadata, extra := entry.RevealMembers(e.Metadata, func(_ json.RawMessage, name string, _ json.RawMessage) bool {
+		return name != "ID" && !entry.IsOneOf(name, updateMembers)
 	})
 	b := make([]byte, 0, len(e.Addr)+len(e.Metadata)+64)
 	b = append(b, `{"Op":0,"Addr":`...)
-	b = appendString(b, e.Addr)
+	b = entry.AppendString(b, e.Addr)
 	b = append(b, `,"Metadata":`...)
-	b = appendJSON(b, metadata)
+	b = entry.AppendJSON(b, metadata)
 	if e.Draining {
 		b = append(b, drainingSuffix[:len(drainingSuffix)-1]...)
 	}
 	if e.Addr == "" && metadata == nil || slashed(e.Addr) && claimed(service, escape(e.ID), e.Addr) {
 		b = append(b, `,"ID":`...)
-		b = appendString(b, e.ID)
+		b = entry.AppendString(b, e.ID)
 	}
-	return append(appendMembers(b, extra), '}'), nil
-}
-
-func appendString(b []byte, s string) []byte {
-	q, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // no string is no JSON
-	}
-	return append(b, q...)
-}
-
-// appendJSON appends valid JSON without white space; nil is null.
-func appendJSON(b, v []byte) []byte {
-	if v == nil {
-		return append(b, "null"...)
-	}
-	buf := bytes.NewBuffer(b)
-	if err := json.Compact(buf, v); err != nil {
-		panic(err) // checked by naming.Normalize
-	}
-	return buf.Bytes()
-}
-
-// appendMembers appends the members of an object that has some already.
-func appendMembers(b []byte, members map[string]json.RawMessage) []byte {
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		b = append(b, ',')
-		b = appendString(b, name)
-		b = append(b, ':')
-		b = appendJSON(b, members[name])
-	}
-	return b
+	return append(entry.AppendMembers(b, extra), '}'), nil
 }
 
 func decodeUpdate(_, _ string, value []byte) (naming.Endpoint, error) {
@@ -171,7 +135,7 @@ func decodeUpdate(_, _ string, value []byte) (naming.Endpoint, error) {
 	}
 	e, members, err := decodeMembers(value)
 	if err == nil {
-		e.Metadata = putEntry(e.Metadata, members)
+		e.Metadata = entry.HideMembers(e.Metadata, members)
 	}
 	return e, err
 }
@@ -191,7 +155,7 @@ type update struct {
 	Op       naming.Operation
 	Addr     string
 	Metadata json.RawMessage
-	Draining mark
+	Draining entry.Mark
 }
 
 var updateMembers = []string{"Op", "Addr", "Metadata", "Draining"}
@@ -200,11 +164,11 @@ var updateMembers = []string{"Op", "Addr", "Metadata", "Draining"}
 // of it.
 func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.RawMessage, err error) {
 	var u update
-	if members, err = decodeObject(value, &u, &u.Draining, updateMembers...); err != nil {
+	if members, err = entry.DecodeObject(value, &u, &u.Draining, updateMembers...); err != nil {
 		return e, nil, err
 	}
-	said := u.Addr != "" || hasMember(value, "Addr")
-	e = naming.Endpoint{Addr: u.Addr, Metadata: noNull(u.Metadata), Draining: u.Draining.draining}
+	said := u.Addr != "" || entry.HasMember(value, "Addr")
+	e = naming.Endpoint{Addr: u.Addr, Metadata: entry.OmitNull(u.Metadata), Draining: u.Draining.Draining}
 	if id, ok := members["ID"]; ok && id[0] == '"' {
 		delete(members, "ID")
 		e.ID = "ID" // whatever it is, empty too
@@ -217,49 +181,6 @@ func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.Raw
 		return e, nil, errors.New("no member \"Addr\"")
 	}
 	return e, members, nil
-}
-
-// mark is the member of an entry that says whether the endpoint drains. A value
-// that is not a bool leaves it unknown.
-type mark struct{ known, draining bool }
-
-// UnmarshalJSON implements [json.Unmarshaler]. Null has no effect, as with a bool.
-func (m *mark) UnmarshalJSON(b []byte) error {
-	switch string(b) {
-	case "null":
-	case "true", "false":
-		*m = mark{known: true, draining: b[0] == 't'}
-	default:
-		*m = mark{}
-	}
-	return nil
-}
-
-// decodeObject decodes a JSON object into the struct v as encoding/json does, and
-// returns the members whose names are not listed. The last of the names belongs to
-// m: its member is returned as well unless it is a mark.
-func decodeObject(value []byte, v any, m *mark, names ...string) (map[string]json.RawMessage, error) {
-	members, err := object(value)
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(value, v); err != nil {
-		return nil, err
-	}
-	if last := len(names) - 1; !m.known {
-		for name, value := range members {
-			if strings.EqualFold(name, names[last]) && string(value) == "null" {
-				delete(members, name)
-			}
-		}
-		names = names[:last]
-	}
-	for name := range members {
-		if isOneOf(name, names) {
-			delete(members, name)
-		}
-	}
-	return members, nil
 }
 
 // drainingSuffix ends the value of an endpoint that drains.
@@ -289,103 +210,6 @@ func decodeCanonical(value []byte) (e naming.Endpoint, ok bool) {
 	if !utf8.Valid(value) || !json.Valid(metadata) {
 		return e, false
 	}
-	e.Addr, e.Metadata, e.Draining = string(addr), noNull(metadata), draining
+	e.Addr, e.Metadata, e.Draining = string(addr), entry.OmitNull(metadata), draining
 	return e, e.Addr != "" || e.Metadata != nil
-}
-
-// object returns the members of a JSON object.
-func object(value []byte) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(value) {
-		return nil, errors.New("not UTF-8")
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(value, &members); err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoObject, err)
-	}
-	if members == nil {
-		return nil, fmt.Errorf("%w: null", errNoObject)
-	}
-	return members, nil
-}
-
-// hasMember reports whether a JSON object has a member of that name, in any case.
-func hasMember(value []byte, name string) bool {
-	members, _ := object(value)
-	for other := range members {
-		if strings.EqualFold(other, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// noNull returns m, or nil for the JSON value null.
-func noNull(m json.RawMessage) json.RawMessage {
-	if len(m) == 0 || string(bytes.TrimSpace(m)) == "null" {
-		return nil
-	}
-	return m
-}
-
-const (
-	entryMember    = "@entry"
-	metadataMember = "@metadata"
-)
-
-// putEntry hides the members of a value that have no place in an endpoint in
-// its metadata.
-func putEntry(metadata json.RawMessage, members map[string]json.RawMessage) json.RawMessage {
-	if len(members) == 0 || bytes.Contains(metadata, []byte(entryMember)) {
-		return metadata
-	}
-	b := []byte(`{"` + entryMember + `":{`)
-	b = append(b, appendMembers(nil, members)[1:]...)
-	b = append(b, '}')
-	rest := bytes.TrimSpace(metadata)
-	switch {
-	case len(rest) == 0:
-		return append(b, '}')
-	case rest[0] != '{', isEmpty(rest):
-		b = append(b, `,"`+metadataMember+`":`...)
-		return append(append(b, rest...), '}')
-	}
-	return append(append(b, ','), rest[1:]...)
-}
-
-// isEmpty reports whether an object is {}.
-func isEmpty(m []byte) bool {
-	return m[0] == '{' && bytes.TrimLeft(m[1:], " \t\r\n")[0] == '}'
-}
-
-// takeEntry undoes putEntry. Metadata that is not of its making is returned as it
-// is: fits reports whether putEntry would have been given a member, beside the
-// metadata rest.
-func takeEntry(metadata json.RawMessage, fits func(rest json.RawMessage, name string, m json.RawMessage) bool) (rest json.RawMessage, extra map[string]json.RawMessage) {
-	if !bytes.Contains(metadata, []byte(entryMember)) {
-		return metadata, nil
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(metadata, &members) != nil || json.Unmarshal(members[entryMember], &extra) != nil || len(extra) == 0 {
-		return metadata, nil
-	}
-	delete(members, entryMember)
-	if m, ok := members[metadataMember]; ok {
-		if len(members) > 1 || m[0] == '{' && !isEmpty(m) || string(m) == "null" {
-			return metadata, nil
-		}
-		rest = m
-	} else if len(members) > 0 {
-		rest = encodeObject(members)
-	}
-	for name, m := range extra {
-		if !fits(rest, name, m) {
-			return metadata, nil
-		}
-	}
-	return rest, extra
-}
-
-// isOneOf reports whether name is one of names, in any case.
-func isOneOf(name string, names []string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
@@ -79,13 +80,13 @@ func TestFieldI1OrderlyStop(t *testing.T) {
 		"default, text":      {metadata: `"v1"`, want: []string{text, strings.TrimSuffix(text, "}") + `,"Draining":true}`}},
 		"nobody waited for":  {drainDelay: -1, want: []string{null}},
 		"no marks":           {options: etcd.Options{NoDrainingMark: true}, want: []string{null}},
-		"kratos":             {options: etcd.Options{Codec: etcd.Kratos()}, want: []string{fmt.Sprintf(kratos, serving), fmt.Sprintf(kratos, draining)}},
-		"kratos, no marks":   {options: etcd.Options{Codec: etcd.Kratos(), NoDrainingMark: true}, want: []string{fmt.Sprintf(kratos, "")}},
-		"kitex":              {options: etcd.Options{Codec: etcd.Kitex()}, want: []string{fmt.Sprintf(kitex, serving), fmt.Sprintf(kitex, draining)}},
-		"go-micro":           {options: etcd.Options{Codec: etcd.GoMicro()}, want: []string{fmt.Sprintf(gomicro, serving), fmt.Sprintf(gomicro, draining)}},
-		"go-zero":            {options: etcd.Options{Codec: etcd.GoZero()}, want: []string{"127.0.0.1:1"}},
-		"go-kit":             {options: etcd.Options{Codec: etcd.GoKit()}, want: []string{"127.0.0.1:1"}},
-		"go-kit, with a URL": {options: etcd.Options{Codec: etcd.GoKit()}, metadata: `{"url":"http://127.0.0.1:1/x"}`, want: []string{"http://127.0.0.1:1/x"}},
+		"kratos":             {options: etcd.Options{Codec: etcdcodec.Kratos()}, want: []string{fmt.Sprintf(kratos, serving), fmt.Sprintf(kratos, draining)}},
+		"kratos, no marks":   {options: etcd.Options{Codec: etcdcodec.Kratos(), NoDrainingMark: true}, want: []string{fmt.Sprintf(kratos, "")}},
+		"kitex":              {options: etcd.Options{Codec: etcdcodec.Kitex()}, want: []string{fmt.Sprintf(kitex, serving), fmt.Sprintf(kitex, draining)}},
+		"go-micro":           {options: etcd.Options{Codec: etcdcodec.GoMicro()}, want: []string{fmt.Sprintf(gomicro, serving), fmt.Sprintf(gomicro, draining)}},
+		"go-zero":            {options: etcd.Options{Codec: etcdcodec.GoZero()}, want: []string{"127.0.0.1:1"}},
+		"go-kit":             {options: etcd.Options{Codec: etcdcodec.GoKit()}, want: []string{"127.0.0.1:1"}},
+		"go-kit, with a URL": {options: etcd.Options{Codec: etcdcodec.GoKit()}, metadata: `{"url":"http://127.0.0.1:1/x"}`, want: []string{"http://127.0.0.1:1/x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := cluster.Client(t)
@@ -129,7 +130,7 @@ func view(t *testing.T, value string) string {
 // nothing is asked of the registry, nor retried.
 func TestFieldI4FormatIsFinal(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
-	for name, codec := range map[string]*etcd.Codec{"go-zero": etcd.GoZero(), "go-kit": etcd.GoKit()} {
+	for name, codec := range map[string]*etcd.Codec{"go-zero": etcdcodec.GoZero(), "go-kit": etcdcodec.GoKit()} {
 		t.Run(name, func(t *testing.T) {
 			rig := newRig(t, cluster, nil)
 			c := naming.New(rig.store(codec), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -177,7 +178,7 @@ func TestFieldI2ForeignStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rig := newRig(t, cluster, nil)
 			logged := make(chan string, 10)
-			c := naming.New(rig.store(etcd.Kratos()), &naming.Options{Logger: slog.New(slog.NewTextHandler(lineWriter(logged), nil))})
+			c := naming.New(rig.store(etcdcodec.Kratos()), &naming.Options{Logger: slog.New(slog.NewTextHandler(lineWriter(logged), nil))})
 			defer c.Close()
 			var deletes []clientv3.Op
 			for i := range 4 {

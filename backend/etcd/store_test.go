@@ -15,6 +15,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/faultproxy"
 )
@@ -296,11 +297,11 @@ func TestCodecs(t *testing.T) {
 		want       string
 		own        string // the key of an endpoint that the Store puts
 	}{
-		"kratos":  {etcd.Kratos(), "/microservices/greeter/1", `{"id":"1","name":"greeter","version":"v1","metadata":null,"endpoints":["grpc://127.0.0.1:9000"]}`, `+1=127.0.0.1:9000{"version":"v1"}`, "/microservices/greeter/2"},
-		"kitex":   {etcd.Kitex(), "kitex/registry-etcd/greeter/127.0.0.1:9000", `{"network":"tcp","address":"127.0.0.1:9000","weight":10,"tags":null}`, `+127.0.0.1:9000=127.0.0.1:9000{"weight":10}`, "kitex/registry-etcd/greeter/2"},
-		"gomicro": {etcd.GoMicro(), "/micro/registry/greeter/greeter-1", `{"name":"greeter","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{"a":"b"},"id":"greeter-1","address":"127.0.0.1:9000"}]}`, `+greeter-1=127.0.0.1:9000{"a":"b"}`, "/micro/registry/greeter/2"},
-		"gozero":  {etcd.GoZero(), "greeter/7587869134945672710", "127.0.0.1:9000", "+7587869134945672710=127.0.0.1:9000", "greeter/2"},
-		"gokit":   {etcd.GoKit(), "/services/greeter/127.0.0.1:9000", "127.0.0.1:9000", "+127.0.0.1:9000=127.0.0.1:9000", "/services/greeter/2"},
+		"kratos":  {etcdcodec.Kratos(), "/microservices/greeter/1", `{"id":"1","name":"greeter","version":"v1","metadata":null,"endpoints":["grpc://127.0.0.1:9000"]}`, `+1=127.0.0.1:9000{"version":"v1"}`, "/microservices/greeter/2"},
+		"kitex":   {etcdcodec.Kitex(), "kitex/registry-etcd/greeter/127.0.0.1:9000", `{"network":"tcp","address":"127.0.0.1:9000","weight":10,"tags":null}`, `+127.0.0.1:9000=127.0.0.1:9000{"weight":10}`, "kitex/registry-etcd/greeter/2"},
+		"gomicro": {etcdcodec.GoMicro(), "/micro/registry/greeter/greeter-1", `{"name":"greeter","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{"a":"b"},"id":"greeter-1","address":"127.0.0.1:9000"}]}`, `+greeter-1=127.0.0.1:9000{"a":"b"}`, "/micro/registry/greeter/2"},
+		"gozero":  {etcdcodec.GoZero(), "greeter/7587869134945672710", "127.0.0.1:9000", "+7587869134945672710=127.0.0.1:9000", "greeter/2"},
+		"gokit":   {etcdcodec.GoKit(), "/services/greeter/127.0.0.1:9000", "127.0.0.1:9000", "+127.0.0.1:9000=127.0.0.1:9000", "/services/greeter/2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, cluster, nil)

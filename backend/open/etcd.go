@@ -14,6 +14,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 )
 
 var (
@@ -66,12 +67,12 @@ func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options)
 // etcdCodecs are the wire formats by the value of the parameter "codec".
 var etcdCodecs = map[string]func() *etcd.Codec{
 	"default":      etcd.Default,
-	"go-kit":       etcd.GoKit,
-	"go-micro":     etcd.GoMicro,
-	"go-zero":      etcd.GoZero,
-	"kitex":        etcd.Kitex,
-	"kratos":       etcd.Kratos,
-	"kratos-grpcs": func() *etcd.Codec { return etcd.KratosScheme("grpcs") },
+	"go-kit":       etcdcodec.GoKit,
+	"go-micro":     etcdcodec.GoMicro,
+	"go-zero":      etcdcodec.GoZero,
+	"kitex":        etcdcodec.Kitex,
+	"kratos":       etcdcodec.Kratos,
+	"kratos-grpcs": func() *etcd.Codec { return etcdcodec.KratosScheme("grpcs") },
 }
 
 // etcdOptions returns the options that parameters stand for.
