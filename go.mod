@@ -7,6 +7,7 @@ require (
 	github.com/hashicorp/consul/api v1.34.4
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/v3 v3.7.3
+	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.85.0
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/consul/consulcodec"
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/consultest"
@@ -70,7 +71,7 @@ var libraries = []library{
 	{name: "kratos-etcd", version: "kratos 2.9.2, etcd", program: peersProgram, store: inEtcd(etcdcodec.Kratos)},
 	{name: "kitex-etcd", version: "kitex registry-etcd 0.2.6", program: peersProgram, store: inEtcd(etcdcodec.Kitex)},
 	{name: "go-kit-etcd", version: "go-kit 0.13.0, etcd", program: peersProgram, store: inEtcd(etcdcodec.GoKit), noMetadata: true, noWeight: true},
-	{name: "kratos-consul", version: "kratos 2.9.2, Consul", program: peersProgram, store: inConsul(consul.Kratos), keepsLast: true},
+	{name: "kratos-consul", version: "kratos 2.9.2, Consul", program: peersProgram, store: inConsul(consulcodec.Kratos), keepsLast: true},
 	{name: "go-kit-consul", version: "go-kit 0.13.0, Consul", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, noLease: true},
 	{name: "mbobakov", version: "mbobakov grpc-consul-resolver 1.5.3", program: peersProgram, store: inConsul(nil), noMetadata: true, noWeight: true, readsOnly: true},
 }

@@ -13,44 +13,10 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul/internal/wire"
 )
 
 // This file has all requests that a Store makes.
-
-// enter waits until a request may be made that does not wait for a change.
-func (s *Store) enter(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case s.gate <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *Store) leave() { <-s.gate }
-
-// enterRead is enter for what a sequence reads, which leaves room for registrations
-// and renewals. The caller calls leaveRead.
-func (s *Store) enterRead(ctx context.Context) error {
-	select {
-	case s.reads <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	err := s.enter(ctx)
-	if err != nil {
-		<-s.reads
-	}
-	return err
-}
-
-func (s *Store) leaveRead() {
-	s.leave()
-	<-s.reads
-}
 
 // token returns the token to use, empty for that of the client.
 func (s *Store) token(ctx context.Context) (string, error) {
@@ -64,8 +30,9 @@ func (s *Store) token(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// query completes the options of a request.
-func (s *Store) query(ctx context.Context, q *api.QueryOptions) (*api.QueryOptions, error) {
+// complete adds the token and what is common to all requests to the options of a
+// request.
+func (s *Store) complete(ctx context.Context, q *api.QueryOptions) (*api.QueryOptions, error) {
 	token, err := s.token(ctx)
 	if err != nil {
 		return nil, err
@@ -74,36 +41,36 @@ func (s *Store) query(ctx context.Context, q *api.QueryOptions) (*api.QueryOptio
 	return q.WithContext(ctx), nil
 }
 
-// fetch asks for something that does not come in a form of the client's. The
-// caller was let in, or waits for a change.
+// fetch makes a request for which the client has no method. The caller has entered a
+// gate.
 func (s *Store) fetch(ctx context.Context, path string, out any, q *api.QueryOptions) (*api.QueryMeta, error) {
-	q, err := s.query(ctx, q)
+	q, err := s.complete(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	if q.WaitIndex > 0 {
-		q, done := staysQuery(q)
+		q, done := queryOnOneHost(q)
 		meta, err := s.client.Raw().Query(path, out, q)
 		return meta, done(err)
 	}
 	var meta *api.QueryMeta
 	err = s.insist(ctx, func() (err error) {
-		q, done := staysQuery(q)
+		q, done := queryOnOneHost(q)
 		meta, err = s.client.Raw().Query(path, out, q)
 		return done(err)
 	})
 	return meta, err
 }
 
-// staysQuery is stays for the options of a query.
-func staysQuery(q *api.QueryOptions) (*api.QueryOptions, func(error) error) {
-	ctx, done := stays(q.Context())
+// queryOnOneHost is onOneHost for the options of a query.
+func queryOnOneHost(q *api.QueryOptions) (*api.QueryOptions, func(error) error) {
+	ctx, done := onOneHost(q.Context())
 	return q.WithContext(ctx), done
 }
 
-// instances reads the entries of a service, as fetch does.
-func (s *Store) instances(ctx context.Context, name string, q *api.QueryOptions) ([]*instance, *api.QueryMeta, error) {
-	var all []*instance
+// fetchEntries reads the entries of a service, as fetch does. name is Consul's.
+func (s *Store) fetchEntries(ctx context.Context, name string, q *api.QueryOptions) ([]*wire.Entry, *api.QueryMeta, error) {
+	var all []*wire.Entry
 	meta, err := s.fetch(ctx, "/v1/health/service/"+name, &all, q)
 	if err != nil {
 		return nil, nil, err
@@ -116,34 +83,34 @@ func (s *Store) instances(ctx context.Context, name string, q *api.QueryOptions)
 	}
 	for n, i := range all {
 		if i == nil || i.Service.Service == "" {
-			// If it were skipped, an endpoint would look lost.
+			// If it were skipped, its endpoint would look deleted.
 			return nil, nil, fmt.Errorf("entry %d of the answer lacks a service", n+1)
 		}
 	}
-	// Consul's index of names ignores case.
+	// Consul's index of names ignores case, so the answer may have other services.
 	mine := all[:0]
 	for _, i := range all {
-		if i.Service.Service == name && (s.opts.IncludeProxies || i.typical()) {
+		if i.Service.Service == name && (s.opts.IncludeProxies || i.Typical()) {
 			mine = append(mine, i)
 		}
 	}
 	return mine, meta, nil
 }
 
-// ping asks whether there is a leader.
+// ping returns an error if there is no leader.
 func (s *Store) ping(ctx context.Context) error {
 	var leader string
-	// It has none of the headers that answers to queries have.
-	if err := s.enter(ctx); err != nil {
+	// Not fetch: the answer has none of the headers that answers to queries have.
+	if err := s.gates.enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
-	q, err := s.query(ctx, new(api.QueryOptions))
+	defer s.gates.leave()
+	q, err := s.complete(ctx, new(api.QueryOptions))
 	if err != nil {
 		return err
 	}
 	err = s.insist(ctx, func() (err error) {
-		q, done := staysQuery(q)
+		q, done := queryOnOneHost(q)
 		leader, err = s.client.Status().LeaderWithQueryOptions(q)
 		return done(err)
 	})
@@ -153,51 +120,49 @@ func (s *Store) ping(ctx context.Context) error {
 	return err
 }
 
-// register registers with the agent. The checks in first are registered as well, if
-// they are not there already.
-func (s *Store) register(ctx context.Context, h *holding, first ...*api.AgentServiceCheck) error {
-	if err := s.enter(ctx); err != nil {
+// register makes a registration with the agent. The checks in first come before the
+// check of the registration.
+func (s *Store) register(ctx context.Context, r *registration, first ...*api.AgentServiceCheck) error {
+	if err := s.gates.enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
+	defer s.gates.leave()
 	token, err := s.token(ctx)
 	if err != nil {
 		return err
 	}
-	r := *h.registration
-	r.Checks = append(slices.Clone(first), r.Checks...)
+	service := *r.service
+	service.Checks = append(slices.Clone(first), service.Checks...)
 	err = s.insist(ctx, func() error {
-		ctx, done := stays(ctx)
-		return done(s.client.Agent().ServiceRegisterOpts(&r, api.ServiceRegisterOpts{Token: token}.WithContext(ctx)))
+		ctx, done := onOneHost(ctx)
+		return done(s.client.Agent().ServiceRegisterOpts(&service, api.ServiceRegisterOpts{Token: token}.WithContext(ctx)))
 	})
 	if err != nil {
 		return err
 	}
-	if h.lease != nil {
-		h.lease.mu.Lock()
-		h.token = token
-		h.lease.mu.Unlock()
+	if r.lease != nil {
+		r.lease.noteToken(r, token)
 	}
 	return nil
 }
 
-// agentCall makes a request of the agent.
+// agentCall makes a request to the agent.
 func (s *Store) agentCall(ctx context.Context, call func(*api.QueryOptions) error) error {
-	if err := s.enter(ctx); err != nil {
+	if err := s.gates.enter(ctx); err != nil {
 		return err
 	}
-	defer s.leave()
-	q, err := s.query(ctx, new(api.QueryOptions))
+	defer s.gates.leave()
+	q, err := s.complete(ctx, new(api.QueryOptions))
 	if err != nil {
 		return err
 	}
 	return s.insist(ctx, func() error {
-		q, done := staysQuery(q)
+		q, done := queryOnOneHost(q)
 		return done(call(q))
 	})
 }
 
-// deregister deregisters with the agent.
+// deregister removes a registration from the agent.
 func (s *Store) deregister(ctx context.Context, id string) error {
 	return s.agentCall(ctx, func(q *api.QueryOptions) error {
 		return s.client.Agent().ServiceDeregisterOpts(id, q)
@@ -211,14 +176,14 @@ func (s *Store) pass(ctx context.Context, id string) error {
 	})
 }
 
-// maintain makes the agent say that a registration is not to be used.
+// maintain puts a registration into maintenance mode.
 func (s *Store) maintain(ctx context.Context, id, note string) error {
 	return s.agentCall(ctx, func(q *api.QueryOptions) error {
 		return s.client.Agent().EnableServiceMaintenanceOpts(id, note, q)
 	})
 }
 
-// inMaintenance asks the agent whether an operator took a registration out of use.
+// inMaintenance asks the agent whether a registration is in maintenance mode.
 func (s *Store) inMaintenance(ctx context.Context, id string) (out bool, err error) {
 	err = s.agentCall(ctx, func(q *api.QueryOptions) error {
 		_, info, err := s.client.Agent().AgentHealthServiceByIDOpts(id, q)
@@ -237,20 +202,19 @@ func (s *Store) fail(ctx context.Context, id string) error {
 	})
 }
 
-// hasSame reports whether what the agent has under the ID of an entry is that
-// entry.
-func (s *Store) hasSame(ctx context.Context, i *instance) (same bool, err error) {
+// hasSame reports whether what the agent has under the ID of an entry is that entry.
+func (s *Store) hasSame(ctx context.Context, i *wire.Entry) (same bool, err error) {
 	switch {
 	case !plain(i.Service.ID):
-		return false, nil // or the request would be about another
-	case s.holds(i.Service.ID):
+		return false, nil // the path of the request would name something else
+	case s.leases.has(i.Service.ID):
 		return true, nil
 	}
 	err = s.agentCall(ctx, func(q *api.QueryOptions) error {
 		a, _, err := s.client.Agent().Service(i.Service.ID, q)
 		if err == nil && a != nil {
 			same = a.Service == i.Service.Service && a.Address == i.Service.Address &&
-				a.DefaultPort() == i.port("") &&
+				a.DefaultPort() == i.Port("") &&
 				maps.Equal(a.Meta, i.Service.Meta) && slices.Equal(a.Tags, i.Service.Tags)
 		}
 		return err
@@ -273,8 +237,8 @@ func (s *Store) hasRegistered(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// deregisterAt deregisters at the catalogue.
-func (s *Store) deregisterAt(ctx context.Context, i *instance) error {
+// deregisterAtCatalog removes an entry from the catalogue.
+func (s *Store) deregisterAtCatalog(ctx context.Context, i *wire.Entry) error {
 	return s.agentCall(ctx, func(q *api.QueryOptions) error {
 		w := &api.WriteOptions{Token: q.Token, Partition: q.Partition, Namespace: q.Namespace}
 		_, err := s.client.Catalog().Deregister(&api.CatalogDeregistration{
@@ -284,8 +248,8 @@ func (s *Store) deregisterAt(ctx context.Context, i *instance) error {
 	})
 }
 
-// quote returns a string of Consul's filter expressions. They end a string at the
-// next quotation mark, also after a backslash.
+// quote returns s as a string of Consul's filter expressions. Such a string ends at the
+// next quotation mark, even after a backslash.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

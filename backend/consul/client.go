@@ -1,15 +1,12 @@
 package consul
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/hashicorp/consul/api"
 
@@ -17,20 +14,19 @@ import (
 )
 
 // The limits of one answer of an agent, which a client that [NewClient] made keeps.
-// They leave room for the largest service that there may be: 200,000 entries of
-// 1.3 kB each.
+// They leave room for the largest possible service: 200,000 entries of 1.3 kB each.
 const (
-	// MaxAnswer is the largest body of an answer, in bytes, after it was
-	// decompressed. The request fails when a body turns out to be larger.
+	// MaxAnswer is the largest body of an answer, in bytes, after decompression. The
+	// request fails when a body turns out to be larger.
 	MaxAnswer = 256 << 20
-	// MaxErrorAnswer is how much is read of an answer whose status is an error,
-	// in bytes.
+	// MaxErrorAnswer is how much of an answer is read whose status is an error, in
+	// bytes.
 	MaxErrorAnswer = 64 << 10
 	// maxValues is the largest number of values in an answer. A value of two
 	// bytes can take a hundred times as much memory.
 	maxValues = 100 * naming.MaxEndpoints
-	// maxRun is the longest string in an answer, or anything else that no comma
-	// and no bracket interrupts, in bytes.
+	// maxRun is the longest string in an answer, or the longest stretch of anything
+	// else without a comma or a bracket, in bytes.
 	maxRun = 2 * naming.MaxMetadata
 	// maxNested is how deep lists and objects may be nested in an answer, as in
 	// encoding/json.
@@ -42,17 +38,18 @@ var (
 	errAnswer   = errors.New("an answer is too large")
 )
 
-// NewClient returns a client for a [Store]. It is what api.NewClient returns for the
-// same configuration, and keeps two rules besides:
+// NewClient returns a client for a [Store]: the client that api.NewClient returns for
+// the same configuration, with two more rules.
 //
-//   - It follows a redirect to the same scheme, host and port only, and only if the
-//     method stays the same. Any other redirect makes the request fail. The client
-//     of the api package follows all, and sends the token to wherever they lead.
+//   - It follows a redirect only to the same scheme, host and port, and only with the
+//     same method. Any other redirect makes the request fail. The client of the api
+//     package follows every redirect, and sends the token wherever it leads.
 //   - It reads at most [MaxAnswer] bytes of an answer. The client of the api package
-//     reads whatever comes into memory.
+//     reads an answer of any size into memory.
 //
-// A nil config means api.DefaultConfig(). NewClient does not change config, nor an
-// HttpClient in it, whose CheckRedirect is asked about the redirects that are left.
+// A nil config means api.DefaultConfig(). NewClient changes neither config nor its
+// HttpClient. The CheckRedirect of an HttpClient decides about the redirects that are
+// left.
 func NewClient(config *api.Config) (*api.Client, error) {
 	if config == nil {
 		config = api.DefaultConfig()
@@ -66,9 +63,9 @@ func NewClient(config *api.Config) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The client has the same pointer, which it made if there was none.
+	// api.NewClient sets c.HttpClient if it is nil, and uses the same pointer.
 	h := c.HttpClient
-	h.CheckRedirect = stay(h.CheckRedirect)
+	h.CheckRedirect = refuseElsewhere(h.CheckRedirect)
 	if h.Transport == nil {
 		h.Transport = http.DefaultTransport
 	}
@@ -76,8 +73,9 @@ func NewClient(config *api.Config) (*api.Client, error) {
 	return client, nil
 }
 
-// stay returns a CheckRedirect that refuses to go elsewhere.
-func stay(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+// refuseElsewhere returns a CheckRedirect that refuses to go to another host, port,
+// scheme or method, and asks next about other redirects.
+func refuseElsewhere(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		if first := via[0]; req.Method != first.Method || origin(req.URL) != origin(first.URL) {
 			return fmt.Errorf("%w: to %s", errRedirect, naming.SafeText(origin(req.URL)))
@@ -125,132 +123,9 @@ func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// CloseIdleConnections lets [http.Client.CloseIdleConnections] pass.
+// CloseIdleConnections lets [http.Client.CloseIdleConnections] reach the transport.
 func (l limited) CloseIdleConnections() {
 	if c, ok := l.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
-}
-
-// body is the body of an answer up to a limit.
-type body struct {
-	io.ReadCloser
-	left int64
-	over error // of reading beyond it
-
-	count  bool // whether to count values of JSON
-	err    error
-	values int // commas outside of strings
-	top    int // those of the outermost list or object
-	depth  int
-	run    int // bytes since a comma, a bracket, or an end of a string
-	quoted bool
-	escape bool
-}
-
-// Read implements [io.Reader].
-func (b *body) Read(p []byte) (n int, err error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	if b.left <= 0 {
-		// The limit itself is allowed.
-		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 {
-			return 0, err
-		}
-		b.err = b.over
-		return 0, b.err
-	}
-	n, err = b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	if b.count {
-		if b.scan(p[:n]); b.values > maxValues || b.top >= naming.MaxEndpoints || b.run > maxRun || b.depth > maxNested {
-			b.err = fmt.Errorf("%w: more than %d values, %d in its list, %d levels, or %d bytes in a value", errAnswer, maxValues, naming.MaxEndpoints, maxNested, maxRun)
-			return 0, b.err
-		}
-	}
-	return n, err
-}
-
-// scan counts values. The decoder reports what is not JSON.
-func (b *body) scan(p []byte) {
-	for _, c := range p {
-		b.run++
-		switch {
-		case b.escape:
-			b.escape = false
-			continue
-		case b.quoted:
-			b.quoted, b.escape = c != '"', c == '\\'
-			if b.quoted {
-				continue
-			}
-		case c == '"':
-			b.quoted = true
-		case c == ',':
-			b.values++
-			if b.depth == 1 {
-				b.top++
-			}
-		case c == '[' || c == '{':
-			b.depth++
-		case c == ']' || c == '}':
-			b.depth--
-		default:
-			continue
-		}
-		b.run = 0
-	}
-}
-
-// staying keeps one request on the host that it was made for, also with a client
-// that the caller made. It learns from an httptrace which host each connection is
-// for, and closes a connection to another host before the request is written.
-// Transports without httptrace are not covered, nor is a redirect that changes only
-// the scheme.
-type staying struct {
-	mu   sync.Mutex
-	host string // of the first connection
-	left bool   // another was asked for
-}
-
-// stays returns a context for one request, and what to call with its error.
-func stays(ctx context.Context) (context.Context, func(error) error) {
-	s := new(staying)
-	ctx, cancel := context.WithCancelCause(ctx)
-	trace := &httptrace.ClientTrace{
-		GetConn: func(host string) {
-			if s.leaves(host) {
-				cancel(errRedirect)
-			}
-		},
-		GotConn: func(info httptrace.GotConnInfo) {
-			if s.hasLeft() {
-				_ = info.Conn.Close()
-			}
-		},
-	}
-	return httptrace.WithClientTrace(ctx, trace), func(err error) error {
-		cancel(nil)
-		if err != nil && s.hasLeft() {
-			return errRedirect
-		}
-		return err
-	}
-}
-
-func (s *staying) leaves(host string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.host == "" {
-		s.host = host
-	}
-	s.left = s.left || host != s.host
-	return s.left
-}
-
-func (s *staying) hasLeft() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.left
 }

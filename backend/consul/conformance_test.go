@@ -8,6 +8,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/consul/consulcodec"
 	"github.com/naming-go/naming/conformance"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/mutant"
@@ -23,9 +24,9 @@ func TestConformance(t *testing.T) {
 	t.Run("without streaming", func(t *testing.T) {
 		conform(t, map[string]any{"use_streaming_backend": false, "rpc": map[string]any{"enable_streaming": false}}, nil)
 	})
-	t.Run("kratos", func(t *testing.T) { conform(t, nil, consul.Kratos()) })
-	t.Run("grpcspring", func(t *testing.T) { conform(t, nil, consul.GRPCSpring()) })
-	t.Run("gomicro", func(t *testing.T) { conform(t, nil, consul.GoMicro()) })
+	t.Run("kratos", func(t *testing.T) { conform(t, nil, consulcodec.Kratos()) })
+	t.Run("grpcspring", func(t *testing.T) { conform(t, nil, consulcodec.GRPCSpring()) })
+	t.Run("gomicro", func(t *testing.T) { conform(t, nil, consulcodec.GoMicro()) })
 }
 
 func conform(t *testing.T, config map[string]any, codec *consul.Codec) {

@@ -14,12 +14,12 @@ import (
 
 var (
 	errSilent    = errors.New("no answer from Consul within the bound of silence")
-	errFiltered  = errors.New("entries were left out that the token may not read: that takes service:read for the service and node:read for the nodes")
-	errNodeRead  = errors.New("the token may write the service, but not read it afterwards: that takes node:read for the agent's node")
-	errNotSynced = errors.New("the agent has not told the servers yet")
+	errFiltered  = errors.New("Consul left out entries that the token may not read: the token needs service:read for the service and node:read for the nodes")
+	errNodeRead  = errors.New("the token may write the service, but not read it afterwards: the token needs node:read for the agent's node")
+	errNotSynced = errors.New("the agent has not sent the change to the servers yet")
 )
 
-// unknown reports whether an agent said that it does not know a service or a
+// unknown reports whether an error says that the agent does not know a service or a
 // check.
 func unknown(err error) bool {
 	e, ok := errors.AsType[api.StatusError](err)
@@ -27,9 +27,9 @@ func unknown(err error) bool {
 		strings.Contains(e.Body, "does not have associated TTL") || strings.Contains(e.Body, "Unknown check"))
 }
 
-// describe adds to an error of the client what it does not say in a form that
-// errors.Is finds: the context's error, and which of this framework's it is. ctx
-// is the caller's.
+// describe wraps an error of the client in the errors of this framework that it stands
+// for, and in the error of ctx if ctx is done, so that errors.Is finds them. ctx is the
+// context of the caller.
 func describe(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -48,6 +48,6 @@ func describe(ctx context.Context, err error) error {
 	if c := ctx.Err(); c != nil && !errors.Is(err, c) {
 		err = fmt.Errorf("%w: %w", c, err)
 	}
-	// The body of an answer is part of the text.
+	// The text has the body of an answer in it, which may be of any size and content.
 	return naming.SafeError(err)
 }

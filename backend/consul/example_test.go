@@ -55,17 +55,3 @@ func ExampleOptions_token() {
 	c := naming.New(store, nil)
 	defer c.Close()
 }
-
-// A team moves from kratos: its new programs and those on kratos find each other.
-func ExampleKratos() {
-	client, err := consul.NewClient(api.DefaultConfig())
-	if err != nil {
-		log.Fatal(err)
-	}
-	store := consul.New(client, &consul.Options{
-		Codec:       consul.Kratos(),
-		OnMalformed: func(m *naming.MalformedError) { log.Print(m) },
-	})
-	c := naming.New(store, nil)
-	defer c.Close()
-}

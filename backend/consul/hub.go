@@ -5,350 +5,289 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// hub is what tells the watches that have no blocking query of their own, and
-// the lists of services, that something has changed. It is there while one of
-// them is. Its queries cover whatever an endpoint is made of: services, checks
-// and the nodes' addresses.
+// hub wakes its members when something has changed: the watches without a blocking
+// query of their own, and the lists of services. It exists while it has a member. Its
+// queries cover everything that an endpoint consists of: services, checks, and the
+// addresses of nodes.
+//
+// The members read in rounds. A change begins a round, and all members that wait are
+// woken at once. The next round begins when they have read, and after a rest.
 type hub struct {
-	ctx    context.Context // done when a query has failed, or nobody is left
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup
+	ctx    context.Context // done when a query has failed, with its error as the cause, or when the last member has left
+	cancel context.CancelFunc
+	group  *errgroup.Group
 
-	refs int // guarded by Store.mu
+	members int // guarded by Store.shared.mu
 
-	poked chan struct{} // capacity 1: holds a token when something has changed
-	ready chan struct{} // closed when changes are noticed
-	calm  chan struct{} // capacity 1: holds a token when reading has become 0
+	ready   chan struct{} // closed when all queries notice changes
+	changed chan struct{} // capacity 1: holds a token when something has changed
+	allRead chan struct{} // capacity 1: holds a token when rounds.reading has become 0
 
-	mu      sync.Mutex
-	round   int
-	next    chan struct{} // closed, and replaced, when a round begins; only closed when there will be none
-	waiting int           // members that wait for the next round
-	reading int           // members that have not ended the present round
+	rounds struct {
+		mu      sync.Mutex
+		number  int
+		next    chan struct{} // closed and replaced when a round begins; closed for good when there will be no round
+		waiting int           // members that wait for the next round
+		reading int           // members that have not finished the present round
+	}
 }
 
-// signals are the queries, with filters that leave nothing of the answers.
+// signals are the queries of a hub. Their filters leave nothing of the answers, as only
+// the index matters.
 var signals = [][2]string{
 	{"/v1/catalog/services", `ServiceName == ""`},
 	{"/v1/catalog/nodes", `Node == ""`},
 	{"/v1/health/state/any", `Status == ""`},
 }
 
-// join returns the hub. The caller leaves it.
-func (s *Store) join() *hub {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hub == nil || s.hub.ctx.Err() != nil {
-		h := &hub{
-			poked: make(chan struct{}, 1),
-			ready: make(chan struct{}),
-			calm:  make(chan struct{}, 1),
-			next:  make(chan struct{}),
-		}
-		h.ctx, h.cancel = context.WithCancelCause(context.Background())
-		var armed sync.WaitGroup
-		for _, signal := range signals {
-			armed.Add(1)
-			h.wg.Go(func() { s.listen(h, signal[0], signal[1], armed.Done) })
-		}
-		h.wg.Go(func() { armed.Wait(); close(h.ready); h.beat(s.SilenceBound()) })
-		s.hub = h
+// joinHub returns the hub. The caller calls leaveHub.
+func (s *Store) joinHub() *hub {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	if s.shared.hub == nil || s.shared.hub.ctx.Err() != nil {
+		s.shared.hub = s.newHub()
 	}
-	s.hub.refs++
-	return s.hub
+	s.shared.hub.members++
+	return s.shared.hub
 }
 
-// drop gives up what join returned. The last one ends the hub.
-func (s *Store) drop(h *hub) {
-	s.mu.Lock()
-	h.refs--
-	last := h.refs == 0
-	if last && s.hub == h {
-		s.hub = nil
+func (s *Store) newHub() *hub {
+	h := &hub{
+		ready:   make(chan struct{}),
+		changed: make(chan struct{}, 1),
+		allRead: make(chan struct{}, 1),
 	}
-	s.mu.Unlock()
-	if last {
-		h.cancel(context.Canceled)
-		h.wg.Wait()
+	h.rounds.next = make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	h.group, h.ctx = errgroup.WithContext(ctx)
+	armed := make(chan struct{}, len(signals))
+	for _, signal := range signals {
+		l := &listener{store: s, hub: h, path: signal[0], filter: signal[1]}
+		h.group.Go(func() error { return l.run(func() { armed <- struct{}{} }) })
+	}
+	h.group.Go(func() error {
+		h.run(armed, s.SilenceBound())
+		return nil
+	})
+	return h
+}
+
+// leaveHub gives back what joinHub returned. The last member ends the hub.
+func (s *Store) leaveHub(h *hub) {
+	if s.removeMember(h) {
+		h.cancel()
+		_ = h.group.Wait() // the members have got its error as the cause of h.ctx
 	}
 }
 
-// listen pokes the hub at each change of an index. It calls armed when it
-// notices changes, or never will.
-func (s *Store) listen(h *hub, path, nothing string, armed func()) {
-	armed = sync.OnceFunc(armed)
-	defer armed()
-	select {
-	case s.shared <- struct{}{}:
-	case <-h.ctx.Done():
-		return
+func (s *Store) removeMember(h *hub) (last bool) {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	h.members--
+	last = h.members == 0
+	if last && s.shared.hub == h {
+		s.shared.hub = nil
 	}
-	var asked time.Time // when the question that has no answer yet is over
-	defer func() { release(s.shared, asked) }()
-	b := bucket{every: time.Second / 10, burst: 20}
-	first, answered := true, time.Now()
-	for index := uint64(0); ; {
-		if sleep(h.ctx, b.take(time.Now())) != nil {
-			return
+	return last
+}
+
+// listener is a query of a hub. Only its goroutine uses it.
+type listener struct {
+	store        *Store
+	hub          *hub
+	path, filter string
+
+	index    uint64    // of the last answer; 0: read anew
+	armed    bool      // there was an answer, so changes are noticed
+	answered time.Time // when the last answer came
+	over     time.Time // when the query without an answer is over at Consul; zero: there is none
+}
+
+// run notes each change of the index in the hub, until the hub ends or a query fails.
+// It calls armed once changes are noticed.
+func (l *listener) run(armed func()) error {
+	s, ctx := l.store, l.hub.ctx
+	if s.gates.shared.Acquire(ctx, 1) != nil {
+		return nil // the hub has ended
+	}
+	defer func() { releaseAt(s.gates.shared, l.over) }()
+	pace := bucket{every: time.Second / 10, burst: 20}
+	l.answered = time.Now()
+	for {
+		if sleep(ctx, pace.spend(time.Now(), 1)) != nil {
+			return nil
 		}
-		q := s.waiting(index)
-		if index == 0 {
-			q = s.fresh()
-		}
-		q.Filter = nothing
-		q.NodeMeta = nil
-		var ignored any
-		var next uint64
-		asked = over(q)
-		err := s.bounded(h.ctx, func(ctx context.Context) error {
-			meta, err := s.fetch(ctx, path, &ignored, q) // its slot lets it in
-			if err == nil {
-				next = max(meta.LastIndex, 1)
+		index, err := l.ask(ctx)
+		if s.refused(err) && time.Since(l.answered) < s.SilenceBound() {
+			if sleep(ctx, time.Second/2+rand.N(time.Second)) != nil {
+				return nil
 			}
-			return err
-		})
-		if h.ctx.Err() == nil {
-			asked = time.Time{}
-		}
-		if s.refused(err) && time.Since(answered) < s.SilenceBound() {
-			if sleep(h.ctx, time.Second/2+rand.N(time.Second)) != nil {
-				return
-			}
-			index = 0 // whatever has changed meanwhile
+			l.index = 0 // anything may have changed meanwhile
 			continue
 		}
 		if err != nil {
-			h.cancel(err)
-			return
+			return err
 		}
-		answered = time.Now()
-		switch {
-		case first:
-			first = false
-			armed()
-		case next != index:
-			h.poke()
-		}
-		if next < index {
-			next = 0 // and read anew, which is a change again
-		}
-		index = next
+		l.answered = time.Now()
+		l.note(index, armed)
 	}
 }
 
-func (h *hub) poke() {
+// ask makes the query and returns the index of the answer.
+func (l *listener) ask(ctx context.Context) (index uint64, err error) {
+	q := l.store.nextQuery(l.index)
+	q.Filter = l.filter
+	q.NodeMeta = nil
+	l.over = overAt(q)
+	err = l.store.bounded(ctx, func(ctx context.Context) error {
+		var ignored any
+		meta, err := l.store.fetch(ctx, l.path, &ignored, q) // gates.shared admits it
+		if err == nil {
+			index = max(meta.LastIndex, 1)
+		}
+		return err
+	})
+	if ctx.Err() == nil {
+		l.over = time.Time{}
+	}
+	return index, err
+}
+
+// note notes the index of an answer.
+func (l *listener) note(index uint64, armed func()) {
+	switch {
+	case !l.armed:
+		l.armed = true
+		armed()
+	case index != l.index:
+		l.hub.noteChange()
+	}
+	if index < l.index {
+		index = 0 // the query is made anew, and its answer is a change again
+	}
+	l.index = index
+}
+
+func (h *hub) noteChange() {
 	select {
-	case h.poked <- struct{}{}:
+	case h.changed <- struct{}{}:
 	default:
 	}
 }
 
-// beat begins a round when something has changed, and then rests for as long as
-// it took, or a millisecond for each that has read: where many programs use many
-// services, Consul's servers are to answer something else, too.
-func (h *hub) beat(limit time.Duration) {
-	defer func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		close(h.next)
-	}()
+// run waits until all queries are armed, and then runs rounds until the hub ends. limit
+// bounds the time that a round waits for its members.
+func (h *hub) run(armed <-chan struct{}, limit time.Duration) {
+	defer h.endRounds()
+	for range signals {
+		select {
+		case <-armed:
+		case <-h.ctx.Done():
+			return
+		}
+	}
+	close(h.ready)
 	for {
 		select {
-		case <-h.poked:
+		case <-h.changed:
 		case <-h.ctx.Done():
 			return
 		}
 		began := time.Now()
-		select {
-		case <-h.calm:
-		default:
-		}
-		h.mu.Lock()
-		h.round++
-		h.reading += h.waiting
-		n := h.reading
-		h.waiting = 0
-		close(h.next)
-		h.next = make(chan struct{})
-		h.mu.Unlock()
+		n := h.beginRound()
 		if n > 0 {
-			t := time.NewTimer(limit)
-			select {
-			case <-h.calm:
-			case <-t.C:
-			case <-h.ctx.Done():
-			}
-			t.Stop()
+			h.awaitReads(limit)
 		}
+		// The rest lets Consul's servers answer other requests, where many programs
+		// use many services.
 		if sleep(h.ctx, max(time.Since(began), time.Duration(n)*time.Millisecond)) != nil {
 			return
 		}
 	}
 }
 
-// done says that a member has read.
-func (h *hub) done() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.read()
+// beginRound wakes the members that wait, and returns how many members read.
+func (h *hub) beginRound() (reading int) {
+	select {
+	case <-h.allRead: // of an earlier round
+	default:
+	}
+	r := &h.rounds
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.number++
+	r.reading += r.waiting
+	r.waiting = 0
+	close(r.next)
+	r.next = make(chan struct{})
+	return r.reading
 }
 
-// read is done with h.mu held.
-func (h *hub) read() {
-	if h.reading--; h.reading == 0 {
+// awaitReads waits until the members have read, or until limit has passed.
+func (h *hub) awaitReads(limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-h.allRead:
+	case <-t.C:
+	case <-h.ctx.Done():
+	}
+}
+
+func (h *hub) endRounds() {
+	h.rounds.mu.Lock()
+	defer h.rounds.mu.Unlock()
+	close(h.rounds.next)
+}
+
+// memberHasRead notes that a member has read in the present round.
+func (h *hub) memberHasRead() {
+	h.rounds.mu.Lock()
+	defer h.rounds.mu.Unlock()
+	if h.rounds.reading--; h.rounds.reading == 0 {
 		select {
-		case h.calm <- struct{}{}:
+		case h.allRead <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// mark is a moment from which on a hub has noticed all changes. The zero mark is
-// none.
-type mark struct {
+// moment is a moment after which a hub has noticed all changes. The zero moment means
+// that no hub has.
+type moment struct {
 	hub   *hub
 	round int
 }
 
-// mark returns the present moment, none if there is no hub that is ready. What is
-// asked after it needs not be asked again by a member of the same hub.
-func (s *Store) mark() mark {
-	s.mu.Lock()
-	h := s.hub
-	s.mu.Unlock()
+// hubMoment returns the present moment of the hub, and the zero moment if no hub is
+// ready. A member of the same hub need not repeat a read that was made after the
+// moment.
+func (s *Store) hubMoment() moment {
+	h := s.currentHub()
 	if h == nil {
-		return mark{}
+		return moment{}
 	}
 	select {
 	case <-h.ready:
-		return h.mark()
+		return h.moment()
 	default:
-		return mark{}
+		return moment{}
 	}
 }
 
-func (h *hub) mark() mark {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return mark{h, h.round}
+func (s *Store) currentHub() *hub {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	return s.shared.hub
 }
 
-// follower reads something whenever it may have changed.
-//
-// A program may have thousands, each in a goroutine that nearly always waits. The
-// runtime shrinks the stack of such a goroutine to what it needs, so that is kept
-// small: what lasts is here, and what is done before or after waiting is in
-// methods that have returned by then.
-type follower struct {
-	store *Store
-	ctx   context.Context
-	since mark // of what was read last
-	// read is called when something may have changed, and then show, until
-	// that returns false or read an error.
-	read func() error
-	show func() (more bool)
-
-	hub     *hub
-	next    <-chan struct{} // closed when the round begins that it waits for, or the hub ends; nil if that has begun
-	counted bool            // the hub is to be told when it has read
-	err     error
-}
-
-// follow returns nil when show returned false.
-func (f *follower) follow() error {
-	f.hub = f.store.join()
-	defer f.store.drop(f.hub)
-	for more := f.begin(); more; more = f.step() {
-		f.wait()
-	}
-	return f.err
-}
-
-// begin waits until the hub notices changes. What has changed before is read now.
-func (f *follower) begin() (more bool) {
-	h := f.hub
-	select {
-	case <-h.ready:
-	case <-h.ctx.Done():
-		f.err = context.Cause(h.ctx)
-		return false
-	case <-f.ctx.Done():
-		f.err = f.ctx.Err()
-		return false
-	}
-	missed := f.since.hub != h
-	if missed {
-		f.since = h.mark()
-		return f.look()
-	}
-	f.expect()
-	return true
-}
-
-// expect chooses what to wait for.
-func (f *follower) expect() {
-	h := f.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f.next = nil
-	if h.round == f.since.round {
-		f.next = h.next
-		h.waiting++
-	}
-}
-
-func (f *follower) wait() {
-	if f.next == nil {
-		return
-	}
-	// Each case is some bytes for as long as it waits.
-	select {
-	case <-f.next:
-	case <-f.ctx.Done():
-	}
-}
-
-// step does what there is to do after waiting, and reports whether to go on.
-func (f *follower) step() (more bool) {
-	if f.err = f.begun(); f.err != nil {
-		return false
-	}
-	return f.look()
-}
-
-// begun returns an error if no round has begun, and none will.
-func (f *follower) begun() error {
-	h := f.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if f.next != nil {
-		select {
-		case <-f.next:
-			if h.round == f.since.round {
-				return context.Cause(h.ctx)
-			}
-			f.counted = true
-		default:
-			h.waiting--
-			return f.ctx.Err()
-		}
-	}
-	f.since.round = h.round
-	return nil
-}
-
-// look reads and shows, and reports whether to go on.
-func (f *follower) look() (more bool) {
-	f.err = f.read()
-	if f.counted {
-		f.hub.done() // now, as the loop of a sequence may take its time
-		f.counted = false
-	}
-	if f.err != nil || !f.show() {
-		return false
-	}
-	f.expect()
-	return true
+func (h *hub) moment() moment {
+	h.rounds.mu.Lock()
+	defer h.rounds.mu.Unlock()
+	return moment{h, h.rounds.number}
 }

@@ -4,15 +4,17 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/naming-go/naming/backend/consul/internal/wire"
 )
 
-// Consul takes any name for a service, but tells some of them from the path of
-// a URL, where a server refuses what is not printable and cleans away empty
-// segments and dots. Those names are escaped; all others, and so all that are
-// ordinary, are the same in Consul as here.
+// Consul accepts any name for a service. But it reads the name from the path of a URL,
+// where it refuses characters that are not printable and removes empty segments and
+// dots. Names that this changes are escaped. All other names, so all ordinary ones, are
+// the same in Consul and in this framework.
 //
-// The two functions are each other's inverse: the escaped form of a name is
-// nobody's plain name, as a name that looks like one is escaped as well.
+// toConsul and fromConsul are each other's inverse: a plain name that looks like an
+// escaped name is escaped as well.
 
 // toConsul returns Consul's name of a service.
 func toConsul(name string) string {
@@ -22,7 +24,7 @@ func toConsul(name string) string {
 	return escape(name)
 }
 
-// fromConsul returns the name of Consul's service.
+// fromConsul returns the name of a service of which Consul's name is given.
 func fromConsul(name string) string {
 	if isEscaped(name) {
 		s, _ := unescape(name)
@@ -31,7 +33,7 @@ func fromConsul(name string) string {
 	return name
 }
 
-// plain reports whether a name passes through a URL's path.
+// plain reports whether a name passes through the path of a URL unchanged.
 func plain(name string) bool {
 	for _, r := range name {
 		if !unicode.IsPrint(r) {
@@ -54,13 +56,12 @@ func isEscaped(name string) bool {
 
 const hexDigits = "0123456789ABCDEF"
 
-// escape puts ~XX in the place of every byte that is not a letter, a digit, '-'
-// or '_'.
+// escape replaces every byte that is not a letter, a digit, '-' or '_' by ~XX.
 func escape(name string) string {
 	var b strings.Builder
 	for i := range len(name) {
 		c := name[i]
-		if letterOrDigit(c) || c == '-' || c == '_' {
+		if wire.LetterOrDigit(c) || c == '-' || c == '_' {
 			b.WriteByte(c)
 		} else {
 			b.WriteByte('~')
@@ -71,11 +72,7 @@ func escape(name string) string {
 	return b.String()
 }
 
-func letterOrDigit(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
-
-// unescape undoes escape, and reports whether there was something to undo.
+// unescape reverses escape, and reports whether name can be a result of escape.
 func unescape(name string) (string, bool) {
 	if !strings.Contains(name, "~") {
 		return "", false

@@ -20,6 +20,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/consul/consulcodec"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/mutant"
 	"github.com/naming-go/naming/internal/servertest"
@@ -435,7 +436,7 @@ func TestBesidePeers(t *testing.T) {
 		good, bad api.AgentServiceRegistration
 		want      naming.Endpoint
 	}{
-		{"kratos", consul.Kratos(),
+		{"kratos", consulcodec.Kratos(),
 			api.AgentServiceRegistration{
 				Address: "127.0.0.1", Port: 8000, Tags: []string{"version=v1"}, Meta: map[string]string{"zone": "a"},
 				TaggedAddresses: map[string]api.ServiceAddress{
@@ -448,7 +449,7 @@ func TestBesidePeers(t *testing.T) {
 				TaggedAddresses: map[string]api.ServiceAddress{"grpc": {Address: "grpc://"}},
 			},
 			ep("", "127.0.0.1:9000", `{"version":"v1","zone":"a","@entry":{"endpoints":["http://127.0.0.1:8000","grpc://127.0.0.1:9000"]}}`)},
-		{"gomicro", consul.GoMicro(),
+		{"gomicro", consulcodec.GoMicro(),
 			api.AgentServiceRegistration{Address: "127.0.0.1", Port: 8000, Tags: []string{"v-10", `t={"zone":"a"}`, "v=v1"}},
 			api.AgentServiceRegistration{Address: "127.0.0.1", Port: 8001, Tags: []string{"t-789c"}},
 			ep("", "127.0.0.1:8000", `{"version":"v1","zone":"a","tags":["v-10"]}`)},
@@ -618,7 +619,7 @@ func TestLimits(t *testing.T) {
 	for i := range n {
 		documents[fmt.Sprintf("random %d of seed %d", i, seed)] = randomDocument(rnd, 3)
 	}
-	for name, codec := range map[string]*consul.Codec{"": nil, "kratos ": consul.Kratos(), "gomicro ": consul.GoMicro(), "grpcspring ": consul.GRPCSpring()} {
+	for name, codec := range map[string]*consul.Codec{"": nil, "kratos ": consulcodec.Kratos(), "gomicro ": consulcodec.GoMicro(), "grpcspring ": consulcodec.GRPCSpring()} {
 		r := newRig(t, agent, func(_ *api.Config, o *consul.Options) { o.Codec = codec })
 		for what, metadata := range documents {
 			e := ep("a", "10.0.0.1:80", metadata)

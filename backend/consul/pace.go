@@ -5,23 +5,19 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 )
 
-// bucket is a token bucket: burst tokens at first, and one more for each every
-// that has passed. The zero time means that it is full.
+// bucket is a token bucket. It starts with burst tokens, and gets one more in each
+// period of length every, up to burst. One goroutine uses it.
 type bucket struct {
 	every time.Duration
 	burst int
-	at    time.Time // when it was last full, had it been filled since at this rate
+	at    time.Time // when the bucket would have been full, at this rate; zero: it is full
 }
 
-// take takes a token and returns how long to wait before it is there.
-func (b *bucket) take(now time.Time) time.Duration { return b.takeN(now, 1) }
-
-// takeN takes n tokens.
-func (b *bucket) takeN(now time.Time, n int) time.Duration {
+// spend takes n tokens out, and returns how long to wait until the bucket has had them.
+// The bucket may be overdrawn.
+func (b *bucket) spend(now time.Time, n int) time.Duration {
 	if full := now.Add(-time.Duration(b.burst) * b.every); b.at.Before(full) {
 		b.at = full
 	}
@@ -29,18 +25,21 @@ func (b *bucket) takeN(now time.Time, n int) time.Duration {
 	return max(b.at.Sub(now), 0)
 }
 
-// An answer is the whole service, also for one change, and costs the agent and
-// everybody who watches the service as much. So what bounds a watch is how many
-// entries it reads: entryRate in a second, once it has read entryBurst, where an
-// answer counts as smallAnswer entries at least. Up to 200 entries that is a
-// change every 15 ms and more.
+// An answer is the whole service, also for one change. Its cost for the agent and for
+// each watch grows with the service. So the entries that a watch reads are bounded:
+// entryRate in a second, once it has read entryBurst, where an answer counts as
+// smallAnswer entries at least. A service of up to 200 entries may change every 15 ms. A
+// larger entryRate shows the changes of larger services sooner, and lets one service
+// occupy more of the agent.
 //
-// Changes that come close together are read together: after news, a watch rests. The
-// rest is entryRest for each entry, which is about how long an idle machine takes to read
-// and show one. An answer that takes longer, without answerTime, means that the machine is
-// busy, often because many watches read the same change. The rest then grows by busyRest
-// times the excess, up to maxRest. A larger busyRest reads more changes together, a
-// smaller one shows them sooner.
+// After news, a watch rests, so that changes that come close together are read together:
+//
+//	rest = entryRest × entries + busyRest × max(0, took - answerTime - entryRest × entries)
+//
+// entryRest is about the time that an idle machine takes to read and show an entry. An
+// answer that takes longer means that the machine is busy, often because many watches
+// read the same change. A larger busyRest reads more changes together, a smaller busyRest
+// shows them sooner. maxRest bounds the delay of a change.
 //
 // A rest shorter than shortRest is skipped, because waking up from it costs more
 // processor time than it saves. The entries read meanwhile still count for entryRate.
@@ -48,21 +47,22 @@ const (
 	entryRate   = 15_000
 	entryBurst  = 30_000
 	smallAnswer = 150
-	answerTime  = 500 * time.Microsecond // to read an answer without its entries
+	answerTime  = 500 * time.Microsecond // the time to read an answer without entries
 	entryRest   = 20 * time.Microsecond
 	busyRest    = 4
 	shortRest   = 2 * time.Millisecond
 	maxRest     = 100 * time.Millisecond
 )
 
-// pace bounds how often one sequence asks, whatever Consul answers.
+// pace bounds how often one watch asks, whatever Consul answers. Only arrived is used by
+// more than one goroutine.
 type pace struct {
-	entries bucket    // what was read; it may be overdrawn
-	vain    bucket    // questions that follow an answer without news
+	entries bucket    // the entries that were read
+	vain    bucket    // queries that follow an answer without news
 	rest    time.Time // until when nothing is asked
 
-	// arrived is when the first byte of the answer came. The transport sets arrived, in
-	// a goroutine of its own. A transport that does not support httptrace leaves it nil.
+	// arrived is when the first byte of the answer came. The transport sets arrived in a
+	// goroutine of its own. A transport without httptrace leaves it nil.
 	arrived atomic.Pointer[time.Time]
 }
 
@@ -73,7 +73,7 @@ func newPace() *pace {
 	}
 }
 
-// trace returns a context for queries. Their transport notes in p when an answer arrives.
+// trace returns a context for queries whose transport notes when an answer arrives.
 func (p *pace) trace(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() {
 		now := time.Now()
@@ -81,22 +81,22 @@ func (p *pace) trace(ctx context.Context) context.Context {
 	}})
 }
 
-// read notes, once an answer has been read and shown, that the answer had n entries and
-// whether it brought news.
-func (p *pace) read(n int, news bool) {
+// noteAnswer notes an answer that has been read and shown: that it had n entries, and
+// whether it brought news. It sets the rest.
+func (p *pace) noteAnswer(n int, news bool) {
 	now := time.Now()
 	usual := time.Duration(n) * entryRest
 	rest := usual
 	if at := p.arrived.Swap(nil); at != nil {
 		rest += busyRest * max(now.Sub(*at)-answerTime-usual, 0)
 	}
-	// What is asked next waits until this is paid for, and not before: an answer
-	// may be more than the bucket holds.
-	d := p.entries.takeN(now, max(n, smallAnswer))
+	// An answer is paid for after it was read, by the next query: its size is not known
+	// before, and may be more than the bucket holds.
+	d := p.entries.spend(now, max(n, smallAnswer))
 	if news {
 		d = max(d, min(rest, maxRest))
 	} else {
-		d = max(d, p.vain.take(now))
+		d = max(d, p.vain.spend(now, 1))
 	}
 	if d < shortRest {
 		d = 0
@@ -104,11 +104,12 @@ func (p *pace) read(n int, news bool) {
 	p.rest = now.Add(d)
 }
 
-// wait waits until the next question may be asked.
+// wait waits until the next query may be made.
 func (p *pace) wait(ctx context.Context) error {
 	return sleep(ctx, time.Until(p.rest))
 }
 
+// sleep waits for d, or until ctx is done. It then returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
@@ -121,21 +122,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// release takes a token out of slots, at once or when a question that was given
-// up is over at Consul, which does not always notice that nobody waits for the
-// answer (consul#8524).
-func release(slots chan struct{}, over time.Time) {
-	if d := time.Until(over); d > 0 {
-		time.AfterFunc(d, func() { <-slots })
-		return
-	}
-	<-slots
-}
-
-// over returns when a question that is asked now is over at Consul, which adds
-// up to a sixteenth to the wait.
-func over(q *api.QueryOptions) time.Time {
-	return time.Now().Add(q.WaitTime + q.WaitTime/16)
 }

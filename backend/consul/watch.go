@@ -5,125 +5,125 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul/internal/wire"
 )
 
 // Watch implements [naming.Store].
 func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
 	return func(yield func(naming.Batch, error) bool) {
-		w := &watch{ctx: ctx, yield: yield}
-		w.store, w.service = s, service
+		w := &subscription{ctx: ctx, store: s, yield: yield}
+		w.opts, w.service = &s.opts, service
 		if err := w.run(); err != nil {
 			w.fail(err)
 		}
 	}
 }
 
-// watch is one Watch. What lasts is here and not in the methods: see follower.
-type watch struct {
-	view
+// subscription is one range over a Watch. It has what lasts, so that the stack of its
+// goroutine stays small: see member.
+type subscription struct {
+	differ
+	store *Store
 	ctx   context.Context
 	name  string // Consul's
 	yield func(naming.Batch, error) bool
-	last  answer // without its entries as soon as they were shown
+	last  answer // without its entries once they were shown
 
-	shared follower // is used if it has no blocking query of its own
+	shared member // used if the subscription has no blocking query of its own
 }
 
-func (w *watch) fail(err error) {
+func (w *subscription) fail(err error) {
 	w.yield(naming.Batch{}, fmt.Errorf("consul: watch %q: %w", w.service, describe(w.ctx, err)))
 }
 
-// run returns nil when yield returned false.
-func (w *watch) run() error {
+// run returns nil if yield returned false.
+func (w *subscription) run() error {
 	more, err := w.begin()
 	if !more {
 		return err
 	}
-	if t, ctx := w.admitted(); t != nil {
-		err := func() error {
-			defer w.store.seats.leave(t)
-			return w.ask(ctx)
-		}()
+	if t, ctx := w.sitDown(); t != nil {
+		err := w.runSeated(ctx, t)
 		if !errors.Is(err, errShed) {
 			return err
 		}
-		w.shared.since = mark{} // whatever has changed meanwhile
+		w.shared.since = moment{} // anything may have changed meanwhile
 	}
-	return w.shared.follow()
-}
-
-// admitted returns the seat of a watch with a blocking query of its own, and the
-// context of the query, if there is room.
-func (w *watch) admitted() (*seat, context.Context) {
-	select {
-	case w.store.direct <- struct{}{}:
-	default:
-		return nil, nil
-	}
-	t, ctx := w.store.seats.take(w.ctx)
-	if t == nil {
-		<-w.store.direct
-	}
-	return t, ctx
+	return w.shared.run()
 }
 
 // begin shows the snapshot, and reports whether to go on.
-func (w *watch) begin() (more bool, err error) {
+func (w *subscription) begin() (more bool, err error) {
 	if err := naming.CheckService(w.service); err != nil {
 		return false, err
 	}
 	w.name = toConsul(w.store.opts.Prefix + w.service)
-	if w.last, err = w.store.entries(w.ctx, w.name, w.store.fresh()); err != nil {
+	if w.last, err = w.store.readEntries(w.ctx, w.name, w.store.snapshotQuery()); err != nil {
 		return false, err
 	}
-	w.shared = follower{store: w.store, ctx: w.ctx, since: w.last.since, read: w.read, show: w.showLast}
+	w.shared = member{store: w.store, ctx: w.ctx, since: w.last.since, read: w.readAgain, show: w.showLast}
 	return w.showLast(), nil
 }
 
-// show yields what differs, if anything.
-func (w *watch) show(all []*instance) (news, more bool) {
-	b := w.update(all)
+// sitDown returns the seat of a watch with a blocking query of its own, and the context
+// of the query. It returns nil if no seat is free.
+func (w *subscription) sitDown() (*seat, context.Context) {
+	if !w.store.gates.own.TryAcquire(1) {
+		return nil, nil
+	}
+	t, ctx := w.store.seats.sitDown(w.ctx)
+	if t == nil {
+		w.store.gates.own.Release(1)
+	}
+	return t, ctx
+}
+
+// show yields what differs, if anything does.
+func (w *subscription) show(all []*wire.Entry) (news, more bool) {
+	b := w.batch(all)
 	news = b.Snapshot || len(b.Put) > 0 || len(b.Withheld) > 0 || len(b.Deleted) > 0
 	return news, !news || w.yield(b, nil)
 }
 
-func (w *watch) showLast() (more bool) {
+func (w *subscription) showLast() (more bool) {
 	all := w.last.all
 	w.last.all = nil
 	_, more = w.show(all)
 	return more
 }
 
-// read reads what showLast shows.
-func (w *watch) read() (err error) {
-	s, last := w.store, w.last.index
-	q := s.fresh()
+// readAgain reads what showLast shows. Any server may answer. If that server is behind
+// what was shown, the service is read again in the consistent mode.
+func (w *subscription) readAgain() (err error) {
+	s, shown := w.store, w.last.index
+	q := s.snapshotQuery()
 	q.RequireConsistent = false
-	if w.last, err = s.entries(w.ctx, w.name, q); err == nil && w.last.index < last {
-		w.last, err = s.entries(w.ctx, w.name, s.fresh())
+	if w.last, err = s.readEntries(w.ctx, w.name, q); err == nil && w.last.index < shown {
+		w.last, err = s.readEntries(w.ctx, w.name, s.snapshotQuery())
 	}
 	return err
 }
 
-// ask asks blocking queries, with a slot for them. It returns errShed when it has
-// to give it up.
-func (w *watch) ask(ctx context.Context) (err error) {
+// runSeated asks blocking queries from a seat, which it gives back. It returns errShed
+// if it has to abandon its query.
+func (w *subscription) runSeated(ctx context.Context, t *seat) error {
+	defer w.store.seats.getUp(t)
+	err := w.ask(ctx)
+	if err != nil && w.ctx.Err() == nil && (w.store.refused(err) || errors.Is(context.Cause(ctx), errShed)) {
+		return errShed
+	}
+	return err
+}
+
+// ask asks blocking queries until yield returns false or a query fails. It gives back
+// the place of the watch in gates.own.
+func (w *subscription) ask(ctx context.Context) error {
 	s := w.store
-	defer func() {
-		if err != nil && w.ctx.Err() == nil && (s.refused(err) || errors.Is(context.Cause(ctx), errShed)) {
-			err = errShed
-		}
-	}()
-	var asked time.Time // when the question that has no answer yet is over
-	defer func() { release(s.direct, asked) }()
+	var over time.Time // when the query without an answer is over at Consul; zero: there is none
+	defer func() { releaseAt(s.gates.own, over) }()
 	index := w.last.index
 	pace := newPace()
 	ctx = pace.trace(ctx)
@@ -131,186 +131,26 @@ func (w *watch) ask(ctx context.Context) (err error) {
 		if err := pace.wait(ctx); err != nil {
 			return err
 		}
-		q := s.waiting(index)
-		if index == 0 {
-			q = s.fresh()
-		}
-		asked = over(q)
-		a, err := s.entries(ctx, w.name, q)
+		q := s.nextQuery(index)
+		over = overAt(q)
+		a, err := s.readEntries(ctx, w.name, q)
 		if ctx.Err() == nil {
-			asked = time.Time{}
+			over = time.Time{}
 		}
 		if err != nil {
 			return err
 		}
 		if a.index < index {
 			index = 0
-			pace.read(len(a.all), false)
+			pace.noteAnswer(len(a.all), false)
 			continue
 		}
 		index = a.index
-		w.last.index = index // for who reads after it
+		w.last.index = index // readAgain compares with it
 		news, more := w.show(a.all)
 		if !more {
 			return nil
 		}
-		pace.read(len(a.all), news)
+		pace.noteAnswer(len(a.all), news)
 	}
-}
-
-// Services implements [naming.Store].
-func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
-	return func(yield func([]string, error) bool) {
-		if err := s.list(ctx, yield); err != nil {
-			yield(nil, fmt.Errorf("consul: services: %w", describe(ctx, err)))
-		}
-	}
-}
-
-// list returns nil when yield returned false.
-func (s *Store) list(ctx context.Context, yield func([]string, error) bool) error {
-	since := s.mark()
-	last, err := s.names(ctx)
-	if err != nil {
-		return err
-	}
-	if !yield(slices.Clone(last), nil) {
-		return nil
-	}
-	names := last
-	f := &follower{store: s, ctx: ctx, since: since}
-	f.read = func() (err error) {
-		names, err = s.names(ctx)
-		return err
-	}
-	f.show = func() bool {
-		if slices.Equal(names, last) {
-			return true
-		}
-		last = names
-		return yield(slices.Clone(names), nil)
-	}
-	return f.follow()
-}
-
-// names reads the names of the services that have endpoints, be they to be used or
-// withheld.
-func (s *Store) names(ctx context.Context) ([]string, error) {
-	// The checks first: a service that has gone since is not in the catalogue,
-	// but one that has gone before would be in a catalogue read earlier.
-	//
-	// Only checks that say that a lease has ended can take a service's last
-	// endpoint away: its own, which has the ID of the registration, and that of
-	// a node whose agent is lost.
-	var failing []struct{ Node, CheckID, ServiceID, ServiceName string }
-	q := s.fresh()
-	q.Filter = `Status != "passing" and Status != "warning"`
-	if _, err := s.read(ctx, "/v1/health/state/any", &failing, q); err != nil {
-		return nil, err
-	}
-	q = s.fresh()
-	if !s.opts.IncludeProxies {
-		q.Filter = `ServiceKind == "" or ServiceKind == "` + string(api.ServiceKindTypical) + `"`
-	}
-	var tags map[string][]string
-	filtered, err := s.read(ctx, "/v1/catalog/services", &tags, q)
-	if err != nil {
-		return nil, err
-	}
-	if filtered && len(tags) == 0 {
-		return nil, errFiltered
-	}
-	if len(tags) > naming.MaxServices {
-		return nil, fmt.Errorf("%d services; at most %d are read", len(tags), naming.MaxServices)
-	}
-	doubtful, nodes := make(map[string]bool), make(map[string]bool)
-	for _, c := range failing {
-		switch {
-		case c.ServiceName != "" && c.CheckID == c.ServiceID:
-			doubtful[c.ServiceName] = true
-		case c.ServiceName == "" && c.CheckID == serfHealth:
-			nodes[c.Node] = true
-		}
-	}
-	for some := range slices.Chunk(slices.Sorted(maps.Keys(nodes)), 20) {
-		on, err := s.servicesOn(ctx, some)
-		if err != nil {
-			return nil, err
-		}
-		for _, service := range on {
-			doubtful[service] = true
-		}
-	}
-	names := []string{}
-	for _, c := range slices.Sorted(maps.Keys(tags)) {
-		if len(c) > 3*(len(s.opts.Prefix)+naming.MaxServiceName) {
-			// Longer than escape makes any name. What looks escaped many times
-			// over would cost the square of its length.
-			continue
-		}
-		full := fromConsul(c)
-		name, ok := strings.CutPrefix(full, s.opts.Prefix)
-		switch {
-		case !ok || naming.CheckService(name) != nil:
-			continue
-		case toConsul(full) != c:
-			// Another writer's, which no path of a URL names: Consul cannot
-			// be asked for its instances, and so a watch would show none.
-			continue
-		case s.opts.Tag != "" && !slices.Contains(tags[c], s.opts.Tag):
-			continue
-		}
-		if doubtful[c] {
-			a, err := s.entries(ctx, c, s.fresh())
-			if err != nil {
-				return nil, err
-			}
-			v := &view{store: s.quiet(), service: name}
-			if b := v.update(a.all); len(b.Put)+len(b.Withheld) == 0 {
-				continue
-			}
-		}
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// servicesOn reads the names of the services of some nodes. Others have named the
-// nodes: their names are in a filter, as a path would mean something else with some.
-func (s *Store) servicesOn(ctx context.Context, nodes []string) ([]string, error) {
-	var terms []string
-	for _, node := range nodes {
-		terms = append(terms, "Node == "+quote(node))
-	}
-	q := s.fresh()
-	q.Filter = strings.Join(terms, " or ")
-	var tags map[string][]string
-	if _, err := s.read(ctx, "/v1/catalog/services", &tags, q); err != nil {
-		return nil, err
-	}
-	return slices.Collect(maps.Keys(tags)), nil
-}
-
-// quiet returns a store to decode with that reports nothing.
-func (s *Store) quiet() *Store {
-	q := &Store{opts: s.opts}
-	q.opts.OnMalformed = func(*naming.MalformedError) {}
-	return q
-}
-
-// read asks for something, and reports whether the token left anything out.
-func (s *Store) read(ctx context.Context, path string, out any, q *api.QueryOptions) (filtered bool, err error) {
-	err = s.bounded(ctx, func(ctx context.Context) error {
-		if err := s.enterRead(ctx); err != nil {
-			return err
-		}
-		defer s.leaveRead()
-		meta, err := s.fetch(ctx, path, out, q)
-		if err == nil {
-			filtered = meta.ResultsFilteredByACLs
-		}
-		return err
-	})
-	return filtered, err
 }

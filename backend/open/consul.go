@@ -16,6 +16,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/consul/consulcodec"
 )
 
 var consulParams = []string{"codec", "dc", "include-proxies", "include-warning", "no-draining-mark", "node-meta", "ns", "partition", "port-name", "prefix", "stale", "tag", "token-env", "token-file"}
@@ -156,9 +157,9 @@ func (a *agent) complete(secure bool) error {
 // consulCodecs are the wire formats by the value of the parameter "codec".
 var consulCodecs = map[string]func() *consul.Codec{
 	"default":     func() *consul.Codec { return nil },
-	"go-micro":    consul.GoMicro,
-	"grpc-spring": consul.GRPCSpring,
-	"kratos":      consul.Kratos,
+	"go-micro":    consulcodec.GoMicro,
+	"grpc-spring": consulcodec.GRPCSpring,
+	"kratos":      consulcodec.Kratos,
 }
 
 // consulOptions returns the options that parameters stand for, and those that are

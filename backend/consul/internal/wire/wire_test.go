@@ -1,52 +1,21 @@
-package consul
+package wire_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul/internal/wire"
+	"github.com/naming-go/naming/backend/consul/internal/wire/wiretest"
 	"github.com/naming-go/naming/internal/mutant"
 )
-
-// stored returns what Consul would say of a registration.
-func stored(t *testing.T, r *api.AgentServiceRegistration) *instance {
-	t.Helper()
-	if len(r.Meta) > maxPairs {
-		t.Errorf("%d pairs of Meta", len(r.Meta))
-	}
-	for key, value := range r.Meta {
-		if len(key) > maxKey || len(value) > maxValue || !utf8.ValidString(value) || strings.ContainsFunc(key, func(r rune) bool {
-			return r > 0x7f || !letterOrDigit(byte(r)) && r != '-' && r != '_'
-		}) {
-			t.Errorf("Consul would refuse %q: %q", key, value)
-		}
-	}
-	if w := r.Weights; w != nil && (w.Passing < 1 || w.Passing > 65535) {
-		t.Errorf("Consul would refuse weight %d", w.Passing)
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var i instance
-	i.Node.Address = "192.0.2.1"
-	if err := json.Unmarshal(b, &i.Service); err != nil {
-		t.Fatal(err)
-	}
-	if i.Service.Weights.Passing == 0 {
-		i.Service.Weights.Passing = 1
-	}
-	return &i
-}
 
 // trip fails the test if an endpoint does not come back.
 func trip(t *testing.T, e naming.Endpoint) {
@@ -56,7 +25,7 @@ func trip(t *testing.T, e naming.Endpoint) {
 		return
 	}
 	e = changes[0].Endpoint
-	r, err := encode(e, 7, nil)
+	r, err := wiretest.Encode(t, e, 7, nil)
 	if err != nil {
 		// Most of it is in pieces of 512 bytes, and there are some sixty.
 		if len(e.Metadata)+len(e.ID)+len(e.Addr) < 12_000 {
@@ -64,27 +33,18 @@ func trip(t *testing.T, e naming.Endpoint) {
 		}
 		return
 	}
-	i := stored(t, r)
-	got, err := i.endpoint(&Options{})
+	i := wiretest.Stored(t, r)
+	got, err := i.Endpoint(wire.Rules{})
 	if err != nil || !got.Equal(e) {
 		t.Errorf("got %q %q %.1000s, %v\nwant %q %q %.1000s", got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 	}
-	if i.gen() != 7 {
-		t.Errorf("number %d, want 7", i.gen())
+	if i.Number() != 7 {
+		t.Errorf("number %d, want 7", i.Number())
 	}
 }
 
-var someValues = []string{
-	``, `null`, `true`, `0`, `-0`, `1.0`, `1e400`, `12345678901234567890`, `""`, `"a"`, `"\u0000"`, `"é\u2028<>&"`, `[]`, `[1,"1"]`, `{}`,
-	`{"":""}`, `{"a":null}`, `{"a":"b"}`, `{"a":1}`, `{"a":1.0}`, `{"naming-id":"x","naming-json":"y","consul-x":"z","Naming-Form":"w"}`,
-	`{"weight":1}`, `{"weight":3}`, `{"weight":1.0}`, `{"weight":0}`, `{"weight":-1}`, `{"weight":65535}`, `{"weight":65536}`, `{"weight":"3"}`, `{"weight":1e0}`,
-	`{"tags":[]}`, `{"tags":["x"]}`, `{"tags":["x","x",""]}`, `{"tags":[null]}`, `{"tags":["x",1]}`, `{"tags":"x"}`, `{"tags":null}`,
-	`{"weight":3,"zone":"eu","version":"1","tags":["a","b"],"draining":true}`,
-	`{"a":"1","a":2}`, `{"a":"\ud800"}`, ` { "a" : "b" } `,
-}
-
 func TestRoundTrip(t *testing.T) {
-	for _, metadata := range someValues {
+	for _, metadata := range wiretest.Values {
 		for _, addr := range []string{"", "10.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/a", "0.0.0.0:80", "[::]:80", "[0:0::0]:80", "a b:80", "h:080", "h:0", "h:70000", ":80", "h"} {
 			trip(t, naming.Endpoint{ID: "id", Addr: addr, Metadata: json.RawMessage(metadata)})
 		}
@@ -157,7 +117,7 @@ func TestRoundTripOfAnything(t *testing.T) {
 }
 
 func FuzzRoundTrip(f *testing.F) {
-	for _, metadata := range someValues {
+	for _, metadata := range wiretest.Values {
 		f.Add("id", "10.0.0.1:80", metadata)
 	}
 	f.Fuzz(func(t *testing.T, id, addr, metadata string) {
@@ -171,12 +131,8 @@ func TestTooLarge(t *testing.T) {
 		{ID: "id", Metadata: json.RawMessage(`{"a":` + strconv.Quote(strings.Repeat("x", 40_000)) + `}`)},
 		{ID: strings.Repeat("x", 40_000)},
 	} {
-		if _, err := encode(e, 1, nil); err == nil {
+		if _, err := wiretest.Encode(t, e, 1, nil); err == nil {
 			t.Errorf("ID of %d bytes, metadata of %d: no error", len(e.ID), len(e.Metadata))
-		}
-		err := New(nil, nil).Apply(t.Context(), "s", naming.Change{Endpoint: e})
-		if !errors.Is(err, naming.ErrInvalid) {
-			t.Errorf("Apply: %v, want ErrInvalid", err)
 		}
 	}
 }
@@ -190,11 +146,11 @@ func TestOthers(t *testing.T) {
 		{`{"Service":{"ID":"x","SocketPath":"/run/s"}}`, `x@unix:/run/s unix:/run/s `},
 		{`{"Service":{"ID":"x","Address":"h:1"}}`, `x@h:1 h:1 `},
 	} {
-		var i instance
+		var i wire.Entry
 		if err := json.Unmarshal([]byte(test.entry), &i); err != nil {
 			t.Fatal(err)
 		}
-		e, err := i.endpoint(&Options{})
+		e, err := i.Endpoint(wire.Rules{})
 		if got := fmt.Sprintf("%s %s %s", e.ID, e.Addr, e.Metadata); err != nil || got != test.want {
 			t.Errorf("%s:\ngot  %s, %v\nwant %s", test.entry, got, err, test.want)
 		}
@@ -203,7 +159,7 @@ func TestOthers(t *testing.T) {
 
 // As it is in Consul, for those who look at it there.
 func TestWireFormat(t *testing.T) {
-	r, err := encode(naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"weight":3,"zone":"eu","tags":["x"],"draining":true,"n":1.0}`)}, 5, nil)
+	r, err := wiretest.Encode(t, naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"weight":3,"zone":"eu","tags":["x"],"draining":true,"n":1.0}`)}, 5, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,11 +178,11 @@ func TestNoPort(t *testing.T) {
 		`{"Service":{"ID":"x","Address":"::1"}}`,
 		`{"Service":{"ID":"x"}}`,
 	} {
-		var i instance
+		var i wire.Entry
 		if err := json.Unmarshal([]byte(entry), &i); err != nil {
 			t.Fatal(err)
 		}
-		if e, err := i.endpoint(&Options{}); err == nil {
+		if e, err := i.Endpoint(wire.Rules{}); err == nil {
 			t.Errorf("%s: got %+v, which nobody could dial", entry, e)
 		}
 	}
@@ -242,62 +198,20 @@ func TestBroken(t *testing.T) {
 		{"naming-form": ""},
 		{"naming-json": "{"},
 	} {
-		var i instance
+		var i wire.Entry
 		meta["naming-id"] = "x"
 		i.Service.Meta = meta
-		if e, err := i.endpoint(&Options{}); err == nil || e.ID != "x" {
+		if e, err := i.Endpoint(wire.Rules{}); err == nil || e.ID != "x" {
 			t.Errorf("%q: got %+v, %v, want an error and the ID", meta, e, err)
 		}
 	}
-}
-
-func TestNames(t *testing.T) {
-	plainly := []string{"a", "greeter", "my.pkg.Greeter", "a/b", "a b", "é", "%2F", "a?b#c", "~", "a~b", "a~2", "a~2fb", "~zz", "a~2Fb", strings.Repeat("x", 500)}
-	for _, name := range plainly {
-		if got := toConsul(name); got != name {
-			t.Errorf("%q is %q in Consul", name, got)
-		}
-		if got := fromConsul(name); got != name {
-			t.Errorf("Consul's %q is %q", name, got)
-		}
-	}
-	seen := make(map[string]string)
-	for _, name := range append(plainly, "/", "//", "/a", "a/", "a//b", ".", "..", "a/./b", "../a", "\x00", "a\nb", "\u200b", "~2E", "~7E2E", "~2Fa") {
-		c := toConsul(name)
-		if other, ok := seen[c]; ok {
-			t.Errorf("%q and %q are both %q", name, other, c)
-		}
-		seen[c] = name
-		if got := fromConsul(c); got != name || !plain(c) {
-			t.Errorf("%q is %q in Consul, and that %q", name, c, got)
-		}
-	}
-}
-
-func FuzzNames(f *testing.F) {
-	for _, name := range []string{"a", "a/b", "/", "~2F", "~7E2F", "a~00", "é", "\u200b"} {
-		f.Add(name)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		if naming.CheckService(name) != nil {
-			return
-		}
-		c := toConsul(name)
-		if got := fromConsul(c); got != name || !plain(c) {
-			t.Errorf("%q is %q in Consul, and that %q", name, c, got)
-		}
-		// And the other way: what is in Consul is found there.
-		if got := toConsul(fromConsul(name)); plain(name) && got != name {
-			t.Errorf("Consul's %q is looked for at %q", name, got)
-		}
-	})
 }
 
 // TestDigest: a digest changes with whatever an entry says of its endpoint, and
 // with nothing else.
 func TestDigest(t *testing.T) {
 	const base = `{"Node":{"Node":"n","Address":"a"},"Service":{"ID":"i","Service":"s","Tags":["ab","c"],"Address":"h","Port":80,"Meta":{"k":"v"},"Weights":{"Passing":1}}}`
-	seen := make(map[digest]string)
+	seen := make(map[wire.Digest]string)
 	for _, change := range [][2]string{
 		{},
 		{`"Node":"n"`, `"Node":"n2"`},
@@ -319,22 +233,41 @@ func TestDigest(t *testing.T) {
 		{`"Port"`, `"TaggedAddresses":{"y":{"Address":"y://h"}},"Port"`},
 	} {
 		text := strings.Replace(base, change[0], change[1], 1)
-		d := parse(t, text).digest()
+		d := wiretest.Parse(t, text).Digest()
 		if other, ok := seen[d]; ok {
 			t.Errorf("%s\nhas the digest of\n%s", text, other)
 		}
 		seen[d] = text
 	}
 	other := strings.Replace(base, `"Weights"`, `"CreateIndex":1,"ModifyIndex":2,"Weights"`, 1)
-	if d := parse(t, strings.TrimSuffix(other, "}")+`,"Checks":[{"Status":"critical"}]}`).digest(); seen[d] != base {
+	if d := wiretest.Parse(t, strings.TrimSuffix(other, "}")+`,"Checks":[{"Status":"critical"}]}`).Digest(); seen[d] != base {
 		t.Error("the digest depends on indices or checks")
 	}
-	var many instance
+	var many wire.Entry
 	many.Service.Meta = map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"}
-	d := many.digest()
+	d := many.Digest()
 	for range 100 {
-		if many.digest() != d {
+		if many.Digest() != d {
 			t.Fatal("one entry has several digests")
 		}
+	}
+}
+
+// TestFieldC12PortName: of several ports the one is taken that the option names.
+func TestFieldC12PortName(t *testing.T) {
+	two := `{"Service":{"ID":"x","Address":"h","Port":8080,"Ports":[{"Name":"http","Port":8080,"Default":true},{"Name":"grpc","Port":9090}]}}`
+	bare := `{"Service":{"ID":"x","Address":"h","Ports":[{"Name":"grpc","Port":9090},{"Name":"http","Port":8080,"Default":true}]}}`
+	one := `{"Service":{"ID":"x","Address":"h","Port":8080}}`
+	for _, test := range []struct{ entry, name, want string }{
+		{two, "", "h:8080"}, {two, "grpc", "h:9090"}, {two, "other", "h:8080"},
+		{bare, "", "h:8080"}, {bare, "grpc", "h:9090"}, {one, "grpc", "h:8080"},
+	} {
+		e, err := wiretest.Parse(t, test.entry).Endpoint(wire.Rules{PortName: test.name})
+		if err != nil || e.Addr != test.want {
+			t.Errorf("%q of %s is %q, %v, want %q", test.name, test.entry, e.Addr, err, test.want)
+		}
+	}
+	if wiretest.Parse(t, two).Digest() == wiretest.Parse(t, strings.Replace(two, "9090", "9091", 1)).Digest() {
+		t.Error("another port of a name is no change")
 	}
 }

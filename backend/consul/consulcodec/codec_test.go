@@ -1,4 +1,4 @@
-package consul
+package consulcodec
 
 import (
 	"bytes"
@@ -16,10 +16,21 @@ import (
 	"testing"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/consul/internal/wire"
+	"github.com/naming-go/naming/backend/consul/internal/wire/wiretest"
 )
 
 // codecs are all of them, by the names of their golden files.
-var codecs = map[string]*Codec{"kratos": Kratos(), "gomicro": GoMicro(), "grpcspring": GRPCSpring()}
+var codecs = map[string]*consul.Codec{"kratos": Kratos(), "gomicro": GoMicro(), "grpcspring": GRPCSpring()}
+
+// format returns the format of a codec, which may be nil.
+func format(c *consul.Codec) *wire.Format {
+	if c == nil {
+		return nil
+	}
+	return c.Format
+}
 
 // golden reads the lines of a golden file: an entry as Consul has it of what the
 // framework's own code has registered, a tab, and the endpoint that it is, as
@@ -40,15 +51,6 @@ func golden(t testing.TB, name string) (lines [][2]string) {
 	return lines
 }
 
-func parse(t testing.TB, entry string) *instance {
-	t.Helper()
-	var i instance
-	if err := json.Unmarshal([]byte(entry), &i); err != nil {
-		t.Fatalf("%v: %s", err, entry)
-	}
-	return &i
-}
-
 // tripWith fails the test if an endpoint does not come back from what is put
 // with a codec, whatever codec it is read with.
 func tripWith(t *testing.T, name string, e naming.Endpoint) {
@@ -58,16 +60,16 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 		t.Fatalf("%s: %+v: %v", name, e, err)
 	}
 	e = changes[0].Endpoint
-	r, err := encode(e, 7, codecs[name])
+	r, err := wiretest.Encode(t, e, 7, format(codecs[name]))
 	if err != nil {
 		if len(e.Metadata)+len(e.ID)+len(e.Addr) < 12_000 {
 			t.Errorf("%s: %q %q %.200s: %v", name, e.ID, e.Addr, e.Metadata, err)
 		}
 		return
 	}
-	i := stored(t, r)
-	for _, c := range []*Codec{nil, Kratos(), GoMicro(), GRPCSpring()} {
-		if got, err := i.endpoint(&Options{Codec: c}); err != nil || !got.Equal(e) {
+	i := wiretest.Stored(t, r)
+	for _, c := range []*consul.Codec{nil, Kratos(), GoMicro(), GRPCSpring()} {
+		if got, err := i.Endpoint(wire.Rules{Format: format(c)}); err != nil || !got.Equal(e) {
 			t.Errorf("%s: got %q %q %.1000s, %v\nwant %q %q %.1000s", name, got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 		}
 	}
@@ -75,17 +77,17 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 	// framework would have registered. That must be understood too, if it can be
 	// dialled.
 	for key := range i.Service.Meta {
-		if strings.HasPrefix(key, reserved) {
+		if strings.HasPrefix(key, "naming-") {
 			delete(i.Service.Meta, key)
 		}
 	}
-	if got, err := i.endpoint(&Options{Codec: codecs[name]}); hostPort(e.Addr) && (err != nil || got.Addr != e.Addr) {
+	if got, err := i.Endpoint(wire.Rules{Format: format(codecs[name])}); dialable(e.Addr) && (err != nil || got.Addr != e.Addr) {
 		t.Errorf("%s: read as another's, %q %.500s has address %q, %v", name, e.Addr, e.Metadata, got.Addr, err)
 	}
 }
 
-func hostPort(addr string) bool {
-	_, _, ok := splitAddr(addr)
+func dialable(addr string) bool {
+	_, _, ok := wire.SplitAddr(addr)
 	return ok
 }
 
@@ -93,8 +95,8 @@ func TestGolden(t *testing.T) {
 	for name, c := range codecs {
 		for _, line := range golden(t, name) {
 			entry, want := line[0], line[1]
-			i := parse(t, entry)
-			got, err := i.endpoint(&Options{Codec: c})
+			i := wiretest.Parse(t, entry)
+			got, err := i.Endpoint(wire.Rules{Format: format(c)})
 			if !strings.HasPrefix(want, "{") {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("%s: %.2000s\nis %+v, %v, want an error with %q in it", name, entry, got, err, want)
@@ -117,11 +119,11 @@ func TestGolden(t *testing.T) {
 				continue // no program of the framework has registered it
 			}
 			// A copy says the same to a program of the framework.
-			r, err := encode(got, 1, c)
+			r, err := wiretest.Encode(t, got, 1, format(c))
 			if err != nil {
 				t.Fatal(err)
 			}
-			copied := stored(t, r)
+			copied := wiretest.Stored(t, r)
 			if a, b := asPeer(t, name, i), asPeer(t, name, copied); a != b {
 				t.Errorf("%s: %.2000s\nsays   %s\na copy %s", name, entry, a, b)
 			}
@@ -130,7 +132,7 @@ func TestGolden(t *testing.T) {
 }
 
 // asPeer returns what a program of the framework takes from an entry.
-func asPeer(t *testing.T, name string, i *instance) string {
+func asPeer(t *testing.T, name string, i *wire.Entry) string {
 	t.Helper()
 	var version string
 	var endpoints []string
@@ -148,7 +150,7 @@ func asPeer(t *testing.T, name string, i *instance) string {
 		}
 		maps.Copy(metadata, s.Meta)
 		// They are there for other readers.
-		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "version" || strings.HasPrefix(key, reserved) })
+		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "version" || strings.HasPrefix(key, "naming-") })
 	case "grpcspring":
 		port := fmt.Sprint(s.Port)
 		if p, ok := springPort(i); ok {
@@ -156,10 +158,10 @@ func asPeer(t *testing.T, name string, i *instance) string {
 		}
 		endpoints = []string{s.Address + " " + port}
 		maps.Copy(metadata, s.Meta)
-		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "gRPC_port" || strings.HasPrefix(key, reserved) })
+		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "gRPC_port" || strings.HasPrefix(key, "naming-") })
 	case "gomicro":
 		for _, tag := range slices.Backward(s.Tags) {
-			value := inflate(t, tag)
+			value := inflated(t, tag)
 			switch tag[0] {
 			case 'v':
 				version = value
@@ -175,8 +177,8 @@ func asPeer(t *testing.T, name string, i *instance) string {
 	return fmt.Sprintf("%q %q %q", version, endpoints, metadata)
 }
 
-// inflate returns what a tag of go-micro's says, empty for any other.
-func inflate(t *testing.T, tag string) string {
+// inflated returns what a tag of go-micro's says, empty for any other.
+func inflated(t *testing.T, tag string) string {
 	if tag[1] == '=' {
 		return tag[2:]
 	}
@@ -201,7 +203,7 @@ func TestRoundTripOfPeers(t *testing.T) {
 		`{"@entry":{"endpoints":["grpc://10.0.0.1:80","http://10.0.0.1:81","http://10.0.0.1:82","%"]}}`, `{"@entry":{"endpoints":["http://10.0.0.2:81"]}}`,
 		`{"@entry":{"endpoints":["grpc://"]}}`, `{"@entry":{"endpoints":[{"name":"a"},1,null]}}`, `{"@entry":{"endpoints":[null]},"naming-peer":"1"}`,
 		`{"@entry":{"Meta":{"a":"b"}},"tags":["v=1","t={}","v-10"]}`,
-	}, someValues...)
+	}, wiretest.Values...)
 	for name := range codecs {
 		for _, metadata := range values {
 			for _, addr := range []string{"", "10.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80", "unix:/a", "0.0.0.0:80", "h:0", "h"} {
@@ -219,26 +221,15 @@ func TestPeersSee(t *testing.T) {
 		"gomicro":    `"v1" [] map["weight":"3" "zone":"é"]`,
 		"grpcspring": `"" ["2001:db8::7 9000"] map["version":"v1" "zone":"é"]`,
 	} {
-		r, err := encode(e, 1, codecs[name])
+		r, err := wiretest.Encode(t, e, 1, format(codecs[name]))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := asPeer(t, name, stored(t, r)); got != want {
+		if got := asPeer(t, name, wiretest.Stored(t, r)); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 		if !slices.Contains(r.Tags, "canary") || r.Weights.Passing != 3 || r.Address != "2001:db8::7" || r.Port != 9000 {
 			t.Errorf("%s: %+v", name, r)
-		}
-	}
-}
-
-// TestURLChanges has a service get another port for gRPC, and no other change.
-func TestURLChanges(t *testing.T) {
-	v := &view{store: New(nil, &Options{Codec: Kratos()}), service: "greeter"}
-	for _, want := range []string{"h:9000", "h:9001"} {
-		b := v.update([]*instance{parse(t, `{"Service":{"ID":"x","Address":"h","Port":80,"TaggedAddresses":{"grpc":{"Address":"grpc://`+want+`"}}}}`)})
-		if len(b.Put) != 1 || b.Put[0].Addr != want {
-			t.Errorf("got %+v, want %s", b, want)
 		}
 	}
 }
@@ -255,17 +246,17 @@ func TestBomb(t *testing.T) {
 		{[]string{"e-" + long(maxInflated/2), "e-" + long(maxInflated/2)}, true},
 		{[]string{"e-" + long(maxInflated/2), "e-" + long(maxInflated/2), "v-" + deflate("1")}, false},
 	} {
-		var i instance
+		var i wire.Entry
 		i.Service.ID, i.Service.Address, i.Service.Port, i.Service.Tags = "x", "h", 1, test.tags
-		if _, err := i.endpoint(&Options{Codec: GoMicro()}); err == nil != test.ok {
+		if _, err := i.Endpoint(wire.Rules{Format: GoMicro().Format}); err == nil != test.ok {
 			t.Errorf("%d tags of %d bytes: %v", len(test.tags), len(test.tags[0]), err)
 		}
 	}
-	var i instance
+	var i wire.Entry
 	i.Service.Tags = []string{"e-" + deflate(strings.Repeat("x", 64<<20))}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := i.endpoint(&Options{Codec: GoMicro()}); err == nil {
+	if _, err := i.Endpoint(wire.Rules{Format: GoMicro().Format}); err == nil {
 		t.Error("no error")
 	}
 	runtime.ReadMemStats(&after)
@@ -283,11 +274,11 @@ func FuzzPeers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for name, c := range codecs {
-			var i instance
+			var i wire.Entry
 			if json.Unmarshal(b, &i) != nil {
 				return
 			}
-			e, err := i.endpoint(&Options{Codec: c})
+			e, err := i.Endpoint(wire.Rules{Format: format(c)})
 			if err != nil || e.ID == "" && e.Addr == "" || strings.ContainsRune(e.ID, 0) {
 				continue
 			}
@@ -298,7 +289,7 @@ func FuzzPeers(f *testing.F) {
 
 // FuzzPeersEncode: any endpoint makes the round trip.
 func FuzzPeersEncode(f *testing.F) {
-	for _, metadata := range someValues {
+	for _, metadata := range wiretest.Values {
 		f.Add("10.0.0.1:80", metadata)
 	}
 	f.Fuzz(func(t *testing.T, addr, metadata string) {
