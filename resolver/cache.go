@@ -112,7 +112,7 @@ func cacheName(service string) string {
 func encodeCache(service string, set savedSet) (data []byte, left []error, err error) {
 	total := 0
 	encode := func(list []json.RawMessage, e savedEndpoint) []json.RawMessage {
-		data, err := json.Marshal(e)
+		data, err := marshal(e)
 		if err == nil {
 			err = checkSaved(e)
 		}
@@ -137,12 +137,24 @@ func encodeCache(service string, set savedSet) (data []byte, left []error, err e
 		c.Endpoints, c.Withheld = fit(room, c.Endpoints, c.Withheld)
 		left = append(left, fmt.Errorf("%d endpoints are larger together than the %d bytes of a file", n, maxCacheFile))
 	}
-	content, err := json.Marshal(c)
+	content, err := marshal(c)
 	if err != nil {
 		return nil, left, err
 	}
 	sum := sha256.Sum256(content)
 	return slices.Concat([]byte(cacheMagic), []byte(hex.EncodeToString(sum[:])), []byte("\n"), content), left, nil
+}
+
+// marshal returns the JSON of v without the escapes that json.Marshal makes for
+// HTML: metadata is saved with the bytes that the registry has.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // fit returns two lists without the largest elements of both, so that what remains

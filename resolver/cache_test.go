@@ -80,6 +80,26 @@ func TestCacheRoundTrip(t *testing.T) {
 	}
 }
 
+// TestCacheKeepsTheBytesOfMetadata: nothing is escaped for HTML, and a file of a
+// version that did is read.
+func TestCacheKeepsTheBytesOfMetadata(t *testing.T) {
+	const metadata = `{"zone":"<&>\u2028"}`
+	want := naming.Endpoint{ID: "a", Addr: "a:1", Metadata: json.RawMessage(metadata)}
+	file := encode(t, "s", want)
+	if !bytes.Contains(file, []byte(metadata)) {
+		t.Errorf("the file is %q, want %s in it", file, metadata)
+	}
+	set, left, err := decodeCache("s", file)
+	if err != nil || left != nil || len(set.endpoints) != 1 || string(set.endpoints[0].Metadata) != metadata {
+		t.Errorf("got %v, %v, %v, want metadata %s", set, left, err, metadata)
+	}
+	old := sealed(`{"Service":"s","Endpoints":[{"ID":"a","Addr":"a:1","Metadata":{"zone":"\u003c\u0026\u003e\u2028"}}]}`)
+	set, left, err = decodeCache("s", old)
+	if err != nil || left != nil || len(set.endpoints) != 1 || !set.endpoints[0].Equal(want) {
+		t.Errorf("an old file: got %v, %v, %v, want %v", set, left, err, want)
+	}
+}
+
 func TestCacheFileNames(t *testing.T) {
 	c := &cache{dir: "/var/cache/naming"}
 	seen := make(map[string]string)
@@ -476,6 +496,25 @@ func TestASlowRegistryHasItsChance(t *testing.T) {
 		p = start(t, store, dir)
 		time.Sleep(time.Minute)
 		p.log.want(t, "cached a b", "state a b")
+		p.stop()
+	})
+}
+
+// TestALateAnswerOfASlowDisk: the first answer is overdue when a slow disk yields a
+// set of which nothing may be used. The ClientConn is told at once.
+func TestALateAnswerOfASlowDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(script)
+		p := scriptedProgram(t, s, t.TempDir())
+		target := p.builder.targets["x"]
+		target.wakeMu.Lock()
+		target.late = true
+		target.loaded = &loaded{savedSet: savedSet{withheld: withheld(naming.Maintenance, "a")}}
+		target.poke()
+		target.wakeMu.Unlock()
+		p.log.want(t, `error naming: service "x" cannot be looked up: no answer from the registry in 5s`)
+		time.Sleep(time.Minute)
+		p.log.want(t)
 		p.stop()
 	})
 }

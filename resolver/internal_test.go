@@ -270,6 +270,20 @@ func TestFieldI2TakingOver(t *testing.T) {
 	}
 }
 
+// TestFieldI2OnlyCalledOnesStay: a held endpoint that was not in the list gets no calls
+// because others take over from those in the list.
+func TestFieldI2OnlyCalledOnesStay(t *testing.T) {
+	stale := func(s naming.Status) naming.Status { s.StaleSince = time.Unix(1, 0); return s }
+	playAll(t, nil, []step{
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c")}}, []string{"state a b c"}},
+		{naming.Event{Batch: batch(nil, "a"), Status: held(endpoints("a")...)}, []string{"state b c"}},
+		{naming.Event{Status: stale(held(endpoints("a")...))}, nil},
+		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("c")}, Status: held(endpoints("a", "b")...)}, []string{"state c b"}},
+		// Nor one that is held while they do.
+		{naming.Event{Status: held(endpoints("a", "b", "d")...)}, nil},
+	})
+}
+
 // TestFieldI1BothMarksDrain: the mark beside the metadata means what the member of
 // the metadata means.
 func TestFieldI1BothMarksDrain(t *testing.T) {

@@ -321,15 +321,15 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "uses held endpoints beside usable ones",
 			File: "set.go",
-			Old:  "\t\t\tif staying && !now.Before(s.takeover) {\n\t\t\t\tsuspects = nil\n\t\t\t}\n",
+			Old:  "\t\t\tcase staying:\n\t\t\t\tsuspects = nil\n",
 			New:  "",
 			Test: "^(TestFieldI2HeldOnlyWhileNothingElse|TestSuddenLoss)$",
 		},
 		{
 			Name: "has one that drains keep held ones out",
 			File: "set.go",
-			Old:  "\t\t\tif staying && !now",
-			New:  "\t\t\tif len(list) > 0 && !now",
+			Old:  "\t\t\tcase staying:\n",
+			New:  "\t\t\tcase len(list) > 0:\n",
 			Test: "^TestFieldI2HeldOnlyWhileNothingElse$",
 		},
 		{
@@ -349,9 +349,9 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "takes over again after every outage",
 			File: "set.go",
-			Old:  "if takesOver && s.anyPublished(suspects) {",
+			Old:  "if takesOver && len(stay) > 0 {",
 			New:  "if takesOver && len(suspects) > 0 {",
-			Test: "^TestFieldI2TakingOver$",
+			Test: "^TestSetAgainstModel$",
 		},
 		{
 			Name: "uses held ones beside others until the next news",
@@ -359,6 +359,27 @@ func TestMutants(t *testing.T) {
 			Old:  "if news || t.set.takenOver(time.Now()) {",
 			New:  "if news {",
 			Test: "^TestFieldI2TakingOver$",
+		},
+		{
+			Name: "calls what was not called before while others take over",
+			File: "set.go",
+			Old:  "\t\t\t\tsuspects = stay\n",
+			New:  "\t\t\t\t_ = stay\n",
+			Test: "^(TestFieldI2OnlyCalledOnesStay|TestSetAgainstModel)$",
+		},
+		{
+			Name: "forgets that the first answer is overdue when the cache is of no use",
+			File: "target.go",
+			Old:  "t.failure != nil || late && t.current() == nil {",
+			New:  "t.failure != nil {",
+			Test: "^TestALateAnswerOfASlowDisk$",
+		},
+		{
+			Name: "escapes metadata for HTML in the cache",
+			File: "cache.go",
+			Old:  "\tencoder.SetEscapeHTML(false)\n",
+			New:  "",
+			Test: "^TestCacheKeepsTheBytesOfMetadata$",
 		},
 		{
 			Name: "takes over for longer with all that comes",
@@ -419,8 +440,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "passes on what the registry said as it is",
 			File: "target.go",
-			Old:  "return errors.New(naming.SafeText(fmt.Sprintf(\"naming: service %s \", service) + fmt.Sprintf(format, args...)))",
-			New:  "return errors.New(fmt.Sprintf(\"naming: service %s \", service) + fmt.Sprintf(format, args...))",
+			Old:  "return errors.New(naming.SafeText(fmt.Sprintf(\"naming: service %q \", service) + fmt.Sprintf(format, args...)))",
+			New:  "return errors.New(fmt.Sprintf(\"naming: service %q \", service) + fmt.Sprintf(format, args...))",
 			Test: "^TestFieldR13Errors$",
 		},
 		{
@@ -461,8 +482,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "saves what it cannot read",
 			File: "cache.go",
-			Old:  "\t\tdata, err := json.Marshal(e)\n\t\tif err == nil {\n",
-			New:  "\t\tdata, err := json.Marshal(e)\n\t\tif false {\n",
+			Old:  "\t\tdata, err := marshal(e)\n\t\tif err == nil {\n",
+			New:  "\t\tdata, err := marshal(e)\n\t\tif false {\n",
 			Test: "^TestFieldK1OneEntrySpoilsNothing$",
 		},
 		{

@@ -233,8 +233,9 @@ const takeoverTime = 10 * time.Second
 // alone until the moment it stops.
 //
 // After a common loss or an outage, the first usable endpoint may be the first of many,
-// and gRPC may not be connected to it yet. So published endpoints that are held stay in
-// the list for takeoverTime. A takeover that runs is not prolonged.
+// and gRPC may not be connected to it yet. So held endpoints whose addresses are
+// published stay in the list for takeoverTime. Other held endpoints stay out: no call
+// went to their addresses before. A takeover that runs is not prolonged.
 func (s *set) publish(now time.Time) (changed, urgent bool) {
 	urgent, s.withdrawn = s.withdrawn, false
 	list := s.active
@@ -249,12 +250,16 @@ func (s *set) publish(now time.Time) (changed, urgent bool) {
 		failed, suspects := s.failedChecks(len(list) > 0), s.suspects(len(list) > 0)
 		all := len(list) + len(failed) + len(suspects)
 		s.panicking = all > 0 && float64(len(list))/float64(all) < s.threshold
-		if takesOver && s.anyPublished(suspects) {
+		stay := s.whosePublished(suspects)
+		if takesOver && len(stay) > 0 {
 			s.takeover = now.Add(takeoverTime)
 		}
 		if !s.panicking {
 			failed = nil
-			if staying && !now.Before(s.takeover) {
+			switch {
+			case staying && now.Before(s.takeover):
+				suspects = stay
+			case staying:
 				suspects = nil
 			}
 		}
@@ -272,13 +277,16 @@ func (s *set) publish(now time.Time) (changed, urgent bool) {
 	return true, urgent
 }
 
-// anyPublished reports whether an endpoint with the ID of one of these is published.
-func (s *set) anyPublished(list []grpcresolver.Endpoint) bool {
-	ids := make(map[string]bool, len(list))
-	for _, e := range list {
-		ids[memberOf(e).endpoint.ID] = true
+// whosePublished returns the endpoints of a list whose addresses are published.
+func (s *set) whosePublished(list []grpcresolver.Endpoint) []grpcresolver.Endpoint {
+	if len(list) == 0 {
+		return nil
 	}
-	return slices.ContainsFunc(s.published, func(e grpcresolver.Endpoint) bool { return ids[memberOf(e).endpoint.ID] })
+	published := make(map[string]bool, len(s.published))
+	for _, e := range s.published {
+		published[memberOf(e).addr()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(e grpcresolver.Endpoint) bool { return !published[memberOf(e).addr()] })
 }
 
 // takenOver reports whether a takeover has ended whose held endpoints are still published.
@@ -642,7 +650,7 @@ func (s *set) whyEmpty() string {
 		}
 		text := fmt.Sprintf("%d %v", n, reason)
 		if detail != "" {
-			text += fmt.Sprintf(" (%s)", naming.SafeText(strings.ToValidUTF8(detail[:min(len(detail), maxDetail)], "")))
+			text += fmt.Sprintf(" (%s)", strings.ToValidUTF8(detail[:min(len(detail), maxDetail)], ""))
 		}
 		counts = append(counts, text)
 	}

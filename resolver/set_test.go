@@ -16,9 +16,10 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// model is what a list of endpoints should be, worked out the slow way. takesOver is
-// asked with the held endpoints that may be used beside usable ones, if that counts.
-func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.Withheld, held []naming.Endpoint, threshold float64, takesOver func(suspects []naming.Endpoint, staying bool) bool) []naming.Endpoint {
+// model is what a list of endpoints should be, worked out the slow way. stay is called
+// with the held endpoints that could be used, and returns those that stay beside usable
+// endpoints during a takeover.
+func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.Withheld, held []naming.Endpoint, threshold float64, stay func(suspects []naming.Endpoint, staying bool) []naming.Endpoint) []naming.Endpoint {
 	byID := func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) }
 	draining := func(e naming.Endpoint) bool { return e.Info().Draining }
 	// first returns the first of each address that pass accepts, those that do
@@ -104,9 +105,11 @@ func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.With
 	if panicking {
 		list = append(list, failed...)
 	}
-	if takesOver(suspects, staying) || panicking || !staying {
-		list = append(list, suspects...)
+	stays := stay(suspects, staying)
+	if panicking || !staying {
+		stays = suspects
 	}
+	list = append(list, stays...)
 	return list
 }
 
@@ -186,9 +189,10 @@ func TestSetAgainstModel(t *testing.T) {
 			before := s.published
 			snapshot := slices.Clone(before)
 			s.take(event)
-			wasPublished := make(map[string]bool)
+			wasPublished, wasCalled := make(map[string]bool), make(map[string]bool)
 			for _, e := range before {
 				wasPublished[memberOf(e).endpoint.ID] = true
+				wasCalled[e.Addresses[0].Addr] = true
 			}
 			changed, urgent := s.publish(now)
 			if want := changed && slices.ContainsFunc(event.Withheld, func(w naming.Withheld) bool { return wasPublished[w.Endpoint.ID] }); urgent != want {
@@ -198,16 +202,19 @@ func TestSetAgainstModel(t *testing.T) {
 			for _, e := range s.published {
 				got = append(got, *memberOf(e).endpoint)
 			}
-			want := model(truth, withheld, held, threshold, func(suspects []naming.Endpoint, staying bool) bool {
-				called := slices.ContainsFunc(suspects, func(e naming.Endpoint) bool { return wasPublished[e.ID] })
-				if unvouched && staying && takeover.IsZero() && called {
+			want := model(truth, withheld, held, threshold, func(suspects []naming.Endpoint, staying bool) []naming.Endpoint {
+				called := slices.DeleteFunc(slices.Clone(suspects), func(e naming.Endpoint) bool { return !wasCalled[e.Addr] })
+				if unvouched && staying && takeover.IsZero() && len(called) > 0 {
 					takeover = now.Add(10 * time.Second)
 				}
 				unvouched = event.Status.Stale() || !staying
 				if len(held) == 0 || !now.Before(takeover) {
 					takeover = time.Time{}
 				}
-				return now.Before(takeover)
+				if !now.Before(takeover) {
+					return nil
+				}
+				return called
 			})
 			if !slices.EqualFunc(got, want, naming.Endpoint.Equal) {
 				t.Fatalf("seed %d, step %d, threshold %v: got %v, want %v\nof %v\nwithheld %v\nheld %v", seed, i, threshold, got, want, truth, withheld, held)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -392,7 +391,7 @@ func (t *target) step() {
 			t.watchTakeover()
 		}
 	case loaded != nil:
-		t.publishCached(loaded)
+		t.publishCached(loaded, late)
 	case t.cached == notAsked && (t.failure != nil || slow):
 		// It is read by a goroutine that nobody waits for.
 		t.cached = loading
@@ -467,13 +466,14 @@ func (t *target) tellPanic() {
 }
 
 // publishCached publishes what was in the cache, while the registry has not
-// answered.
-func (t *target) publishCached(l *loaded) {
+// answered. If nothing in the cache can be used, and the first answer is overdue
+// (late), it publishes why there are no endpoints.
+func (t *target) publishCached(l *loaded, late bool) {
 	t.set.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: l.endpoints, Withheld: l.withheld}})
 	t.set.publish(time.Now())
 	if len(t.set.published) == 0 {
 		t.cached = noUse
-		if t.failure != nil {
+		if t.failure != nil || late && t.current() == nil {
 			t.publish(&state{err: t.lookupError()})
 		}
 		return
@@ -519,8 +519,8 @@ func (t *target) lookupError() error {
 // reaches the callers of RPCs and their logs, so it has the form of
 // [naming.SafeText], whatever the registry answered.
 func (t *target) errorf(format string, args ...any) error {
-	service := naming.SafeText(strconv.Quote(t.service[:min(len(t.service), maxServiceText)]))
-	return errors.New(naming.SafeText(fmt.Sprintf("naming: service %s ", service) + fmt.Sprintf(format, args...)))
+	service := t.service[:min(len(t.service), maxServiceText)]
+	return errors.New(naming.SafeText(fmt.Sprintf("naming: service %q ", service) + fmt.Sprintf(format, args...)))
 }
 
 // maxServiceText is how much of the name of a service is in an error, in bytes: it
