@@ -11,7 +11,6 @@ import (
 	"time"
 
 	grpcresolver "google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/naming-go/naming"
 )
@@ -280,7 +279,7 @@ func (b *Builder) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, 
 		b.release(c.target)
 		return nil, err
 	}
-	c.target.join(c)
+	c.target.dispatcher.join(c)
 	return c, nil
 }
 
@@ -311,109 +310,4 @@ func (b *Builder) release(t *target) {
 	if last {
 		t.close()
 	}
-}
-
-// conn is the resolver of one ClientConn.
-type conn struct {
-	target *target
-	cc     grpcresolver.ClientConn
-	config *serviceconfig.ParseResult
-
-	// Guarded by target.mu.
-	index  int // in target.conns
-	next   *conn
-	phase  phase
-	closed bool          // cc is told nothing any more
-	quiet  chan struct{} // not nil: closed when nobody tells cc anything any more, for Close to wait for
-
-	// Used by whoever tells cc something.
-	told      uint64 // the number of the state that cc was told last
-	published *state // what cc has endpoints of, or nil
-}
-
-// phase is what happens to a conn.
-type phase uint8
-
-const (
-	idle    phase = iota // it was told the state, if there is one
-	waiting              // to be told; it is in the target's list
-	telling
-)
-
-// ResolveNow implements the Resolver of gRPC's package resolver. gRPC calls it
-// when connections fail, and hopes that a new look would find other endpoints. A
-// watch that is well has told of every change by then, and is asked nothing. One
-// that failed, and waits to be tried again, is tried at once, though at a pace
-// that the registry can bear also when all of its clients lose their connections.
-func (c *conn) ResolveNow(grpcresolver.ResolveNowOptions) { c.target.source.Retry() }
-
-// Close implements the Resolver of gRPC's package resolver. After it has
-// returned cc is not called any more. It waits for a call in progress.
-func (c *conn) Close() {
-	t := c.target
-	t.mu.Lock()
-	first := !c.closed
-	if first {
-		c.closed = true
-		t.leave(c)
-		if c.phase == telling {
-			c.quiet = make(chan struct{})
-		}
-	}
-	quiet := c.quiet
-	t.mu.Unlock()
-	if quiet != nil {
-		<-quiet
-	}
-	if first {
-		t.builder.release(t)
-	}
-}
-
-// tell tells cc a state.
-func (c *conn) tell(s *state) {
-	skipped := s.number != c.told+1
-	c.told = s.number
-	switch {
-	case s.err != nil:
-		// A first error is told without an empty state, which would have gRPC
-		// say less clearly what is wrong. After that an error alone would
-		// leave the endpoints in use.
-		if c.published != nil {
-			c.published = nil
-			c.update(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}, ServiceConfig: c.parseEmptyConfig()})
-		}
-		c.cc.ReportError(s.err)
-	case skipped && c.published != nil && c.published.equal(s):
-		// What was skipped came to nothing.
-	default:
-		c.published = s
-		c.update(grpcresolver.State{
-			Addresses:     s.addresses,
-			Endpoints:     s.endpoints,
-			Attributes:    s.attributes,
-			ServiceConfig: c.config,
-		})
-	}
-}
-
-func (c *conn) update(s grpcresolver.State) {
-	// The error asks for another resolution, which would find nothing that the
-	// watch will not tell anyway.
-	_ = c.cc.UpdateState(s)
-	if t := c.target; t.builder.published != nil {
-		t.builder.published(naming.PublishedInfo{Service: t.service, Addresses: len(s.Endpoints)})
-	}
-}
-
-// parseEmptyConfig returns the service config for a service without endpoints.
-func (c *conn) parseEmptyConfig() *serviceconfig.ParseResult {
-	if c.config == nil || c.target.builder.emptyConfig == "" {
-		return c.config
-	}
-	parsed := c.cc.ParseServiceConfig(c.target.builder.emptyConfig)
-	if parsed != nil && parsed.Err != nil {
-		return c.config
-	}
-	return parsed
 }

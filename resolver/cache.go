@@ -1,12 +1,9 @@
 package resolver
 
 import (
-	"bytes"
-	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +11,17 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	grpcresolver "google.golang.org/grpc/resolver"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/naming-go/naming"
 )
 
 const (
-	// cacheWait is how long a registry that says nothing is given before a
-	// cached set is used.
-	cacheWait = time.Second
-	// saveEvery is the least time between two writes for one service.
-	saveEvery = 10 * time.Second
 	// maxCacheFile is the largest file that is written or read, in bytes, and
 	// cacheOverhead is more than it has besides the endpoints.
 	maxCacheFile  = 256 << 20
@@ -52,37 +43,35 @@ type cache struct {
 	maxAge time.Duration
 	log    *slog.Logger
 	sweep  sync.Once
-	writes atomic.Int64
+	writes atomic.Int64       // for tests
+	reads  singleflight.Group // by service
 }
 
-const cacheMagic = "naming endpoints 1 "
-
-// cacheContent is what a file says. Endpoints and Withheld are each sorted by ID.
-type cacheContent struct {
-	Service   string
-	Endpoints []json.RawMessage // savedEndpoint
-	Withheld  []json.RawMessage `json:",omitempty"` // savedEndpoint with a Reason
+// savedState is what the cache has of a service.
+type savedState struct {
+	savedSet // empty: nothing that can be used
+	at       time.Time
 }
 
-// savedEndpoint is an endpoint in a file.
-type savedEndpoint struct {
-	ID       string
-	Addr     string
-	Metadata json.RawMessage `json:",omitempty"`
-	Draining bool            `json:",omitempty"`
-	NoDrain  bool            `json:",omitempty"`
-	Reason   naming.Reason   `json:",omitempty"`
-	Detail   string          `json:",omitempty"`
+// read returns what the cache has of a service, and logs what is wrong with it. It
+// blocks while the disk does. Reads of one service at the same time share one read, so
+// that a disk that hangs does not hold a thread for every ClientConn that is built
+// meanwhile. The result is shared and must not be modified.
+func (c *cache) read(service string) *savedState {
+	saved, _, _ := c.reads.Do(service, func() (any, error) {
+		set, at, left, err := c.load(service)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.log.Warn("naming: saved endpoints are of no use", slog.String("service", service),
+				slog.String("file", c.path(service)), slog.Any("err", naming.SafeError(err)))
+		}
+		if len(left) > 0 {
+			c.log.Warn("naming: saved endpoints were left out", slog.String("service", service),
+				slog.String("file", c.path(service)), slog.Int("left out", len(left)), slog.Any("err", naming.SafeError(left[0])))
+		}
+		return &savedState{set, at}, nil
+	})
+	return saved.(*savedState)
 }
-
-// savedSet is the set of a service as the cache keeps it: the endpoints that may
-// be used, and those that the registry withholds, each sorted by ID.
-type savedSet struct {
-	endpoints []naming.Endpoint
-	withheld  []naming.Withheld
-}
-
-func (s savedSet) empty() bool { return len(s.endpoints)+len(s.withheld) == 0 }
 
 // path returns the path of the file of a service, for people.
 func (c *cache) path(service string) string { return filepath.Join(c.dir, cacheName(service)) }
@@ -105,157 +94,6 @@ func cacheName(service string) string {
 	sum := sha256.Sum256([]byte(service))
 	return readable[:min(len(readable), most)] + "-" + hex.EncodeToString(sum[:16]) + cacheSuffix
 }
-
-// encodeCache returns the content of a file, and the errors of the endpoints that
-// were left out. An endpoint is left out if it could not be read back, and the
-// largest ones are left out if all together exceed maxCacheFile.
-func encodeCache(service string, set savedSet) (data []byte, left []error, err error) {
-	total := 0
-	encode := func(list []json.RawMessage, e savedEndpoint) []json.RawMessage {
-		data, err := marshal(e)
-		if err == nil {
-			err = checkSaved(e)
-		}
-		if err != nil {
-			left = append(left, fmt.Errorf("endpoint %q: %w", naming.SafeText(e.ID), err))
-			return list
-		}
-		total += len(data) + 1
-		return append(list, data)
-	}
-	c := cacheContent{Service: service, Endpoints: make([]json.RawMessage, 0, len(set.endpoints))}
-	for _, e := range set.endpoints {
-		c.Endpoints = encode(c.Endpoints, savedEndpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrain: e.NoDrain})
-	}
-	for _, w := range set.withheld {
-		e := w.Endpoint
-		c.Withheld = encode(c.Withheld, savedEndpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrain: e.NoDrain,
-			Reason: cmp.Or(w.Reason, naming.Maintenance), Detail: naming.SafeText(w.Detail)})
-	}
-	if room := maxCacheFile - cacheOverhead; total > room {
-		n := len(c.Endpoints) + len(c.Withheld)
-		c.Endpoints, c.Withheld = fit(room, c.Endpoints, c.Withheld)
-		left = append(left, fmt.Errorf("%d endpoints are larger together than the %d bytes of a file", n, maxCacheFile))
-	}
-	content, err := marshal(c)
-	if err != nil {
-		return nil, left, err
-	}
-	sum := sha256.Sum256(content)
-	return slices.Concat([]byte(cacheMagic), []byte(hex.EncodeToString(sum[:])), []byte("\n"), content), left, nil
-}
-
-// marshal returns the JSON of v without the escapes that json.Marshal makes for
-// HTML: metadata is saved with the bytes that the registry has.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// fit returns two lists without the largest elements of both, so that what remains
-// has room bytes with a comma each.
-func fit(room int, a, b []json.RawMessage) (_, _ []json.RawMessage) {
-	sizes := make([]int, 0, len(a)+len(b))
-	for _, e := range slices.Concat(a, b) {
-		sizes = append(sizes, len(e)+1)
-	}
-	slices.Sort(sizes)
-	n := 0
-	for n < len(sizes) && sizes[n] <= room {
-		room -= sizes[n]
-		n++
-	}
-	// Of those that are as large as the first that has no room, none is kept.
-	keep := func(list []json.RawMessage) []json.RawMessage {
-		return slices.DeleteFunc(list, func(e json.RawMessage) bool { return n < len(sizes) && len(e)+1 >= sizes[n] })
-	}
-	return keep(a), keep(b)
-}
-
-// checkSaved returns an error if an endpoint has no place in a file.
-func checkSaved(e savedEndpoint) error {
-	switch {
-	case e.ID == "":
-		return errors.New("no ID")
-	case e.Addr == "" && e.Reason == 0:
-		return errors.New("no address")
-	}
-	return naming.CheckEndpoint(e.endpoint())
-}
-
-func (e savedEndpoint) endpoint() naming.Endpoint {
-	return naming.Endpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrain: e.NoDrain}
-}
-
-// decodeCache returns the set in a file, which is not empty, and the errors of the
-// entries that were left out: one that cannot be understood spoils no other.
-func decodeCache(service string, data []byte) (set savedSet, left []error, err error) {
-	rest, ok := bytes.CutPrefix(data, []byte(cacheMagic))
-	if !ok {
-		return set, nil, errVersion
-	}
-	hexSum, content, ok := bytes.Cut(rest, []byte("\n"))
-	sum := sha256.Sum256(content)
-	if !ok || string(hexSum) != hex.EncodeToString(sum[:]) {
-		return set, nil, errors.New("wrong checksum")
-	}
-	var c cacheContent
-	if err := json.Unmarshal(content, &c); err != nil {
-		return set, nil, err
-	}
-	if c.Service != service {
-		return set, nil, fmt.Errorf("of service %q", naming.SafeText(c.Service))
-	}
-	decode := func(entries []json.RawMessage, take func(savedEndpoint)) error {
-		last := ""
-		for i, entry := range entries {
-			var e savedEndpoint
-			err := json.Unmarshal(entry, &e)
-			if err == nil {
-				err = checkSaved(e)
-			}
-			if err != nil {
-				left = append(left, fmt.Errorf("entry %d: %w", i, err))
-				continue
-			}
-			if e.ID <= last {
-				return fmt.Errorf("endpoint %q after %q", naming.SafeText(e.ID), naming.SafeText(last))
-			}
-			last = e.ID
-			take(e)
-		}
-		return nil
-	}
-	withheld := make(map[string]bool)
-	err = decode(c.Withheld, func(e savedEndpoint) {
-		withheld[e.ID] = true
-		set.withheld = append(set.withheld, naming.Withheld{Endpoint: e.endpoint(), Reason: e.Reason, Detail: naming.SafeText(e.Detail)})
-	})
-	if err == nil {
-		err = decode(c.Endpoints, func(e savedEndpoint) {
-			if !withheld[e.ID] {
-				set.endpoints = append(set.endpoints, e.endpoint())
-			}
-		})
-	}
-	switch {
-	case err != nil:
-	case !set.empty():
-		return set, left, nil
-	case len(left) > 0:
-		err = left[0]
-	default:
-		err = errors.New("no endpoints")
-	}
-	return savedSet{}, nil, err
-}
-
-var errVersion = errors.New("not a cache of this version")
 
 // openDir opens the directory, if it may be trusted.
 func (c *cache) openDir() (*os.Root, error) {
@@ -469,200 +307,4 @@ func removeLeftovers(root *os.Root) {
 			_ = root.Remove(e.Name())
 		}
 	}
-}
-
-// saver saves the endpoints of one service: the first set at once, and then at
-// most every saveEvery. What is saved stays when its ClientConns are closed. It
-// has a goroutine only while it writes.
-type saver struct {
-	cache   *cache
-	service string
-
-	mu     sync.Mutex
-	closed bool
-	busy   bool              // writing
-	latest *contents         // to be saved; nil if there is nothing to save
-	saved  *contents         // what was saved last
-	sum    [sha256.Size]byte // of the file; zero if that is not known
-
-	unsaved bool        // there was a change that did not make it to latest
-	fresh   bool        // the registry vouches for what was told last
-	timer   *time.Timer // not nil: will save or touch
-	last    time.Time   // when it last did
-	failed  bool        // the last attempt did
-	partial bool        // endpoints were left out of the last attempt
-}
-
-// contents are what a set consists of: sorted lists, none of which is modified.
-type contents struct {
-	active, draining []grpcresolver.Endpoint
-	withheld         []naming.Withheld
-}
-
-func (c *contents) empty() bool { return len(c.active)+len(c.draining)+len(c.withheld) == 0 }
-
-// tell is called with every set that the registry yields, whether it is another
-// than before, and whether the registry vouches for it.
-func (s *saver) tell(fresh, changed bool, c *contents) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fresh = fresh && !c.empty()
-	s.unsaved = s.unsaved || changed
-	if s.fresh && s.unsaved {
-		s.unsaved = false
-		s.latest = c
-		s.plan()
-	}
-}
-
-// plan sets the timer for what is to be done. s.mu is held.
-func (s *saver) plan() {
-	if s.closed || s.busy {
-		return
-	}
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	// An unchanged set has to stay young enough to be of use.
-	wait := max(s.cache.maxAge/8, time.Second)
-	if s.latest != nil {
-		wait = 0
-		if !s.last.IsZero() {
-			wait = max(0, time.Until(s.last.Add(saveEvery)))
-		}
-	}
-	s.timer = time.AfterFunc(wait, s.run)
-}
-
-// run saves what is to be saved, or else touches it.
-func (s *saver) run() {
-	latest, sum, fresh, ok := s.begin()
-	if !ok {
-		return
-	}
-	var err error
-	var left []error
-	if latest != nil {
-		sum, left, err = s.save(latest, sum)
-	} else if fresh {
-		err = s.cache.touch(s.service)
-	}
-	failed, partial := s.end(latest, sum, left, err)
-	// The logger is the caller's code, and the mutex is held up by nobody's.
-	log := s.cache.log
-	if failed {
-		log.Warn("naming: endpoints could not be saved", slog.String("service", s.service), slog.Any("err", naming.SafeError(err)))
-	}
-	if partial {
-		log.Warn("naming: endpoints were left out of what was saved", slog.String("service", s.service),
-			slog.Int("left out", len(left)), slog.Any("err", naming.SafeError(left[0])))
-	}
-}
-
-// begin returns what is to be done. It reports false if that is nothing.
-func (s *saver) begin() (latest *contents, sum [sha256.Size]byte, fresh, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || s.busy {
-		return nil, sum, false, false
-	}
-	s.busy = true
-	s.timer = nil
-	latest, s.latest = s.latest, nil
-	return latest, s.sum, s.fresh, true
-}
-
-// end notes what was done since begin, and plans what is next. It reports whether
-// it was the first attempt that failed, or left something out, after others.
-func (s *saver) end(latest *contents, sum [sha256.Size]byte, left []error, err error) (failed, partial bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.busy = false
-	s.last = time.Now()
-	s.sum = sum
-	if latest != nil {
-		s.saved = latest
-		partial = len(left) > 0 && !s.partial
-		s.partial = len(left) > 0
-	}
-	if err != nil {
-		s.sum = [sha256.Size]byte{}
-		if s.latest == nil {
-			s.latest = s.saved // tried again
-		}
-		failed = !s.failed
-	}
-	s.failed = err != nil
-	s.plan()
-	return failed, partial
-}
-
-// save writes c to the service's file and returns the file's checksum, and the
-// errors of the endpoints that were left out. If the checksum equals sum, only
-// the file's time is updated.
-func (s *saver) save(c *contents, sum [sha256.Size]byte) ([sha256.Size]byte, []error, error) {
-	set := savedSet{withheld: c.withheld}
-	for _, list := range [][]grpcresolver.Endpoint{c.active, c.draining} {
-		for _, e := range list {
-			set.endpoints = append(set.endpoints, *memberOf(e).endpoint)
-		}
-	}
-	slices.SortFunc(set.endpoints, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
-	data, left, err := encodeCache(s.service, set)
-	if err != nil {
-		return sum, left, err
-	}
-	if sum == ([sha256.Size]byte{}) {
-		sum, _ = s.cache.sum(s.service) // what cannot be read is replaced
-	}
-	if sha256.Sum256(data) == sum && s.cache.touch(s.service) == nil {
-		return sum, left, nil
-	}
-	return sha256.Sum256(data), left, s.cache.save(s.service, data)
-}
-
-// close ends the saver. It does not wait for a write in progress: a disk that
-// hangs must not hold up a ClientConn.
-func (s *saver) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-}
-
-// cachedKey is the key of an attribute of a State: the time.Time of a cached set.
-type cachedKey struct{}
-
-// CachedAt reports, to load balancing policies, whether the endpoints of a State
-// are from the cache of [Options] because the registry has not answered yet,
-// and if so when the registry last vouched for them.
-func CachedAt(s grpcresolver.State) (time.Time, bool) {
-	at, ok := s.Attributes.Value(cachedKey{}).(time.Time)
-	return at, ok
-}
-
-// loaded is what a target learned from its cache.
-type loaded struct {
-	savedSet // empty: nothing of use
-	at       time.Time
-}
-
-// loadCache reads the cache for t, and has it look at the result.
-func (t *target) loadCache() {
-	c := t.builder.cache
-	set, at, left, err := c.load(t.service)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.log.Warn("naming: saved endpoints are of no use", slog.String("service", t.service),
-			slog.String("file", c.path(t.service)), slog.Any("err", naming.SafeError(err)))
-	}
-	if len(left) > 0 {
-		c.log.Warn("naming: saved endpoints were left out", slog.String("service", t.service),
-			slog.String("file", c.path(t.service)), slog.Int("left out", len(left)), slog.Any("err", naming.SafeError(left[0])))
-	}
-	t.wakeMu.Lock()
-	defer t.wakeMu.Unlock()
-	t.loaded = &loaded{set, at}
-	t.poke()
 }

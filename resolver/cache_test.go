@@ -258,7 +258,7 @@ func FuzzDecodeCache(f *testing.F) {
 			return
 		}
 		s := &set{threshold: 1}
-		s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: slices.Clone(got.endpoints), Withheld: got.withheld}})
+		s.apply(naming.Event{Batch: naming.Batch{Snapshot: true, Put: slices.Clone(got.endpoints), Withheld: got.withheld}})
 		if changed, _ := s.publish(time.Time{}); !changed && len(got.endpoints) > 0 {
 			t.Errorf("nothing to publish of %v", got)
 		}
@@ -506,12 +506,10 @@ func TestALateAnswerOfASlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(script)
 		p := scriptedProgram(t, s, t.TempDir())
-		target := p.builder.targets["x"]
-		target.wakeMu.Lock()
-		target.late = true
-		target.loaded = &loaded{savedSet: savedSet{withheld: withheld(naming.Maintenance, "a")}}
-		target.poke()
-		target.wakeMu.Unlock()
+		publisher := &p.builder.targets["x"].publisher
+		publisher.began = publisher.began.Add(-DefaultFirstAnswer)
+		publisher.known.cache = cacheLoading
+		publisher.seed(&savedState{savedSet: savedSet{withheld: withheld(naming.Maintenance, "a")}})
 		p.log.want(t, `error naming: service "x" cannot be looked up: no answer from the registry in 5s`)
 		time.Sleep(time.Minute)
 		p.log.want(t)

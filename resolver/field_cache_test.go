@@ -286,7 +286,7 @@ func TestCacheMaxAgeIsNoPace(t *testing.T) {
 	c.maxAge = 1
 	synctest.Test(t, func(t *testing.T) {
 		s := &saver{cache: c, service: "s"}
-		s.tell(true, true, contentsOf(someEndpoints...))
+		s.update(true, true, contentsOf(someEndpoints...))
 		time.Sleep(10 * time.Second)
 		s.close()
 		synctest.Wait()
@@ -303,12 +303,12 @@ func TestFieldR4TheCacheLogsUnderNoLock(t *testing.T) {
 		var s *saver
 		logged := false
 		h := slog.NewTextHandler(writer(func(b []byte) {
-			s.mu.Lock()
+			s.plan.Lock()
 			logged = true
-			s.mu.Unlock()
+			s.plan.Unlock()
 		}), nil)
 		s = &saver{cache: &cache{dir: dir, maxAge: time.Hour, log: slog.New(h)}, service: "s"}
-		s.tell(true, true, contentsOf(someEndpoints...))
+		s.update(true, true, contentsOf(someEndpoints...))
 		synctest.Wait()
 		s.close()
 		synctest.Wait()

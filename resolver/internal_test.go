@@ -423,7 +423,7 @@ func TestFieldW1NoRests(t *testing.T) {
 		}
 		var now, most, slow atomic.Int64
 		for range n {
-			target.join(&conn{target: target, cc: worker{takes: func() time.Duration { return time.Duration(slow.Load()) }, now: &now, most: &most}})
+			target.dispatcher.join(&conn{target: target, cc: worker{takes: func() time.Duration { return time.Duration(slow.Load()) }, now: &now, most: &most}})
 		}
 		play := func(b naming.Batch) { s.play(naming.Event{Batch: b, Status: naming.Status{Synced: true}}) }
 		play(naming.Batch{Snapshot: true, Put: endpoints("a", "b")})
@@ -435,14 +435,14 @@ func TestFieldW1NoRests(t *testing.T) {
 		begin := time.Now()
 		synctest.Wait()
 		time.Sleep(time.Second)
-		target.mu.Lock()
-		defer target.mu.Unlock()
-		for i, c := range target.conns {
-			if c.phase != idle || c.told != target.state.number {
-				t.Fatalf("ClientConn %d was told state %d of %d after %v", i, c.told, target.state.number, time.Since(begin))
+		target.dispatcher.queue.Lock()
+		defer target.dispatcher.queue.Unlock()
+		for i, c := range target.dispatcher.queue.conns {
+			if c.place.phase != idle || c.delivered != target.dispatcher.queue.state.number {
+				t.Fatalf("ClientConn %d was told state %d of %d after %v", i, c.delivered, target.dispatcher.queue.state.number, time.Since(begin))
 			}
 		}
-		if got := len(target.state.endpoints); got != 2 {
+		if got := len(target.dispatcher.queue.state.endpoints); got != 2 {
 			t.Errorf("%d endpoints", got)
 		}
 		go target.close()
@@ -572,24 +572,20 @@ func (idler) UpdateState(grpcresolver.State) error { return nil }
 func TestTellingAllocatesNothing(t *testing.T) {
 	target := newTarget(NewBuilder(nil, nil), "x")
 	for range 1000 {
-		target.join(&conn{target: target, cc: idler{}})
+		target.dispatcher.join(&conn{target: target, cc: idler{}})
 	}
 	var list []grpcresolver.Endpoint
 	allocs := testing.AllocsPerRun(10, func() {
-		target.publish(&state{endpoints: list})
-		target.mu.Lock()
-		target.tellers++
-		stalls := target.stalls
-		target.mu.Unlock()
-		target.deliver(stalls)
-		target.work.Wait()
+		target.dispatcher.publish(&state{endpoints: list})
+		target.dispatcher.dispatch()
+		target.dispatcher.work.Wait()
 	})
 	if allocs > 100 { // on a busy machine tick is called
 		t.Errorf("%v allocations", allocs)
 	}
-	for _, c := range target.conns {
-		if c.told != target.state.number {
-			t.Fatalf("was told state %d, want %d", c.told, target.state.number)
+	for _, c := range target.dispatcher.queue.conns {
+		if c.delivered != target.dispatcher.queue.state.number {
+			t.Fatalf("was told state %d, want %d", c.delivered, target.dispatcher.queue.state.number)
 		}
 	}
 }
@@ -659,37 +655,38 @@ func workers(t *testing.T, n, atOnce int, takes func() time.Duration) (*target, 
 	target := newTarget(b, "x")
 	now, most := new(atomic.Int64), new(atomic.Int64)
 	for range n {
-		target.join(&conn{target: target, cc: worker{takes: takes, now: now, most: most}})
+		target.dispatcher.join(&conn{target: target, cc: worker{takes: takes, now: now, most: most}})
 	}
-	target.publish(&state{err: errors.New("nothing is known")})
+	target.dispatcher.publish(&state{err: errors.New("nothing is known")})
 	begin := time.Now()
-	target.tellAll()
+	target.deliverAll()
 	if took := time.Since(begin); took != 0 {
 		t.Fatalf("to report an error took %v", took)
 	}
 	return target, most
 }
 
-// tellAll tells the ClientConns as run does, and waits until all know. It panics if
+// deliverAll tells the ClientConns as run does, and waits until all know. It panics if
 // anybody is left to tell them.
-func (t *target) tellAll() {
-	t.mu.Lock()
-	t.help()
-	t.mu.Unlock()
-	t.work.Wait()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.first != nil || t.tellers != 0 {
-		panic(fmt.Sprintf("%d tellers at the end", t.tellers))
+func (t *target) deliverAll() {
+	d := &t.dispatcher
+	d.queue.Lock()
+	d.startDeliverer()
+	d.queue.Unlock()
+	d.work.Wait()
+	d.queue.Lock()
+	defer d.queue.Unlock()
+	if d.queue.first != nil || d.queue.deliverers != 0 {
+		panic(fmt.Sprintf("%d deliverers at the end", d.queue.deliverers))
 	}
 }
 
 // atWork publishes a set that is urgent, and one that is not, which is left to tell.
 func (t *target) atWork() {
-	t.publish(&state{})
-	t.tellAll()
+	t.dispatcher.publish(&state{})
+	t.deliverAll()
 	time.Sleep(time.Minute)
-	t.publish(&state{})
+	t.dispatcher.publish(&state{})
 }
 
 // TestRests: where it is work to be told something, calls have three quarters of the
@@ -701,7 +698,7 @@ func TestRests(t *testing.T) {
 			target, most := workers(t, n, 1, func() time.Duration { return takes })
 			target.atWork()
 			begin := time.Now()
-			target.tellAll()
+			target.deliverAll()
 			// The first one takes as long by chance.
 			want := n*takes + (n-2)*min(3*takes, 10*time.Millisecond)
 			if got := time.Since(begin); got != want || most.Load() != 1 {
@@ -718,7 +715,7 @@ func TestRestsEnd(t *testing.T) {
 		target, _ := workers(t, n, 1, func() time.Duration { return time.Millisecond })
 		target.atWork()
 		begin := time.Now()
-		target.tellAll()
+		target.deliverAll()
 		if got := time.Since(begin); got < n*time.Millisecond || got > (n+500)*time.Millisecond {
 			t.Errorf("%d ClientConns of 1 ms each took %v, want 0.5 s of rests at most", n, got)
 		}
@@ -732,16 +729,16 @@ func TestNoRestsFromAnError(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const n = 100
 			target, _ := workers(t, n, 1, func() time.Duration { return time.Millisecond })
-			target.publish(before)
-			target.tellAll()
-			target.publish(&state{})
+			target.dispatcher.publish(before)
+			target.deliverAll()
+			target.dispatcher.publish(&state{})
 			begin := time.Now()
-			target.mu.Lock()
-			target.help()
-			target.mu.Unlock()
+			target.dispatcher.queue.Lock()
+			target.dispatcher.startDeliverer()
+			target.dispatcher.queue.Unlock()
 			time.Sleep(10*time.Millisecond + time.Microsecond)
-			target.publish(&state{}) // one more endpoint, for those who have none
-			target.work.Wait()
+			target.dispatcher.publish(&state{}) // one more endpoint, for those who have none
+			target.dispatcher.work.Wait()
 			// Those who had been told have to be told again.
 			if got, want := time.Since(begin), (n+11)*time.Millisecond; got > want {
 				t.Errorf("%d ClientConns of 1 ms each took %v, want %v", n, got, want)
@@ -762,7 +759,7 @@ func TestNoRestForOne(t *testing.T) {
 		})
 		target.atWork()
 		begin := time.Now()
-		target.tellAll()
+		target.deliverAll()
 		if got, want := time.Since(begin), 20*time.Millisecond; got != want {
 			t.Errorf("took %v, want %v", got, want)
 		}
@@ -774,9 +771,9 @@ func TestSlowClientConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, takes = 100, 33 * time.Millisecond
 		target, most := workers(t, n, 1, func() time.Duration { return takes })
-		target.publish(&state{})
+		target.dispatcher.publish(&state{})
 		begin := time.Now()
-		target.tellAll()
+		target.deliverAll()
 		if got, want := time.Since(begin), n/2*takes; got < want || got > 2*want || most.Load() != 3 {
 			t.Errorf("%d ClientConns of %v each took %v, up to %d at a time; want %v, by two that replace one", n, takes, got, most.Load(), want)
 		}
@@ -789,15 +786,15 @@ func TestSlowClientConns(t *testing.T) {
 			}
 			return 0
 		})
-		target.publish(&state{})
-		target.tellAll()
+		target.dispatcher.publish(&state{})
+		target.deliverAll()
 		// Who is given up before it begins is not counted either.
-		target.publish(&state{})
-		target.mu.Lock()
-		target.help()
-		target.stall()
-		target.mu.Unlock()
-		target.tellAll()
+		target.dispatcher.publish(&state{})
+		target.dispatcher.queue.Lock()
+		target.dispatcher.startDeliverer()
+		target.dispatcher.queue.giveUp()
+		target.dispatcher.queue.Unlock()
+		target.deliverAll()
 	})
 }
 
@@ -817,7 +814,7 @@ func TestAllAreStuck(t *testing.T) {
 		var stuck atomic.Bool
 		var told atomic.Int64
 		join := func(takes func() time.Duration) {
-			target.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
+			target.dispatcher.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
 		}
 		join(func() time.Duration { told.Add(1); return 0 })
 		join(func() time.Duration {
@@ -859,18 +856,18 @@ func TestReplacedByOneThatIsStuck(t *testing.T) {
 			func() time.Duration { told.Add(1); return time.Second },
 			func() time.Duration { return time.Hour },
 		} {
-			target.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
+			target.dispatcher.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
 		}
-		target.publish(&state{})
-		target.mu.Lock()
-		target.help()
-		target.mu.Unlock()
-		time.Sleep(500 * time.Millisecond) // the first is given up, the second is at it
-		target.publish(&state{})           // for both, when they come back
+		target.dispatcher.publish(&state{})
+		target.dispatcher.queue.Lock()
+		target.dispatcher.startDeliverer()
+		target.dispatcher.queue.Unlock()
+		time.Sleep(500 * time.Millisecond)  // the first is given up, the second is at it
+		target.dispatcher.publish(&state{}) // for both, when they come back
 		time.Sleep(time.Second)
 		if got := told.Load(); got != 2 {
 			t.Errorf("was told %d sets, want 2", got)
 		}
-		target.work.Wait()
+		target.dispatcher.work.Wait()
 	})
 }

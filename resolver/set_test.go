@@ -188,7 +188,7 @@ func TestSetAgainstModel(t *testing.T) {
 			now = now.Add(time.Duration(rnd.IntN(8)) * time.Second)
 			before := s.published
 			snapshot := slices.Clone(before)
-			s.take(event)
+			s.apply(event)
 			wasPublished, wasCalled := make(map[string]bool), make(map[string]bool)
 			for _, e := range before {
 				wasPublished[memberOf(e).endpoint.ID] = true
@@ -244,10 +244,10 @@ func TestMembersAreMadeOnce(t *testing.T) {
 		put = append(put, naming.Endpoint{ID: a, Addr: a})
 	}
 	s := new(set)
-	s.take(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
+	s.apply(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}})
 	s.publish(time.Time{})
 	before := s.published
-	s.take(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
+	s.apply(naming.Event{Batch: naming.Batch{Deleted: []string{"b:1"}}})
 	s.publish(time.Time{})
 	after := s.published
 	if len(after) != 2 || after[0].Attributes != before[0].Attributes || &after[1].Addresses[0] != &before[2].Addresses[0] {
@@ -256,7 +256,7 @@ func TestMembersAreMadeOnce(t *testing.T) {
 }
 
 // made returns what gRPC is given of e.
-func made(e naming.Endpoint) grpcresolver.Endpoint { return newMaker(1).make(&e).grpc() }
+func made(e naming.Endpoint) grpcresolver.Endpoint { return newMaker(1).newMember(&e).grpc() }
 
 // TestOnlyTheAddress holds this package to what TLS and gRPC's connections
 // depend on: nothing but the address goes into an Address.
@@ -305,7 +305,7 @@ func TestWeightsInARow(t *testing.T) {
 		if want > 0 {
 			e.Metadata = fmt.Appendf(nil, `{"weight":%d}`, want)
 		}
-		if got := weight.FromEndpoint(k.make(&e).grpc()).Weight; got != want {
+		if got := weight.FromEndpoint(k.newMember(&e).grpc()).Weight; got != want {
 			t.Errorf("the endpoint at %d has weight %d, want %d", i, got, want)
 		}
 	}
@@ -321,7 +321,7 @@ func TestASetIsMadeAtOnce(t *testing.T) {
 	event := naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}, Status: naming.Status{Synced: true}}
 	allocs := testing.AllocsPerRun(10, func() {
 		s := new(set)
-		s.take(event)
+		s.apply(event)
 		s.publish(time.Time{})
 	})
 	if allocs > 100 {

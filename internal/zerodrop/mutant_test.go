@@ -9,7 +9,8 @@ import (
 // TestMutants plants what other resolvers and servers do wrong, and sees whether
 // the harness notices.
 func TestMutants(t *testing.T) {
-	const builder, target, set = "../../resolver/builder.go", "../../resolver/target.go", "../../resolver/set.go"
+	const conn, publisher = "../../resolver/conn.go", "../../resolver/publisher.go"
+	const member, set = "../../resolver/member.go", "../../resolver/set.go"
 	const consul = "../../backend/consul/pace.go"
 	for i, m := range []struct {
 		scenario string
@@ -17,25 +18,25 @@ func TestMutants(t *testing.T) {
 	}{
 		{"turnover", mutant.Mutant{
 			Name: "publishes an empty set before a new one",
-			File: builder,
+			File: conn,
 			Old:  "_ = c.cc.UpdateState(s)\n",
 			New:  "_ = c.cc.UpdateState(grpcresolver.State{Endpoints: []grpcresolver.Endpoint{}, ServiceConfig: s.ServiceConfig})\n\t_ = c.cc.UpdateState(s)\n",
 		}},
 		{"outage", mutant.Mutant{
 			Name: "clears the set on an error",
-			File: target,
-			Old:  "\t\t\tt.set.take(event)\n",
-			New:  "\t\t\tif event.Status.Stale() {\n\t\t\t\tevent.Batch.Snapshot, event.Batch.Put = true, nil\n\t\t\t}\n\t\t\tt.set.take(event)\n",
+			File: publisher,
+			Old:  "\t\t\tk.set.apply(event)\n",
+			New:  "\t\t\tif event.Status.Stale() {\n\t\t\t\tevent.Batch.Snapshot, event.Batch.Put = true, nil\n\t\t\t}\n\t\t\tk.set.apply(event)\n",
 		}},
 		{"mass expiry", mutant.Mutant{
 			Name: "does not hold what vanished at once",
 			File: set,
-			Old:  "\ts.hold(e.Status.Held)\n",
-			New:  "\ts.hold(nil)\n",
+			Old:  "\ts.applyHeld(e.Status.Held)\n",
+			New:  "\ts.applyHeld(nil)\n",
 		}},
 		{"metadata", mutant.Mutant{
 			Name: "puts metadata into the attributes of addresses",
-			File: set,
+			File: member,
 			Old:  "m.attributes = *k.parent.WithValue(attributeKey{}, m)\n",
 			New:  "m.attributes = *k.parent.WithValue(attributeKey{}, m)\n\tm.addresses[0].Attributes = &m.attributes\n",
 		}},

@@ -1,0 +1,192 @@
+package resolver
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// runs is a debouncer whose runs take a while. It notes when each of them began.
+type runs struct {
+	debouncer
+	mu    sync.Mutex
+	takes time.Duration
+	alarm time.Duration // after a run, once; 0: none
+	now   int
+	began []time.Time
+	t     *testing.T
+}
+
+func newRuns(t *testing.T, takes time.Duration) *runs {
+	r := &runs{takes: takes, t: t}
+	r.debouncer.run = r.one
+	return r
+}
+
+func (r *runs) one() {
+	r.begin()
+	r.mu.Lock()
+	if r.now++; r.now != 1 {
+		r.t.Errorf("%d runs at a time", r.now)
+	}
+	r.began = append(r.began, time.Now())
+	var alarm time.Time
+	if r.alarm > 0 {
+		alarm, r.alarm = time.Now().Add(r.alarm), 0
+	}
+	r.mu.Unlock()
+	time.Sleep(r.takes)
+	r.mu.Lock()
+	r.now--
+	r.mu.Unlock()
+	r.finish(time.Now(), alarm)
+}
+
+// after returns when each run began, after start.
+func (r *runs) after(start time.Time) (list []time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.began {
+		list = append(list, at.Sub(start))
+	}
+	return list
+}
+
+// TestOneRunAtATime: events that come during a run cause one more run after its end.
+func TestOneRunAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRuns(t, 20*time.Millisecond)
+		start := time.Now()
+		for range 3 {
+			r.event()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		// The second run begins quietTime after the last event, which is long past
+		// when the first run ends.
+		if got := r.after(start); len(got) != 2 || got[0] != 0 || got[1] != 20*time.Millisecond {
+			t.Errorf("runs began after %v, want 0s and 20ms", got)
+		}
+		r.close()
+		r.wait()
+	})
+}
+
+// TestAlarm: a run begins at the time of the alarm, unless an event comes first.
+func TestAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRuns(t, 0)
+		r.alarm = time.Minute
+		start := time.Now()
+		r.event()
+		time.Sleep(time.Hour)
+		if got := r.after(start); len(got) != 2 || got[1] != time.Minute {
+			t.Errorf("runs began after %v, want 0s and 1m", got)
+		}
+		r.began, r.alarm = nil, time.Minute
+		start = time.Now()
+		r.event()
+		time.Sleep(time.Second)
+		r.event() // and the run that it causes sets no alarm
+		time.Sleep(time.Hour)
+		if got := r.after(start); len(got) != 2 || got[1] != time.Second {
+			t.Errorf("runs began after %v, want 0s and 1s", got)
+		}
+		r.close()
+		r.wait()
+	})
+}
+
+// TestNoRunAfterClose: neither an event nor the timer starts a run after close.
+func TestNoRunAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRuns(t, 0)
+		start := time.Now()
+		r.event()
+		synctest.Wait()
+		r.event() // waits for quietTime
+		r.close()
+		r.event()
+		r.wait()
+		time.Sleep(time.Minute)
+		if got := r.after(start); len(got) != 1 {
+			t.Errorf("runs began after %v, want one at once", got)
+		}
+	})
+}
+
+// TestReadsAreShared: while the disk hangs, all who want the set of a service wait for
+// one read.
+func TestReadsAreShared(t *testing.T) {
+	c := testCache(t)
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.path("s"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.maxAge = 1 << 62 // of a bubble's time
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		var logged atomic.Int64
+		c.log = slog.New(slog.NewTextHandler(writer(func(b []byte) {
+			if bytes.Contains(b, []byte("of no use")) {
+				logged.Add(1)
+			}
+			<-hangs
+		}), nil))
+		var done sync.WaitGroup
+		for range 100 {
+			done.Go(func() {
+				if saved := c.read("s"); !saved.empty() {
+					t.Errorf("read %v", saved)
+				}
+			})
+		}
+		synctest.Wait()
+		close(hangs)
+		done.Wait()
+		if got := logged.Load(); got != 1 {
+			t.Errorf("read %d times, want once", got)
+		}
+	})
+}
+
+// BenchmarkDeliverers is what a lone change costs from publish until its ClientConn has
+// it: on the goroutine of the run, and on that of an errgroup whose limit bounds the
+// deliverers.
+func BenchmarkDeliverers(b *testing.B) {
+	one := func() *dispatcher {
+		target := newTarget(NewBuilder(nil, nil), "x")
+		target.dispatcher.join(&conn{target: target, cc: idler{}})
+		return &target.dispatcher
+	}
+	b.Run("count", func(b *testing.B) {
+		d := one()
+		b.ReportAllocs()
+		for b.Loop() {
+			d.publish(&state{})
+			d.dispatch()
+		}
+	})
+	b.Run("errgroup", func(b *testing.B) {
+		d := one()
+		var g errgroup.Group
+		g.SetLimit(1)
+		done := make(chan struct{}, 1)
+		b.ReportAllocs()
+		for b.Loop() {
+			d.publish(&state{})
+			for !g.TryGo(func() error { d.dispatch(); done <- struct{}{}; return nil }) {
+			}
+			<-done
+		}
+	})
+}

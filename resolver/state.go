@@ -1,0 +1,66 @@
+package resolver
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/attributes"
+	grpcresolver "google.golang.org/grpc/resolver"
+
+	"github.com/naming-go/naming"
+)
+
+// state is what is delivered to ClientConns: endpoints, or why there are none. It is
+// never modified after dispatcher.publish, which sets number and urgent.
+type state struct {
+	number     uint64 // counts the states of a target
+	endpoints  []grpcresolver.Endpoint
+	addresses  []grpcresolver.Address // of the endpoints, if Options.Addresses is set
+	attributes *attributes.Attributes // nil, or those of a cached set
+	err        error
+	urgent     bool // no rests: calls wait for it, fail without it, or go where the registry says not to call
+}
+
+// endpointsState returns the state of a list.
+func endpointsState(list []grpcresolver.Endpoint, addresses bool) *state {
+	s := &state{endpoints: list}
+	if addresses {
+		s.addresses = make([]grpcresolver.Address, len(list))
+		for i, e := range list {
+			s.addresses[i] = e.Addresses[0]
+			//lint:ignore SA1019 an Address outside of an Endpoint still needs the field
+			s.addresses[i].BalancerAttributes = e.Attributes
+		}
+	}
+	return s
+}
+
+// equal reports whether either of two states can be delivered in place of the other.
+func (s *state) equal(o *state) bool {
+	return s.err == nil && o.err == nil && s.attributes == o.attributes && equalEndpoints(s.endpoints, o.endpoints)
+}
+
+// cachedKey is the key of an attribute of a State: the time.Time of a cached set.
+type cachedKey struct{}
+
+// CachedAt returns when the registry last vouched for a State from the cache, for load
+// balancing policies. It reports false for a State from the registry. A State is from
+// the cache (see Cache in [Options]) only until the registry has answered.
+func CachedAt(s grpcresolver.State) (time.Time, bool) {
+	at, ok := s.Attributes.Value(cachedKey{}).(time.Time)
+	return at, ok
+}
+
+// maxServiceText is how much of the name of a service is in an error, in bytes. The
+// rest of [naming.MaxText] is for the cause.
+const maxServiceText = 200
+
+// serviceError returns an error that names the service. It has the text of its cause
+// and does not wrap the cause: gRPC would take a status that a registry's client wraps
+// for the status of the call, and end calls that wait for ready. The text reaches the
+// callers of RPCs and their logs, so it has the form of [naming.SafeText].
+func serviceError(service, format string, args ...any) error {
+	service = service[:min(len(service), maxServiceText)]
+	return errors.New(naming.SafeText(fmt.Sprintf("naming: service %q ", service) + fmt.Sprintf(format, args...)))
+}
