@@ -321,3 +321,44 @@ func TestFieldR14Options(t *testing.T) {
 		}
 	}
 }
+
+// A View shows the flags that an endpoint has now, also if nothing else of the
+// endpoint changed since the View before.
+func TestViewHasNewFlags(t *testing.T) {
+	for _, again := range []bool{false, true} { // as changes, and as a snapshot
+		synctest.Test(t, func(t *testing.T) {
+			s := batches{ch: make(chan naming.Batch)}
+			c := naming.New(s, quiet)
+			defer c.Close()
+			defer close(s.ch)
+			set := func() []naming.Endpoint { return []naming.Endpoint{endpoint("a a:1"), endpoint("b b:1")} }
+			f := follow(t, c)
+			s.ch <- naming.Batch{Snapshot: true, Put: set()}
+			before := now(t, c)
+			if e := before.Endpoints[1]; e.NoDrain || e.Unleased {
+				t.Fatalf("first view: %+v", e)
+			}
+			f.Next()
+			flagged := set()
+			flagged[1].NoDrain, flagged[1].Unleased = true, true
+			if !again {
+				flagged = flagged[1:]
+			}
+			s.ch <- naming.Batch{Snapshot: again, Put: flagged}
+			v := now(t, c)
+			if e := v.Endpoints[1]; !e.NoDrain || !e.Unleased {
+				t.Errorf("snapshot %v: the view has the old flags: %+v", again, e)
+			}
+			if before.Endpoints[1].NoDrain {
+				t.Error("the view of before was modified")
+			}
+			if e, ok := f.Next(); ok {
+				t.Errorf("an event for a change of flags: %+v", e)
+			}
+			s.ch <- naming.Batch{Deleted: []string{"a"}}
+			if v := now(t, c); len(v.Endpoints) != 1 || !v.Endpoints[0].NoDrain {
+				t.Errorf("after a change of another endpoint: %+v", v.Endpoints)
+			}
+		})
+	}
+}

@@ -920,7 +920,7 @@ func (s *shared) fold(b Batch) []change {
 				changes = append(changes, change{old: old, new: e})
 			} else if !sameFlags(old, e) {
 				s.set[e.ID] = e // no news, but hold or a registration has to know
-				s.flagged = true
+				s.setFlagged()
 			}
 		}
 	}
@@ -943,7 +943,7 @@ func (s *shared) replace(b Batch, first bool) []change {
 			} else if sameFlags(old, e) {
 				e = old
 			} else {
-				s.flagged = true
+				s.setFlagged()
 			}
 			set[e.ID] = e
 		}
@@ -956,6 +956,14 @@ func (s *shared) replace(b Batch, first bool) []change {
 	s.set = set
 	s.count(changes)
 	return changes
+}
+
+// setFlagged notes that the flags of an entry changed, and drops the order and the
+// View, which have the old flags. s.mu is held.
+func (s *shared) setFlagged() {
+	s.flagged = true
+	s.order, s.orderAt = nil, nil
+	s.viewed, s.viewedWithheld, s.viewAt = nil, nil, nil
 }
 
 // count keeps the number of the withheld endpoints, and sorts changes, which were
