@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// claims are who owns the entries that the Registrations of a Client put.
+// claims says which Registrations of a Client own the entries that they put.
 type claims struct {
-	mu     sync.Mutex
-	claims map[claimKey]*claim
+	mu      sync.Mutex
+	byEntry map[claimKey]*claim // guarded by mu
 }
 
 type claimKey struct{ service, id string }
@@ -20,46 +20,50 @@ type claim struct {
 	busy   chan struct{} // capacity 1: holds a token while one of them is in the store
 
 	// Guarded by claims.mu.
-	open []claimant     // oldest first; never empty
-	left []*sharedLease // of Registrations that were closed while a newer one owned the entry; it may be under one of them
+	open      []claimant     // oldest first; never empty while the claim is in claims
+	inherited []*sharedLease // of Registrations that were closed while a newer one owned the entry, which may be under one of them
 }
 
-// claimant is a Registration, and a channel that is closed when it does not own the
-// entry; nil until somebody waits for that.
+// claimant is a Registration and a channel that is closed when it ceases to own the
+// entry. The channel is nil until somebody waits for it.
 type claimant struct {
 	*Registration
 	lost chan struct{}
 }
 
-// push makes g, which is new, the owner of its entry.
-func (cs *claims) push(g *Registration) {
-	cs.mu.Lock()
-	key := claimKey{g.service, g.id}
-	c := cs.claims[key]
-	if c == nil {
-		c = &claim{claims: cs, key: key, busy: make(chan struct{}, 1)}
-		if cs.claims == nil {
-			cs.claims = make(map[claimKey]*claim)
-		}
-		cs.claims[key] = c
-	}
-	g.claim = c
-	var older *Registration
-	if n := len(c.open); n > 0 {
-		older = c.open[n-1].Registration
-		if lost := c.open[n-1].lost; lost != nil {
-			close(lost)
-			c.open[n-1].lost = nil
-		}
-	}
-	c.open = append(c.open, claimant{Registration: g})
-	cs.mu.Unlock()
-	if older != nil {
+// add makes g, which is new, the owner of its entry, and wakes the owner of before.
+func (cs *claims) add(g *Registration) {
+	if older := cs.insert(g); older != nil {
 		older.poke()
 	}
 }
 
-// owner returns the owner. claims.mu is held.
+// insert makes g the owner, and returns the owner of before, or nil.
+func (cs *claims) insert(g *Registration) (older *Registration) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	key := claimKey{g.service, g.id}
+	c := cs.byEntry[key]
+	if c == nil {
+		c = &claim{claims: cs, key: key, busy: make(chan struct{}, 1)}
+		if cs.byEntry == nil {
+			cs.byEntry = make(map[claimKey]*claim)
+		}
+		cs.byEntry[key] = c
+	}
+	g.claim = c
+	if o := c.owner(); o != nil {
+		older = o.Registration
+		if o.lost != nil {
+			close(o.lost)
+			o.lost = nil
+		}
+	}
+	c.open = append(c.open, claimant{Registration: g})
+	return older
+}
+
+// owner returns the owner, or nil. claims.mu is held.
 func (c *claim) owner() *claimant {
 	if len(c.open) == 0 {
 		return nil
@@ -89,8 +93,8 @@ func (c *claim) isOwner(g *Registration) bool {
 	return c.owns(g)
 }
 
-// lost returns a channel that is closed when g is not the owner.
-func (c *claim) lost(g *Registration) <-chan struct{} {
+// ownershipLost returns a channel that is closed when g is not the owner.
+func (c *claim) ownershipLost(g *Registration) <-chan struct{} {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if !c.owns(g) {
@@ -105,43 +109,48 @@ func (c *claim) lost(g *Registration) <-chan struct{} {
 	return o.lost
 }
 
-// leave removes g, and reports false if g is the owner and there are leases left to
-// it, which it has to see to first. The next newest then owns the entry.
-func (c *claim) leave(g *Registration) bool {
-	c.claims.mu.Lock()
-	if c.owns(g) && len(c.left) > 0 {
-		c.claims.mu.Unlock()
-		return false
-	}
-	owned := c.owns(g)
-	c.remove(g)
-	next := c.owner()
-	var heir *Registration
-	if owned && next != nil {
-		heir = next.Registration
-	}
-	c.claims.mu.Unlock()
+// resign removes g. The next newest Registration then owns the entry, and is woken.
+// If g is the owner and has leases to inherit, which it has to release first, resign
+// does nothing and reports false.
+func (c *claim) resign(g *Registration) bool {
+	heir, ok := c.removeUnlessHeir(g)
 	if heir != nil {
 		heir.poke()
 	}
-	return true
+	return ok
 }
 
-// bequeath removes g and leaves leases to the owner. It reports false, and does
-// nothing, if g is the owner.
+// removeUnlessHeir is resign. It returns the new owner, if there is one, which the
+// caller wakes.
+func (c *claim) removeUnlessHeir(g *Registration) (heir *Registration, ok bool) {
+	c.claims.mu.Lock()
+	defer c.claims.mu.Unlock()
+	owned := c.owns(g)
+	if owned && len(c.inherited) > 0 {
+		return nil, false
+	}
+	c.remove(g)
+	if next := c.owner(); owned && next != nil {
+		heir = next.Registration
+	}
+	return heir, true
+}
+
+// bequeath removes g and leaves leases to the owner. If g is the owner, it does
+// nothing and reports false.
 func (c *claim) bequeath(g *Registration, leases ...*sharedLease) bool {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if c.owns(g) {
 		return false
 	}
-	c.left = append(c.left, leases...)
+	c.inherited = append(c.inherited, leases...)
 	c.remove(g)
 	return true
 }
 
-// remove removes g, and those who wait until g is not the owner learn it. claims.mu
-// is held.
+// remove removes g, and closes the channel of those that wait until g is not the
+// owner. claims.mu is held.
 func (c *claim) remove(g *Registration) {
 	c.open = slices.DeleteFunc(c.open, func(o claimant) bool {
 		if o.Registration != g {
@@ -152,20 +161,20 @@ func (c *claim) remove(g *Registration) {
 		}
 		return true
 	})
-	if len(c.open) == 0 && c.claims.claims[c.key] == c {
-		delete(c.claims.claims, c.key)
+	if len(c.open) == 0 && c.claims.byEntry[c.key] == c {
+		delete(c.claims.byEntry, c.key)
 	}
 }
 
-// takeLeft returns the leases that were left, for g to leave; none if g is not the
-// owner.
-func (c *claim) takeLeft(g *Registration) []*sharedLease {
+// inheritLeases returns the leases that were left to the owner, which g has to
+// release. It returns none if g is not the owner.
+func (c *claim) inheritLeases(g *Registration) []*sharedLease {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if !c.owns(g) {
 		return nil
 	}
-	left := c.left
-	c.left = nil
-	return left
+	leases := c.inherited
+	c.inherited = nil
+	return leases
 }

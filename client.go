@@ -71,11 +71,11 @@ func (o Options) withDefaults() Options {
 
 const defaultIdleGrace = time.Hour
 
-// Client is what programs use to find and announce endpoints, on whatever
-// [Store]. A program has one for each registry it uses: readers of one service
-// share one watch within a Client, however many they are. All methods may be
-// called concurrently. A nil context means context.Background().
+// Client finds and announces endpoints of services, on any [Store]. A program has one
+// Client for each registry. All readers of a service in one Client share one watch. All
+// methods may be called concurrently. A nil context means context.Background().
 type Client struct {
+	// Set by New and never changed.
 	store       Store
 	log         *slog.Logger
 	hooks       Hooks
@@ -83,23 +83,23 @@ type Client struct {
 	idleGrace   time.Duration
 	resyncEvery time.Duration
 
-	leases leases
-	rests  rests
-	claims claims
+	leases  leases
+	retries retries
+	claims  claims
 
 	ctx    context.Context // done once the Client is closed
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the goroutines of the watches
+	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed
 
-	mu            sync.Mutex
+	mu            sync.Mutex // guards the fields below, and shared.usage
 	closed        bool
 	watches       map[subject]*shared
-	ending        map[subject]*shared // dropped, and not quite gone
+	ending        map[subject]*shared // dropped, and their goroutines have not ended
 	registrations map[*Registration]struct{}
 }
 
-// subject is what a shared watch watches: a service, or the list of services
-// if the name is empty.
+// subject is what a shared watch watches: a service, or the list of services if the
+// name is empty.
 type subject struct{ service string }
 
 func (s subject) attr() slog.Attr {
@@ -109,8 +109,8 @@ func (s subject) attr() slog.Attr {
 	return slog.String("service", s.service)
 }
 
-// New returns a Client on store. It asks the store nothing. The Client does
-// not own the store, which must outlive it. Close it when it is of no more use.
+// New returns a Client on store, which the caller closes. New calls no method of the
+// store. The Client does not own the store, which must outlive the Client.
 //
 // A nil store makes every method fail with [ErrInvalid].
 func New(store Store, opts *Options) *Client {
@@ -133,48 +133,54 @@ func New(store Store, opts *Options) *Client {
 	return c
 }
 
-// Hooks returns the hooks that the Client was given, for packages that extend
-// it, as package resolver does.
+// Hooks returns the hooks of the Client's options. It is meant for packages that extend
+// a Client, as package resolver does.
 func (c *Client) Hooks() Hooks { return c.hooks }
 
-// Close closes all registrations of the Client, ends its watchers, watches
-// and followers, and returns after all of its goroutines have ended. Calls in progress
-// end with [ErrClientClosed] or [ErrWatcherClosed]. What [Client.Update] put
-// into the registry stays there. Close may be called more than once; it must not
-// be called from a function that the Client calls.
+// Close closes all registrations of the Client, ends its watchers, watches and
+// followers, and returns after all of its goroutines have ended. Calls in progress end
+// with [ErrClientClosed] or [ErrWatcherClosed]. Endpoints that [Client.Update] put into
+// the registry stay there. Close may be called more than once. It must not be called
+// from a function that the Client calls.
 func (c *Client) Close() {
-	c.mu.Lock()
-	c.closed = true // from here on there is nothing new
-	watches, registrations := c.watches, maps.Clone(c.registrations)
-	c.watches = nil
-	for _, s := range watches {
-		if s.linger != nil {
-			s.linger.Stop()
-		}
-	}
-	c.mu.Unlock()
-
+	watches, registrations := c.beginClose()
 	var wg sync.WaitGroup
 	for g := range registrations {
-		wg.Go(func() { _ = g.Close() }) // it logs its error
+		wg.Go(func() { _ = g.Close() }) // Close logs its error
 	}
 	wg.Wait()
 	c.cancel()
 	for _, s := range watches {
-		s.end()
+		s.closeReaders()
 	}
 	c.wg.Wait()
 }
 
-// enroll notes a registration that Close has to close, and makes it the owner of its
-// entry. It reports false, and does nothing, if it is too late for that: the older
+// beginClose makes acquire and enroll fail from now on. It returns the watches and the
+// registrations to close.
+func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	watches, registrations = c.watches, maps.Clone(c.registrations)
+	c.watches = nil
+	for _, s := range watches {
+		if s.usage.linger != nil {
+			s.usage.linger.Stop()
+		}
+	}
+	return watches, registrations
+}
+
+// enroll adds a registration that Close has to close, and makes it the owner of its
+// entry. After Close has begun it does nothing and reports false. The older
 // registrations of the entry, which Close closes, must not leave the entry to g then.
 func (c *Client) enroll(g *Registration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.registrations[g] = struct{}{}
-		c.claims.push(g)
+		c.claims.add(g)
 	}
 	return !c.closed
 }
@@ -197,8 +203,7 @@ func (c *Client) usable() error {
 	return nil
 }
 
-// check returns an error if the Client is not usable, or service is no valid
-// name.
+// check returns an error if the Client is not usable, or service is not a valid name.
 func (c *Client) check(service string) error {
 	if err := c.usable(); err != nil {
 		return err
@@ -206,60 +211,61 @@ func (c *Client) check(service string) error {
 	return CheckService(service)
 }
 
-// View is what a reader holds of a service.
+// View is the endpoints of a service as a reader gets them.
 type View struct {
 	// Service is the name of the service.
 	Service string
-	// Endpoints are all endpoints, sorted by ID. All readers share the slice:
-	// it must not be modified.
+	// Endpoints are all endpoints that may be used, sorted by ID. All readers share
+	// the slice: it must not be modified.
 	Endpoints []Endpoint
-	// Withheld are the endpoints that the registry has and says not to use,
-	// with the reason, sorted by ID and none of them in Endpoints. All readers
-	// share the slice: it must not be modified.
+	// Withheld are the endpoints that the registry has and says not to use, with the
+	// reason, sorted by ID. They are not in Endpoints. All readers share the slice: it
+	// must not be modified.
 	Withheld []Withheld
 	// Status says how far the registry vouches for the endpoints.
 	Status
 }
 
-// Status says what is known of the set of a service's endpoints, and since when.
+// Status says how recent the set of a service's endpoints is, and whether its watch
+// works.
 type Status struct {
-	// Synced says that the registry has answered at all. While it is false
+	// Synced says that the registry has answered at least once. While it is false
 	// nothing is known, which is not the same as an empty set.
 	Synced bool
-	// AsOf is when a watch that was not stale last delivered something of the
-	// service. While the set is not stale, the watch vouches that nothing has
-	// changed since. The first snapshot counts in any case.
+	// AsOf is when a watch that was not stale last delivered a batch of the service.
+	// While the set is not stale, the watch vouches that nothing has changed since.
+	// The first snapshot counts in any case.
 	AsOf time.Time
-	// StaleSince is when the watch first failed, and zero while the set is not
-	// stale. A set is stale from that failure until a watch has proved itself.
-	// A snapshot replaces a stale set at once, but does not end staleness: a
-	// registry that can be read may still fail every watch. A watch has proved
-	// itself one second after its snapshot. Each failed attempt since a watch
-	// that lived for 30 seconds doubles that time, up to 30 seconds.
+	// StaleSince is when the watch first failed, and zero while the set is not stale.
+	// A set is stale from the first failure until a watch has proved itself.
+	//
+	// A snapshot replaces a stale set at once, but does not end staleness: a registry
+	// that can be read may still fail every watch. A watch has proved itself one
+	// second after its snapshot. Each failed attempt since a watch that lived for 30
+	// seconds doubles that time, up to 30 seconds.
 	StaleSince time.Time
-	// Err is how the watch last failed, nil while the set is not stale.
+	// Err is the last failure of the watch, and nil while the set is not stale.
 	Err error
-	// Held are endpoints that are no longer in the set but vanished in a way
-	// that looks like a fault of the registry, and so may well be alive: see
-	// [Hold]. They are in the order in which they vanished, and those that
-	// vanished together are sorted by ID. All readers share the slice: it must
-	// not be modified.
+	// Held are endpoints that are not in the set, but vanished in a way that looks
+	// like a fault of the registry. They are probably alive: see [Hold]. They are in
+	// the order in which they vanished, and sorted by ID if they vanished together.
+	// All readers share the slice: it must not be modified.
 	Held []Endpoint
 }
 
-// Stale reports whether the watch has failed, and no later one has proved itself
-// yet: see StaleSince.
+// Stale reports whether the watch has failed and no later watch has proved itself: see
+// StaleSince.
 func (s Status) Stale() bool { return !s.StaleSince.IsZero() }
 
-// Watch returns the state of a service: as soon as it is known, and again
-// whenever the endpoints changed or became stale or fresh. A reader that is
-// slow is shown the newest state and skips those between; it holds up nobody.
+// Watch yields the state of a service as soon as it is known, and again whenever the
+// endpoints changed or became stale or fresh. A slow reader gets the newest state and
+// skips the states between. It does not delay other readers.
 //
-// A failure of the registry is no error here: it makes the [View] stale. The
-// sequence ends with an error, and a zero View, when ctx is done (ctx.Err()) or
-// the Client was closed ([ErrClientClosed]), and at once for a service name
-// that is [ErrInvalid]. Nothing is held before the sequence is ranged over or
-// after the loop, and it may be ranged over more than once.
+// A failure of the registry makes the [View] stale, and does not end the sequence. The
+// sequence ends with an error, and a zero View, when ctx is done (ctx.Err()) or the
+// Client was closed ([ErrClientClosed]), and at once if the service name is
+// [ErrInvalid]. It holds no resources before it is ranged over and after the loop. It
+// may be ranged over more than once.
 func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[View, error] {
 	return func(yield func(View, error) bool) {
 		err := c.views(orBackground(ctx), service, yield)
@@ -269,7 +275,7 @@ func (c *Client) Watch(ctx context.Context, service string) iter.Seq2[View, erro
 	}
 }
 
-// views returns nil when yield returned false.
+// views is Watch with ctx set. It returns nil when yield returned false.
 func (c *Client) views(ctx context.Context, service string, yield func(View, error) bool) error {
 	if err := c.check(service); err != nil {
 		return err
@@ -285,9 +291,9 @@ func (c *Client) views(ctx context.Context, service string, yield func(View, err
 		func() bool { return yield(view, nil) })
 }
 
-// Services returns the names of the services that have endpoints, sorted: as
-// soon as they are known, and again whenever they changed. The sequence ends as
-// that of Watch does. Each slice belongs to the receiver.
+// Services yields the sorted names of the services that have endpoints, as soon as they
+// are known, and again whenever they changed. The sequence ends as that of Watch does.
+// Each slice belongs to the receiver.
 func (c *Client) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		err := c.names(orBackground(ctx), yield)
@@ -297,7 +303,7 @@ func (c *Client) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	}
 }
 
-// names returns nil when yield returned false.
+// names is Services with ctx set. It returns nil when yield returned false.
 func (c *Client) names(ctx context.Context, yield func([]string, error) bool) error {
 	if err := c.usable(); err != nil {
 		return err
@@ -323,11 +329,10 @@ func (c *Client) names(ctx context.Context, yield func([]string, error) bool) er
 		})
 }
 
-// List asks the registry for the endpoints of a service and returns them, those
-// that may be used and those that are withheld, each sorted by ID. The View
-// belongs to the caller; its Synced is true and its AsOf is now. An error is never
-// an empty list: with an error nothing is known, and the View is zero. To be
-// answered while the registry is down, use Watch.
+// List reads the endpoints of a service from the registry, those that may be used and
+// those that are withheld, each sorted by ID. The View belongs to the caller. Its Synced
+// is true and its AsOf is the present time. With an error nothing is known, and the View
+// is zero. Use Watch for an answer while the registry is down.
 func (c *Client) List(ctx context.Context, service string) (View, error) {
 	if err := c.check(service); err != nil {
 		return View{}, err
@@ -336,7 +341,7 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
 	}
-	c.proved()
+	c.wakeRetries()
 	v := View{Service: service, Endpoints: b.Put, Withheld: b.Withheld, Status: Status{Synced: true, AsOf: time.Now()}}
 	if v.Endpoints == nil {
 		v.Endpoints = []Endpoint{}
@@ -344,6 +349,7 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	return v, nil
 }
 
+// list reads one checked snapshot from the store.
 func (c *Client) list(ctx context.Context, service string) (Batch, error) {
 	for b, err := range c.store.Watch(ctx, service) {
 		if err != nil {
@@ -357,8 +363,8 @@ func (c *Client) list(ctx context.Context, service string) (Batch, error) {
 	return Batch{}, errSilentEnd
 }
 
-// orBackground returns ctx, or context.Background() for nil: a program that has no
-// context passes nil, and a method of a nil context would panic.
+// orBackground returns ctx, or context.Background() for nil. A program that has no
+// context may pass nil, and a method of a nil context would panic.
 func orBackground(ctx context.Context) context.Context {
 	if ctx == nil {
 		return context.Background()
@@ -366,7 +372,7 @@ func orBackground(ctx context.Context) context.Context {
 	return ctx
 }
 
-// acquire returns the shared watch of a subject, started if need be. The caller
+// acquire returns the shared watch of a subject, which it starts if need be. The caller
 // releases it.
 func (c *Client) acquire(sub subject) (*shared, error) {
 	c.mu.Lock()
@@ -378,29 +384,29 @@ func (c *Client) acquire(sub subject) (*shared, error) {
 	if s == nil {
 		s = c.newShared(sub)
 		if old := c.ending[sub]; old != nil {
-			if old.done == nil {
-				old.done = make(chan struct{})
+			if old.usage.done == nil {
+				old.usage.done = make(chan struct{})
 			}
-			s.after = old.done
+			s.after = old.usage.done
 		}
 		c.watches[sub] = s
 		c.wg.Go(s.run)
 	}
-	if s.linger != nil {
-		s.linger.Stop()
-		s.linger = nil
+	if s.usage.linger != nil {
+		s.usage.linger.Stop()
+		s.usage.linger = nil
 	}
-	s.readers++
+	s.usage.readers++
 	return s, nil
 }
 
-// release gives up what acquire returned. The last reader's release lets the
-// watch go on for the grace period.
+// release gives up what acquire returned. After the last reader's release the watch
+// goes on for the grace period.
 func (c *Client) release(s *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.readers--
-	if s.readers > 0 || c.closed {
+	s.usage.readers--
+	if s.usage.readers > 0 || c.closed {
 		return
 	}
 	if c.idleGrace < 0 {
@@ -411,14 +417,14 @@ func (c *Client) release(s *shared) {
 	t = time.AfterFunc(c.idleGrace, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if s.linger == t { // else a reader came, or the Client was closed, as the timer fired
+		if s.usage.linger == t { // otherwise a reader came, or the Client was closed, as the timer fired
 			c.drop(s)
 		}
 	})
-	s.linger = t
+	s.usage.linger = t
 }
 
-// drop ends a watch that has no readers. c.mu is held.
+// drop ends a watch that has no readers. mu is held.
 func (c *Client) drop(s *shared) {
 	delete(c.watches, s.subject)
 	c.ending[s.subject] = s

@@ -9,17 +9,19 @@ import (
 // cursor is a reader's place in the chain of a shared watch.
 type cursor struct {
 	shared *shared
-	index  int           // in shared.cursors; guarded by shared.mu
 	wake   func()        // nil, or called after every step
 	done   chan struct{} // closed by finish; nil if there is wake
 
-	mu       sync.Mutex // taken after shared.mu, if both
-	at       *step      // the step to read next; before the set was taken, the one to wait for
-	started  bool       // the set was taken
-	behind   diff       // what steps before at changed, and the reader was not told
-	finished bool
+	// Guarded by shared.mu.
+	index  int // in shared.cursors
+	closed bool
 
-	closed bool // guarded by shared.mu
+	// mu guards the fields below. It is taken after shared.mu.
+	mu       sync.Mutex
+	at       *step // the step to read next; until the set was read, the step to wait for
+	started  bool  // the set was read
+	behind   diff  // the changes of steps before at that the reader did not get
+	finished bool
 }
 
 // newCursor returns a cursor of a service, which must be closed.
@@ -37,39 +39,53 @@ func (c *Client) newCursor(service string, wake func()) (*cursor, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cur.at = s.tail
-	if s.ended {
+	cur.at = s.chain.tail
+	if s.closed {
 		cur.finish()
 	}
-	cur.index = len(s.cursors)
-	s.cursors = append(s.cursors, cur)
-	s.wakesOld = s.wakesOld || wake != nil
+	s.cursors.add(cur)
 	return cur, nil
 }
 
-// leave removes a cursor. s.mu is held.
-func (s *shared) leave(c *cursor) {
-	end := len(s.cursors) - 1
-	s.cursors[end].index = c.index
-	s.cursors[c.index] = s.cursors[end]
-	s.cursors[end] = nil
-	s.cursors = s.cursors[:end]
+// cursorList is the cursors of a shared watch. It is part of shared, and guarded by its
+// mu.
+type cursorList struct {
+	list  []*cursor // each knows its index
+	wakes []func()  // of the followers; the slice is replaced, never modified
+	stale bool      // wakes has to be made anew
+}
+
+func (l *cursorList) add(c *cursor) {
+	c.index = len(l.list)
+	l.list = append(l.list, c)
+	l.stale = l.stale || c.wake != nil
+}
+
+func (l *cursorList) remove(c *cursor) {
+	end := len(l.list) - 1
+	l.list[end].index = c.index
+	l.list[c.index] = l.list[end]
+	l.list[end] = nil
+	l.list = l.list[:end]
 	if c.wake != nil {
-		s.wakes, s.wakesOld = nil, true
+		l.wakes, l.stale = nil, true
 	}
 }
 
-// setWakes collects the functions of the followers. s.mu is held.
-func (s *shared) setWakes() {
-	s.wakes, s.wakesOld = nil, false
-	for _, c := range s.cursors {
-		if c.wake != nil {
-			s.wakes = append(s.wakes, c.wake)
+// wakeFuncs returns the functions that wake the followers.
+func (l *cursorList) wakeFuncs() []func() {
+	if l.stale {
+		l.wakes, l.stale = nil, false
+		for _, c := range l.list {
+			if c.wake != nil {
+				l.wakes = append(l.wakes, c.wake)
+			}
 		}
 	}
+	return l.wakes
 }
 
-// finish makes waiting for news pointless.
+// finish ends waiting for news: the cursor or the Client was closed.
 func (c *cursor) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,33 +101,34 @@ func (c *cursor) finish() {
 func (c *cursor) close() {
 	c.finish()
 	s := c.shared
-	if s.remove(c) {
+	if s.removeCursor(c) {
 		s.client.release(s)
 	}
 }
 
-// remove removes a cursor, and reports false if it was removed before.
-func (s *shared) remove(c *cursor) bool {
+// removeCursor removes a cursor, and reports false if it was removed before.
+func (s *shared) removeCursor(c *cursor) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.closed {
 		return false
 	}
 	c.closed = true
-	s.leave(c)
+	s.cursors.remove(c)
 	return true
 }
 
-// catchUp moves the cursor to the end of the chain, and notes what it passes.
-// shared.mu is held.
+// catchUp moves the cursor to the end of the chain. It keeps the net changes for the
+// reader. shared.mu is held.
 func (c *cursor) catchUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fold()
+	c.skipToEnd()
 }
 
-// fold moves the cursor to the end of the chain. c.mu is held.
-func (c *cursor) fold() {
+// skipToEnd moves the cursor to the end of the chain, and adds the changes to behind.
+// mu is held.
+func (c *cursor) skipToEnd() {
 	for next := c.at.after(); next != nil; next = c.at.after() {
 		if c.started {
 			if c.behind == nil {
@@ -123,8 +140,8 @@ func (c *cursor) fold() {
 	}
 }
 
-// news is what a cursor has to tell: the whole set, or else changes. It has
-// neither if there is nothing new.
+// news is what a cursor returns: the whole set, or else changes. Both are empty if
+// nothing is new.
 type news struct {
 	set     []*entry
 	changes []change
@@ -132,8 +149,8 @@ type news struct {
 
 func (n news) empty() bool { return n.set == nil && len(n.changes) == 0 }
 
-// usable returns the news of the endpoints that may be used: one that is withheld
-// is gone.
+// usable returns the news of the endpoints that may be used. In it, an endpoint that is
+// withheld from now on is gone.
 func (n news) usable() news {
 	if slices.ContainsFunc(n.set, func(e *entry) bool { return e.withheld != nil }) {
 		set := make([]*entry, 0, len(n.set))
@@ -147,7 +164,7 @@ func (n news) usable() news {
 	if slices.ContainsFunc(n.changes, func(c change) bool { return c.usable() != c }) {
 		var changes []change
 		for _, c := range n.changes {
-			// Before and after it was withheld it may have been the same.
+			// The endpoint may be the same before and after it was withheld.
 			if c = c.usable(); !sameEntry(c.old, c.new) {
 				changes = append(changes, c)
 			}
@@ -157,17 +174,18 @@ func (n news) usable() news {
 	return n
 }
 
-// read returns what is new, and a channel that is closed when there may be more.
-func (c *cursor) read() (news, <-chan struct{}) {
+// readNews returns what is new, and a channel that is closed when more may be new.
+func (c *cursor) readNews() (news, <-chan struct{}) {
 	if n, more := c.readChanges(); more != nil {
 		return n, more
 	}
 	c.shared.mu.Lock()
 	defer c.shared.mu.Unlock()
-	return c.readShared()
+	return c.readNewsLocked()
 }
 
-// readChanges is read once the set was taken, and returns no channel before that.
+// readChanges is readNews after the set was read. Before, it returns no channel. It does
+// not need the lock of the watch.
 func (c *cursor) readChanges() (news, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,14 +195,14 @@ func (c *cursor) readChanges() (news, <-chan struct{}) {
 	return c.advance()
 }
 
-// readShared is read, with shared.mu held.
-func (c *cursor) readShared() (news, <-chan struct{}) {
+// readNewsLocked is readNews with shared.mu held.
+func (c *cursor) readNewsLocked() (news, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started {
 		return c.advance()
 	}
-	c.at = c.shared.tail
+	c.at = c.shared.chain.tail
 	if !c.shared.status.Synced {
 		return news{}, c.at.ready
 	}
@@ -192,9 +210,10 @@ func (c *cursor) readShared() (news, <-chan struct{}) {
 	return news{set: c.shared.ordered()}, c.at.ready
 }
 
-// advance is read, once the set was taken. c.mu is held.
+// advance moves the cursor to the end of the chain, and returns the net changes. mu is
+// held.
 func (c *cursor) advance() (news, <-chan struct{}) {
-	// What a reader that keeps up finds, without a map: nothing or one step.
+	// The fast path of a reader that keeps up, without a map: no step or one step.
 	next := c.at.after()
 	if len(c.behind) == 0 {
 		if next == nil {
@@ -206,42 +225,44 @@ func (c *cursor) advance() (news, <-chan struct{}) {
 			return news{changes: changes}, next.ready
 		}
 	}
-	c.fold()
+	c.skipToEnd()
 	changes := c.behind.sorted()
 	c.behind = nil
 	return news{changes: changes}, c.at.ready
 }
 
-// Follower reads the changes of a service without a goroutine of its own, for
-// programs that keep the set in a form of their own, as package resolver does.
-// [Client.Follow] makes one. Its methods may be called concurrently with each
-// other, but Next not with itself.
+// Follower reads the changes of a service without a goroutine of its own. It is meant
+// for programs that keep the set in a form of their own, as package resolver does.
+// [Client.Follow] returns one. Its methods may be called concurrently with each other,
+// but Next not with itself.
 type Follower struct {
 	cursor   *cursor
-	statuses int // the status that Next told last
+	statuses int // shared.statuses as of the last Event; guarded by shared.mu
 }
 
 // Event is what [Follower.Next] returns.
 type Event struct {
-	// Batch is a snapshot, sorted by ID, in the first Event in which
-	// Status.Synced is true, and the net changes since the event before in all
-	// later ones. It is empty if only the status changed. An endpoint that is
-	// withheld from now on is in Withheld, and not in Deleted; one that may be
-	// used again is in Put. All readers share the Put and the Withheld of a
-	// snapshot: they must not be modified. The other slices belong to the
-	// receiver.
+	// Batch is a snapshot, sorted by ID, in the first Event in which Status.Synced is
+	// true. In all later Events it is the net changes since the Event before. It is
+	// empty if only the status changed.
+	//
+	// An endpoint that is withheld from now on is in Withheld, and not in Deleted. An
+	// endpoint that may be used again is in Put. All readers share the Put and the
+	// Withheld of a snapshot: they must not be modified. The other slices belong to
+	// the receiver.
 	Batch
-	// Status is the present one. Errors do not end a Follower: they are here,
-	// also before the first snapshot.
+	// Status is the present status. Failures do not end a Follower: they are in
+	// Status, also before the first snapshot.
 	Status Status
 }
 
-// Follow returns a Follower of a service. It does not wait for the registry.
-// Call Next once afterwards, for what is known already: from then on wake is
-// called whenever Next may have something new to return.
-// It is called from the goroutine that all readers of the service depend on, so
-// it must not block, nor call methods of the Client or the Follower; and it
-// may be called once more while, or just after, the Follower is closed.
+// Follow returns a Follower of a service. It does not wait for the registry. Call Next
+// once after Follow, for what is known already. From then on, wake is called whenever
+// Next may have a new Event.
+//
+// wake is called from the goroutine that all readers of the service depend on. It must
+// not block, nor call methods of the Client or the Follower. It may be called once more
+// during or just after the Follower's Close.
 //
 // The error is [ErrInvalid] or [ErrClientClosed].
 func (c *Client) Follow(service string, wake func()) (*Follower, error) {
@@ -252,19 +273,19 @@ func (c *Client) Follow(service string, wake func()) (*Follower, error) {
 	return &Follower{cursor: cur}, nil
 }
 
-// Next returns what is new since it was last called, and false if nothing is.
-// It does not block. After the Client was closed it still tells so, in the
-// status; after Close it returns false.
+// Next returns what is new since its last call, and false if nothing is new. It does not
+// block. After the Client was closed, it returns one Event with [ErrClientClosed] in its
+// status. After Close it returns false.
 func (f *Follower) Next() (Event, bool) {
 	s := f.cursor.shared
 	s.mu.Lock() // the changes and the status are of one moment
 	defer s.mu.Unlock()
-	n, _ := f.cursor.readShared()
+	n, _ := f.cursor.readNewsLocked()
 	if f.cursor.closed || n.empty() && s.statuses == f.statuses {
 		return Event{}, false
 	}
 	f.statuses = s.statuses
-	e := Event{Status: s.present()}
+	e := Event{Status: s.currentStatus()}
 	if n.set != nil {
 		view := s.view()
 		e.Snapshot, e.Put, e.Withheld = true, view.Endpoints, view.Withheld
@@ -282,17 +303,17 @@ func (f *Follower) Next() (Event, bool) {
 	return e, true
 }
 
-// Retry says that there is reason to believe that the set has changed, such as
-// connections that break. If the watch has failed and waits to be tried again, it
-// is tried at once, but not more than once in a second. After each attempt that got
-// a full read and then failed, that time doubles, up to 30 seconds. If the watch
-// has not failed, nothing is asked of the registry. Retry does not block.
+// Retry says that the set has probably changed, for example because connections break.
+// If the watch has failed and waits for its next attempt, the attempt is made at once,
+// but not more than once in a second. Each attempt that got a full read and then failed
+// doubles the second, up to 30 seconds. If the watch has not failed, Retry makes no
+// request. Retry does not block.
 func (f *Follower) Retry() {
 	s := f.cursor.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case s.hurry <- struct{}{}:
+	case s.health.hurry <- struct{}{}:
 	default: // also if there is no pause
 	}
 }

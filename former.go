@@ -143,7 +143,7 @@ func (w *watcher) Next() ([]*Update, error) {
 			return nil, ErrWatcherClosed
 		default:
 		}
-		n, more := c.read()
+		n, more := c.readNews()
 		if n = n.usable(); !n.empty() {
 			return updates(n), nil
 		}

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
 
-// leaseLoad is how many endpoints share a lease. To renew one lease is much
-// cheaper than a hundred; but what a registry does to a lease grows with what
-// the lease holds, and what shares a lease is lost together.
+// leaseLoad is how many endpoints share a lease. One renewal is much cheaper than a
+// hundred. But what a registry does to a lease grows with the endpoints under it, and
+// endpoints that share a lease are lost together.
 const leaseLoad = 100
 
-// callTimeout bounds a call to the store on behalf of a lease or registration,
-// so that one that gets no answer leaves time for another before the lease ends.
+// callTimeout bounds a call to the store on behalf of a lease or a registration. A call
+// that gets no answer leaves time for another one before the lease ends.
 func callTimeout(ttl time.Duration) time.Duration {
 	return min(max(ttl/3, time.Second), 10*time.Second)
 }
@@ -22,39 +23,46 @@ func callTimeout(ttl time.Duration) time.Duration {
 // leases are the leases of a Client's registrations.
 type leases struct {
 	client *Client
-	mu     sync.Mutex
-	open   map[time.Duration][]*sharedLease // by the time to live asked for
+
+	mu   sync.Mutex                       // also guards fields of every sharedLease
+	open map[time.Duration][]*sharedLease // by the requested time to live; guarded by mu
 }
 
-// sharedLease is a lease that up to leaseLoad registrations share, and the
-// goroutine that renews it for them.
+// sharedLease is a lease that up to leaseLoad registrations share, and the goroutine
+// that renews it.
 type sharedLease struct {
 	pool   *leases
-	ttl    time.Duration // asked for
+	ttl    time.Duration // requested
 	cancel context.CancelFunc
+	ended  chan struct{} // closed when the lease has ended
 
-	// Guarded by leases.mu.
-	members  int
-	closed   bool // not in the pool any more
-	orphans  map[orphan]struct{}
-	removing orphan        // is being removed while removed is not nil
-	removed  chan struct{} // closed when the removal in progress is over
-
-	ready   chan struct{} // closed when the following are set
+	// Set by run, and read by others after ready was closed.
+	ready   chan struct{}
 	lease   Lease
 	granted time.Duration // its time to live, checked
 	err     error
 
-	gone chan struct{} // closed when the lease has ended
+	// Guarded by leases.mu.
+	members  int
+	closed   bool // not in the pool
+	orphans  map[orphan]struct{}
+	removing orphan        // is being removed while removed is not nil
+	removed  chan struct{} // closed when the removal in progress is over
 
-	mu      sync.Mutex
-	overdue error         // not nil: not renewed for longer than its time to live, and why
-	changed chan struct{} // closed, and replaced, when overdue changes
+	renewal struct {
+		mu      sync.Mutex
+		overdue error         // not nil: not renewed for longer than the time to live, and why
+		changed chan struct{} // closed, and replaced, when overdue changes
+	}
 }
 
-// take returns a lease with room for one more member, which must leave it. It
-// does not wait: the caller awaits ready.
-func (p *leases) take(ttl time.Duration) *sharedLease {
+// orphan is an endpoint under the lease whose registration was closed while the
+// registry could not be reached.
+type orphan struct{ service, id string }
+
+// acquire returns a lease with room for one more member, which must release it. It does
+// not wait: the caller waits for ready.
+func (p *leases) acquire(ttl time.Duration) *sharedLease {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.open[ttl] {
@@ -66,10 +74,10 @@ func (p *leases) take(ttl time.Duration) *sharedLease {
 	ctx, cancel := context.WithCancel(p.client.ctx)
 	l := &sharedLease{
 		pool: p, ttl: ttl, cancel: cancel, members: 1,
-		ready:   make(chan struct{}),
-		gone:    make(chan struct{}),
-		changed: make(chan struct{}),
+		ready: make(chan struct{}),
+		ended: make(chan struct{}),
 	}
+	l.renewal.changed = make(chan struct{})
 	if p.open == nil {
 		p.open = make(map[time.Duration][]*sharedLease)
 	}
@@ -78,9 +86,9 @@ func (p *leases) take(ttl time.Duration) *sharedLease {
 	return l
 }
 
-// leave gives up what take returned, and reports whether that was the last
-// member's: the lease is then not renewed any more and may be revoked.
-func (l *sharedLease) leave() (last bool) {
+// release gives up what acquire returned, and reports whether the caller was the last
+// member. The lease is then not renewed any longer, and the caller may revoke it.
+func (l *sharedLease) release() (last bool) {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,48 +96,39 @@ func (l *sharedLease) leave() (last bool) {
 	if l.members > 0 {
 		return false
 	}
-	l.drop()
+	l.leavePool()
 	l.cancel()
 	return true
 }
 
-// drop takes the lease out of the pool. leases.mu is held.
-func (l *sharedLease) drop() {
+// leavePool removes the lease from the pool. leases.mu is held.
+func (l *sharedLease) leavePool() {
 	if l.closed {
 		return
 	}
 	l.closed = true
-	rest := l.pool.open[l.ttl][:0:0]
-	for _, o := range l.pool.open[l.ttl] {
-		if o != l {
-			rest = append(rest, o)
-		}
-	}
-	l.pool.open[l.ttl] = rest
+	open := l.pool.open
+	open[l.ttl] = slices.DeleteFunc(open[l.ttl], func(o *sharedLease) bool { return o == l })
 }
 
-// lost notes that the lease has ended, and tells the members. It may be called
+// end says that the lease has ended, and closes ended for the members. It may be called
 // more than once.
-func (l *sharedLease) lost() {
+func (l *sharedLease) end() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.drop()
+	l.leavePool()
 	l.cancel()
 	select {
-	case <-l.gone:
+	case <-l.ended:
 	default:
-		close(l.gone)
+		close(l.ended)
 	}
 }
 
-// orphan is an endpoint under the lease whose registration was closed while the
-// registry could not be told.
-type orphan struct{ service, id string }
-
-// orphan makes the lease remove an endpoint, which otherwise it would keep alive
-// as long as another member does.
-func (l *sharedLease) orphan(service, id string) {
+// addOrphan has an endpoint removed from the registry after the next renewal. Otherwise
+// the lease would keep the endpoint alive for as long as it has another member.
+func (l *sharedLease) addOrphan(service, id string) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()
 	if l.orphans == nil {
@@ -138,17 +137,13 @@ func (l *sharedLease) orphan(service, id string) {
 	l.orphans[orphan{service, id}] = struct{}{}
 }
 
-// adopt sees to it that an endpoint is not removed as an orphan any more, before
-// it is put again. It reports false if ctx is done before that is certain.
-func (l *sharedLease) adopt(ctx context.Context, service, id string) bool {
+// dropOrphan undoes addOrphan before the endpoint is put again, and waits for a removal
+// in progress. It reports false if ctx is done before the removal is over.
+func (l *sharedLease) dropOrphan(ctx context.Context, service, id string) bool {
 	o := orphan{service, id}
 	for {
-		l.pool.mu.Lock()
-		delete(l.orphans, o)
-		removed := l.removed
-		busy := removed != nil && l.removing == o
-		l.pool.mu.Unlock()
-		if !busy {
+		removed := l.cancelRemoval(o)
+		if removed == nil {
 			return true
 		}
 		select {
@@ -159,44 +154,62 @@ func (l *sharedLease) adopt(ctx context.Context, service, id string) bool {
 	}
 }
 
-// removeOrphans tries to remove the orphans there are.
+// cancelRemoval removes o from the orphans. If o is being removed from the registry, it
+// returns a channel that is closed when the removal is over, and otherwise nil.
+func (l *sharedLease) cancelRemoval(o orphan) (removed <-chan struct{}) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	delete(l.orphans, o)
+	if l.removed != nil && l.removing == o {
+		return l.removed
+	}
+	return nil
+}
+
+// removeOrphans removes the orphans from the registry, until one removal fails.
 func (l *sharedLease) removeOrphans(ctx context.Context) {
-	mu := &l.pool.mu
 	for {
-		mu.Lock()
-		for l.removing = range l.orphans {
-			break
-		}
-		o, some := l.removing, len(l.orphans) > 0
-		delete(l.orphans, o)
-		removed := make(chan struct{})
-		if some {
-			l.removed = removed
-		}
-		mu.Unlock()
-		if !some {
+		o, ok := l.beginRemoval()
+		if !ok {
 			return
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 		err := l.pool.client.store.Apply(call, o.service, Change{Op: Delete, Endpoint: Endpoint{ID: o.id}, Lease: l.lease})
 		cancel()
-		mu.Lock()
-		l.removed = nil
-		if err != nil {
-			l.orphans[o] = struct{}{}
-		}
-		mu.Unlock()
-		close(removed)
+		l.endRemoval(o, err == nil)
 		if err != nil {
 			return
 		}
 	}
 }
 
-// grant asks the store for a lease, and checks what it says of it. TTL is asked
-// once: the pace of the renewals follows from it, so that of a store which gives
-// nonsense is refused, and none is renewed more often than three times a second or
-// less often than three times in the longest time to live there is.
+// beginRemoval returns an orphan to remove, or false if there is none.
+func (l *sharedLease) beginRemoval() (o orphan, ok bool) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	for o = range l.orphans {
+		delete(l.orphans, o)
+		l.removing, l.removed = o, make(chan struct{})
+		return o, true
+	}
+	return o, false
+}
+
+// endRemoval ends the removal of o, which is tried again later if it failed.
+func (l *sharedLease) endRemoval(o orphan, ok bool) {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	if !ok {
+		l.orphans[o] = struct{}{}
+	}
+	close(l.removed)
+	l.removed = nil
+}
+
+// grant requests a lease from the store, and checks its time to live. It calls TTL once,
+// because the pace of the renewals follows from the time to live. A lease with too short
+// a time to live is refused, and one with too long a time to live is renewed as one of
+// the longest that is allowed.
 func (l *sharedLease) grant(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 	defer cancel()
@@ -219,27 +232,37 @@ func (l *sharedLease) grant(ctx context.Context) error {
 
 var errNoLease = errors.New("the store broke its contract: it granted a nil lease")
 
-// revoke ends the lease, of which nothing is expected any longer. If that fails the
-// lease ends by itself.
+// revoke revokes a lease that nobody needs any longer. If that fails, the lease ends by
+// itself.
 func (l *sharedLease) revoke(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 	defer cancel()
 	return l.lease.Revoke(call)
 }
 
-// run grants the lease and renews it until ctx is done or the lease has ended.
-// It does not stop trying when the time to live is over: a registry that was
-// down may have kept the lease, and if not it will say so.
+// run requests the lease, and renews it until ctx is done or the lease has ended.
 func (l *sharedLease) run(ctx context.Context) {
-	if l.err = l.grant(ctx); l.err != nil {
-		l.pool.mu.Lock()
-		l.drop()
-		l.pool.mu.Unlock()
-		close(l.ready)
-		return
+	l.err = l.grant(ctx)
+	if l.err != nil {
+		l.closePool()
 	}
 	close(l.ready)
+	if l.err == nil {
+		l.keepAlive(ctx)
+	}
+}
 
+// closePool removes the lease from the pool, so that it gets no new members.
+func (l *sharedLease) closePool() {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	l.leavePool()
+}
+
+// keepAlive renews the lease. It goes on trying when the time to live is over: a
+// registry that was down may have kept the lease, and otherwise answers that the lease
+// is lost.
+func (l *sharedLease) keepAlive(ctx context.Context) {
 	ttl := l.granted
 	renewed := time.Now()
 	var b backoff
@@ -256,35 +279,39 @@ func (l *sharedLease) run(ctx context.Context) {
 			l.removeOrphans(ctx)
 			wait = jitter(ttl / 3)
 		case errors.Is(err, ErrLeaseLost):
-			l.lost()
+			l.end()
 			return
 		default:
 			wait = b.delay()
 			if time.Since(renewed) >= ttl {
 				l.setOverdue(fmt.Errorf("not renewed for longer than its time to live of %v: %w", ttl, err))
 			} else {
-				// Often enough to find the registry that is back in time.
+				// A registry that is back in time must find the lease renewed in time.
 				wait = min(wait, ttl/6)
 			}
 		}
 	}
 }
 
+// setOverdue says why the lease can be assumed to have ended. nil means that the lease
+// lives.
 func (l *sharedLease) setOverdue(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if (l.overdue == nil) == (err == nil) {
+	r := &l.renewal
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if (r.overdue == nil) == (err == nil) {
 		return
 	}
-	l.overdue = err
-	close(l.changed)
-	l.changed = make(chan struct{})
+	r.overdue = err
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
-// state returns why the lease can be assumed to have ended, nil if it can not,
-// and a channel that is closed when that changes.
-func (l *sharedLease) state() (changed <-chan struct{}, overdue error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changed, l.overdue
+// overdueError returns why the lease can be assumed to have ended, or nil, and a channel
+// that is closed when that changes.
+func (l *sharedLease) overdueError() (changed <-chan struct{}, overdue error) {
+	r := &l.renewal
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed, r.overdue
 }

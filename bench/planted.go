@@ -25,9 +25,9 @@ var plants = []plant{{
 	new:  "	wakes, err := s.update(b, first, begun)\n	time.Sleep(time.Millisecond)\n",
 }, {
 	name: "+copy", // a copy of the set at each change
-	file: "watch.go",
-	old:  "	s.version++\n	close(t.ready)\n",
-	new:  "	s.version++\n	s.set = maps.Clone(s.set)\n	close(t.ready)\n",
+	file: "set.go",
+	old:  "	changes := make([]change, 0, len(b.Deleted)+len(b.Put)+len(b.Withheld))\n",
+	new:  "	s.entries = maps.Clone(s.entries)\n	changes := make([]change, 0, len(b.Deleted)+len(b.Put)+len(b.Withheld))\n",
 }}
 
 // apply returns the changed text of the file, below root.

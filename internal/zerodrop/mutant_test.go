@@ -42,7 +42,7 @@ func TestMutants(t *testing.T) {
 		}},
 		{"rolling restart", mutant.Mutant{
 			Name: "does not wait for clients to hear of a server that leaves",
-			File: "../../registration.go",
+			File: "../../withdraw.go",
 			Old:  "if marked && !g.linger(",
 			New:  "if marked && false && !g.linger(",
 		}},

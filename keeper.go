@@ -1,0 +1,520 @@
+package naming
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+const (
+	// refusedInterval is the rest after the store refused content with ErrInvalid,
+	// unless the content changes. What made the store refuse it may pass, such as a
+	// datacenter that does not exist yet, but seldom does.
+	refusedInterval = 10 * time.Minute
+
+	// maxLostRest bounds the rest after the registry has said that a lease is lost.
+	// The registry has answered, so a long rest does not spare it. The bound leaves
+	// room for many registrations that lost their leases in one moment.
+	maxLostRest = 5 * time.Second
+
+	// maxReturn bounds the rest after somebody deleted the endpoint.
+	maxReturn = time.Second
+
+	// confirmAfter is how long the watch may take to show a put.
+	confirmAfter = 5 * time.Second
+)
+
+// errUnleased is the error of a Registration whose entry is under no lease.
+var errUnleased = errors.New("the entry is under no lease, as if somebody had put it by hand: it is put under the lease again")
+
+// keeper keeps the endpoint of a Registration in the registry. Its fields are owned by
+// the goroutine of run, and by the goroutine of Close after run has ended.
+type keeper struct {
+	g        *Registration
+	cursor   *cursor            // wakes run when the watch shows something new of the service
+	lease    *sharedLease       // nil: none
+	reported RegistrationStatus // what OnChange was called with last
+
+	failures  backoff // of puts that failed, and of lost leases
+	deletions backoff // of endpoints that somebody deleted
+	missing   bool    // the endpoint has to be put, even if its content did not change
+	gentle    bool    // a put leaves the entry to another lease that has it
+	last      lastPut
+	confirm   *time.Timer // fires when the watch had time to show the last put
+}
+
+// lastPut is the put that succeeded last.
+type lastPut struct {
+	endpoint Endpoint
+	ended    time.Time // when the put had ended; zero: there was none
+	shown    bool      // the watch has shown the endpoint since
+	listed   bool      // the endpoint is known to be in the registry, and was reported
+	before   *Endpoint // what the watch had shown when the put began
+	seen     *Endpoint // what the watch had shown when the put had ended, or was inspected since
+}
+
+func newKeeper(g *Registration, c *cursor) *keeper {
+	k := &keeper{g: g, cursor: c, missing: true, deletions: backoff{most: maxReturn}, confirm: time.NewTimer(0)}
+	k.confirm.Stop()
+	return k
+}
+
+// run keeps the endpoint in the registry until ctx is done.
+func (k *keeper) run(ctx context.Context) {
+	defer close(k.g.done)
+	defer k.confirm.Stop()
+	for ctx.Err() == nil {
+		if want, version, applied := k.g.intent.wanted(); k.missing || !applied {
+			// What is there before the first put is a predecessor's. What is
+			// there when ours was lost is a successor's.
+			before := k.presence().endpoint
+			if err := k.put(ctx, want, k.gentle); err != nil {
+				k.handlePutError(ctx, want, version, err)
+				continue
+			}
+			k.handlePut(ctx, want, version, before)
+		}
+		if why := k.waitForLoss(ctx); why != nil {
+			k.handleLoss(ctx, why)
+		}
+	}
+}
+
+// presence returns what the watch knows of the endpoint.
+func (k *keeper) presence() presence { return k.cursor.shared.presence(k.g.id) }
+
+// handlePut notes that a put succeeded. before is what the watch had shown when the
+// put began.
+func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, before *Endpoint) {
+	if !k.last.ended.IsZero() && time.Since(k.last.ended) >= healthyAfter {
+		k.failures.reset()
+		k.deletions.reset()
+	}
+	k.lease.setOverdue(nil) // the registry accepted the endpoint, so the lease lives
+	k.g.intent.setApplied(version, put)
+	k.last = lastPut{endpoint: put, ended: time.Now(), before: before, seen: k.presence().endpoint}
+	k.confirm.Reset(confirmAfter)
+	// A gentle put may have done nothing. The entry that it left may be about to end,
+	// such as our own of before, so the watch has to show the endpoint first.
+	k.last.listed = !k.missing || !k.gentle
+	k.missing, k.gentle = false, true
+	if k.last.listed {
+		k.report(nil, false)
+	}
+	k.dropInheritedLeases(ctx)
+}
+
+// handlePutError decides what follows a put that failed, and rests.
+func (k *keeper) handlePutError(ctx context.Context, put Endpoint, version int, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, ErrReplaced) {
+		k.missing, k.gentle = true, true
+		k.giveWay(ctx)
+		return
+	}
+	if errors.Is(err, ErrInvalid) {
+		switch k.refuse(put, version, err) {
+		case markUndone, changeUndone:
+			return
+		case final:
+			k.dropLease(ctx)
+			k.restRefused(ctx)
+			return
+		}
+	}
+	lost, overdue := k.checkLease()
+	k.missing = k.missing || lost
+	k.report(err, k.missing || overdue)
+	if errors.Is(err, ErrPermission) {
+		k.g.intent.giveUpMark(err)
+	}
+	delay := k.failures.delay()
+	if errors.Is(err, ErrLeaseLost) {
+		delay = min(delay, maxLostRest)
+	}
+	k.rest(ctx, delay)
+}
+
+// waitForLoss waits until the keeper has something to do. It returns why the endpoint
+// has to be put again, or nil if it need not be.
+func (k *keeper) waitForLoss(ctx context.Context) error {
+	if lost := k.inspect(); lost != nil {
+		return lost
+	}
+	changed, overdue := k.lease.overdueError()
+	if k.last.listed && (overdue == nil) != k.g.Status().Registered {
+		k.report(overdue, true)
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-k.lease.ended:
+		k.checkLease()
+		return ErrLeaseLost
+	case <-k.g.wake:
+		if !k.g.claim.isOwner(k.g) {
+			k.missing = true
+			k.giveWay(ctx)
+		}
+	case <-k.confirm.C:
+		return k.confirmPut(ctx)
+	}
+	return nil
+}
+
+// handleLoss reports that the endpoint was lost, and rests.
+func (k *keeper) handleLoss(ctx context.Context, why error) {
+	k.missing = true
+	k.report(why, why != errUnleased)
+	// Many registrations may have lost their leases in one moment. A deletion does not
+	// mean that the registry is overloaded.
+	if why == ErrLeaseLost {
+		k.rest(ctx, min(k.failures.delay(), maxLostRest))
+	} else {
+		k.rest(ctx, k.deletions.delay())
+	}
+}
+
+// inspect compares what the watch shows of the endpoint with the last put. It returns
+// why the endpoint has to be put again, or nil if it need not be.
+func (k *keeper) inspect() error {
+	p, last := k.presence(), &k.last
+	// A set that is stale is as old as its watch, which may be new enough.
+	newer := p.begun.After(last.ended)
+	if !p.known && !newer {
+		return nil
+	}
+	k.setWithheld(p.withheld)
+	if p.endpoint == nil {
+		if last.shown || newer {
+			return ErrDeleted
+		}
+		// The watch began before the put had ended and has not shown the endpoint
+		// yet: confirmPut asks when the watch had time enough.
+		return nil
+	}
+	same := p.endpoint == last.seen
+	last.seen = p.endpoint
+	unleased := k.isUnleased(p.endpoint)
+	if newer || !unleased && (!same || p.endpoint.Equal(last.endpoint)) {
+		last.shown = true
+	}
+	k.reportListed()
+	// The put replaced the entry that the watch showed before the put began. If the
+	// same entry was put by hand once more since, confirmPut finds it. An entry that
+	// the watch has shown since may still be older than the put: then a second put
+	// does no harm.
+	if unleased && (newer || p.endpoint != last.before) {
+		return errUnleased
+	}
+	return nil
+}
+
+// reportListed reports that the endpoint is in the registry, unless that was reported.
+func (k *keeper) reportListed() {
+	if !k.last.listed {
+		k.last.listed = true
+		k.report(nil, false)
+	}
+}
+
+// isUnleased reports whether e is our entry without its lease.
+func (k *keeper) isUnleased(e *Endpoint) bool { return e.Unleased && e.Addr == k.g.addr }
+
+// confirmPut is called when the watch had time to show the last put. If the watch has
+// not, because it does not run or began before the put had ended, confirmPut asks the
+// registry: a read that began after the put is proof. It returns why the endpoint has
+// to be put again, or nil if it need not be.
+func (k *keeper) confirmPut(ctx context.Context) error {
+	if k.last.shown {
+		return nil
+	}
+	k.confirm.Reset(jitter(confirmAfter))
+	p := k.presence()
+	if !p.known {
+		k.reportListed() // the put succeeded, and nothing else is known
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout(k.g.opts.TTL))
+	defer cancel()
+	b, err := k.g.client.list(call, k.g.service)
+	if err != nil {
+		return nil
+	}
+	e := b.find(k.g.id)
+	switch {
+	case e == nil:
+		return ErrDeleted
+	case k.isUnleased(e):
+		return errUnleased
+	case p.endpoint != nil && e.Equal(*p.endpoint):
+		k.last.shown = true // the watch agrees with a read after the put
+	}
+	return nil
+}
+
+// setWithheld sets the status's Withheld. nil means that the endpoint may be used.
+func (k *keeper) setWithheld(w *Withheld) {
+	if !k.g.intent.setWithheld(w) {
+		return
+	}
+	// At level Debug, because the watch has logged the same at level Info.
+	k.g.client.log.Debug("naming: registration leaves its endpoint as it is", k.g.serviceAttr(), k.g.endpointAttr(), slog.Bool("withheld", w != nil))
+	k.callOnChange()
+}
+
+// rest waits for d, or less if a newer Registration has the entry.
+func (k *keeper) rest(ctx context.Context, d time.Duration) {
+	k.restUntil(ctx, d, func() bool { return !k.g.claim.isOwner(k.g) })
+}
+
+// restRefused waits until refused content is tried again: the content was changed, a
+// newer Registration has the entry, or a long time has passed.
+func (k *keeper) restRefused(ctx context.Context) {
+	k.restUntil(ctx, jitter(refusedInterval), func() bool {
+		return !k.g.intent.isFinal() || !k.g.claim.isOwner(k.g)
+	})
+}
+
+// restUntil waits for d, until ctx is done, or until enough returns true, which it
+// calls when the keeper is woken.
+func (k *keeper) restUntil(ctx context.Context, d time.Duration, enough func() bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-k.g.wake:
+			if enough() {
+				return
+			}
+		}
+	}
+}
+
+// giveWay reports that a newer Registration has the entry, and waits until this one
+// owns the entry again or ctx is done. It keeps the lease: the entry is under the lease
+// until the newer Registration has put its own.
+func (k *keeper) giveWay(ctx context.Context) {
+	k.g.intent.endAllCalls(ErrReplaced)
+	k.report(ErrReplaced, true)
+	for !k.g.claim.isOwner(k.g) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.g.wake:
+		}
+	}
+}
+
+// checkLease reports whether the endpoint's lease has ended, and then gives the lease
+// up. Otherwise it reports whether the lease can be assumed to have ended.
+func (k *keeper) checkLease() (lost, overdue bool) {
+	if k.lease == nil {
+		return true, false
+	}
+	select {
+	case <-k.lease.ended:
+		k.lease.release()
+		k.lease = nil
+		return true, false
+	default:
+	}
+	_, err := k.lease.overdueError()
+	return false, err != nil
+}
+
+// dropLease gives up the lease. If an earlier put that failed may have stored the
+// endpoint after all, the lease removes the endpoint.
+func (k *keeper) dropLease(ctx context.Context) {
+	l := k.lease
+	k.lease = nil
+	if l == nil {
+		return
+	}
+	if k.g.intent.isListed() {
+		l.addOrphan(k.g.service, k.g.id)
+	}
+	if l.release() {
+		_ = l.revoke(ctx)
+	}
+}
+
+// dropInheritedLeases gives up the leases of older Registrations, after the entry was
+// put under the own one.
+func (k *keeper) dropInheritedLeases(ctx context.Context) {
+	for _, l := range k.g.claim.inheritLeases(k.g) {
+		if l.release() {
+			_ = l.revoke(ctx)
+		}
+	}
+}
+
+// put puts the endpoint under a lease, which it acquires if need be. If gentle, it
+// leaves an entry that another lease has.
+func (k *keeper) put(ctx context.Context, want Endpoint, gentle bool) error {
+	if err := k.ensureLease(ctx); err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout(k.g.opts.TTL))
+	defer cancel()
+	err := k.apply(call, k.lease, Change{Endpoint: want, Lease: k.lease.lease, IfFree: gentle, Reclaim: gentle && k.mayReclaim()})
+	if errors.Is(err, ErrLeaseLost) {
+		k.lease.end()
+		k.lease.release()
+		k.lease = nil
+	}
+	return err
+}
+
+// ensureLease acquires a lease if there is none, and waits until it is granted.
+func (k *keeper) ensureLease(ctx context.Context) error {
+	if k.lease != nil {
+		return nil
+	}
+	l := k.g.client.leases.acquire(k.g.opts.TTL)
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		l.release()
+		return ctx.Err()
+	}
+	if l.err != nil {
+		l.release()
+		return l.err
+	}
+	k.lease = l
+	return nil
+}
+
+// mayReclaim reports whether an entry that is under no lease is ours: the watch shows
+// our address, or shows nothing. An entry with another address was put on purpose.
+func (k *keeper) mayReclaim() bool {
+	p := k.presence()
+	return p.endpoint == nil || p.endpoint.Addr == k.g.addr
+}
+
+// apply makes a change to the entry under lease l. If a newer Registration has the
+// entry, it returns ErrReplaced. Only one of the Registrations of an entry is in the
+// store at a time, so what an older one began is over before a newer one puts its own.
+func (k *keeper) apply(ctx context.Context, l *sharedLease, c Change) error {
+	g := k.g
+	select {
+	case g.claim.busy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-g.claim.busy }()
+	if !g.claim.isOwner(g) {
+		return ErrReplaced
+	}
+	if c.Op == Delete {
+		return SafeError(g.client.answered(g.client.store.Apply(ctx, g.service, c)))
+	}
+	if !l.dropOrphan(ctx, g.service, g.id) {
+		return ctx.Err()
+	}
+	listed := g.intent.setListed(true)
+	err := g.client.answered(g.client.store.Apply(ctx, g.service, c))
+	if err != nil && errors.Is(err, ErrInvalid) {
+		g.intent.setListed(listed) // nothing was stored
+	}
+	return SafeError(err)
+}
+
+// refuse decides what becomes of content that the store refused, and reports it.
+func (k *keeper) refuse(put Endpoint, version int, err error) verdict {
+	g := k.g
+	v := g.intent.undo(version, put, err)
+	// Calls end last, so that a caller that waited finds that all hooks were called.
+	switch v {
+	case final:
+		k.report(err, true)
+		g.intent.endAllCalls(err)
+	case changeUndone:
+		g.client.log.Warn("naming: change refused, the endpoint stays as it was", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
+		k.callOnChange()
+		g.intent.endAllCalls(err)
+	case markUndone:
+		g.client.log.Debug("naming: draining mark refused", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
+		g.intent.endMarkCalls(version, err)
+	}
+	return v
+}
+
+// report sets the status, and logs and calls hooks. err and gone are the result of an
+// attempt, as in intent.setResult.
+func (k *keeper) report(err error, gone bool) {
+	t := k.g.intent.setResult(err, gone)
+	switch {
+	case t.is.Registered && !t.was.Registered:
+		k.reportRegistered(t)
+	case err == ErrReplaced, !t.is.Registered && t.was.Registered:
+		k.reportLost(t, err)
+	case err != nil:
+		k.reportFailed(t, err)
+	}
+	k.callOnChange()
+	// Last, so that a caller that waited finds that all hooks were called.
+	k.g.intent.endAppliedCalls()
+}
+
+func (k *keeper) reportRegistered(t transition) {
+	g, log := k.g, k.g.client.log
+	switch {
+	case t.again:
+		log.Info("naming: registered again", g.serviceAttr(), g.endpointAttr(), slog.Duration("after", t.is.Since.Sub(t.was.Since)))
+	case t.was.Err != nil:
+		log.Info("naming: registered", g.serviceAttr(), g.endpointAttr())
+	}
+	if f := g.client.hooks.Registered; f != nil {
+		f(RegisteredInfo{Service: g.service, Endpoint: t.endpoint, Again: t.again})
+	}
+}
+
+func (k *keeper) reportLost(t transition, err error) {
+	g, log := k.g, k.g.client.log
+	if err == ErrReplaced {
+		log.Warn("naming: a newer registration of this process has the endpoint", g.serviceAttr(), g.endpointAttr())
+	} else {
+		log.Warn("naming: registration lost, will be made again", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
+	}
+	if f := g.client.hooks.Lost; t.was.Registered && f != nil {
+		f(LostInfo{Service: g.service, Endpoint: t.endpoint, Err: err})
+	}
+}
+
+func (k *keeper) reportFailed(t transition, err error) {
+	g := k.g
+	level, text := slog.LevelDebug, "naming: registration failed, will be tried again"
+	if t.was.Err == nil || t.final && !errors.Is(t.was.Err, ErrInvalid) {
+		level = slog.LevelWarn
+	}
+	if t.final {
+		text = "naming: registration refused, will not be tried again soon"
+	}
+	g.client.log.Log(context.Background(), level, text, g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
+	if f := g.client.hooks.RegisterFailed; f != nil {
+		f(RegisterFailedInfo{Service: g.service, Endpoint: t.endpoint, Err: err})
+	}
+}
+
+// callOnChange calls OnChange if the status differs from the one that it was called
+// with last.
+func (k *keeper) callOnChange() {
+	is, was := k.g.Status(), k.reported
+	k.reported = is
+	if k.g.opts.OnChange != nil && (is.Err != nil || was.Err != nil || is.Registered != was.Registered || is.Draining != was.Draining || is.Withheld != was.Withheld) {
+		k.g.opts.OnChange(is)
+	}
+}
+
+func (g *Registration) serviceAttr() slog.Attr { return slog.String("service", g.service) }
+
+func (g *Registration) endpointAttr() slog.Attr { return slog.String("endpoint", g.id) }

@@ -1,0 +1,251 @@
+package naming
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// endpointSet is the set of a service's endpoints, and the forms in which readers get
+// it. It is part of shared, and guarded by its mu.
+type endpointSet struct {
+	entries  map[string]*entry // by ID
+	withheld int               // how many entries are withheld
+	flagged  bool              // flags of an entry changed since the followers were woken
+
+	// The entries in order, as of step orderAt, and as the lists of a View, as of step
+	// listsAt. They are nil until a reader asks. The slices are never modified.
+	order   []*entry
+	orderAt *step
+	lists   viewLists
+	listsAt *step
+}
+
+// viewLists are the lists of a View.
+type viewLists struct {
+	endpoints []Endpoint
+	withheld  []Withheld
+}
+
+// usable returns the number of entries that may be used.
+func (s *endpointSet) usable() int { return len(s.entries) - s.withheld }
+
+// checkBatch returns an error if the set would break a limit with batch b, or if b
+// deletes an empty ID that the set does not have.
+func (s *endpointSet) checkBatch(b Batch) error {
+	if n := s.sizeAfter(b); n > MaxEndpoints {
+		return errTooMany("endpoints", n, MaxEndpoints)
+	}
+	if len(b.Deleted) > 0 && b.Deleted[0] == "" && s.entries[""] == nil {
+		return errBroken("a deletion with an empty ID, which no endpoint has")
+	}
+	return nil
+}
+
+// sizeAfter returns the size of the set after a batch, or any size within the limit if
+// the batch cannot exceed the limit.
+func (s *endpointSet) sizeAfter(b Batch) int {
+	n := len(b.Put) + len(b.Withheld)
+	if b.Snapshot || len(s.entries)+n <= MaxEndpoints {
+		return n
+	}
+	n = len(s.entries)
+	for i := range b.Put {
+		if s.entries[b.Put[i].ID] == nil {
+			n++
+		}
+	}
+	for i := range b.Withheld {
+		if s.entries[b.Withheld[i].Endpoint.ID] == nil {
+			n++
+		}
+	}
+	for _, id := range b.Deleted {
+		if s.entries[id] != nil {
+			n--
+		}
+	}
+	return n
+}
+
+// applyFirstSnapshot makes the endpoints of a snapshot the set, before step at. It
+// returns no changes, because readers get the whole set. The lists of the snapshot
+// become the lists of the View.
+func (s *endpointSet) applyFirstSnapshot(b Batch, at *step) {
+	if b.Put == nil {
+		b.Put = []Endpoint{}
+	}
+	s.entries = make(map[string]*entry, len(b.Put)+len(b.Withheld))
+	order := make([]*entry, 0, len(b.Put)+len(b.Withheld))
+	put, withheld := b.entries()
+	for _, list := range [][]entry{put, withheld} {
+		for i := range list {
+			order = append(order, &list[i])
+			s.entries[list[i].ID] = &list[i]
+		}
+	}
+	if len(withheld) > 0 {
+		slices.SortFunc(order, compareEntries)
+	}
+	s.withheld = len(withheld)
+	s.order, s.orderAt = order, at
+	s.lists, s.listsAt = viewLists{slices.Clip(b.Put), slices.Clip(b.Withheld)}, at
+}
+
+// applyChanges applies a batch of changes to the set and returns the changes that had
+// an effect, sorted by ID.
+func (s *endpointSet) applyChanges(b Batch) []change {
+	changes := make([]change, 0, len(b.Deleted)+len(b.Put)+len(b.Withheld))
+	for _, id := range b.Deleted {
+		if old := s.entries[id]; old != nil {
+			delete(s.entries, id)
+			changes = append(changes, change{old: old})
+		}
+	}
+	put, withheld := b.entries()
+	for _, list := range [][]entry{put, withheld} {
+		for i := range list {
+			e := &list[i]
+			if old := s.entries[e.ID]; !sameEntry(old, e) {
+				s.entries[e.ID] = e
+				changes = append(changes, change{old: old, new: e})
+			} else if !sameFlags(old, e) {
+				s.entries[e.ID] = e
+				s.setFlagged()
+			}
+		}
+	}
+	s.finishChanges(changes)
+	return changes
+}
+
+// applySnapshot makes the endpoints of a snapshot the set, and returns the difference,
+// sorted by ID.
+func (s *endpointSet) applySnapshot(b Batch) []change {
+	var changes []change
+	entries := make(map[string]*entry, len(b.Put)+len(b.Withheld))
+	put, withheld := b.entries()
+	for _, list := range [][]entry{put, withheld} {
+		for i := range list {
+			e := &list[i]
+			old := s.entries[e.ID]
+			if !sameEntry(old, e) {
+				changes = append(changes, change{old: old, new: e})
+			} else if sameFlags(old, e) {
+				e = old
+			} else {
+				s.setFlagged()
+			}
+			entries[e.ID] = e
+		}
+	}
+	for id, old := range s.entries {
+		if entries[id] == nil {
+			changes = append(changes, change{old: old})
+		}
+	}
+	s.entries = entries
+	s.finishChanges(changes)
+	return changes
+}
+
+// setFlagged says that the flags of an entry changed. The order and the lists have the
+// old flags, and no step of the chain says so, so they are made anew.
+func (s *endpointSet) setFlagged() {
+	s.flagged = true
+	s.order, s.orderAt = nil, nil
+	s.lists, s.listsAt = viewLists{}, nil
+}
+
+// finishChanges updates the number of withheld entries, and sorts changes.
+func (s *endpointSet) finishChanges(changes []change) {
+	for _, c := range changes {
+		if c.old != nil && c.old.withheld != nil {
+			s.withheld--
+		}
+		if c.new != nil && c.new.withheld != nil {
+			s.withheld++
+		}
+	}
+	if !slices.IsSortedFunc(changes, compareChanges) {
+		slices.SortFunc(changes, compareChanges)
+	}
+}
+
+// skipEmptyStep moves the lists from step at to next, if they are as of at. The step
+// changed no endpoint.
+func (s *endpointSet) skipEmptyStep(at, next *step) {
+	if s.listsAt == at {
+		s.listsAt = next
+	}
+}
+
+// releaseChain drops the order and the lists unless they are as of step tail, because
+// they hold the chain from their step on.
+func (s *endpointSet) releaseChain(tail *step) {
+	if s.orderAt != tail {
+		s.order, s.orderAt = nil, nil
+	}
+	if s.listsAt != tail {
+		s.lists, s.listsAt = viewLists{}, nil
+	}
+}
+
+// ordered returns the entries sorted by ID. tail is the end of the chain. The slice must
+// not be modified.
+func (s *endpointSet) ordered(tail *step) []*entry {
+	switch {
+	case s.order == nil:
+		s.order = slices.AppendSeq(make([]*entry, 0, len(s.entries)), maps.Values(s.entries))
+		slices.SortFunc(s.order, compareEntries)
+	case s.orderAt != tail:
+		d := make(diff)
+		for at := s.orderAt; at != tail; at = at.next {
+			d.add(at.changes)
+		}
+		s.order = merge(s.order, d.sorted())
+	}
+	s.orderAt = tail
+	return s.order
+}
+
+// merge returns order with changes made to it. Both are sorted.
+func merge(order []*entry, changes []change) []*entry {
+	if len(changes) == 0 {
+		return order
+	}
+	merged := make([]*entry, 0, len(order)+len(changes))
+	for _, c := range changes {
+		i, found := slices.BinarySearchFunc(order, c.id(), func(e *entry, id string) int { return strings.Compare(e.ID, id) })
+		merged = append(merged, order[:i]...)
+		if found {
+			i++
+		}
+		order = order[i:]
+		if c.new != nil {
+			merged = append(merged, c.new)
+		}
+	}
+	return append(merged, order...)
+}
+
+// viewLists returns the lists of a View. tail is the end of the chain. The slices must
+// not be modified.
+func (s *endpointSet) viewLists(tail *step) viewLists {
+	if s.listsAt == tail {
+		return s.lists
+	}
+	s.lists = viewLists{endpoints: make([]Endpoint, 0, s.usable())}
+	if s.withheld > 0 {
+		s.lists.withheld = make([]Withheld, 0, s.withheld)
+	}
+	for _, e := range s.ordered(tail) {
+		if e.withheld == nil {
+			s.lists.endpoints = append(s.lists.endpoints, *e.Endpoint)
+		} else {
+			s.lists.withheld = append(s.lists.withheld, *e.withheld)
+		}
+	}
+	s.listsAt = tail
+	return s.lists
+}

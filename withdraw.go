@@ -1,0 +1,198 @@
+package naming
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// close is Close with other limits than those of the options.
+func (g *Registration) close(timeout, drainDelay time.Duration) error {
+	if !g.intent.setClosed() {
+		<-g.closed // a sync.Once would stop the time of a synctest bubble
+		return g.closeErr
+	}
+	close(g.closing)
+	defer close(g.closed)
+	defer g.client.discharge(g)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	drainDelay = min(drainDelay, timeout-min(closeMargin, timeout/2))
+	err := g.drainAndWithdraw(ctx, drainDelay, (timeout-drainDelay)/2)
+	if errors.Is(err, ErrReplaced) {
+		g.client.wg.Go(g.bequeath)
+		return nil
+	}
+	g.closeErr = err
+	g.logWithdrawError(err)
+	if f := g.client.hooks.Withdrawn; f != nil {
+		e, _, _ := g.intent.wanted()
+		f(WithdrawnInfo{Service: g.service, Endpoint: e, Err: err})
+	}
+	return err
+}
+
+func (g *Registration) logWithdrawError(err error) {
+	if err != nil {
+		g.client.log.Warn("naming: endpoint not withdrawn, its lease will end", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
+	}
+}
+
+// drainAndWithdraw marks the endpoint, for which it waits for patience at most, waits
+// for drainDelay, and removes the endpoint. It returns ErrReplaced as soon as a newer
+// Registration has the entry.
+func (g *Registration) drainAndWithdraw(ctx context.Context, drainDelay, patience time.Duration) error {
+	if !g.claim.isOwner(g) {
+		return ErrReplaced
+	}
+	marked := drainDelay > 0 && g.markDraining(ctx, patience)
+	if marked && !g.linger(ctx, drainDelay) {
+		return ErrReplaced
+	}
+	g.stopKeeper(ctx)
+	listed := g.intent.isListed()
+	if err := g.withdraw(ctx); err != nil {
+		return err
+	}
+	if listed && !marked && drainDelay > 0 {
+		// Clients did not see a mark, so they get the time after the removal.
+		sleep(ctx, drainDelay)
+	}
+	return nil
+}
+
+// markDraining marks the endpoint as draining, and reports whether it succeeded within
+// d. No client knows an endpoint that was never put, so such an endpoint is not marked.
+func (g *Registration) markDraining(ctx context.Context, d time.Duration) bool {
+	if !g.intent.isListed() {
+		return false
+	}
+	c := g.ask(true, true, func(want *Endpoint) { want.Draining = true })
+	defer g.intent.forgetCall(c)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case err := <-c.done:
+		return err == nil
+	case <-t.C:
+	case <-g.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// linger waits for d, and reports false as soon as a newer Registration has the entry.
+func (g *Registration) linger(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-g.claim.ownershipLost(g):
+		return false
+	}
+	return true
+}
+
+// stopKeeper ends the keeper. A call that the keeper has begun in the store gets a
+// second to end by itself, because a call that is given up may take effect later.
+func (g *Registration) stopKeeper(ctx context.Context) {
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case g.claim.busy <- struct{}{}:
+		g.cancel()
+		<-g.claim.busy
+	case <-short.Done():
+		g.cancel()
+	}
+	<-g.done
+	g.keeper.cursor.close()
+}
+
+// withdraw removes the endpoint from the registry after the keeper has ended. It
+// returns ErrReplaced, and leaves the leases to the newer Registration, if a newer
+// Registration has the entry.
+func (g *Registration) withdraw(ctx context.Context) error {
+	var failed error
+	var leases []*sharedLease
+	if k := g.keeper; k.lease != nil {
+		leases = append(leases, k.lease)
+		k.lease = nil
+	}
+	for {
+		leases = append(leases, g.claim.inheritLeases(g)...)
+		for len(leases) > 0 {
+			err := g.remove(ctx, leases[0])
+			if errors.Is(err, ErrReplaced) {
+				if g.claim.bequeath(g, leases...) {
+					return ErrReplaced
+				}
+				continue // the newer one has closed meanwhile
+			}
+			failed = cmp.Or(failed, err)
+			leases = leases[1:]
+		}
+		if g.claim.resign(g) {
+			break
+		}
+	}
+	g.intent.setWithdrawn()
+	return failed
+}
+
+// remove removes the endpoint if it is under lease l, and releases l.
+func (g *Registration) remove(ctx context.Context, l *sharedLease) error {
+	err := g.deleteUnder(ctx, l)
+	if errors.Is(err, ErrReplaced) {
+		return err
+	}
+	if err != nil {
+		l.addOrphan(g.service, g.id)
+	}
+	if last := l.release(); last && (err == nil || errors.Is(err, ErrPermission)) {
+		// The lease has no other endpoint. Its end removes the endpoint as well and
+		// takes fewer rights: a conditional removal reads. After a removal, a revoke
+		// that fails does no harm, because the lease ends by itself.
+		if l.revoke(ctx) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("naming: withdraw %q from %q: stays listed for up to %v: %w", cut(g.id), g.service, l.granted, err)
+	}
+	return nil
+}
+
+// deleteUnder deletes the endpoint if it is under lease l. It tries until ctx is done,
+// unless the credentials are refused or a newer Registration has the entry.
+func (g *Registration) deleteUnder(ctx context.Context, l *sharedLease) error {
+	var b backoff
+	for {
+		call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
+		err := g.keeper.apply(call, l, Change{Op: Delete, Endpoint: Endpoint{ID: g.id, Addr: g.addr}, Lease: l.lease, Reclaim: g.keeper.mayReclaim()})
+		cancel()
+		if err == nil || errors.Is(err, ErrReplaced) || errors.Is(err, ErrPermission) || !sleep(ctx, b.delay()) {
+			return err
+		}
+	}
+}
+
+// bequeath ends a Registration that was closed while a newer one had the entry. It
+// leaves the lease to the newer one, which releases it when the entry is under another
+// lease. If there is no newer one by then, it withdraws the entry.
+func (g *Registration) bequeath() {
+	ctx, cancel := context.WithTimeout(context.Background(), g.opts.CloseTimeout)
+	defer cancel()
+	g.stopKeeper(ctx)
+	if k := g.keeper; k.lease != nil && g.claim.bequeath(g, k.lease) {
+		k.lease = nil
+		return
+	}
+	if err := g.withdraw(ctx); !errors.Is(err, ErrReplaced) {
+		g.logWithdrawError(err)
+	}
+}
