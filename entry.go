@@ -41,18 +41,18 @@ func (e *entry) metadata() any {
 	return v
 }
 
-// entries returns the entries of the endpoints of a batch. The endpoints stay where
-// they are: a batch belongs to its receiver.
-func (b Batch) entries() (put, withheld []entry) {
-	put, withheld = make([]entry, len(b.Put)), make([]entry, len(b.Withheld))
-	for i := range put {
-		put[i].Endpoint = &b.Put[i]
+// entries returns the entries of the endpoints of a batch, first those that may be used.
+// The endpoints stay where they are: a batch belongs to its receiver.
+func (b Batch) entries() []entry {
+	list := make([]entry, len(b.Put)+len(b.Withheld))
+	for i := range b.Put {
+		list[i].Endpoint = &b.Put[i]
 	}
-	for i := range withheld {
-		w := &b.Withheld[i]
-		withheld[i].Endpoint, withheld[i].withheld = &w.Endpoint, w
+	for i := range b.Withheld {
+		e, w := &list[len(b.Put)+i], &b.Withheld[i]
+		e.Endpoint, e.withheld = &w.Endpoint, w
 	}
-	return put, withheld
+	return list
 }
 
 // change is a change of one endpoint: old is nil if the endpoint is new, and new is nil

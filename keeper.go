@@ -3,7 +3,6 @@ package naming
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 )
 
@@ -213,14 +212,6 @@ func (k *keeper) inspect() error {
 	return nil
 }
 
-// reportListed reports that the endpoint is in the registry, unless that was reported.
-func (k *keeper) reportListed() {
-	if !k.last.listed {
-		k.last.listed = true
-		k.report(nil, false)
-	}
-}
-
 // isUnleased reports whether e is our entry without its lease.
 func (k *keeper) isUnleased(e *Endpoint) bool { return e.Unleased && e.Addr == k.g.addr }
 
@@ -254,16 +245,6 @@ func (k *keeper) confirmPut(ctx context.Context) error {
 		k.last.shown = true // the watch agrees with a read after the put
 	}
 	return nil
-}
-
-// setWithheld sets the status's Withheld. nil means that the endpoint may be used.
-func (k *keeper) setWithheld(w *Withheld) {
-	if !k.g.intent.setWithheld(w) {
-		return
-	}
-	// At level Debug, because the watch has logged the same at level Info.
-	k.g.client.log.Debug("naming: registration leaves its endpoint as it is", k.g.serviceAttr(), k.g.endpointAttr(), slog.Bool("withheld", w != nil))
-	k.callOnChange()
 }
 
 // rest waits for d, or less if a newer Registration has the entry.
@@ -312,209 +293,3 @@ func (k *keeper) giveWay(ctx context.Context) {
 		}
 	}
 }
-
-// checkLease reports whether the endpoint's lease has ended, and then gives the lease
-// up. Otherwise it reports whether the lease can be assumed to have ended.
-func (k *keeper) checkLease() (lost, overdue bool) {
-	if k.lease == nil {
-		return true, false
-	}
-	select {
-	case <-k.lease.ended:
-		k.lease.release()
-		k.lease = nil
-		return true, false
-	default:
-	}
-	_, err := k.lease.overdueError()
-	return false, err != nil
-}
-
-// dropLease gives up the lease. If an earlier put that failed may have stored the
-// endpoint after all, the lease removes the endpoint.
-func (k *keeper) dropLease(ctx context.Context) {
-	l := k.lease
-	k.lease = nil
-	if l == nil {
-		return
-	}
-	if k.g.intent.isListed() {
-		l.addOrphan(k.g.service, k.g.id)
-	}
-	if l.release() {
-		_ = l.revoke(ctx)
-	}
-}
-
-// dropInheritedLeases gives up the leases of older Registrations, after the entry was
-// put under the own one.
-func (k *keeper) dropInheritedLeases(ctx context.Context) {
-	for _, l := range k.g.claim.inheritLeases(k.g) {
-		if l.release() {
-			_ = l.revoke(ctx)
-		}
-	}
-}
-
-// put puts the endpoint under a lease, which it acquires if need be. If gentle, it
-// leaves an entry that another lease has.
-func (k *keeper) put(ctx context.Context, want Endpoint, gentle bool) error {
-	if err := k.ensureLease(ctx); err != nil {
-		return err
-	}
-	call, cancel := context.WithTimeout(ctx, callTimeout(k.g.opts.TTL))
-	defer cancel()
-	err := k.apply(call, k.lease, Change{Endpoint: want, Lease: k.lease.lease, IfFree: gentle, Reclaim: gentle && k.mayReclaim()})
-	if errors.Is(err, ErrLeaseLost) {
-		k.lease.end()
-		k.lease.release()
-		k.lease = nil
-	}
-	return err
-}
-
-// ensureLease acquires a lease if there is none, and waits until it is granted.
-func (k *keeper) ensureLease(ctx context.Context) error {
-	if k.lease != nil {
-		return nil
-	}
-	l := k.g.client.leases.acquire(k.g.opts.TTL)
-	select {
-	case <-l.ready:
-	case <-ctx.Done():
-		l.release()
-		return ctx.Err()
-	}
-	if l.err != nil {
-		l.release()
-		return l.err
-	}
-	k.lease = l
-	return nil
-}
-
-// mayReclaim reports whether an entry that is under no lease is ours: the watch shows
-// our address, or shows nothing. An entry with another address was put on purpose.
-func (k *keeper) mayReclaim() bool {
-	p := k.presence()
-	return p.endpoint == nil || p.endpoint.Addr == k.g.addr
-}
-
-// apply makes a change to the entry under lease l. If a newer Registration has the
-// entry, it returns ErrReplaced. Only one of the Registrations of an entry is in the
-// store at a time, so what an older one began is over before a newer one puts its own.
-func (k *keeper) apply(ctx context.Context, l *sharedLease, c Change) error {
-	g := k.g
-	select {
-	case g.claim.busy <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-g.claim.busy }()
-	if !g.claim.isOwner(g) {
-		return ErrReplaced
-	}
-	if c.Op == Delete {
-		return SafeError(g.client.answered(g.client.store.Apply(ctx, g.service, c)))
-	}
-	if !l.dropOrphan(ctx, g.service, g.id) {
-		return ctx.Err()
-	}
-	listed := g.intent.setListed(true)
-	err := g.client.answered(g.client.store.Apply(ctx, g.service, c))
-	if err != nil && errors.Is(err, ErrInvalid) {
-		g.intent.setListed(listed) // nothing was stored
-	}
-	return SafeError(err)
-}
-
-// refuse decides what becomes of content that the store refused, and reports it.
-func (k *keeper) refuse(put Endpoint, version int, err error) verdict {
-	g := k.g
-	v := g.intent.undo(version, put, err)
-	// Calls end last, so that a caller that waited finds that all hooks were called.
-	switch v {
-	case final:
-		k.report(err, true)
-		g.intent.endAllCalls(err)
-	case changeUndone:
-		g.client.log.Warn("naming: change refused, the endpoint stays as it was", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
-		k.callOnChange()
-		g.intent.endAllCalls(err)
-	case markUndone:
-		g.client.log.Debug("naming: draining mark refused", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
-		g.intent.endMarkCalls(version, err)
-	}
-	return v
-}
-
-// report sets the status, and logs and calls hooks. err and gone are the result of an
-// attempt, as in intent.setResult.
-func (k *keeper) report(err error, gone bool) {
-	t := k.g.intent.setResult(err, gone)
-	switch {
-	case t.is.Registered && !t.was.Registered:
-		k.reportRegistered(t)
-	case err == ErrReplaced, !t.is.Registered && t.was.Registered:
-		k.reportLost(t, err)
-	case err != nil:
-		k.reportFailed(t, err)
-	}
-	k.callOnChange()
-	// Last, so that a caller that waited finds that all hooks were called.
-	k.g.intent.endAppliedCalls()
-}
-
-func (k *keeper) reportRegistered(t transition) {
-	g, log := k.g, k.g.client.log
-	switch {
-	case t.again:
-		log.Info("naming: registered again", g.serviceAttr(), g.endpointAttr(), slog.Duration("after", t.is.Since.Sub(t.was.Since)))
-	case t.was.Err != nil:
-		log.Info("naming: registered", g.serviceAttr(), g.endpointAttr())
-	}
-	if f := g.client.hooks.Registered; f != nil {
-		f(RegisteredInfo{Service: g.service, Endpoint: t.endpoint, Again: t.again})
-	}
-}
-
-func (k *keeper) reportLost(t transition, err error) {
-	g, log := k.g, k.g.client.log
-	if err == ErrReplaced {
-		log.Warn("naming: a newer registration of this process has the endpoint", g.serviceAttr(), g.endpointAttr())
-	} else {
-		log.Warn("naming: registration lost, will be made again", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
-	}
-	if f := g.client.hooks.Lost; t.was.Registered && f != nil {
-		f(LostInfo{Service: g.service, Endpoint: t.endpoint, Err: err})
-	}
-}
-
-func (k *keeper) reportFailed(t transition, err error) {
-	g := k.g
-	level, text := slog.LevelDebug, "naming: registration failed, will be tried again"
-	if t.was.Err == nil || t.final && !errors.Is(t.was.Err, ErrInvalid) {
-		level = slog.LevelWarn
-	}
-	if t.final {
-		text = "naming: registration refused, will not be tried again soon"
-	}
-	g.client.log.Log(context.Background(), level, text, g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
-	if f := g.client.hooks.RegisterFailed; f != nil {
-		f(RegisterFailedInfo{Service: g.service, Endpoint: t.endpoint, Err: err})
-	}
-}
-
-// callOnChange calls OnChange if the status differs from the one that it was called
-// with last.
-func (k *keeper) callOnChange() {
-	is, was := k.g.Status(), k.reported
-	k.reported = is
-	if k.g.opts.OnChange != nil && (is.Err != nil || was.Err != nil || is.Registered != was.Registered || is.Draining != was.Draining || is.Withheld != was.Withheld) {
-		k.g.opts.OnChange(is)
-	}
-}
-
-func (g *Registration) serviceAttr() slog.Attr { return slog.String("service", g.service) }
-
-func (g *Registration) endpointAttr() slog.Attr { return slog.String("endpoint", g.id) }

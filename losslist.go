@@ -147,4 +147,3 @@ func (l *lossList) endpoints() []Endpoint {
 	}
 	return slices.Clip(l.shown)
 }
-

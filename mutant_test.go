@@ -223,7 +223,7 @@ func TestRegistrationMutants(t *testing.T) {
 			Test: "TestCloseWhileDown",
 		}, {
 			Name: "leaves what a failed put stored on a lease that others renew",
-			File: "keeper.go",
+			File: "put.go",
 			Old:  "	if k.g.intent.isListed() {\n		l.addOrphan(k.g.service, k.g.id)\n",
 			New:  "	if k.g.intent.isListed() {\n",
 			Test: "TestRefusedAfterAPutThatFailed",
@@ -307,7 +307,7 @@ func TestRegistrationMutants(t *testing.T) {
 			Test: "TestFieldR9",
 		}, {
 			Name: "lets an older registration write",
-			File: "keeper.go",
+			File: "put.go",
 			Old:  "	if !g.claim.isOwner(g) {\n		return ErrReplaced\n	}\n	if c.Op == Delete {",
 			New:  "	if c.Op == Delete {",
 			Test: "TestFieldR2",
@@ -373,7 +373,7 @@ func TestRegistrationMutants(t *testing.T) {
 			Test: "TestFieldR8",
 		}, {
 			Name: "takes the entry of another address",
-			File: "keeper.go",
+			File: "put.go",
 			Old:  "	return p.endpoint == nil || p.endpoint.Addr == k.g.addr\n",
 			New:  "	return p.endpoint == nil || p.endpoint != nil\n",
 			Test: "TestFieldR8",

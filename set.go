@@ -75,19 +75,17 @@ func (s *endpointSet) applyFirstSnapshot(b Batch, at *step) {
 	if b.Put == nil {
 		b.Put = []Endpoint{}
 	}
-	s.entries = make(map[string]*entry, len(b.Put)+len(b.Withheld))
-	order := make([]*entry, 0, len(b.Put)+len(b.Withheld))
-	put, withheld := b.entries()
-	for _, list := range [][]entry{put, withheld} {
-		for i := range list {
-			order = append(order, &list[i])
-			s.entries[list[i].ID] = &list[i]
-		}
+	list := b.entries()
+	s.entries = make(map[string]*entry, len(list))
+	order := make([]*entry, len(list))
+	for i := range list {
+		order[i] = &list[i]
+		s.entries[list[i].ID] = &list[i]
 	}
-	if len(withheld) > 0 {
+	if len(b.Withheld) > 0 {
 		slices.SortFunc(order, compareEntries)
 	}
-	s.withheld = len(withheld)
+	s.withheld = len(b.Withheld)
 	s.order, s.orderAt = order, at
 	s.lists, s.listsAt = viewLists{slices.Clip(b.Put), slices.Clip(b.Withheld)}, at
 }
@@ -102,17 +100,15 @@ func (s *endpointSet) applyChanges(b Batch) []change {
 			changes = append(changes, change{old: old})
 		}
 	}
-	put, withheld := b.entries()
-	for _, list := range [][]entry{put, withheld} {
-		for i := range list {
-			e := &list[i]
-			if old := s.entries[e.ID]; !sameEntry(old, e) {
-				s.entries[e.ID] = e
-				changes = append(changes, change{old: old, new: e})
-			} else if !sameFlags(old, e) {
-				s.entries[e.ID] = e
-				s.setFlagged()
-			}
+	list := b.entries()
+	for i := range list {
+		e := &list[i]
+		if old := s.entries[e.ID]; !sameEntry(old, e) {
+			s.entries[e.ID] = e
+			changes = append(changes, change{old: old, new: e})
+		} else if !sameFlags(old, e) {
+			s.entries[e.ID] = e
+			s.setFlagged()
 		}
 	}
 	s.finishChanges(changes)
@@ -123,21 +119,19 @@ func (s *endpointSet) applyChanges(b Batch) []change {
 // sorted by ID.
 func (s *endpointSet) applySnapshot(b Batch) []change {
 	var changes []change
-	entries := make(map[string]*entry, len(b.Put)+len(b.Withheld))
-	put, withheld := b.entries()
-	for _, list := range [][]entry{put, withheld} {
-		for i := range list {
-			e := &list[i]
-			old := s.entries[e.ID]
-			if !sameEntry(old, e) {
-				changes = append(changes, change{old: old, new: e})
-			} else if sameFlags(old, e) {
-				e = old
-			} else {
-				s.setFlagged()
-			}
-			entries[e.ID] = e
+	list := b.entries()
+	entries := make(map[string]*entry, len(list))
+	for i := range list {
+		e := &list[i]
+		switch old := s.entries[e.ID]; {
+		case !sameEntry(old, e):
+			changes = append(changes, change{old: old, new: e})
+		case sameFlags(old, e):
+			e = old
+		default:
+			s.setFlagged()
 		}
+		entries[e.ID] = e
 	}
 	for id, old := range s.entries {
 		if entries[id] == nil {

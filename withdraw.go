@@ -126,15 +126,15 @@ func (g *Registration) withdraw(ctx context.Context) error {
 	for {
 		leases = append(leases, g.claim.inheritLeases(g)...)
 		for len(leases) > 0 {
-			err := g.remove(ctx, leases[0])
-			if errors.Is(err, ErrReplaced) {
-				if g.claim.bequeath(g, leases...) {
-					return ErrReplaced
-				}
-				continue // the newer one has closed meanwhile
+			switch err := g.remove(ctx, leases[0]); {
+			case !errors.Is(err, ErrReplaced):
+				failed = cmp.Or(failed, err)
+				leases = leases[1:]
+			case g.claim.bequeath(g, leases...):
+				return ErrReplaced
+			default:
+				// The newer Registration has closed meanwhile: g owns the entry again.
 			}
-			failed = cmp.Or(failed, err)
-			leases = leases[1:]
 		}
 		if g.claim.resign(g) {
 			break
