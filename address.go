@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// maxUnixPath is the longest path of a unix socket that Linux takes, in bytes.
+// maxUnixPath is the longest path of a unix socket on Linux, in bytes.
 const maxUnixPath = 107
 
-// CheckAddress returns an error that is [ErrInvalid] and names the value if
-// addr is not an address at which clients on other machines can reach a server:
-// "host:port" or "[v6]:port" with a host that is not a wildcard and a numeric
-// port that is not 0, or "unix:" and a path. A host is an IP address or a DNS name
-// in its ASCII form: labels of letters, digits, "-" and "_", the last of which is
-// not a number. An address that [CheckEndpoint] refuses, such as one with a
-// control character, is refused here too.
+// CheckAddress returns an error if clients on other machines cannot dial addr. The
+// error is [ErrInvalid] and has the address in its text.
+//
+// A valid address is "host:port" or "[v6]:port" with a host that is not a wildcard and a
+// numeric port that is not 0, or "unix:" and a path. A host is an IP address or a DNS
+// name in its ASCII form: labels of letters, digits, "-" and "_", the last of which is
+// not a number. CheckAddress also refuses an address that [CheckEndpoint] refuses, such
+// as one with a control character.
 func CheckAddress(addr string) error {
 	if why := badAddress(addr); why != "" {
 		return fmt.Errorf("%w: address %q: %s", ErrInvalid, cut(addr), why)
@@ -25,7 +26,7 @@ func CheckAddress(addr string) error {
 	return nil
 }
 
-// badAddress returns what is wrong with addr, empty if nothing is.
+// badAddress returns what is wrong with addr, or an empty text.
 func badAddress(addr string) string {
 	if err := CheckEndpoint(Endpoint{Addr: addr}); err != nil {
 		return err.Error()
@@ -50,7 +51,7 @@ func badAddress(addr string) string {
 
 // badPath is badAddress for the path of a unix socket.
 func badPath(path string) string {
-	// gRPC takes "unix:///path" as well.
+	// gRPC also accepts "unix:///path".
 	rest, slashes := strings.CutPrefix(path, "//")
 	switch {
 	case strings.Trim(path, "/") == "":
@@ -67,28 +68,32 @@ func badPath(path string) string {
 	return ""
 }
 
-// badHost is badAddress for a host, which may have been in brackets.
+// badHost is badAddress for a host. brackets says that the host was in brackets.
 func badHost(host string, brackets bool) string {
 	if host == "" {
 		return "no host: clients cannot dial the wildcard address a server listens on"
 	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		ip = ip.Unmap()
-		switch {
-		case ip.IsUnspecified():
-			return "clients cannot dial the wildcard address a server listens on"
-		case ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-			return "not the address of one host"
-		case strings.ContainsAny(ip.Zone(), " /%[]"):
-			return "not a zone"
-		case brackets && !strings.Contains(host, ":"):
-			return "brackets around what is not an IPv6 address"
-		}
-		return ""
+	ip, err := netip.ParseAddr(host)
+	if brackets && (err != nil || !strings.Contains(host, ":")) {
+		return "brackets around a host that is not an IPv6 address"
 	}
-	if brackets {
-		return "brackets around what is not an IPv6 address"
+	if err != nil {
+		return badHostName(host)
 	}
+	ip = ip.Unmap()
+	switch {
+	case ip.IsUnspecified():
+		return "clients cannot dial the wildcard address a server listens on"
+	case ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "not the address of one host"
+	case strings.ContainsAny(ip.Zone(), " /%[]"):
+		return "not a zone"
+	}
+	return ""
+}
+
+// badHostName is badAddress for a DNS name.
+func badHostName(host string) string {
 	name := strings.TrimSuffix(host, ".")
 	if len(name) > 253 {
 		return "a host name of more than 253 bytes"

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// How a Store breaks its contract. It is watched again, as after any failure.
+// The errors of a Store that breaks its contract. The watch is retried, as after any
+// other failure.
 var (
 	errNoSnapshot = errBroken("a watch began without a snapshot")
 	errSilentEnd  = errBroken("a watch ended without an error")
 )
 
-// errBroken returns the error of a watch whose store broke a rule of its
-// contract.
+// errBroken returns the error of a watch whose store broke a rule of its contract.
 func errBroken(format string, args ...any) error {
 	return fmt.Errorf("the store broke its contract: "+format, args...)
 }
@@ -47,29 +47,30 @@ func (b *Batch) check() error {
 			w.Detail = SafeText(w.Detail)
 		}
 	}
-	put := func(i int) string { return b.Put[i].ID }
-	withheld := func(i int) string { return b.Withheld[i].Endpoint.ID }
-	deleted := func(i int) string { return b.Deleted[i] }
 	sortByID(b.Put, func(e Endpoint) string { return e.ID })
 	sortByID(b.Withheld, func(w Withheld) string { return w.Endpoint.ID })
 	sortByID(b.Deleted, func(id string) string { return id })
-	for _, pair := range []struct {
-		n, m int
-		a, b func(int) string
-	}{
-		{len(b.Put), len(b.Withheld), put, withheld},
-		{len(b.Put), len(b.Deleted), put, deleted},
-		{len(b.Withheld), len(b.Deleted), withheld, deleted},
-	} {
-		if id, twice := common(pair.n, pair.m, pair.a, pair.b); twice {
-			return errBroken("a batch with the ID %q twice", SafeText(id))
-		}
+	if id, twice := b.repeated(); twice {
+		return errBroken("a batch with the ID %q twice", SafeText(id))
 	}
 	return nil
 }
 
-// find returns the endpoint with an ID, which may be a withheld one, and nil if there
-// is none.
+// repeated returns an ID that occurs twice in the sorted lists of b.
+func (b *Batch) repeated() (id string, twice bool) {
+	put := func(i int) string { return b.Put[i].ID }
+	withheld := func(i int) string { return b.Withheld[i].Endpoint.ID }
+	deleted := func(i int) string { return b.Deleted[i] }
+	if id, twice = common(len(b.Put), len(b.Withheld), put, withheld); twice {
+		return id, true
+	}
+	if id, twice = common(len(b.Put), len(b.Deleted), put, deleted); twice {
+		return id, true
+	}
+	return common(len(b.Withheld), len(b.Deleted), withheld, deleted)
+}
+
+// find returns the endpoint with an ID, withheld or not, or nil.
 func (b *Batch) find(id string) *Endpoint {
 	for i := range b.Put {
 		if b.Put[i].ID == id {
@@ -91,8 +92,8 @@ func sortByID[T any](list []T, id func(T) string) {
 	}
 }
 
-// common returns an ID that two sorted lists of n and m IDs have in common, or
-// that one of them has twice.
+// common returns an ID that two sorted lists of n and m IDs have in common, or that one
+// list has twice.
 func common(n, m int, a, b func(int) string) (id string, twice bool) {
 	for i, j := 0, 0; i < n || j < m; {
 		switch {
@@ -118,17 +119,13 @@ func common(n, m int, a, b func(int) string) (id string, twice bool) {
 	return "", false
 }
 
-// check is what Batch.check does for one endpoint.
+// check is Batch.check for one endpoint.
 func (e *Endpoint) check() error {
-	switch {
-	case e.ID == "" && e.Addr != "":
+	if e.ID == "" && e.Addr != "" {
 		return errBroken("an endpoint with an empty ID and the address %q", SafeText(e.Addr))
-	case len(e.ID) > MaxID:
-		return errBroken("an ID of %d bytes; at most %d are allowed", len(e.ID), MaxID)
-	case len(e.Addr) > MaxAddr:
-		return errBroken("an address of %d bytes; at most %d are allowed", len(e.Addr), MaxAddr)
-	case len(e.Metadata) > MaxMetadata:
-		return errBroken("metadata of %d bytes; at most %d are allowed", len(e.Metadata), MaxMetadata)
+	}
+	if err := e.checkSizes(); err != nil {
+		return errBroken("%w", err)
 	}
 	if e.Metadata != nil && isNull(e.Metadata) {
 		e.Metadata = nil
@@ -136,8 +133,8 @@ func (e *Endpoint) check() error {
 	return nil
 }
 
-// checkServices returns an error that names the rule if a list of services breaks
-// the contract or exceeds a limit.
+// checkServices returns an error that names the rule if a list of services breaks the
+// contract or exceeds a limit.
 func checkServices(names []string) error {
 	if len(names) > MaxServices {
 		return errTooMany("services", len(names), MaxServices)

@@ -60,6 +60,8 @@ func Normalize(service string, changes []Change) ([]Change, error) {
 	return out, nil
 }
 
+// normalize returns e with its ID set and metadata that is null as nil. It returns an
+// error if Normalize refuses e.
 func (e Endpoint) normalize() (Endpoint, error) {
 	if isNull(e.Metadata) {
 		e.Metadata = nil
@@ -81,8 +83,8 @@ func (e Endpoint) normalize() (Endpoint, error) {
 	return e, nil
 }
 
-// quoteSome quotes the start of b: an error names a value, it does not repeat
-// a megabyte of it.
+// quoteSome quotes the start of b: an error names a value, and does not repeat a
+// megabyte of it.
 func quoteSome(b []byte) string {
 	const most = 64
 	if len(b) > most {
@@ -99,16 +101,13 @@ func quoteSome(b []byte) string {
 // It is weaker than [CheckAddress], which checks a server's own address: other
 // programs may store addresses that only they can dial.
 func CheckEndpoint(e Endpoint) error {
-	switch {
-	case len(e.ID) > MaxID:
-		return fmt.Errorf("an ID of %d bytes; at most %d are allowed", len(e.ID), MaxID)
-	case len(e.Addr) > MaxAddr:
-		return fmt.Errorf("an address of %d bytes; at most %d are allowed", len(e.Addr), MaxAddr)
-	case len(e.Metadata) > MaxMetadata:
-		return fmt.Errorf("metadata of %d bytes; at most %d are allowed", len(e.Metadata), MaxMetadata)
-	case !utf8.ValidString(e.ID):
+	if err := e.checkSizes(); err != nil {
+		return err
+	}
+	if !utf8.ValidString(e.ID) {
 		return fmt.Errorf("ID %q is not UTF-8", cut(e.ID))
-	case !utf8.ValidString(e.Addr):
+	}
+	if !utf8.ValidString(e.Addr) {
 		return fmt.Errorf("address %q is not UTF-8", cut(e.Addr))
 	}
 	if r, bad := unprintable(e.Addr); bad {
@@ -116,6 +115,19 @@ func CheckEndpoint(e Endpoint) error {
 	}
 	if deeper(e.Metadata, MaxDepth) {
 		return fmt.Errorf("metadata nested deeper than %d levels", MaxDepth)
+	}
+	return nil
+}
+
+// checkSizes returns an error if a field of e exceeds its limit in bytes.
+func (e *Endpoint) checkSizes() error {
+	switch {
+	case len(e.ID) > MaxID:
+		return fmt.Errorf("an ID of %d bytes; at most %d are allowed", len(e.ID), MaxID)
+	case len(e.Addr) > MaxAddr:
+		return fmt.Errorf("an address of %d bytes; at most %d are allowed", len(e.Addr), MaxAddr)
+	case len(e.Metadata) > MaxMetadata:
+		return fmt.Errorf("metadata of %d bytes; at most %d are allowed", len(e.Metadata), MaxMetadata)
 	}
 	return nil
 }
@@ -135,7 +147,7 @@ func unprintable(s string) (rune, bool) {
 }
 
 // deeper reports whether arrays and objects in m are nested deeper than most. It
-// counts brackets outside of strings, so that it also bounds what is not JSON.
+// counts brackets outside of strings, so that it also bounds text that is not JSON.
 func deeper(m json.RawMessage, most int) bool {
 	if len(m) <= most {
 		return false

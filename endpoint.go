@@ -7,21 +7,22 @@ import (
 	"reflect"
 )
 
-// Equal reports whether e and o are the same endpoint in the same state: equal
-// IDs, addresses and draining marks, and metadata of the same JSON value. White space, the
-// order of an object's members and the escapes in a string do not matter; the
-// spelling of a number does, so that 1, 1.0 and 1e0 are three values and none
-// of them is lost on its way through a registry.
+// Equal reports whether e and o are the same endpoint in the same state: equal IDs,
+// addresses and draining marks, and metadata of the same JSON value. White space, the
+// order of an object's members and the escapes in a string do not matter. The spelling
+// of a number matters: 1, 1.0 and 1e0 are three values, so that each makes the round
+// trip through a registry unchanged.
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.ID == o.ID && e.Addr == o.Addr && e.Draining == o.Draining && sameJSON(e.Metadata, o.Metadata)
 }
 
+// sameJSON reports whether a and b are the same JSON value.
 func sameJSON(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	// A registry may respell a value, but two values are seldom respelt the
-	// same way by accident, so decoding both is the rare case.
+	// Decoding is the rare case: most values that differ in their bytes differ, and
+	// most values that are equal were spelt by the same writer.
 	va, err := decodeJSON(a)
 	if err != nil {
 		return false
@@ -32,7 +33,7 @@ func sameJSON(a, b json.RawMessage) bool {
 
 func compareEndpoints(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) }
 
-// decodeJSON returns the value of m with numbers as they are spelt.
+// decodeJSON returns the value of m, in which numbers are of type json.Number.
 func decodeJSON(m json.RawMessage) (v any, err error) {
 	if len(m) == 0 {
 		return nil, nil
@@ -43,33 +44,33 @@ func decodeJSON(m json.RawMessage) (v any, err error) {
 	return v, err
 }
 
-// Info is what the reserved members of an endpoint's metadata say.
+// EndpointInfo is the reserved members of an endpoint's metadata.
 type EndpointInfo struct {
-	// Weight is the endpoint's share of traffic relative to the others, 0 if
-	// there is none to go by.
+	// Weight is the endpoint's share of traffic relative to the other endpoints. It
+	// is 0 if the metadata has no positive weight.
 	Weight float64
-	// Zone is where the endpoint runs, and Version what it runs.
+	// Zone is where the endpoint runs. Version is the version that it runs.
 	Zone, Version string
 	// Tags are labels.
 	Tags []string
-	// Draining says that the endpoint is about to leave: it serves what it
-	// has, and wants no more while there are others.
+	// Draining says that the endpoint is about to leave: it finishes the calls that
+	// it has, and gets new ones only while the service has no other endpoint.
 	Draining bool
 }
 
-// Info returns what the reserved members of the metadata say. A member that is
-// missing or of another type than it should be has the zero value, and so has a
-// weight that is not positive. Names are compared as they are, with their case.
+// Info returns the reserved members of the metadata, decoded. A member that is missing
+// or has the wrong type has the zero value. So has a weight that is not positive. Names
+// of members are case-sensitive.
 func (e Endpoint) Info() EndpointInfo {
 	info := EndpointInfo{Draining: e.Draining}
 	if !mayHaveInfo(e.Metadata) {
 		return info
 	}
-	var members map[string]json.RawMessage // and not a struct, which ignores case
+	var members map[string]json.RawMessage // a struct would ignore case
 	if json.Unmarshal(e.Metadata, &members) != nil {
 		return info
 	}
-	// One at a time: a wrong one takes nothing away from the others.
+	// One at a time, so that a member of the wrong type does not hide the others.
 	member(members["weight"], &info.Weight)
 	member(members["zone"], &info.Zone)
 	member(members["version"], &info.Version)
@@ -81,8 +82,8 @@ func (e Endpoint) Info() EndpointInfo {
 	return info
 }
 
-// mayHaveInfo reports false for most metadata without reserved members, which is
-// most metadata there is.
+// mayHaveInfo reports false for most metadata without reserved members, which saves
+// decoding it.
 func mayHaveInfo(m json.RawMessage) bool {
 	if bytes.IndexByte(m, '{') < 0 {
 		return false
@@ -95,7 +96,7 @@ func mayHaveInfo(m json.RawMessage) bool {
 	return false
 }
 
-// member decodes m into v, or leaves v alone.
+// member decodes m into v. If m has another type, v keeps its value.
 func member[T any](m json.RawMessage, v *T) {
 	var w T
 	if len(m) > 0 && json.Unmarshal(m, &w) == nil {

@@ -42,9 +42,9 @@ const (
 // cut returns the first [MaxText] bytes of s, or all of it, for %q.
 func cut(s string) string { return s[:min(len(s), MaxText)] }
 
-// SafeText returns a text from outside in a form that can be logged and shown:
-// cut to [MaxText] bytes, with the number of bytes left out, and with characters
-// that do not print, and bytes that are not UTF-8, escaped as in a Go string.
+// SafeText returns a text from outside in a form that can be logged and shown: cut to
+// [MaxText] bytes, with the number of bytes left out, and with characters that do not
+// print, and bytes that are not UTF-8, escaped as in a Go string.
 func SafeText(s string) string {
 	left := 0 // bytes left out
 	if len(s) > MaxText {
@@ -55,18 +55,7 @@ func SafeText(s string) string {
 		s, left = s[:end], len(s)-end
 	}
 	if !isSafe(s) {
-		var b strings.Builder
-		for i := 0; i < len(s); {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
-				q := strconv.Quote(s[i : i+n])
-				b.WriteString(q[1 : len(q)-1])
-			} else {
-				b.WriteString(s[i : i+n])
-			}
-			i += n
-		}
-		if s = b.String(); len(s) > MaxText {
+		if s = escape(s); len(s) > MaxText {
 			// Escapes are ASCII: cutting one in two leaves text that prints.
 			end := MaxText
 			for !utf8.RuneStart(s[end]) {
@@ -81,6 +70,23 @@ func SafeText(s string) string {
 	return s
 }
 
+// escape escapes the characters of s that do not print, and bytes that are not UTF-8.
+func escape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
+			q := strconv.Quote(s[i : i+n])
+			b.WriteString(q[1 : len(q)-1])
+		} else {
+			b.WriteString(s[i : i+n])
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// isSafe reports whether all characters of s print.
 func isSafe(s string) bool {
 	for _, r := range s {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -90,9 +96,9 @@ func isSafe(s string) bool {
 	return true
 }
 
-// SafeError returns err in a form whose text can be logged and shown, as that of
-// [SafeText] is. It wraps err, so that errors.Is and errors.As find its causes;
-// it is err itself if its text is safe, and nil for nil.
+// SafeError returns err with a text that can be logged and shown, in the form of
+// [SafeText]. The result wraps err, so that errors.Is and errors.As find its causes. If
+// the text of err is safe, the result is err itself. For nil it is nil.
 func SafeError(err error) error {
 	if err == nil {
 		return nil
@@ -107,7 +113,7 @@ func SafeError(err error) error {
 	return &safeError{text: SafeText(text), cause: err}
 }
 
-// safeError has a text that is safe, and the error it tells of.
+// safeError is an error with a safe text and the original error as its cause.
 type safeError struct {
 	text  string
 	cause error
@@ -115,5 +121,5 @@ type safeError struct {
 
 func (e *safeError) Error() string { return e.text }
 
-// Unwrap returns the error itself, with its full text.
+// Unwrap returns the original error, with its full text.
 func (e *safeError) Unwrap() error { return e.cause }

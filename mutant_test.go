@@ -145,8 +145,8 @@ func TestMutants(t *testing.T) {
 		}, {
 			Name: "takes an endpoint without an ID",
 			File: "batch.go",
-			Old:  "	case e.ID == \"\" && e.Addr != \"\":",
-			New:  "	case e.ID == \"\" && e.Addr == \"\" && e.Metadata == nil:",
+			Old:  "	if e.ID == \"\" && e.Addr != \"\" {",
+			New:  "	if e.ID == \"\" && e.Addr == \"\" && e.Metadata == nil {",
 			Test: "TestFieldR7",
 		}, {
 			Name: "ignores the deletion of nothing",
