@@ -1,54 +1,55 @@
 package conformance
 
-// The rules, numbered as in the contract. The doc comments of naming.Store and
-// naming.Lease are the law; these are what a failure says.
+// The rules. Each quotes the doc comment of package naming that its first words name.
+// A failure shows the rule that was broken.
 const (
-	ruleSnapshot = "1. The first batch of a watch is a snapshot, empty for a service without endpoints; a service that has none does not differ from one that never was."
-	ruleList     = "1. A list is the first batch of a watch whose loop is then left, and costs no more requests than reading the set once takes, which the backend documents."
-	ruleWhole    = "2. A snapshot is complete or is not yielded: a read that failed, or failed in part, is an error and never a smaller set."
-	ruleAtomic   = "3. Changes that the registry made at once are in one batch. Apply makes all of its changes or none where the registry can, in their order where it cannot."
-	ruleOrder    = "4. An older state of an endpoint never follows a newer one, also across two watches of one Store. Repeats are allowed."
-	ruleLasting  = "4. States that did not last may be left out of a watch; a state that lasts is yielded."
-	ruleEnd      = "5. A sequence ends with an error, always, and with one only: the zero value and ctx.Err() if ctx is done, or what went wrong."
-	ruleRange    = "5. Nothing is asked, held or started before a sequence is ranged over, and nothing is left when the loop has ended. Each range over it is a new watch."
-	ruleThin     = "6. A Store does not retry and keeps no goroutine beyond the loop; what fails is told to the caller, who tries again."
-	ruleSilence  = "7. A watch ends with an error, within a bound that the backend documents, when the registry or the link to it fell silent without a word."
-	ruleIdle     = "8. While nothing changes, an idle watch yields nothing and asks the registry nothing."
-	ruleLease    = "9. An endpoint put under a lease goes when the lease is revoked or was not renewed for its time to live, and not before."
-	ruleReplaced = "9. A lease that an endpoint is not under any more, because it was put again under another lease or under none, neither removes it nor brings it back."
-	ruleRenew    = "9. Once the lease has ended, Renew either restores all that the lease held or returns ErrLeaseLost; it never returns nil while the endpoints are gone."
-	ruleLost     = "9. An Add under a lease that has ended is ErrLeaseLost, and stores nothing that outlives it."
-	ruleRevoke   = "9. Revoke returns nil if, afterwards, the lease has ended, whatever ended it."
-	ruleDelete   = "9. A Delete that names a lease removes the endpoint only if it is still under that lease, and leaves it alone without an error if it is not."
-	ruleIfFree   = "9. An Add with IfFree puts the endpoint only if there is none with its ID, or it is under that lease already, and leaves it alone without an error if it is not."
-	ruleReclaim  = "9. Reclaim widens the condition of an Add with IfFree and of a Delete with a lease: it also holds for an endpoint that is under no lease at all, and for no other."
-	ruleOneWins  = "9. Of several Adds of one ID at once, all with IfFree and each under another lease, at most one puts."
-	ruleFence    = "9. No Apply under a lease, also one that runs at the same time as Revoke, stores what outlives the lease."
-	ruleVerdict  = "9. ErrLeaseLost vouches that nothing put under the lease is in the registry, nor will be. It is not returned when the registry could not be asked, and an outage of any length ends with Renew restoring the lease or returning it."
-	ruleOutlives = "9. A lease outlives its TTL: a link that is down for less than TTL since the last Renew does not end it."
-	ruleGone     = "9. A lease that was not renewed because the registry could not be asked lasts no longer than until it can be, and one renewal or removal more."
-	ruleGrows    = "9. What a lease costs depends on the endpoints that are under it, not on how often they were put."
-	ruleWithheld = "An endpoint that the registry has and says not to use is in Withheld, with the reason, and in no other list of the batch; it is not deleted, and is in Put when it may be used again."
-	ruleLeftBe   = "A withheld endpoint is put, renewed, leased and deleted as any other, and stays withheld."
-	ruleOperator = "What an operator decided stays when the endpoint is put again, also under another lease."
-	ruleDrain    = "An endpoint keeps its mark Draining beside its metadata; a Store whose format has no place for the mark answers an Add that has it with ErrInvalid, and stores nothing."
-	ruleLimits   = "What exceeds a limit of package naming is ErrInvalid, and nothing was stored; what is within all of them makes the round trip, or is ErrInvalid where the backend documents a limit of its own."
-	ruleBad      = "10. An entry of another writer that cannot be understood is left out, and reported through the store's hook with its key; it hides no other entry, and a good value that it replaced is not kept."
-	ruleTrip     = "11. Any service name, any ID, any JSON metadata, and IPv6 and unix addresses make the round trip unchanged; names that differ are different services."
-	ruleCause    = "12. Errors wrap their cause, so that errors.Is and errors.As find the error of the client library."
-	ruleKinds    = "12. ErrPermission means that the registry refused the credentials, and is told apart from a registry that is unavailable for now."
-	ruleInvalid  = "12. An argument that can never work is ErrInvalid, and nothing was stored."
-	ruleStored   = "Apply returns nil only when every change is in the registry."
-	ruleAgain    = "Applying a change twice is the same as applying it once, and deleting what is not there is no error."
-	ruleOwner    = "A Store does not keep the slice it was given, and does not read or write a batch's slices once it has yielded them."
-	ruleContext  = "Every method that can block ends soon after its context does, with an error for which errors.Is(err, ctx.Err()) holds."
-	ruleSlow     = "All methods may be called concurrently: a loop that takes its time holds up nobody else, and finds the present state when it goes on."
-	ruleServices = "Services yields the names of the services that have endpoints, sorted and each once: the whole list at first, and the whole list again when it changed."
-	ruleTTL      = "Grant rounds the time to live up, and down only to the longest that the registry knows. TTL says what it became: it is positive, and never changes."
+	ruleSnapshot = "Store.Watch: The first batch is a snapshot. It is empty for a service that has no endpoints: a service without endpoints and one that never existed are the same."
+	ruleList     = "Store.Watch: To leave the loop after the first batch is how a list is made. It costs no more requests than one read of the set, which the backend documents."
+	ruleWhole    = "Store.Watch: A snapshot that is not complete is not yielded. A read that failed, or failed in part, is an error and never a smaller set."
+	ruleAtomic   = "Store.Watch and Store.Apply: Changes that the registry made at once are in one batch. Apply makes all of its changes or none where the registry can, in their order where it cannot. Of changes to one ID, the last counts."
+	ruleOrder    = "Store.Watch: An older state of an endpoint never follows a newer one, also across two watches of one Store. A state may be repeated."
+	ruleLasting  = "Store.Watch: A state that did not last may be left out. A state that lasts is yielded."
+	ruleEnd      = "Store.Watch: The sequence always ends with an error, and with exactly one: the zero value and ctx.Err() if ctx is done, or else what went wrong."
+	ruleRange    = "Store.Watch: Before the sequence is ranged over, nothing is asked, held or started. After the loop, nothing is left. Each range over the sequence is a new watch."
+	ruleThin     = "Store: A Store does not retry what the registry failed to do, and has no goroutine beyond the sequences that are being ranged over. Its caller retries."
+	ruleSilence  = "Store.Watch: The sequence ends with an error when the registry, or the link to it, falls silent without a reset or a close. The backend documents the bound within which it notices."
+	ruleIdle     = "Store.Watch: While nothing changes, an idle watch yields nothing, and makes no request except those that it takes to notice a silence, which the backend documents."
+	ruleLease    = "Lease: The registry removes an endpoint when the endpoint's lease is revoked, or not renewed for its time to live, and not before."
+	ruleReplaced = "Change.Lease: An endpoint is under the lease of the last Add only. A lease that the endpoint was under before neither removes it nor brings it back."
+	ruleRenew    = "Lease.Renew: Once the lease has ended, Renew either restores all that the lease held or returns ErrLeaseLost. It never returns nil while the endpoints are gone."
+	ruleLost     = "Store.Apply: Apply returns ErrLeaseLost, and has stored nothing that outlives the lease, for an Add under a lease that has ended."
+	ruleRevoke   = "Lease.Revoke: Revoke returns nil if the lease has ended afterwards, whatever ended it."
+	ruleDelete   = "Change.Lease: A Delete with a lease deletes the endpoint only if it is still under that lease. Otherwise it stays, and that is not an error."
+	ruleIfFree   = "Change.IfFree: The endpoint is put only if no endpoint has its ID, or if the one that has it is under that lease already. Otherwise that one stays, and that is not an error."
+	ruleReclaim  = "Change.Reclaim: The condition of an Add with IfFree and of a Delete with a lease also holds for an endpoint that is under no lease, and for no other."
+	ruleOneWins  = "Store.Apply: Of several Adds of one ID with IfFree at once, each under another lease, at most one puts."
+	ruleFence    = "Store.Apply: No Apply stores an endpoint that outlives its lease, not even if it runs at the same time as the lease's Revoke."
+	ruleVerdict  = "ErrLeaseLost and Lease.Renew: A Store that returns ErrLeaseLost vouches that no endpoint put under the lease is in the registry, nor will be. It never returns ErrLeaseLost when the registry could not be asked. After an outage of any length, Renew restores the lease or returns ErrLeaseLost as soon as the registry can be asked."
+	ruleOutlives = "Lease.TTL: The lease outlives its TTL: a link that is down for less than TTL since the last Renew does not end the lease."
+	ruleGone     = "Lease: A lease that was not renewed because the registry could not be asked may last until the registry can be asked again, and one renewal or removal longer."
+	ruleGrows    = "Lease: The cost of a lease depends on the endpoints that are under it, and not on how often they were put."
+	ruleWithheld = "Batch.Withheld: An endpoint that the registry has and says not to use is in Withheld, with the reason, and in no other list of the batch. It is not deleted, and its service is in the list of services. It is in Put when it may be used again."
+	ruleLeftBe   = "Store: Apply, leases and IfFree treat a withheld endpoint as any other endpoint. It must not be used until it is in Put again."
+	ruleOperator = "Store: An operator's decision stays when the endpoint is put again, even under another lease."
+	ruleDrain    = "Store: Draining makes the round trip beside Metadata. A Store whose format has no place for the mark refuses an Add with the mark: it returns ErrInvalid and makes no request."
+	ruleLimits   = "Store.Apply: Changes that exceed a limit of package naming are ErrInvalid, and nothing was stored. Changes within the limits make the round trip, or are ErrInvalid where the backend documents a limit of its own."
+	ruleBad      = "Store: A Store leaves out an entry that it cannot understand, and passes a MalformedError with the entry's key to a function that the backend's options name. Such an entry hides no other entry, and the good value that it replaced is gone."
+	ruleTrip     = "Store: Any valid service name, any ID, any JSON metadata, and IPv6 and unix addresses make the round trip unchanged. Different names are different services."
+	ruleCause    = "Store: Errors wrap their cause, so that errors.Is and errors.As find the error of the client library."
+	ruleKinds    = "Store: Credentials that the registry refuses are ErrPermission. An error that is neither ErrPermission, ErrInvalid nor ErrLeaseLost means that the registry is unavailable for now."
+	ruleInvalid  = "Store: An argument that can never work is ErrInvalid, and nothing was stored."
+	ruleStored   = "Store.Apply: Apply returns nil only when every change is in the registry, where watches that the same Store starts afterwards find it."
+	ruleAgain    = "Store.Apply: To apply a change twice is the same as to apply it once. To delete an endpoint that does not exist is not an error."
+	ruleOwner    = "Store.Apply and Batch: The Store does not keep the slice of changes. It does not read or write the slices of a batch that it has yielded."
+	ruleContext  = "Store: Every method that can block returns soon after its context is done, with an error for which errors.Is(err, ctx.Err()) holds."
+	ruleSlow     = "Store: All methods may be called concurrently. A slow loop delays no other call, and shows the present state when it continues."
+	ruleServices = "Store.Services: Services returns the names of the services that have endpoints, sorted and without duplicates: the whole list first, and the whole list again after each change."
+	ruleTTL      = "Store.Grant and Lease.TTL: Grant may round the time to live up, and down only to the longest that the registry supports. TTL returns the result. It is positive and never changes."
 )
 
-// checks is the suite. What goes step by step comes first: a failure there is
-// easy to read, and a storm may be lucky.
+// checks is the suite. Checks that make one change after the other come first: their
+// failures are easy to read. Checks that do much at once come last: whether they meet
+// a fault depends on chance.
 var checks = []check{
 	{name: "FirstBatchIsSnapshot", rule: ruleSnapshot, run: firstBatchIsSnapshot},
 	{name: "SnapshotIsWhole", rule: ruleWhole, run: snapshotIsWhole},
@@ -84,7 +85,7 @@ var checks = []check{
 	{name: "ServicesLists", rule: ruleServices, run: servicesLists},
 	{name: "ServicesFollowLeases", rule: ruleServices, run: servicesFollowLeases},
 
-	{name: "LeaseTellsTTL", rule: ruleTTL, run: leaseTellsTTL},
+	{name: "LeaseReturnsTTL", rule: ruleTTL, run: leaseReturnsTTL},
 	{name: "RevokeRemoves", rule: ruleLease, run: revokeRemoves},
 	{name: "RevokeAgain", rule: ruleRevoke, run: revokeAgain},
 	{name: "LeaseExpires", rule: ruleLease, run: leaseExpires},
@@ -114,7 +115,7 @@ var checks = []check{
 	{name: "SilenceEnds", rule: ruleSilence, needs: []string{"Silence"}, run: silenceEnds},
 	{name: "ContextEndsSilence", rule: ruleContext, needs: []string{"Silence"}, run: contextEndsSilence},
 	{name: "FailedReadIsAnError", rule: ruleWhole, needs: []string{"Down"}, run: failedReadIsAnError},
-	{name: "UnavailableIsTold", rule: ruleKinds, needs: []string{"Down"}, run: unavailableIsTold},
+	{name: "UnavailableIsAnError", rule: ruleKinds, needs: []string{"Down"}, run: unavailableIsAnError},
 	{name: "ShortOutage", rule: ruleOutlives, needs: []string{"Down"}, run: shortOutage},
 	{name: "ExpiresWhileDown", rule: ruleGone, needs: []string{"Down"}, run: expiresWhileDown},
 	{name: "VerdictAfterOutage", rule: ruleVerdict, needs: []string{"Down"}, run: verdictAfterOutage},
@@ -122,7 +123,7 @@ var checks = []check{
 	{name: "VerdictAfterSilence", rule: ruleVerdict, needs: []string{"Silence"}, run: verdictAfterSilence},
 	{name: "LostLease", rule: ruleRenew, needs: []string{"Lose"}, run: lostLease},
 	{name: "PartialRead", rule: ruleWhole, needs: []string{"Interrupt"}, run: partialRead},
-	{name: "PermissionIsTold", rule: ruleKinds, needs: []string{"Deny"}, run: permissionIsTold},
+	{name: "PermissionIsAnError", rule: ruleKinds, needs: []string{"Deny"}, run: permissionIsAnError},
 	{name: "ErrorsKeepCause", rule: ruleCause, needs: []string{"Deny", "Cause"}, run: errorsKeepCause},
 
 	{name: "MalformedHidesNothing", rule: ruleBad, needs: []string{"Malformed"}, run: malformedHidesNothing},
@@ -131,7 +132,7 @@ var checks = []check{
 	{name: "MalformedIsPutRight", rule: ruleBad, needs: []string{"Malformed"}, run: malformedIsPutRight},
 	{name: "BeyondLimitsIsMalformed", rule: ruleBad, needs: []string{"Beyond"}, run: beyondLimitsIsMalformed},
 
-	{name: "WithheldIsTold", rule: ruleWithheld, needs: []string{"Withhold"}, run: withheldIsTold},
+	{name: "WithheldIsShown", rule: ruleWithheld, needs: []string{"Withhold"}, run: withheldIsShown},
 	{name: "WithheldIsKept", rule: ruleLeftBe, needs: []string{"Withhold"}, run: withheldIsKept},
 	{name: "WithheldOutlivesLease", rule: ruleOperator, needs: []string{"Withhold"}, run: withheldOutlivesLease},
 

@@ -13,7 +13,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// some makes n endpoints.
+// some returns n endpoints with the same metadata.
 func some(n int, metadata string) []naming.Endpoint {
 	eps := make([]naming.Endpoint, n)
 	for i := range eps {
@@ -37,7 +37,7 @@ func firstBatchIsSnapshot(e *env) error {
 	if err := e.listed("somebody", sets(eps...)); err != nil {
 		return err
 	}
-	// One that had endpoints is like one that never was.
+	// A service without endpoints is like a service that never existed.
 	for i, ep := range eps {
 		if err := e.apply("somebody", del(ep)...); err != nil {
 			return err
@@ -81,11 +81,11 @@ func listIsOneRead(e *env) error {
 	if err := e.apply("greeter", add(nil, some(n, "")...)...); err != nil {
 		return err
 	}
-	// The first may dial, or log in.
+	// The first list may dial or log in.
 	if _, err := e.list("greeter"); err != nil {
 		return err
 	}
-	// A replica that lags, which takes a second read, has caught up some lists on.
+	// A replica that lags costs a second read. It catches up after some lists.
 	for row, tries := 0, 0; row < 3; tries++ {
 		before := e.calls()
 		if err := e.listed("greeter", sets(some(n, "")...)); err != nil {
@@ -105,7 +105,7 @@ func listIsOneRead(e *env) error {
 }
 
 func applyIsStored(e *env) error {
-	s := e.scene("greeter") // nobody watches it
+	s := e.scene("greeter") // without a watch
 	for i := range 8 {
 		a, b := ep(strconv.Itoa(i), "10.0.0.1:80", `{"n":1}`), ep(strconv.Itoa(i), "10.0.0.2:80", `{"n":2}`)
 		c := ep("moving", "10.0.1."+strconv.Itoa(i)+":80", "")
@@ -131,13 +131,12 @@ func applyAgain(e *env) error {
 		return err
 	}
 	eps := some(4, `{"weight":3}`)
-	steps := [][]naming.Change{
+	for _, changes := range [][]naming.Change{
 		add(nil, eps...),
 		add(leases[0], eps[0]),
 		slices.Concat(del(eps[1]), add(leases[0], eps[2]), add(nil, ep(eps[3].ID, "10.1.1.1:1", ""))),
 		del(eps...),
-	}
-	for _, changes := range steps {
+	} {
 		for range 3 {
 			if err := s.apply(changes...); err != nil {
 				return err
@@ -148,7 +147,7 @@ func applyAgain(e *env) error {
 		}
 	}
 	if err := s.apply(); err != nil {
-		return fmt.Errorf("no changes at all: %w", err)
+		return fmt.Errorf("an Apply without changes: %w", err)
 	}
 	return s.flush()
 }
@@ -184,10 +183,10 @@ func oneIDTwice(e *env) error {
 		append(append(add(nil, a1), del(a1)...), add(nil, a2)...),
 	} {
 		if err := s.apply(changes...); err != nil {
-			return fmt.Errorf("several changes of one ID, of which the last is to last: %w", err)
+			return fmt.Errorf("several changes of one ID, of which the last counts: %w", err)
 		}
 		if err := e.listed(s.service, s.now); err != nil {
-			return fmt.Errorf("several changes of one ID, of which the last is to last: %w", err)
+			return fmt.Errorf("several changes of one ID, of which the last counts: %w", err)
 		}
 	}
 	return nil
@@ -205,7 +204,7 @@ func deleteOfNothing(e *env) error {
 	for _, changes := range [][]naming.Change{
 		add(nil, a, b),
 		del(ep("nothing", "", "")),
-		del(ep("", "10.0.0.1:80", "")), // an address, but not the ID of a
+		del(ep("", "10.0.0.1:80", "")), // the address of a, which is not its ID
 		append(del(ep("nothing", "", "")), add(nil, ep("c", "10.0.0.3:80", ""))...),
 		del(a), del(a),
 		del(a, b), del(a, b),
@@ -230,72 +229,14 @@ func invalidIsRefused(e *env) error {
 	if err != nil {
 		return err
 	}
-	try := func(what, service string, changes ...naming.Change) error {
-		err := guard(patience, what, func() error { return e.store.Apply(e.ctx, service, changes...) })
-		return kind("Apply with "+what, err, naming.ErrInvalid)
-	}
-	own := e.prefix + "greeter"
-	for _, service := range []string{"", "\xff", "a\xc3"} {
-		if err := try(fmt.Sprintf("service name %q", service), service, add(nil, ep("x", "10.0.0.2:80", ""))...); err != nil {
-			return err
-		}
-		w := follow(e, e.ctx, fmt.Sprintf("a watch of service name %q", service), func(ctx context.Context) iter.Seq2[naming.Batch, error] {
-			return e.store.Watch(ctx, service)
-		}, func(b naming.Batch) error {
-			return fmt.Errorf("it yielded %+v, want an error that is %q", b, naming.ErrInvalid)
-		})
-		end, fault := w.ended(patience)
-		if fault != nil {
-			return fault
-		}
-		if err := kind(w.what, end, naming.ErrInvalid); err != nil {
-			return err
-		}
-	}
-	bad := []naming.Endpoint{
-		{},
-		{Metadata: []byte(" null ")},
-		{ID: "\xff", Addr: "10.0.0.2:80"},
-		{ID: "x", Addr: "10.0.0.2:80\xff"},
-		ep("x", "10.0.0.2:80", `{`),
-		ep("x", "10.0.0.2:80", `nul`),
-		ep("x", "10.0.0.2:80", `{"a":1} x`),
-		ep("x", "10.0.0.2:80", `{'a':1}`),
-		ep("x", "10.0.0.2:80", `01`),
-		ep("x", "10.0.0.2:80", ` `),
-		ep("x", "10.0.0.2:80", "\"\xff\""),
-	}
-	fresh := ep("fresh", "10.0.0.3:80", "")
-	for _, b := range bad {
-		for _, changes := range [][]naming.Change{
-			add(nil, b),
-			{{Op: naming.Delete, Endpoint: b}},
-			add(nil, fresh, b),
-			append(del(good), add(nil, b)...),
-		} {
-			if err := try(fmt.Sprintf("endpoint %q %q %q", b.ID, b.Addr, b.Metadata), own, changes...); err != nil {
-				return err
-			}
-		}
-	}
-	if err := try("operation 7", own, append(add(nil, fresh), naming.Change{Op: 7, Endpoint: good})...); err != nil {
-		return err
-	}
-	leases, err := e.grants(1)
-	if err != nil {
-		return err
-	}
-	for _, c := range []naming.Change{
-		{Op: naming.Add, Endpoint: fresh, IfFree: true},
-		{Op: naming.Delete, Endpoint: good, Lease: leases[0], IfFree: true},
+	own := e.prefix + s.service
+	for _, refused := range []func() error{
+		e.invalidNames,
+		func() error { return e.invalidEndpoints(own, good) },
+		func() error { return e.invalidChanges(own, good) },
+		e.invalidTTLs,
 	} {
-		if err := try("IfFree without an Add and a lease", own, c); err != nil {
-			return err
-		}
-	}
-	for _, ttl := range []time.Duration{0, -time.Second} {
-		err := guard(patience, "Grant", func() error { _, err := e.store.Grant(e.ctx, ttl); return err })
-		if err := kind(fmt.Sprintf("Grant of %v", ttl), err, naming.ErrInvalid); err != nil {
+		if err := refused(); err != nil {
 			return err
 		}
 	}
@@ -307,6 +248,79 @@ func invalidIsRefused(e *env) error {
 		err = fmt.Errorf("after everything was refused: got services %q, want %q", after, before)
 	}
 	return err
+}
+
+func (e *env) invalidNames() error {
+	for _, service := range []string{"", "\xff", "a\xc3"} {
+		if err := e.refused(fmt.Sprintf("service name %q", service), service, add(nil, ep("x", "10.0.0.2:80", ""))...); err != nil {
+			return err
+		}
+		if err := e.watchRefused(fmt.Sprintf("a watch of service name %q", service), service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// invalidEndpoints tries each invalid endpoint alone, after a valid change and before
+// one. good is an endpoint of the service.
+func (e *env) invalidEndpoints(service string, good naming.Endpoint) error {
+	fresh := ep("fresh", "10.0.0.3:80", "")
+	for _, bad := range []naming.Endpoint{
+		{},
+		{Metadata: []byte(" null ")},
+		{ID: "\xff", Addr: "10.0.0.2:80"},
+		{ID: "x", Addr: "10.0.0.2:80\xff"},
+		ep("x", "10.0.0.2:80", `{`),
+		ep("x", "10.0.0.2:80", `nul`),
+		ep("x", "10.0.0.2:80", `{"a":1} x`),
+		ep("x", "10.0.0.2:80", `{'a':1}`),
+		ep("x", "10.0.0.2:80", `01`),
+		ep("x", "10.0.0.2:80", ` `),
+		ep("x", "10.0.0.2:80", "\"\xff\""),
+	} {
+		for _, changes := range [][]naming.Change{
+			add(nil, bad),
+			{{Op: naming.Delete, Endpoint: bad}},
+			add(nil, fresh, bad),
+			append(del(good), add(nil, bad)...),
+		} {
+			if err := e.refused(fmt.Sprintf("endpoint %q %q %q", bad.ID, bad.Addr, bad.Metadata), service, changes...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *env) invalidChanges(service string, good naming.Endpoint) error {
+	fresh := ep("fresh", "10.0.0.3:80", "")
+	if err := e.refused("operation 7", service, append(add(nil, fresh), naming.Change{Op: 7, Endpoint: good})...); err != nil {
+		return err
+	}
+	leases, err := e.grants(1)
+	if err != nil {
+		return err
+	}
+	for _, c := range []naming.Change{
+		{Op: naming.Add, Endpoint: fresh, IfFree: true},
+		{Op: naming.Delete, Endpoint: good, Lease: leases[0], IfFree: true},
+	} {
+		if err := e.refused("IfFree without an Add and a lease", service, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) invalidTTLs() error {
+	for _, ttl := range []time.Duration{0, -time.Second} {
+		err := guard(patience, "Grant", func() error { _, err := e.store.Grant(e.ctx, ttl); return err })
+		if err := kind(fmt.Sprintf("Grant of %v", ttl), err, naming.ErrInvalid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // foreignLease is a lease that no store made.
@@ -339,10 +353,10 @@ func putIsSeen(e *env) error {
 	if err := s.apply(add(nil, ep("a", "10.0.0.1:80", `{"version":"1"}`))...); err != nil {
 		return err
 	}
-	if err := s.watch(); err != nil { // of what was put before
+	if err := s.watch(); err != nil { // of an endpoint that was put before
 		return err
 	}
-	if err := s.apply(add(nil, ep("", "10.0.0.2:80", ""))...); err != nil { // and after
+	if err := s.apply(add(nil, ep("", "10.0.0.2:80", ""))...); err != nil { // and of one that is put now
 		return err
 	}
 	if err := s.watch(); err != nil {
@@ -401,7 +415,7 @@ func addressChange(e *env) error {
 	if err := s.watch(); err != nil {
 		return err
 	}
-	// The ID is the first address: it does not follow the later ones.
+	// The ID is the first address, and stays when the address changes.
 	for _, addr := range []string{"10.0.0.1:80", "10.0.0.2:80", "[::1]:80", "unix:/run/a.sock", "10.0.0.1:80"} {
 		if err := s.apply(add(nil, ep("10.0.0.1:80", addr, `{"weight":1}`))...); err != nil {
 			return err
@@ -424,7 +438,7 @@ func equalAddresses(e *env) error {
 		add(nil, ep("", addr, `{"weight":3}`)),
 		add(nil, ep("a", addr, `{"weight":4}`)),
 		del(ep("b", addr, "")),
-		del(ep("", addr, "")), // the one whose ID is its address
+		del(ep("", addr, "")), // the endpoint whose ID is its address
 	} {
 		if err := s.apply(changes...); err != nil {
 			return err
@@ -449,7 +463,7 @@ func deleteRemoves(e *env) error {
 		del(ep("a", "", "")),           // by ID
 		del(ep("", "10.0.0.2:80", "")), // by address
 		add(nil, a),
-		del(c), // as it was put
+		del(c), // the whole endpoint
 		del(ep("a", "10.9.9.9:9", `{"other":true}`)),
 	} {
 		if err := s.apply(changes...); err != nil {
@@ -459,7 +473,7 @@ func deleteRemoves(e *env) error {
 			return err
 		}
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func atomicBatch(e *env) error {
@@ -510,10 +524,47 @@ func snapshotIsNotOlder(e *env) error {
 			}
 		}
 		if err := e.listed(s.service, s.now); err != nil {
-			return fmt.Errorf("after another watch has shown it: %w", err)
+			return fmt.Errorf("after another watch has shown the newer state: %w", err)
 		}
 	}
 	return nil
+}
+
+// slowLoop starts a watch whose loop blocks in its body, with no lock held, until
+// release is called. It returns when the loop blocks. state is guarded by the loop's
+// mu.
+func (e *env) slowLoop(service string) (slow *loop, state set, release func(), err error) {
+	released := make(chan struct{})
+	release = sync.OnceFunc(func() { close(released) })
+	blocked := make(chan struct{}, 1)
+	slow = newLoop(e, "a watch with a slow loop")
+	ctx, cancel := context.WithCancel(e.ctx)
+	slow.cancel = cancel
+	state = make(set)
+	slow.run(func() (end, fault error) {
+		return drain(e.store.Watch(ctx, e.prefix+service), func(b naming.Batch) error {
+			select {
+			case blocked <- struct{}{}:
+			default:
+			}
+			<-released
+			slow.mu.Lock()
+			defer slow.mu.Unlock()
+			defer slow.signal()
+			slow.yields++
+			return state.applyBatch(b, slow.yields == 1)
+		})
+	})
+	return slow, state, release, guard(patience, "the first batch of "+slow.what, func() error {
+		select {
+		case <-blocked:
+			return nil
+		case <-slow.done:
+			return errors.New("it ended first")
+		case <-e.ctx.Done():
+			return e.ctx.Err()
+		}
+	})
 }
 
 func slowReader(e *env) error {
@@ -521,40 +572,9 @@ func slowReader(e *env) error {
 	if err := s.apply(add(nil, ep("a", "10.0.0.1:80", `0`))...); err != nil {
 		return err
 	}
-	release := make(chan struct{})
-	var once sync.Once
-	goOn := func() { once.Do(func() { close(release) }) }
-	defer goOn()
-	blocked := make(chan struct{}, 1)
-	// The body of this loop stands still, with no lock held.
-	standing := newFollower(e, "a watch whose loop takes its time")
-	ctx, cancel := context.WithCancel(e.ctx)
-	standing.cancel = cancel
-	state := make(set) // guarded by standing.mu
-	standing.run(func() (end, fault error) {
-		return drain(e.store.Watch(ctx, e.prefix+s.service), func(b naming.Batch) error {
-			select {
-			case blocked <- struct{}{}:
-			default:
-			}
-			<-release
-			standing.mu.Lock()
-			defer standing.mu.Unlock()
-			defer standing.poke()
-			standing.n++
-			return state.take(b, standing.n == 1)
-		})
-	})
-	if err := guard(patience, "the first batch of "+standing.what, func() error {
-		select {
-		case <-blocked:
-			return nil
-		case <-standing.done:
-			return errors.New("it ended first")
-		case <-e.ctx.Done():
-			return e.ctx.Err()
-		}
-	}); err != nil {
+	slow, state, release, err := e.slowLoop(s.service)
+	defer release()
+	if err != nil {
 		return err
 	}
 	if err := s.watch(); err != nil {
@@ -562,16 +582,16 @@ func slowReader(e *env) error {
 	}
 	for i := range 100 {
 		if err := s.apply(add(nil, ep("a", "10.0.0.1:80", strconv.Itoa(i)), ep("b"+strconv.Itoa(i), "10.0.0.2:80", ""))...); err != nil {
-			return fmt.Errorf("while the loop of a watch takes its time: %w", err)
+			return fmt.Errorf("while the loop of another watch is slow: %w", err)
 		}
 		if i > 3 {
 			if err := s.apply(del(ep("b"+strconv.Itoa(i-3), "", ""))...); err != nil {
-				return fmt.Errorf("while the loop of a watch takes its time: %w", err)
+				return fmt.Errorf("while the loop of another watch is slow: %w", err)
 			}
 		}
 	}
-	goOn()
-	return standing.until(patience, func() string {
+	release()
+	return slow.until(patience, func() string {
 		if !state.equal(s.now) {
 			return "it does not show what it should: " + diff(state, s.now)
 		}
@@ -579,30 +599,52 @@ func slowReader(e *env) error {
 	})
 }
 
-func batchIsTheReceivers(e *env) error {
-	s := e.scene("greeter")
-	eps := some(5, `{"weight":1}`)
-	if err := s.apply(add(nil, eps...)...); err != nil {
-		return err
-	}
-	type kept struct{ yielded, copied naming.Batch }
-	var keep []kept // guarded by keeper.mu, as is state
-	state := make(set)
-	keeper := follow(e, e.ctx, "a watch that keeps its batches", func(ctx context.Context) iter.Seq2[naming.Batch, error] {
-		return e.store.Watch(ctx, e.prefix+s.service)
+// batchKeeper is the loop over a watch that keeps every batch and a copy of it.
+type batchKeeper struct {
+	*loop
+
+	// The following fields are guarded by loop.mu.
+	state set
+	kept  []keptBatch
+}
+
+type keptBatch struct{ yielded, copied naming.Batch }
+
+func (e *env) keepBatches(service string) *batchKeeper {
+	k := &batchKeeper{state: make(set)}
+	k.loop = startLoop(e, e.ctx, "a watch that keeps its batches", func(ctx context.Context) iter.Seq2[naming.Batch, error] {
+		return e.store.Watch(ctx, e.prefix+service)
 	}, func(b naming.Batch) error {
-		if err := state.take(b, len(keep) == 0); err != nil {
+		if err := k.state.applyBatch(b, len(k.kept) == 0); err != nil {
 			return err
 		}
-		keep = append(keep, kept{b, naming.Batch{Snapshot: b.Snapshot, Put: slices.Clone(b.Put), Deleted: slices.Clone(b.Deleted)}})
+		k.kept = append(k.kept, keptBatch{b, naming.Batch{Snapshot: b.Snapshot, Put: slices.Clone(b.Put), Deleted: slices.Clone(b.Deleted)}})
 		return nil
 	})
-	scribbler := follow(e, e.ctx, "a watch that scribbles over its batches", func(ctx context.Context) iter.Seq2[naming.Batch, error] {
-		return e.store.Watch(ctx, e.prefix+s.service)
+	return k
+}
+
+// unchanged returns an error if a batch has changed since it was yielded. The loop has
+// ended.
+func (k *batchKeeper) unchanged() error {
+	for _, b := range k.kept {
+		if b.yielded.Snapshot != b.copied.Snapshot || !slices.EqualFunc(b.yielded.Put, b.copied.Put, naming.Endpoint.Equal) || !slices.Equal(b.yielded.Deleted, b.copied.Deleted) {
+			return fmt.Errorf("a batch had Put %v and Deleted %q when it was yielded, and has %v and %q now",
+				sets(b.copied.Put...), b.copied.Deleted, sets(b.yielded.Put...), b.yielded.Deleted)
+		}
+	}
+	return nil
+}
+
+// scribble starts a watch whose receiver overwrites the slices of its batches. The
+// loop fails if a later batch has what it wrote.
+func (e *env) scribble(service string) *loop {
+	return startLoop(e, e.ctx, "a watch that scribbles over its batches", func(ctx context.Context) iter.Seq2[naming.Batch, error] {
+		return e.store.Watch(ctx, e.prefix+service)
 	}, func(b naming.Batch) error {
 		for _, ep := range b.Put {
 			if ep.Addr == "10.6.6.6:6" {
-				return fmt.Errorf("what its receiver scribbled over a batch comes back in a later one: %v", sets(b.Put...))
+				return fmt.Errorf("a later batch has what the receiver scribbled over an earlier one: %v", sets(b.Put...))
 			}
 		}
 		b.Put, b.Deleted = b.Put[:cap(b.Put)], b.Deleted[:cap(b.Deleted)]
@@ -614,8 +656,17 @@ func batchIsTheReceivers(e *env) error {
 		}
 		return nil
 	})
-	for _, f := range []*follower{keeper, scribbler} {
-		if err := f.begun(); err != nil {
+}
+
+func batchIsTheReceivers(e *env) error {
+	s := e.scene("greeter")
+	eps := some(5, `{"weight":1}`)
+	if err := s.apply(add(nil, eps...)...); err != nil {
+		return err
+	}
+	keeper, scribbler := e.keepBatches(s.service), e.scribble(s.service)
+	for _, l := range []*loop{keeper.loop, scribbler} {
+		if err := l.begun(); err != nil {
 			return err
 		}
 	}
@@ -635,7 +686,7 @@ func batchIsTheReceivers(e *env) error {
 		return err
 	}
 	if err := scribbler.until(patience, func() string {
-		if scribbler.n < 2 {
+		if scribbler.yields < 2 {
 			return "it yielded no change"
 		}
 		return ""
@@ -643,21 +694,15 @@ func batchIsTheReceivers(e *env) error {
 		return err
 	}
 	if err := keeper.until(patience, func() string {
-		if !state.equal(s.now) {
-			return "it does not show what it should: " + diff(state, s.now)
+		if !keeper.state.equal(s.now) {
+			return "it does not show what it should: " + diff(keeper.state, s.now)
 		}
 		return ""
 	}); err != nil {
 		return err
 	}
-	if err := keeper.finish(); err != nil {
+	if err := keeper.stop(); err != nil {
 		return err
 	}
-	for _, k := range keep {
-		if k.yielded.Snapshot != k.copied.Snapshot || !slices.EqualFunc(k.yielded.Put, k.copied.Put, naming.Endpoint.Equal) || !slices.Equal(k.yielded.Deleted, k.copied.Deleted) {
-			return fmt.Errorf("a batch had Put %v and Deleted %q when it was yielded, and has %v and %q now",
-				sets(k.copied.Put...), k.copied.Deleted, sets(k.yielded.Put...), k.yielded.Deleted)
-		}
-	}
-	return nil
+	return keeper.unchanged()
 }

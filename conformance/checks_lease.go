@@ -12,7 +12,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-func leaseTellsTTL(e *env) error {
+func leaseReturnsTTL(e *env) error {
 	for _, ttl := range []time.Duration{e.ttl, 3 * e.ttl, e.ttl + e.ttl/3, long} {
 		l, err := e.grant(ttl)
 		if err != nil {
@@ -22,9 +22,9 @@ func leaseTellsTTL(e *env) error {
 		if got <= 0 {
 			return fmt.Errorf("a lease granted for %v has a TTL of %v", ttl, got)
 		}
-		// Rounded up, and down only to the longest that the registry knows.
+		// Grant may round down only to the longest that the registry supports.
 		if got < ttl && (e.maxTTL == 0 || got < e.maxTTL) {
-			return fmt.Errorf("a lease granted for %v has a TTL of %v, which is less, and the longest that the harness names is %v (0: none is too long)", ttl, got, e.maxTTL)
+			return fmt.Errorf("a lease granted for %v has a TTL of %v, which is less, and the MaxTTL of the harness is %v (0: there is no longest)", ttl, got, e.maxTTL)
 		}
 		for range 2 {
 			if err := e.renew(l); err != nil {
@@ -41,7 +41,7 @@ func leaseTellsTTL(e *env) error {
 			return fmt.Errorf("the TTL of a lease was %v and is %v after Revoke", got, again)
 		}
 	}
-	// What is too long for anything is refused, or rounded to what is not.
+	// Far too long times to live are refused or rounded. They must not overflow.
 	for _, ttl := range []time.Duration{100 * 365 * 24 * time.Hour, math.MaxInt64} {
 		l, err := e.grant(ttl)
 		if errors.Is(err, errBroken) || errors.Is(err, context.DeadlineExceeded) {
@@ -79,16 +79,16 @@ func revokeRemoves(e *env) error {
 	if err := s.apply(append(add(leases[0], b, c), add(leases[1], d)...)...); err != nil {
 		return err
 	}
-	if err := s.loosely(patience, sets(a, d), func() error { return e.revoke(leases[0]) }); err != nil {
+	if err := s.advanceLoosely(patience, sets(a, d), func() error { return e.revoke(leases[0]) }); err != nil {
 		return err
 	}
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if err := s.step(sets(a), func() error { return e.revoke(leases[1]) }); err != nil {
+	if err := s.advance(sets(a), func() error { return e.revoke(leases[1]) }); err != nil {
 		return err
 	}
-	// An endpoint that was put under none first, and under a lease since.
+	// An endpoint that was first put under no lease, and then under one.
 	leases, err = e.grants(1)
 	if err != nil {
 		return err
@@ -96,10 +96,10 @@ func revokeRemoves(e *env) error {
 	if err := s.apply(add(leases[0], a)...); err != nil {
 		return err
 	}
-	if err := s.step(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
+	if err := s.advance(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
 		return err
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func revokeAgain(e *env) error {
@@ -115,7 +115,7 @@ func revokeAgain(e *env) error {
 	if err := s.apply(add(leases[0], a)...); err != nil {
 		return err
 	}
-	if err := s.step(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
+	if err := s.advance(set{}, func() error { return e.revoke(leases[0]) }); err != nil {
 		return err
 	}
 	if err := s.apply(add(leases[1], a)...); err != nil {
@@ -134,13 +134,13 @@ func revokeAgain(e *env) error {
 	if err := s.apply(add(short, b)...); err != nil {
 		return err
 	}
-	if err := s.stepWithin(expiry(short), sets(a), func() error { return nil }); err != nil {
+	if err := s.advanceWithin(expiry(short), sets(a), func() error { return nil }); err != nil {
 		return err
 	}
 	if err := e.revoke(short); err != nil {
 		return fmt.Errorf("of a lease that expired: %w", err)
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func leaseExpires(e *env) error {
@@ -159,27 +159,27 @@ func leaseExpires(e *env) error {
 	if err := s.apply(add(l, ep("goes", "10.0.0.2:80", ""))...); err != nil {
 		return err
 	}
-	if err := s.stepWithin(expiry(l), s.now.without("goes"), func() error { return nil }); err != nil {
-		return fmt.Errorf("a lease of %v that nobody renews: %w", l.TTL(), err)
+	if err := s.advanceWithin(expiry(l), s.now.without("goes"), func() error { return nil }); err != nil {
+		return fmt.Errorf("a lease of %v that is not renewed: %w", l.TTL(), err)
 	}
 	if lived := time.Since(granted); lived < l.TTL() {
 		return fmt.Errorf("a lease of %v ended after %v", l.TTL(), lived)
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func renewKeeps(e *env) error {
 	for try := 1; ; try++ {
-		late, err := e.renewing("greeter-" + strconv.Itoa(try))
+		late, err := e.renewInTime("greeter-" + strconv.Itoa(try))
 		if err == nil || !late || try == 3 {
 			return err
 		}
 	}
 }
 
-// renewing renews a lease in time, and then no more. It reports whether it was
-// held up itself, so that the lease may have expired rightly.
-func (e *env) renewing(service string) (late bool, err error) {
+// renewInTime renews a lease ten times in time, and then lets it expire. It reports
+// whether it was late itself, so that the lease may have expired rightly.
+func (e *env) renewInTime(service string) (late bool, err error) {
 	want := sets(ep("a", "10.0.0.1:80", ""))
 	seen, gone := false, false // guarded by the watch's mu
 	r := e.watch(service, nil, func(s set) error {
@@ -218,7 +218,7 @@ func (e *env) renewing(service string) (late bool, err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if gone {
-			return fmt.Errorf("%s: an endpoint went while its lease of %v was renewed each quarter of it", r.what, l.TTL())
+			return fmt.Errorf("%s: an endpoint was removed while its lease of %v was renewed each quarter of it", r.what, l.TTL())
 		}
 		return nil
 	}()
@@ -242,15 +242,15 @@ func renewAfterEnd(e *env) error {
 		if err != nil {
 			return err
 		}
-		held := []naming.Endpoint{ep("a", "10.0.0.2:80", `{"weight":1}`), ep("b", "10.0.0.3:80", "")}
-		if err := s.apply(add(l, held...)...); err != nil {
+		eps := []naming.Endpoint{ep("a", "10.0.0.2:80", `{"weight":1}`), ep("b", "10.0.0.3:80", "")}
+		if err := s.apply(add(l, eps...)...); err != nil {
 			return err
 		}
-		if err := s.loosely(expiry(l), sets(stays), func() error { return end.act(e, l) }); err != nil {
+		if err := s.advanceLoosely(expiry(l), sets(stays), func() error { return end.act(e, l) }); err != nil {
 			return err
 		}
 		for range 2 {
-			if err := renewEnded(s, l, held...); err != nil {
+			if err := renewEnded(s, l, eps...); err != nil {
 				return fmt.Errorf("of a lease that was %s: %w", end.name, err)
 			}
 		}
@@ -258,23 +258,23 @@ func renewAfterEnd(e *env) error {
 	return nil
 }
 
-// renewEnded renews a lease that has ended, and held some endpoints then. Either
-// they are all there when Renew has returned, or it says so.
-func renewEnded(s *scene, l naming.Lease, held ...naming.Endpoint) error {
+// renewEnded renews a lease that had the endpoints when it ended. Either Renew restores
+// all of them, or it returns ErrLeaseLost.
+func renewEnded(s *scene, l naming.Lease, eps ...naming.Endpoint) error {
 	for _, r := range s.readers {
-		r.free()
+		r.acceptAny()
 	}
 	err := s.e.renew(l)
 	want := s.now
 	if err == nil {
-		want = s.now.with(held...)
+		want = s.now.with(eps...)
 		if err := s.e.listed(s.service, want); err != nil {
 			return fmt.Errorf("after Renew has returned nil: %w", err)
 		}
 	} else if err := kind("Renew", err, naming.ErrLeaseLost); err != nil {
 		return err
 	}
-	return s.loosely(patience, want, func() error { return nil })
+	return s.advanceLoosely(patience, want, func() error { return nil })
 }
 
 // ends are the ways in which a lease ends.
@@ -283,7 +283,7 @@ var ends = []struct {
 	act  func(*env, naming.Lease) error
 }{
 	{"revoked", (*env).revoke},
-	{"expired", func(*env, naming.Lease) error { return nil }}, // those who wait see it
+	{"expired", func(*env, naming.Lease) error { return nil }}, // the caller waits until it has expired
 }
 
 func renewBringsNothingBack(e *env) error {
@@ -297,18 +297,18 @@ func renewBringsNothingBack(e *env) error {
 	}
 	l, other := leases[0], leases[1]
 	a, b, c, d := ep("a", "10.0.0.1:80", ""), ep("b", "10.0.0.2:80", ""), ep("c", "10.0.0.3:80", `1`), ep("d", "10.0.0.4:80", "")
-	leave := func(l naming.Lease) error {
+	leaveOne := func(l naming.Lease) error {
 		if err := s.apply(add(l, a, b, c, d)...); err != nil {
 			return err
 		}
-		// Each leaves the lease in another way: deleted, put under another
-		// lease, put under none. Only d stays under it.
+		// a is deleted, b is put under another lease, c under none. Only d stays
+		// under the lease.
 		if err := s.apply(slices.Concat(del(a), add(other, b), add(nil, ep(c.ID, c.Addr, `2`)))...); err != nil {
 			return err
 		}
 		return s.apply(del(b)...)
 	}
-	if err := leave(l); err != nil {
+	if err := leaveOne(l); err != nil {
 		return err
 	}
 	for range 2 {
@@ -323,16 +323,16 @@ func renewBringsNothingBack(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := leave(short); err != nil {
+	if err := leaveOne(short); err != nil {
 		return err
 	}
-	if err := s.stepWithin(expiry(short), s.now.without("d"), func() error { return nil }); err != nil {
+	if err := s.advanceWithin(expiry(short), s.now.without("d"), func() error { return nil }); err != nil {
 		return err
 	}
 	if err := renewEnded(s, short, d); err != nil {
 		return err
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func replacedLeaseIsRevoked(e *env) error {
@@ -343,8 +343,8 @@ func replacedLeaseExpires(e *env) error {
 	return replacedLease(e, e.ttl, nil)
 }
 
-// replacedLease moves endpoints away from a lease, and ends it; a nil end leaves
-// it to expire.
+// replacedLease puts endpoints of a lease of ttl under other leases, and calls end,
+// which ends the lease. A nil end lets the lease expire.
 func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error) error {
 	s := e.scene("greeter")
 	if err := s.watch(); err != nil {
@@ -368,7 +368,7 @@ func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error
 	)
 	for _, changes := range [][]naming.Change{
 		append(add(old, other, none, moved, still, back), add(nil, late)...),
-		add(leases[0], other, back), // nothing changes but the lease
+		add(leases[0], other, back), // only the lease changes
 		add(nil, none),
 		add(leases[1], ep(moved.ID, "[::1]:80", `1`)),
 		add(old, late, back),
@@ -381,17 +381,17 @@ func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error
 	if end == nil {
 		limit, end = expiry(old), func(*env, naming.Lease) error { return nil }
 	}
-	if err := s.loosely(limit, want, func() error { return end(e, old) }); err != nil {
+	if err := s.advanceLoosely(limit, want, func() error { return end(e, old) }); err != nil {
 		return err
 	}
-	if err := s.holds(); err != nil {
+	if err := s.stays(); err != nil {
 		return fmt.Errorf("after the old lease has ended: %w", err)
 	}
-	// The new leases are as good as any.
-	if err := s.step(s.now.without(other.ID), func() error { return e.revoke(leases[0]) }); err != nil {
+	// The new leases bound the lives of their endpoints.
+	if err := s.advance(s.now.without(other.ID), func() error { return e.revoke(leases[0]) }); err != nil {
 		return err
 	}
-	if err := s.step(s.now.without(moved.ID), func() error { return e.revoke(leases[1]) }); err != nil {
+	if err := s.advance(s.now.without(moved.ID), func() error { return e.revoke(leases[1]) }); err != nil {
 		return err
 	}
 	return s.flush()
@@ -415,7 +415,7 @@ func applyUnderLostLease(e *env) error {
 		if err := s.apply(add(l, b)...); err != nil {
 			return err
 		}
-		if err := s.stepWithin(expiry(l), sets(a), func() error { return end.act(e, l) }); err != nil {
+		if err := s.advanceWithin(expiry(l), sets(a), func() error { return end.act(e, l) }); err != nil {
 			return err
 		}
 		tries := [][]naming.Change{add(l, b), add(l, ep(a.ID, "10.0.0.3:80", "")), add(l, b, ep("c", "10.0.0.4:80", ""))}
@@ -428,7 +428,7 @@ func applyUnderLostLease(e *env) error {
 				return err
 			}
 		}
-		if err := s.holds(); err != nil {
+		if err := s.stays(); err != nil {
 			return fmt.Errorf("after Apply under a lease that was %s: %w", end.name, err)
 		}
 	}
@@ -463,13 +463,13 @@ func sharedLease(e *env) error {
 		}
 	}
 	for i, s := range scenes {
-		if err := s.loosely(patience, sets(ep("stays", "10.0.0.1:80", "")), func() error {
+		if err := s.advanceLoosely(patience, sets(ep("stays", "10.0.0.1:80", "")), func() error {
 			if i > 0 {
 				return nil
 			}
 			for _, s := range scenes {
 				for _, r := range s.readers {
-					r.free()
+					r.acceptAny()
 				}
 			}
 			return e.revoke(leases[0])
@@ -486,6 +486,31 @@ func sharedLease(e *env) error {
 		}
 	}
 	return nil
+}
+
+// deleteUnder returns changes that delete endpoints if they are under a lease.
+func deleteUnder(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+	changes := del(eps...)
+	for i := range changes {
+		changes[i].Lease = l
+	}
+	return changes
+}
+
+// conditional makes changes with conditions, which bring the service into its next
+// state.
+func (s *scene) conditional(next set, changes ...naming.Change) error {
+	return s.advance(next, func() error { return s.e.apply(s.service, changes...) })
+}
+
+// skipped makes changes whose conditions do not hold: each list changes nothing.
+func (s *scene) skipped(lists ...[]naming.Change) error {
+	for _, changes := range lists {
+		if err := s.conditional(s.now, changes...); err != nil {
+			return err
+		}
+	}
+	return s.flush()
 }
 
 func deleteOnlyUnderLease(e *env) error {
@@ -508,47 +533,37 @@ func deleteOnlyUnderLease(e *env) error {
 	if err := s.apply(add(other, d)...); err != nil {
 		return err
 	}
-	under := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
-		changes := del(eps...)
-		for i := range changes {
-			changes[i].Lease = l
-		}
-		return changes
+	if err := s.skipped(
+		deleteUnder(l, b), deleteUnder(l, c), deleteUnder(l, d), deleteUnder(other, a), deleteUnder(other, c),
+		deleteUnder(l, ep("nothing", "", "")),
+		deleteUnder(ended, a), deleteUnder(ended, b), deleteUnder(ended, c),
+		slices.Concat(deleteUnder(other, a), deleteUnder(l, b, c, d)),
+	); err != nil {
+		return fmt.Errorf("deletions under leases that the endpoints are not under: %w", err)
 	}
-	// None of these is under the lease named.
-	for _, changes := range [][]naming.Change{
-		under(l, b), under(l, c), under(l, d), under(other, a), under(other, c),
-		under(l, ep("nothing", "", "")),
-		under(ended, a), under(ended, b), under(ended, c),
-		slices.Concat(under(other, a), under(l, b, c, d)),
-	} {
-		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
-			return err
-		}
-	}
-	if err := s.flush(); err != nil {
-		return fmt.Errorf("after deletions under leases that the endpoints are not under: %w", err)
-	}
-	// These are.
-	if err := s.step(s.now.without("a"), func() error { return e.apply(s.service, under(l, a)...) }); err != nil {
+	if err := s.conditional(s.now.without("a"), deleteUnder(l, a)...); err != nil {
 		return err
 	}
-	if err := s.step(s.now.without("d"), func() error { return e.apply(s.service, under(other, d)...) }); err != nil {
+	if err := s.conditional(s.now.without("d"), deleteUnder(other, d)...); err != nil {
 		return err
 	}
-	// One condition does not hold; the rest of the batch goes on.
+	// One condition does not hold. The other changes are made.
 	next := s.now.without("b").with(a)
 	if !e.atomic {
 		for _, r := range s.readers {
 			r.allow(s.now.without("b"))
 		}
 	}
-	if err := s.step(next, func() error {
-		return e.apply(s.service, slices.Concat(under(other, b), under(l, c), add(nil, a))...)
-	}); err != nil {
+	if err := s.conditional(next, slices.Concat(deleteUnder(other, b), deleteUnder(l, c), add(nil, a))...); err != nil {
 		return err
 	}
 	return s.flush()
+}
+
+// changed returns an endpoint with other metadata.
+func changed(ep naming.Endpoint) naming.Endpoint {
+	ep.Metadata = []byte(`{"changed":true}`)
+	return ep
 }
 
 func putOnlyIfFree(e *env) error {
@@ -564,16 +579,11 @@ func putOnlyIfFree(e *env) error {
 	if err := e.revoke(ended); err != nil {
 		return err
 	}
-	a, b, c := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`)
-	mine := func(ep naming.Endpoint) naming.Endpoint {
-		ep.Metadata = []byte(`{"mine":true}`)
-		return ep
-	}
-	// These are free, or under the lease already.
+	a, b, c, fresh := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`), ep("fresh", "10.0.0.5:80", "")
 	for _, changes := range [][]naming.Change{
-		ifFree(l, a),
-		ifFree(l, a),
-		ifFree(l, mine(a)),
+		ifFree(l, a),          // free
+		ifFree(l, a),          // under the lease already
+		ifFree(l, changed(a)), // the same
 		append(ifFree(l, ep("a", "[::1]:80", `2`), ep("d", "10.0.0.4:80", "")), add(other, b)...),
 		add(nil, c),
 	} {
@@ -581,20 +591,14 @@ func putOnlyIfFree(e *env) error {
 			return err
 		}
 	}
-	// These are not.
-	for _, changes := range [][]naming.Change{
-		ifFree(l, mine(b)), ifFree(l, b), ifFree(l, mine(c)), ifFree(l, c), ifFree(other, mine(a)), ifFree(other, mine(c)),
-		slices.Concat(ifFree(l, mine(b), mine(c)), ifFree(other, mine(a))),
-	} {
-		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
-			return err
-		}
+	if err := s.skipped(
+		ifFree(l, changed(b)), ifFree(l, b), ifFree(l, changed(c)), ifFree(l, c), ifFree(other, changed(a)), ifFree(other, changed(c)),
+		slices.Concat(ifFree(l, changed(b), changed(c)), ifFree(other, changed(a))),
+	); err != nil {
+		return fmt.Errorf("puts of endpoints that are not free: %w", err)
 	}
-	// One condition does not hold; the rest of the batch goes on.
-	fresh := ep("fresh", "10.0.0.5:80", "")
-	if err := s.step(s.now.with(fresh), func() error {
-		return e.apply(s.service, append(ifFree(l, mine(b)), add(nil, fresh)...)...)
-	}); err != nil {
+	// One condition does not hold. The other change is made.
+	if err := s.conditional(s.now.with(fresh), append(ifFree(l, changed(b)), add(nil, fresh)...)...); err != nil {
 		return err
 	}
 	if err := s.flush(); err != nil {
@@ -606,22 +610,27 @@ func putOnlyIfFree(e *env) error {
 	if err := kind("Apply under a lease that was revoked, if the ID is free", err, naming.ErrLeaseLost); err != nil {
 		return err
 	}
-	// What was left alone is under the lease it was under, and what was put is
-	// under the new one.
-	if err := s.step(s.now.without("b"), func() error { return e.revoke(other) }); err != nil {
+	return s.freeLeases(l, other, b, sets(c, fresh))
+}
+
+// freeLeases revokes the leases of putOnlyIfFree. An endpoint that was not free is
+// still under its old lease. An endpoint that was put is under the new one. left is
+// the state at the end.
+func (s *scene) freeLeases(l, other naming.Lease, b naming.Endpoint, left set) error {
+	if err := s.advance(s.now.without("b"), func() error { return s.e.revoke(other) }); err != nil {
 		return err
 	}
 	if err := s.apply(ifFree(l, b)...); err != nil {
 		return err
 	}
-	if err := s.loosely(patience, sets(c, fresh), func() error { return e.revoke(l) }); err != nil {
+	if err := s.advanceLoosely(patience, left, func() error { return s.e.revoke(l) }); err != nil {
 		return err
 	}
 	return s.flush()
 }
 
-// revokeCost compares a lease under which one endpoint was put once with one
-// under which it was put often: a lease does not grow with what was done under it.
+// revokeCost compares the requests of a lease under which one endpoint was put once
+// with those of a lease under which it was put often.
 func revokeCost(e *env) error {
 	cost := func(service string, puts int) (renew, revoke int, err error) {
 		leases, err := e.grants(1)
@@ -633,8 +642,8 @@ func revokeCost(e *env) error {
 				return 0, 0, err
 			}
 		}
-		e.unkept(leases[0])
-		defer e.unrenewed()()
+		e.stopRenewing(leases[0])
+		defer e.pauseRenewers()()
 		before := e.calls()
 		if err := e.renew(leases[0]); err != nil {
 			return 0, 0, err
@@ -646,7 +655,7 @@ func revokeCost(e *env) error {
 		return between - before, e.calls() - between, nil
 	}
 	const puts, few = 100, 4
-	if _, _, err := cost("first", 1); err != nil { // it may dial
+	if _, _, err := cost("first", 1); err != nil { // the first requests may dial
 		return err
 	}
 	renew1, revoke1, err := cost("once", 1)
@@ -676,14 +685,14 @@ func manyUnderOneLease(e *env) error {
 		}
 		ttl := long
 		if end.name == "expired" {
-			ttl = 5 * e.ttl // a registry may renew each endpoint by itself
+			ttl = 5 * e.ttl // a backend may renew each endpoint with its own request
 		}
 		l, err := e.grant(ttl)
 		if err != nil {
 			return err
 		}
 		if l.TTL() < long {
-			e.keep(l) // while they are put
+			e.renewInBackground(l) // while the endpoints are put
 		}
 		if err := e.chunks(service, add(l, eps...)); err != nil {
 			return err
@@ -696,7 +705,7 @@ func manyUnderOneLease(e *env) error {
 		if err := e.renew(l); err != nil {
 			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
 		}
-		e.unkept(l)
+		e.stopRenewing(l)
 		if err := end.act(e, l); err != nil {
 			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
 		}
@@ -706,14 +715,34 @@ func manyUnderOneLease(e *env) error {
 		if err := e.listed(service, sets(stays)); err != nil {
 			return fmt.Errorf("a lease with %d endpoints was %s: %w", e.many, end.name, err)
 		}
-		if err := r.finish(); err != nil {
+		if err := r.stop(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// reclaim takes back, and removes, what lost its lease, and nothing else.
+// reclaimPut returns Adds with IfFree and Reclaim, with other metadata.
+func reclaimPut(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+	changes := ifFree(l, eps...)
+	for i := range changes {
+		changes[i].Endpoint = changed(changes[i].Endpoint)
+		changes[i].Reclaim = true
+	}
+	return changes
+}
+
+// reclaimDelete returns Deletes with a lease and Reclaim.
+func reclaimDelete(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
+	changes := deleteUnder(l, eps...)
+	for i := range changes {
+		changes[i].Reclaim = true
+	}
+	return changes
+}
+
+// reclaim puts back, and deletes, endpoints that are under no lease. Endpoints under
+// another lease stay.
 func reclaim(e *env) error {
 	s := e.scene("greeter")
 	if err := s.watch(); err != nil {
@@ -725,60 +754,39 @@ func reclaim(e *env) error {
 	}
 	l, other := leases[0], leases[1]
 	a, b, c, d := ep("a", "10.0.0.1:80", `1`), ep("b", "10.0.0.2:80", `1`), ep("c", "10.0.0.3:80", `1`), ep("d", "10.0.0.4:80", `1`)
-	again := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
-		changes := ifFree(l, eps...)
-		for i := range changes {
-			changes[i].Endpoint.Metadata = []byte(`{"again":true}`)
-			changes[i].Reclaim = true
-		}
-		return changes
-	}
-	without := func(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
-		changes := del(eps...)
-		for i := range changes {
-			changes[i].Lease, changes[i].Reclaim = l, true
-		}
-		return changes
-	}
-	if err := s.apply(slices.Concat(add(l, a, b, c), add(other, d))...); err != nil {
-		return err
-	}
-	if err := s.apply(add(nil, a, b, c)...); err != nil { // as somebody who edits them
-		return err
-	}
 	for _, changes := range [][]naming.Change{
-		again(l, a),                          // under none
-		again(l, a),                          // and now under the lease
-		again(l, ep("e", "10.0.0.5:80", "")), // is not there
+		slices.Concat(add(l, a, b, c), add(other, d)),
+		add(nil, a, b, c), // an operator edits the entries
+		reclaimPut(l, a),  // a is under no lease
+		reclaimPut(l, a),  // a is under the lease now
+		reclaimPut(l, ep("e", "10.0.0.5:80", "")), // e does not exist
 	} {
 		if err := s.apply(changes...); err != nil {
 			return err
 		}
 	}
-	// d is under another lease.
-	for _, changes := range [][]naming.Change{again(l, d), without(l, d), without(l, ep("nothing", "", "")), without(other, a)} {
-		if err := s.step(s.now, func() error { return e.apply(s.service, changes...) }); err != nil {
-			return err
-		}
+	if err := s.skipped(
+		reclaimPut(l, d), reclaimDelete(l, d), // d is under the other lease
+		reclaimDelete(l, ep("nothing", "", "")),
+		reclaimDelete(other, a),
+	); err != nil {
+		return fmt.Errorf("changes with Reclaim of endpoints that are under another lease: %w", err)
 	}
-	if err := s.flush(); err != nil {
-		return fmt.Errorf("after changes with Reclaim of endpoints that are under another lease: %w", err)
-	}
-	if err := s.step(s.now.without("b"), func() error { return e.apply(s.service, without(l, b)...) }); err != nil {
+	if err := s.conditional(s.now.without("b"), reclaimDelete(l, b)...); err != nil {
 		return err
 	}
 	if err := s.flush(); err != nil {
 		return fmt.Errorf("after a deletion with Reclaim of an endpoint that is under no lease: %w", err)
 	}
-	if err := s.step(s.now.without("e"), func() error { return e.apply(s.service, without(l, ep("e", "", ""))...) }); err != nil {
+	if err := s.conditional(s.now.without("e"), reclaimDelete(l, ep("e", "", ""))...); err != nil {
 		return err
 	}
-	// What was taken back goes with the lease, and c, which was not, stays.
-	if err := s.step(s.now.without("a"), func() error { return e.revoke(l) }); err != nil {
+	// a was put back under the lease and is removed with it. c was not, and stays.
+	if err := s.advance(s.now.without("a"), func() error { return e.revoke(l) }); err != nil {
 		return err
 	}
 	if err := s.flush(); err != nil {
-		return fmt.Errorf("after the lease was revoked under which endpoints were taken back: %w", err)
+		return fmt.Errorf("after the lease was revoked under which endpoints were put back: %w", err)
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// nasty are names that a backend mixes up which cuts, joins, cleans, folds or
-// escapes them without care. All are valid, and no two are the same.
+// nasty are valid names that all differ. A backend that cuts, joins, cleans, folds or
+// escapes names without care confuses some of them.
 var nasty = []string{
 	"a", "ab", "abc", "A", "aB", "AB",
 	"a/b", "a/b/c", "a/", "/a", "a//b", "a/./b", "a/../b", "a/b/", "/", "//",
@@ -23,9 +23,9 @@ var nasty = []string{
 	"'a'", `"a"`, "`a`", "<a>", "{a}", "[a]", "$a", "${a}", "null", "a,b=c",
 }
 
-// nastyNames returns nasty, and some that are long.
+// nastyNames returns nasty and some long names.
 func nastyNames() []string {
-	// A wide gap to what registries allow, but more than a file name may have.
+	// Far shorter than registries allow, and longer than file names may be.
 	return append(slices.Clone(nasty), strings.Repeat("long-", 80)+"1", strings.Repeat("long-", 80)+"2", strings.Repeat("é/", 100))
 }
 
@@ -35,7 +35,8 @@ func servicesAreApart(e *env) error {
 	for i, name := range names {
 		s := e.scene(name)
 		scenes[i] = s
-		// Watched before it is anything, so that changes of others show.
+		// The watch starts before the service exists, so that it shows changes of
+		// other services.
 		s.readers = append(s.readers, e.watch(name, set{}, nil))
 	}
 	for i, s := range scenes {
@@ -43,8 +44,8 @@ func servicesAreApart(e *env) error {
 		if err := r.begun(); err != nil {
 			return err
 		}
-		// The same ID everywhere, and one that with the service's name makes
-		// that of another.
+		// The same ID in every service, and an ID that together with the name of
+		// the service is the name and the ID in another service.
 		changes := add(nil, ep("x", "10.0.0.1:80", strconv.Quote("of "+strconv.Itoa(i))), ep("b/x", "10.0.0.2:80", strconv.Itoa(i)))
 		if err := s.apply(changes...); err != nil {
 			return err
@@ -61,7 +62,7 @@ func servicesAreApart(e *env) error {
 	if err := quietAll(e, scenes); err != nil {
 		return err
 	}
-	// What happens to one happens to no other.
+	// A change of one service changes no other.
 	for i, s := range scenes {
 		if i%2 == 0 {
 			if err := s.apply(del(ep("x", "", ""), ep("b/x", "", ""))...); err != nil {
@@ -84,7 +85,7 @@ func servicesAreApart(e *env) error {
 	return sameNames(e, left)
 }
 
-// sameNames fails if the services are not those wanted.
+// sameNames returns an error if the list of services is not the one that is wanted.
 func sameNames(e *env, want []string) error {
 	got, err := e.names()
 	if err != nil {
@@ -104,7 +105,7 @@ func sameNames(e *env, want []string) error {
 	return nil
 }
 
-// quietAll fails if one of the services shows a change that was not made to it.
+// quietAll returns an error if a watch of a service shows a change that was not made.
 func quietAll(e *env, scenes []*scene) error {
 	e.pause(e.quiet)
 	for _, s := range scenes {
@@ -124,11 +125,11 @@ func idsRoundTrip(e *env) error {
 	for i, id := range nastyNames() {
 		eps = append(eps, ep(id, "10.0.0.1:80", strconv.Itoa(i)))
 	}
-	return trip(s, eps)
+	return roundTrip(s, eps)
 }
 
-// trip puts endpoints, and removes them one by one.
-func trip(s *scene, eps []naming.Endpoint) error {
+// roundTrip puts endpoints, and deletes them one by one.
+func roundTrip(s *scene, eps []naming.Endpoint) error {
 	for some := range slices.Chunk(eps, 20) {
 		if err := s.apply(add(nil, some...)...); err != nil {
 			return err
@@ -150,8 +151,8 @@ func trip(s *scene, eps []naming.Endpoint) error {
 	return s.flush()
 }
 
-// addresses are such as gRPC dials, and some that make a backend stumble which
-// takes them apart.
+// addresses are addresses that gRPC dials, and some that a backend which parses
+// addresses may change.
 var addresses = []string{
 	"10.0.0.7:9000", "10.0.0.7:1", "10.0.0.7:65535", "10.0.0.7:09000", "10.0.0.7:http",
 	"[::1]:9000", "[2001:db8::1]:9000", "[2001:DB8::1]:9000", "[2001:db8:0:0:0:0:0:1]:9000", "[fe80::1%eth0]:9000", "[::ffff:10.0.0.7]:9000", "[::]:9000",
@@ -165,17 +166,17 @@ func addressesRoundTrip(e *env) error {
 	for i, addr := range addresses {
 		eps = append(eps, ep("", addr, ""), ep("id-"+strconv.Itoa(i), addr, `{"weight":1}`))
 	}
-	// An endpoint may have no address yet.
+	// An endpoint may have no address.
 	eps = append(eps, ep("nowhere", "", ""), ep("nowhere with metadata", "", `{"weight":1}`))
 	s := e.scene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
-	return trip(s, eps)
+	return roundTrip(s, eps)
 }
 
-// values are JSON values, no two equal, that a backend changes which decodes
-// and encodes them without care.
+// values returns JSON values that all differ. A backend that decodes and encodes them
+// without care changes some of them.
 func values() []string {
 	return []string{
 		``, `true`, `false`, `0`, `1`, `1.0`, `1e0`, `-0`, `-0.0`, `-1`, `0.1`, `1e5`, `1E5`, `1e+5`, `1e-7`, `100000`,
@@ -203,16 +204,16 @@ func metadataRoundTrip(e *env) error {
 	if err := s.watch(); err != nil {
 		return err
 	}
-	if err := trip(s, eps); err != nil {
+	if err := roundTrip(s, eps); err != nil {
 		return err
 	}
-	// Each of them after each other: all are different values.
+	// One endpoint gets one value after the other. All differ.
 	for _, metadata := range values {
 		if err := s.apply(add(nil, ep("one", "10.0.0.1:80", metadata))...); err != nil {
 			return err
 		}
 	}
-	// Other spellings of the same values.
+	// Other spellings of some values.
 	for _, metadata := range []string{" {\"a\" :\n1 } ", `"\u00e9\u003c\ud83d\ude42"`, " null ", `{"b":2,"a":1}`} {
 		if err := s.apply(add(nil, ep("one", "10.0.0.1:80", metadata))...); err != nil {
 			return err

@@ -10,8 +10,8 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// outage is how long the registry is down in checks of what happens then: longer
-// than a lease lives.
+// outage returns how long the registry is away in a check: longer than the lease
+// lives.
 func (e *env) outage(l naming.Lease) time.Duration { return 2*l.TTL() + e.quiet }
 
 // away is a way in which the registry cannot be asked for a while.
@@ -25,8 +25,8 @@ var (
 	silent = away{"silent", func(e *env) func() { return e.silence() }}
 )
 
-// whileDown renews a lease again and again in an outage. No renewal may succeed,
-// and none may find that the lease is lost, since nobody could be asked.
+// whileDown renews a lease again and again for d while the registry is away. No
+// renewal may succeed. None may return ErrLeaseLost, as the registry cannot be asked.
 func (e *env) whileDown(l naming.Lease, d time.Duration) error {
 	what := "Renew while the registry cannot be asked"
 	end := time.Now().Add(d)
@@ -47,14 +47,13 @@ func (e *env) whileDown(l naming.Lease, d time.Duration) error {
 		if err := kind(what, err, nil); err != nil {
 			return err
 		}
-		// The outage lasts as long as the caller says, and no longer.
+		// The outage must not last longer than d.
 		e.pause(min(max(l.TTL()/4, 50*time.Millisecond), time.Until(end)))
 	}
 }
 
-// verdict renews a lease that may have ended until Renew says what became of
-// it: it returns nil or ErrLeaseLost. Other errors are those of a registry that
-// is not back yet.
+// verdict renews a lease that may have ended until Renew returns nil or ErrLeaseLost.
+// Any other error means that the registry is not back yet.
 func (e *env) verdict(l naming.Lease) (lost bool, err error) {
 	err = e.within(expiry(l), func() error {
 		err := e.renew(l)
@@ -73,10 +72,12 @@ func expiresWhileDown(e *env) error   { return e.expires(down) }
 func expiresInSilence(e *env) error   { return e.expires(silent) }
 func verdictAfterOutage(e *env) error { return e.verdicts(down, 2) }
 
-// One silence takes as long as two outages: calls end with their context only.
+// A silence takes twice as long as an outage, as calls end only with their context. So
+// there is one round.
 func verdictAfterSilence(e *env) error { return e.verdicts(silent, 1) }
 
-// expires lets a lease expire while the registry is away.
+// expires lets a lease expire while the registry is away. The endpoints are gone soon
+// after the registry is back.
 func (e *env) expires(how away) error {
 	s := e.scene("greeter")
 	stays := ep("stays", "10.0.0.1:80", "")
@@ -90,26 +91,27 @@ func (e *env) expires(how away) error {
 	if err != nil {
 		return err
 	}
-	s.readers[0].free() // it may end, and may see the outage as it likes
-	e.keep(l)           // the machine may be slow
+	s.readers[0].acceptAny() // the watch may end in the outage
+	e.renewInBackground(l)   // a slow machine must not let it expire early
 	if err := e.apply(s.service, add(l, some(2, "")...)...); err != nil {
 		return err
 	}
-	e.unkept(l)
+	e.stopRenewing(l)
 	back := how.begin(e)
 	e.pause(e.outage(l))
 	back()
 	again := e.scene(s.service)
 	again.now = sets(stays)
 	if err := e.within(expiry(l), func() error { return e.listed(s.service, again.now) }); err != nil {
-		return fmt.Errorf("a lease of %v expired while the registry was %s for %v, and nobody renews it: %w", l.TTL(), how.what, e.outage(l), err)
+		return fmt.Errorf("a lease of %v expired while the registry was %s for %v, and is not renewed: %w", l.TTL(), how.what, e.outage(l), err)
 	}
 	if err := again.watch(); err != nil {
 		return err
 	}
-	return again.holds()
+	return again.stays()
 }
 
+// verdicts makes rounds of outages of one service.
 func (e *env) verdicts(how away, rounds int) error {
 	stays := ep("stays", "10.0.0.1:80", "")
 	if err := e.apply("greeter", add(nil, stays)...); err != nil {
@@ -123,63 +125,30 @@ func (e *env) verdicts(how away, rounds int) error {
 	return nil
 }
 
-// afterOutage lets a lease expire in an outage of a service that has the state
-// now, and looks at everything when the outage is over.
+// afterOutage lets a lease expire while the registry is away, and then checks the
+// verdict of Renew and that everything works again. now is the state of the service.
 func (e *env) afterOutage(how away, service string, now set) error {
 	l, err := e.grant(e.ttl)
 	if err != nil {
 		return err
 	}
-	held := some(2, `{"weight":1}`)
-	e.keep(l) // the machine may be slow
-	if err := e.apply(service, add(l, held...)...); err != nil {
+	eps := some(2, `{"weight":1}`)
+	e.renewInBackground(l) // a slow machine must not let it expire early
+	if err := e.apply(service, add(l, eps...)...); err != nil {
 		return err
 	}
-	e.unkept(l)
+	e.stopRenewing(l)
 	back := how.begin(e)
 	err = e.whileDown(l, e.outage(l))
 	back()
 	if err != nil {
 		return err
 	}
-	after := fmt.Sprintf("a lease of %v, when the registry is back after %v: ", l.TTL(), e.outage(l))
-	lost, err := e.verdict(l)
+	if err := e.afterVerdict(l, service, now, eps); err != nil {
+		return fmt.Errorf("a lease of %v, when the registry is back after %v: %w", l.TTL(), e.outage(l), err)
+	}
+	leases, err := e.grantsEventually(1)
 	if err != nil {
-		return fmt.Errorf("%s%w", after, err)
-	}
-	if lost {
-		// ErrLeaseLost vouches that nothing is there, nor will be: what the
-		// caller puts next is free, and stays.
-		if err := e.listed(service, now); err != nil {
-			return fmt.Errorf("%safter Renew has returned %q: %w", after, naming.ErrLeaseLost, err)
-		}
-		var leases []naming.Lease
-		if err := e.eventually(func() (err error) { leases, err = e.grants(1); return err }); err != nil {
-			return err
-		}
-		if err := e.eventually(func() error { return e.apply(service, ifFree(leases[0], held...)...) }); err != nil {
-			return err
-		}
-		e.pause(e.outage(l))
-		if err := e.listed(service, now.with(held...)); err != nil {
-			return fmt.Errorf("%safter Renew has returned %q, what was put under a new lease: %w", after, naming.ErrLeaseLost, err)
-		}
-		l = leases[0]
-	} else {
-		e.keep(l)
-		if err := e.listed(service, now.with(held...)); err != nil {
-			return fmt.Errorf("%safter Renew has returned nil: %w", after, err)
-		}
-	}
-	if err := e.revoke(l); err != nil {
-		return err
-	}
-	if err := e.eventually(func() error { return e.listed(service, now) }); err != nil {
-		return fmt.Errorf("%safter Revoke: %w", after, err)
-	}
-	// And everything works again.
-	var leases []naming.Lease
-	if err := e.eventually(func() (err error) { leases, err = e.grants(1); return err }); err != nil {
 		return err
 	}
 	for _, m := range e.methods("other", leases[0]) {
@@ -190,9 +159,63 @@ func (e *env) afterOutage(how away, service string, now set) error {
 	return nil
 }
 
-// A busy machine may make an outage longer than it should be, and a client is slow
-// to connect again. The lease may then expire rightly, and what lives longer tries
-// the same outage again.
+// afterVerdict renews a lease after an outage, checks that the service agrees with the
+// verdict, and revokes the lease that then has the endpoints.
+func (e *env) afterVerdict(l naming.Lease, service string, now set, eps []naming.Endpoint) error {
+	lost, err := e.verdict(l)
+	switch {
+	case err != nil:
+		return err
+	case lost:
+		l, err = e.putAfterLoss(l, service, now, eps)
+		if err != nil {
+			return fmt.Errorf("after Renew has returned %q: %w", naming.ErrLeaseLost, err)
+		}
+	default:
+		e.renewInBackground(l)
+		if err := e.listed(service, now.with(eps...)); err != nil {
+			return fmt.Errorf("after Renew has returned nil: %w", err)
+		}
+	}
+	if err := e.revoke(l); err != nil {
+		return err
+	}
+	if err := e.eventually(func() error { return e.listed(service, now) }); err != nil {
+		return fmt.Errorf("after Revoke: %w", err)
+	}
+	return nil
+}
+
+// putAfterLoss puts the endpoints of a lost lease under a new lease, which it returns.
+// ErrLeaseLost vouches that none of the endpoints is in the registry, nor will be: the
+// IDs are free, and the endpoints stay under the new lease.
+func (e *env) putAfterLoss(lost naming.Lease, service string, now set, eps []naming.Endpoint) (naming.Lease, error) {
+	if err := e.listed(service, now); err != nil {
+		return nil, err
+	}
+	leases, err := e.grantsEventually(1)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.eventually(func() error { return e.apply(service, ifFree(leases[0], eps...)...) }); err != nil {
+		return nil, err
+	}
+	e.pause(e.outage(lost))
+	if err := e.listed(service, now.with(eps...)); err != nil {
+		return nil, fmt.Errorf("the endpoints under a new lease: %w", err)
+	}
+	return leases[0], nil
+}
+
+// grantsEventually is grants for a registry that comes back.
+func (e *env) grantsEventually(n int) (leases []naming.Lease, err error) {
+	err = e.eventually(func() (err error) { leases, err = e.grants(n); return err })
+	return leases, err
+}
+
+// shortOutage takes the registry down for less than a lease lives. A busy machine may
+// make the outage longer, and a client takes time to connect again. If the lease may
+// have expired rightly, the same outage is tried again with a lease that lives longer.
 func shortOutage(e *env) error {
 	for ttl, try := 4*e.ttl, 1; ; ttl, try = 2*ttl, try+1 {
 		late, err := e.short(fmt.Sprintf("greeter-%d", try), ttl, 4*e.ttl/3)
@@ -202,15 +225,15 @@ func shortOutage(e *env) error {
 	}
 }
 
-// short takes the registry down for less than a lease lives. It reports whether
-// the lease was found to be lost only after its time to live, so rightly.
+// short makes one outage with a lease of ttl. It reports whether the verdict came only
+// after the time to live, so that the lease may have expired rightly.
 func (e *env) short(service string, ttl, outage time.Duration) (late bool, err error) {
 	l, err := e.grant(ttl)
 	if err != nil {
 		return false, err
 	}
-	held := some(2, "")
-	if err := e.apply(service, add(l, held...)...); err != nil {
+	eps := some(2, "")
+	if err := e.apply(service, add(l, eps...)...); err != nil {
 		return false, err
 	}
 	last := time.Now()
@@ -230,8 +253,8 @@ func (e *env) short(service string, ttl, outage time.Duration) (late bool, err e
 	if err != nil {
 		return late, fmt.Errorf("a lease of %v, after an outage of %v: %w", l.TTL(), outage, err)
 	}
-	if err := e.listed(service, sets(held...)); err != nil {
-		return false, fmt.Errorf("what a lease of %v holds, after an outage of %v: %w", l.TTL(), outage, err)
+	if err := e.listed(service, sets(eps...)); err != nil {
+		return false, fmt.Errorf("the endpoints of a lease of %v, after an outage of %v: %w", l.TTL(), outage, err)
 	}
 	return false, e.revoke(l)
 }
@@ -249,68 +272,91 @@ func lostLease(e *env) error {
 	if err != nil {
 		return err
 	}
-	l, held := leases[0], some(2, `{"weight":1}`)
-	if err := s.apply(add(l, held...)...); err != nil {
+	l, eps := leases[0], some(2, `{"weight":1}`)
+	if err := s.apply(add(l, eps...)...); err != nil {
 		return err
 	}
 	if err := e.renew(l); err != nil {
 		return err
 	}
 	now, r := sets(stays), s.readers[0]
-	r.free()
+	r.acceptAny()
 	e.lose(l)
-	// A watch shows the loss, or ends and the next one shows it.
-	if err := r.await(patience, now); err != nil {
-		select {
-		case <-r.done:
-			err = r.fate(0)
-		default:
-		}
-		if err == nil {
-			err = e.eventually(func() error { return e.listed(s.service, now) })
-		}
-		if err != nil {
-			return fmt.Errorf("after the registry has lost a lease: %w", err)
-		}
+	if err := e.lossIsShown(r, s.service, now); err != nil {
+		return fmt.Errorf("after the registry has lost a lease: %w", err)
 	}
 	for range 2 {
-		lost, err := e.verdict(l)
-		if err != nil {
+		if err := e.lossIsTheVerdict(l, s.service, now, eps); err != nil {
 			return fmt.Errorf("after the registry has lost the lease: %w", err)
 		}
-		now := now
-		if !lost {
-			now = now.with(held...)
-		}
-		if err := e.listed(s.service, now); err != nil {
-			return fmt.Errorf("after the registry has lost the lease, and Renew has returned %s: %w", map[bool]string{true: "ErrLeaseLost", false: "nil"}[lost], err)
-		}
 	}
-	// A new lease is as good as any.
-	if leases, err = e.grants(1); err != nil {
+	return e.newLeaseAfterLoss(s.service, now, eps)
+}
+
+// lossIsShown waits until the watch shows the loss of a lease. If the watch ends
+// instead, a list shows the loss.
+func (e *env) lossIsShown(r *reader, service string, now set) error {
+	err := r.await(patience, now)
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-r.done:
+		err = r.outcome(0)
+	default:
+	}
+	if err != nil {
 		return err
 	}
-	again := e.scene(s.service)
-	if again.now, err = e.list(s.service); err != nil {
+	return e.eventually(func() error { return e.listed(service, now) })
+}
+
+// lossIsTheVerdict renews a lease that the registry has lost. now is the state of the
+// service without the lease's endpoints.
+func (e *env) lossIsTheVerdict(l naming.Lease, service string, now set, eps []naming.Endpoint) error {
+	lost, err := e.verdict(l)
+	if err != nil {
 		return err
 	}
-	if err := e.eventually(again.watch); err != nil {
+	returned := "ErrLeaseLost"
+	if !lost {
+		returned, now = "nil", now.with(eps...)
+	}
+	if err := e.listed(service, now); err != nil {
+		return fmt.Errorf("Renew has returned %s: %w", returned, err)
+	}
+	return nil
+}
+
+// newLeaseAfterLoss puts the endpoints of a lost lease under a new one. now is the
+// state of the service without them.
+func (e *env) newLeaseAfterLoss(service string, now set, eps []naming.Endpoint) error {
+	leases, err := e.grants(1)
+	if err != nil {
 		return err
 	}
-	if err := again.apply(add(leases[0], held...)...); err != nil {
+	s := e.scene(service)
+	if s.now, err = e.list(service); err != nil {
+		return err
+	}
+	if err := e.eventually(s.watch); err != nil {
+		return err
+	}
+	if err := s.apply(add(leases[0], eps...)...); err != nil {
 		return fmt.Errorf("under a new lease, after the registry has lost one: %w", err)
 	}
 	if err := e.renew(leases[0]); err != nil {
 		return fmt.Errorf("of a new lease, after the registry has lost one: %w", err)
 	}
-	if err := again.holds(); err != nil {
+	if err := s.stays(); err != nil {
 		return err
 	}
-	return again.loosely(patience, now, func() error { return e.revoke(leases[0]) })
+	return s.advanceLoosely(patience, now, func() error { return e.revoke(leases[0]) })
 }
 
-// large makes n endpoints with as much metadata, from 8 KB to 64 KB, as the
-// backend takes: one that takes less says so with ErrInvalid.
+// large puts n endpoints with 8 KB to 64 KB of metadata and returns them. If the
+// backend refuses 64 KB with ErrInvalid, large halves the sizes until the backend
+// accepts them.
 func (e *env) large(service string, n int) ([]naming.Endpoint, error) {
 	size := 64 << 10
 	make1 := func(i, size int) naming.Endpoint {
@@ -342,7 +388,7 @@ func partialRead(e *env) error {
 		return err
 	}
 	want := sets(eps...)
-	if err := e.listed("greeter", want); err != nil { // the first may dial
+	if err := e.listed("greeter", want); err != nil { // the first list may dial
 		return err
 	}
 	begin := time.Now()
@@ -351,24 +397,12 @@ func partialRead(e *env) error {
 	}
 	took, rnd := time.Since(begin), e.rand(0)
 	for round := range rounds {
-		// Each list is whole or an error, wherever in it the failure comes.
 		stop := make(chan struct{})
-		err := together(func() error {
-			for {
-				got, err := e.list("greeter")
-				if errors.Is(err, errBroken) {
-					return err
-				}
-				if err == nil && !got.equal(want) {
-					return fmt.Errorf("list %d, of large values and during an interruption: %s", round+1, diff(got, want))
-				}
-				select {
-				case <-stop:
-					return nil
-				default:
-					e.pause(time.Millisecond) // one that fails at once must not spin
-				}
+		if err := together(func() error {
+			if err := e.listUntil(stop, "greeter", want); err != nil {
+				return fmt.Errorf("list %d, of large values and during an interruption: %w", round+1, err)
 			}
+			return nil
 		}, func() error {
 			defer close(stop)
 			if took > 0 {
@@ -376,8 +410,7 @@ func partialRead(e *env) error {
 			}
 			e.interrupt()
 			return nil
-		})
-		if err != nil {
+		}); err != nil {
 			return e.seeded(err)
 		}
 		if err := e.eventually(func() error { _, err := e.list("greeter"); return err }); err != nil {
@@ -385,4 +418,24 @@ func partialRead(e *env) error {
 		}
 	}
 	return e.seeded(e.listed("greeter", want))
+}
+
+// listUntil lists a service again and again, until stop is closed. A list may fail. It
+// must not be smaller than the set that is wanted, wherever in it the failure comes.
+func (e *env) listUntil(stop <-chan struct{}, service string, want set) error {
+	for {
+		got, err := e.list(service)
+		if errors.Is(err, errBroken) {
+			return err
+		}
+		if err == nil && !got.equal(want) {
+			return errors.New(diff(got, want))
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+			e.pause(time.Millisecond) // a list that fails at once must not spin
+		}
+	}
 }

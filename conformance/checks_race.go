@@ -8,7 +8,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// ifFree makes changes that put endpoints under a lease if they are free.
+// ifFree returns changes that put endpoints under a lease if their IDs are free.
 func ifFree(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
 	changes := add(l, eps...)
 	for i := range changes {
@@ -17,8 +17,9 @@ func ifFree(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
 	return changes
 }
 
-// contend lets each of several leases put an endpoint of one ID at once, if it
-// is free, and returns which of them did. The address of each is another.
+// contend makes one Add with IfFree under each of the leases at once, of one ID and
+// with different addresses. It returns the index of the lease whose Add was not
+// skipped.
 func (e *env) contend(service, id string, leases []naming.Lease) (winner int, err error) {
 	seen := make([]string, len(leases))
 	addr := func(i int) string { return fmt.Sprintf("10.0.0.%d:80", i+1) }
@@ -28,7 +29,7 @@ func (e *env) contend(service, id string, leases []naming.Lease) (winner int, er
 			if err := e.apply(service, ifFree(l, ep(id, addr(i), ""))...); err != nil {
 				return err
 			}
-			// Once Apply has returned, it is decided who has it.
+			// After Apply has returned, the ID is not free.
 			got, err := e.list(service)
 			seen[i] = got[id].Addr
 			return err
@@ -43,7 +44,7 @@ func (e *env) contend(service, id string, leases []naming.Lease) (winner int, er
 	}
 	for i, s := range seen {
 		if s != got[id].Addr {
-			return 0, fmt.Errorf("%d Adds with IfFree at once: when the one with %s had returned, %s was there, and in the end %q is: more than one was put",
+			return 0, fmt.Errorf("%d Adds with IfFree at once: when the Add of %s had returned, the address was %s, and in the end it is %q: more than one was put",
 				len(leases), addr(i), brief(s), got[id].Addr)
 		}
 		if addr(i) == got[id].Addr {
@@ -92,7 +93,7 @@ func loserStaysAway(e *env) error {
 	r := e.watch("greeter", nil, func(s set) error {
 		for id := range s {
 			if gone[id] {
-				return fmt.Errorf("endpoint %q is back, whose lease was revoked: the Add with IfFree that came second was not left undone", id)
+				return fmt.Errorf("endpoint %q is back, though its lease was revoked: an Add with IfFree was made later that had to be skipped", id)
 			}
 		}
 		return nil
@@ -124,7 +125,7 @@ func loserStaysAway(e *env) error {
 		}
 		if err := r.until(patience, func() string {
 			if ep, ok := r.state[id]; ok {
-				return "it still shows " + show(ep) + ", whose lease was revoked"
+				return "it still shows " + show(ep) + ", though its lease was revoked"
 			}
 			gone[id] = true
 			return ""
@@ -146,16 +147,16 @@ func loserStaysAway(e *env) error {
 
 func revokeRace(e *env) error {
 	const rounds = 50
-	warm, err := e.grant(long)
+	first, err := e.grant(long)
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	if err := e.apply("greeter", add(warm, ep("warm", "10.0.0.1:80", ""))...); err != nil {
+	if err := e.apply("greeter", add(first, ep("first", "10.0.0.1:80", ""))...); err != nil {
 		return err
 	}
 	took, rnd := max(time.Since(begin), time.Millisecond), e.rand(0)
-	if err := e.revoke(warm); err != nil {
+	if err := e.revoke(first); err != nil {
 		return err
 	}
 	for round := range rounds {
@@ -163,7 +164,7 @@ func revokeRace(e *env) error {
 		if err != nil {
 			return err
 		}
-		if err := e.apply("greeter", add(l, ep(fmt.Sprintf("held-%02d", round), "10.0.0.1:80", ""))...); err != nil {
+		if err := e.apply("greeter", add(l, ep(fmt.Sprintf("early-%02d", round), "10.0.0.1:80", ""))...); err != nil {
 			return err
 		}
 		put := func(name string, n int) func() error {
@@ -186,7 +187,8 @@ func revokeRace(e *env) error {
 			return e.seeded(fmt.Errorf("round %d: %w", round, err))
 		}
 	}
-	// Each round has IDs of its own: what one left behind is still there.
+	// Each round has its own IDs, so that an endpoint that a round left is still
+	// there.
 	if err := e.eventually(func() error { return e.listed("greeter", set{}) }); err != nil {
 		return e.seeded(fmt.Errorf("after %d leases were revoked while endpoints were put under them: %w", rounds, err))
 	}

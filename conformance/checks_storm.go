@@ -8,7 +8,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/naming-go/naming"
@@ -17,9 +16,10 @@ import (
 // history is all the states that a service ever has, in their order.
 type history struct {
 	states []set
-	at     map[string][]int // by the state's key
+	at     map[string][]int // the places of a state, by its key
 }
 
+// add appends a state.
 func (h *history) add(s set) {
 	if h.at == nil {
 		h.at = make(map[string][]int)
@@ -29,7 +29,7 @@ func (h *history) add(s set) {
 	h.states = append(h.states, clone(s))
 }
 
-// find returns the first place from a given one on where the state is s.
+// find returns the first place, not before from, where the state is s.
 func (h *history) find(s set, from int) (int, error) {
 	at := h.at[s.key()]
 	if i := sort.SearchInts(at, from); i < len(at) {
@@ -41,7 +41,8 @@ func (h *history) find(s set, from int) (int, error) {
 	return 0, fmt.Errorf("it shows a state that the service never had, after state %d: %v", from, s)
 }
 
-// key tells states apart whose metadata are plain numbers.
+// key returns a text that differs for states that differ, if all metadata are plain
+// numbers.
 func (s set) key() string {
 	var b strings.Builder
 	for _, id := range slices.Sorted(maps.Keys(s)) {
@@ -50,160 +51,167 @@ func (s set) key() string {
 	return b.String()
 }
 
-// storm applies steps to a service, while some watches run and others come and
-// go. All must show nothing but states that the service had, in their order, and
-// a new one begins no earlier than where any other has come to.
-func (e *env) storm(service string, steps [][]naming.Change) error {
-	var h history
-	now := make(set)
-	h.add(now)
-	last := make([]int, len(steps)) // the place of each step in h
-	for i, changes := range steps {
+// storm is a service that one writer changes while some watches run and others come
+// and go. The watches must show nothing but states that the service had, in their
+// order. A new watch begins no earlier than the newest state that any watch has shown.
+type storm struct {
+	e       *env
+	service string
+	writes  [][]naming.Change
+	history history
+	after   []int // the place in history of the state after each write
+	final   set
+
+	shown   atomic.Int64 // the newest place in history that any watch has shown
+	readers []*reader    // those that run from the beginning
+	late    []*reader    // some of those that come later
+}
+
+// newStorm computes the history of a service, and starts the first watches.
+func (e *env) newStorm(service string, writes [][]naming.Change) *storm {
+	s := &storm{e: e, service: service, writes: writes, final: make(set)}
+	s.history.add(s.final)
+	for _, changes := range writes {
 		for j, c := range changes {
-			now.apply(c)
+			s.final.apply(c)
 			if !e.atomic || j == len(changes)-1 {
-				h.add(now)
+				s.history.add(s.final)
 			}
 		}
-		last[i] = len(h.states) - 1
+		s.after = append(s.after, len(s.history.states)-1)
 	}
+	s.readers = []*reader{s.watch(), s.watch(), s.watch()}
+	return s
+}
 
-	var shown atomic.Int64 // how far any watch has come
-	begin := func() *reader {
-		at := int(shown.Load())
-		return e.watch(service, nil, func(s set) error {
-			i, err := h.find(s, at)
-			if err != nil {
-				return err
-			}
-			for at = i; ; {
-				seen := shown.Load()
-				if seen >= int64(i) || shown.CompareAndSwap(seen, int64(i)) {
-					return nil
-				}
-			}
-		})
-	}
-	readers := []*reader{begin(), begin(), begin()}
-	var late []*reader
-	turn, gone := make(chan struct{}), make(chan struct{})
-	err := together(func() error {
-		defer close(turn)
-		for i, changes := range steps {
-			if err := e.apply(service, changes...); err != nil {
-				return err
-			}
-			// Now and then the writer waits for the others, or a fast one
-			// would be done before anyone has looked.
-			if i%8 != 7 {
-				continue
-			}
-			if err := readers[0].await(patience, h.states[last[i]]); err != nil {
-				return err
-			}
-			select {
-			case turn <- struct{}{}:
-			case <-gone:
+// watch starts a watch that finds each of its states in the history.
+func (s *storm) watch() *reader {
+	at := int(s.shown.Load())
+	return s.e.watch(s.service, nil, func(state set) error {
+		i, err := s.history.find(state, at)
+		if err != nil {
+			return err
+		}
+		at = i
+		for {
+			seen := s.shown.Load()
+			if seen >= int64(i) || s.shown.CompareAndSwap(seen, int64(i)) {
 				return nil
 			}
 		}
-		return nil
+	})
+}
+
+// run makes the writes, starts watches meanwhile, and waits until every watch shows
+// the final state.
+func (s *storm) run() error {
+	turn, gone := make(chan struct{}), make(chan struct{})
+	if err := together(func() error {
+		defer close(turn)
+		return s.write(turn, gone)
 	}, func() error {
 		defer close(gone)
-		n := 0
-		for range turn {
-			r := begin()
-			if err := r.begun(); err != nil {
-				return err
-			}
-			if n++; n%10 == 0 {
-				late = append(late, r)
-			} else if err := r.finish(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+		return s.comeAndGo(turn)
+	}); err != nil {
 		return err
 	}
-	for _, r := range append(readers, late...) {
-		if err := r.await(patience, now); err != nil {
+	for _, r := range append(s.readers, s.late...) {
+		if err := r.await(patience, s.final); err != nil {
 			return err
 		}
 	}
-	return e.listed(service, now)
+	return s.e.listed(s.service, s.final)
+}
+
+// write makes the writes. After every eighth it waits for a watch and sends a turn: a
+// fast writer would otherwise be done before any watch begins.
+func (s *storm) write(turn chan<- struct{}, gone <-chan struct{}) error {
+	for i, changes := range s.writes {
+		if err := s.e.apply(s.service, changes...); err != nil {
+			return err
+		}
+		if i%8 != 7 {
+			continue
+		}
+		if err := s.readers[0].await(patience, s.history.states[s.after[i]]); err != nil {
+			return err
+		}
+		select {
+		case turn <- struct{}{}:
+		case <-gone:
+			return nil
+		}
+	}
+	return nil
+}
+
+// comeAndGo starts a watch in each turn. Every tenth one stays, the others stop.
+func (s *storm) comeAndGo(turn <-chan struct{}) error {
+	n := 0
+	for range turn {
+		r := s.watch()
+		if err := r.begun(); err != nil {
+			return err
+		}
+		if n++; n%10 == 0 {
+			s.late = append(s.late, r)
+		} else if err := r.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func atomicStorm(e *env) error {
 	const k = 8
-	var steps [][]naming.Change
+	var writes [][]naming.Change
 	for n := range 200 {
 		eps := some(k, strconv.Itoa(n))
 		switch n % 5 {
 		case 3:
-			steps = append(steps, del(eps...))
-		case 4: // half go, half come
-			steps = append(steps, append(del(eps[:k/2]...), add(nil, eps[k/2:]...)...))
+			writes = append(writes, del(eps...))
+		case 4: // half of them go, the other half comes
+			writes = append(writes, append(del(eps[:k/2]...), add(nil, eps[k/2:]...)...))
 		default:
-			steps = append(steps, add(nil, eps...))
+			writes = append(writes, add(nil, eps...))
 		}
 	}
-	return e.storm("greeter", steps)
+	return e.newStorm("greeter", writes).run()
 }
 
 func neverGoesBack(e *env) error {
-	var steps [][]naming.Change
+	var writes [][]naming.Change
 	rnd := e.rand(0)
 	for n := range 300 {
-		// The counter makes every state another one.
+		// The counter makes every state different.
 		changes := add(nil, ep("counter", "10.0.0."+strconv.Itoa(rnd.IntN(3))+":80", strconv.Itoa(n)))
 		if other := ep("other", "10.0.1.1:80", ""); rnd.IntN(2) == 0 {
 			changes = append(changes, del(other)...)
 		} else {
 			changes = append(changes, add(nil, other)...)
 		}
-		steps = append(steps, changes)
+		writes = append(writes, changes)
 	}
-	return e.seeded(e.storm("greeter", steps))
+	return e.seeded(e.newStorm("greeter", writes).run())
 }
 
 func converges(e *env) error {
-	const writers, rounds, ids = 8, 40, 4
+	const writers = 8
 	leases, err := e.grants(writers)
 	if err != nil {
 		return err
 	}
-	late := make(chan struct{})
+	firstDone := make(chan struct{}) // closed when the first writer has ended
 	readers := []*reader{e.watch("greeter", nil, nil), e.watch("greeter", nil, nil)}
 	finals := make([]set, writers)
 	var fs []func() error
 	for w := range writers {
-		fs = append(fs, func() error {
+		fs = append(fs, func() (err error) {
 			if w == 0 {
-				defer sync.OnceFunc(func() { close(late) })()
+				defer close(firstDone)
 			}
-			rnd, mine := e.rand(w), make(set)
-			finals[w] = mine
-			for n := range rounds {
-				var changes []naming.Change
-				for _, id := range rnd.Perm(ids)[:1+rnd.IntN(ids-1)] {
-					ep := ep(fmt.Sprintf("%d-%d", w, id), fmt.Sprintf("10.0.%d.%d:80", w, rnd.IntN(4)), strconv.Itoa(n))
-					switch rnd.IntN(4) {
-					case 0:
-						changes = append(changes, del(ep)...)
-					case 1:
-						changes = append(changes, add(leases[w], ep)...)
-					default:
-						changes = append(changes, add(nil, ep)...)
-					}
-				}
-				mine.apply(changes...)
-				if err := e.apply("greeter", changes...); err != nil {
-					return err
-				}
-			}
-			return nil
+			finals[w], err = e.writeAtRandom("greeter", w, leases[w])
+			return err
 		})
 	}
 	fs = append(fs, func() error {
@@ -214,7 +222,7 @@ func converges(e *env) error {
 			}
 		}
 		select {
-		case <-late:
+		case <-firstDone:
 		case <-e.ctx.Done():
 			return e.ctx.Err()
 		}
@@ -225,21 +233,68 @@ func converges(e *env) error {
 		return e.seeded(err)
 	}
 	want := make(set)
-	for _, mine := range finals {
-		maps.Copy(want, mine)
+	for _, own := range finals {
+		maps.Copy(want, own)
 	}
+	if err := e.converged(readers, want); err != nil {
+		return e.seeded(fmt.Errorf("after %d writers have ended: %w", writers, err))
+	}
+	return e.seeded(e.listed("greeter", want))
+}
+
+// writeAtRandom makes random changes to the endpoints that only writer w has, and
+// returns what is left of them.
+func (e *env) writeAtRandom(service string, w int, l naming.Lease) (set, error) {
+	const rounds, ids = 40, 4
+	rnd, own := e.rand(w), make(set)
+	for n := range rounds {
+		var changes []naming.Change
+		for _, id := range rnd.Perm(ids)[:1+rnd.IntN(ids-1)] {
+			ep := ep(fmt.Sprintf("%d-%d", w, id), fmt.Sprintf("10.0.%d.%d:80", w, rnd.IntN(4)), strconv.Itoa(n))
+			switch rnd.IntN(4) {
+			case 0:
+				changes = append(changes, del(ep)...)
+			case 1:
+				changes = append(changes, add(l, ep)...)
+			default:
+				changes = append(changes, add(nil, ep)...)
+			}
+		}
+		own.apply(changes...)
+		if err := e.apply(service, changes...); err != nil {
+			return nil, err
+		}
+	}
+	return own, nil
+}
+
+// converged returns an error unless every watch shows the state that is wanted, and
+// keeps it.
+func (e *env) converged(readers []*reader, want set) error {
 	for _, r := range readers {
 		if err := r.settled(patience, want); err != nil {
-			return e.seeded(fmt.Errorf("after %d writers have ended: %w", writers, err))
+			return err
 		}
 	}
 	e.pause(e.quiet)
 	for _, r := range readers {
 		if err := r.during(0); err != nil {
-			return e.seeded(err)
+			return err
 		}
 	}
-	return e.seeded(e.listed("greeter", want))
+	return nil
+}
+
+// repeatedly returns a function that calls f for 0 to n-1, until f returns an error.
+func repeatedly(n int, f func(i int) error) func() error {
+	return func() error {
+		for i := range n {
+			if err := f(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func allAtOnce(e *env) error {
@@ -250,50 +305,33 @@ func allAtOnce(e *env) error {
 	watched := e.watch("greeter", nil, nil)
 	want := make(set)
 	var fs []func() error
-	times := func(n int, f func(i int) error) {
-		fs = append(fs, func() error {
-			for i := range n {
-				if err := f(i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
 	for w := range 4 {
-		mine := ep("writer-"+strconv.Itoa(w), "10.0.0.1:80", `{"weight":1}`)
-		want.put(mine)
-		times(30, func(i int) error {
-			if err := e.apply("greeter", del(mine)...); err != nil {
+		own := ep("writer-"+strconv.Itoa(w), "10.0.0.1:80", `{"weight":1}`)
+		want.put(own)
+		fs = append(fs, repeatedly(30, func(i int) error {
+			if err := e.apply("greeter", del(own)...); err != nil {
 				return err
 			}
-			return e.apply("greeter", add(leases[i%2], mine)...)
-		})
+			return e.apply("greeter", add(leases[i%2], own)...)
+		}))
 	}
 	for w := range 2 {
-		times(10, func(int) error {
-			l, err := e.grant(long)
-			if err != nil {
-				return err
-			}
-			if err := e.apply("leased", add(l, some(3, strconv.Itoa(w))...)...); err != nil {
-				return err
-			}
-			return errors.Join(e.renew(l), e.revoke(l))
-		})
-		times(30, func(int) error { return e.renew(leases[w]) })
-		times(30, func(i int) error {
-			if ttl := leases[i%2].TTL(); ttl <= 0 {
-				return fmt.Errorf("a lease has a TTL of %v", ttl)
-			}
-			return e.leaveNames(e.ctx)
-		})
+		fs = append(fs,
+			repeatedly(10, func(int) error { return e.leaseLife("leased", some(3, strconv.Itoa(w))) }),
+			repeatedly(30, func(int) error { return e.renew(leases[w]) }),
+			repeatedly(30, func(i int) error {
+				if ttl := leases[i%2].TTL(); ttl <= 0 {
+					return fmt.Errorf("a lease has a TTL of %v", ttl)
+				}
+				return e.leaveNames(e.ctx)
+			}))
 	}
 	for _, service := range []string{"greeter", "leased", "nobody"} {
-		times(15, func(int) error { return e.cancelled(e.sequences(service)["Watch"]) })
-		times(15, func(int) error { _, err := e.list(service); return err })
+		fs = append(fs,
+			repeatedly(15, func(int) error { return e.cancelled(e.sequences(service)["Watch"]) }),
+			repeatedly(15, func(int) error { _, err := e.list(service); return err }))
 	}
-	times(15, func(int) error { return e.cancelled(e.sequences("")["Services"]) })
+	fs = append(fs, repeatedly(15, func(int) error { return e.cancelled(e.sequences("")["Services"]) }))
 	if err := together(fs...); err != nil {
 		return err
 	}
@@ -303,8 +341,20 @@ func allAtOnce(e *env) error {
 	if err := e.listed("greeter", want); err != nil {
 		return err
 	}
-	// Every lease that held something there is revoked.
+	// Every lease of this service is revoked.
 	return e.eventually(func() error { return e.listed("leased", set{}) })
+}
+
+// leaseLife makes a lease, puts endpoints under it, renews it and revokes it.
+func (e *env) leaseLife(service string, eps []naming.Endpoint) error {
+	l, err := e.grant(long)
+	if err != nil {
+		return err
+	}
+	if err := e.apply(service, add(l, eps...)...); err != nil {
+		return err
+	}
+	return errors.Join(e.renew(l), e.revoke(l))
 }
 
 func manyEndpoints(e *env) error {
@@ -324,7 +374,7 @@ func manyEndpoints(e *env) error {
 	if err := late.await(patience, want); err != nil {
 		return err
 	}
-	late.free()
+	late.acceptAny()
 	var changes []naming.Change
 	for i, ep := range eps {
 		switch i % 10 {

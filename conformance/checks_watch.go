@@ -18,7 +18,7 @@ func servicesLists(e *env) error {
 		return err
 	}
 	a, b := ep("a", "10.0.0.1:80", ""), ep("b", "10.0.0.2:80", "")
-	steps := []struct {
+	for _, s := range []struct {
 		service string
 		changes []naming.Change
 		want    []string
@@ -40,8 +40,7 @@ func servicesLists(e *env) error {
 		{"b", del(a), []string{"ab", "m"}},
 		{"m", del(a), []string{"ab"}},
 		{"ab", del(a), nil},
-	}
-	for _, s := range steps {
+	} {
 		if err := e.apply(s.service, s.changes...); err != nil {
 			return err
 		}
@@ -56,7 +55,7 @@ func servicesLists(e *env) error {
 			return fmt.Errorf("a list of the services: got %q, want %q", got, s.want)
 		}
 	}
-	// To watch a service does not make it one.
+	// A watch of a service does not add it to the list.
 	if err := e.scene("nobody").watch(); err != nil {
 		return err
 	}
@@ -108,11 +107,11 @@ func servicesFollowLeases(e *env) error {
 	return err
 }
 
-// sequences starts each of a store's sequences.
-func (e *env) sequences(service string) map[string]func(context.Context) *follower {
-	return map[string]func(context.Context) *follower{
-		"Watch":    func(ctx context.Context) *follower { return e.watchWith(ctx, service, nil, nil).follower },
-		"Services": func(ctx context.Context) *follower { return e.watchNamesWith(ctx).follower },
+// sequences returns functions that start a loop over each sequence of the store.
+func (e *env) sequences(service string) map[string]func(context.Context) *loop {
+	return map[string]func(context.Context) *loop{
+		"Watch":    func(ctx context.Context) *loop { return e.watchWith(ctx, service, nil, nil).loop },
+		"Services": func(ctx context.Context) *loop { return e.watchNamesWith(ctx).loop },
 	}
 }
 
@@ -121,7 +120,7 @@ func cancelEnds(e *env) error {
 		return err
 	}
 	for name, start := range e.sequences("greeter") {
-		ended := func(how string, ctx context.Context, f *follower) error {
+		ended := func(how string, ctx context.Context, f *loop) error {
 			end, fault := f.ended(patience)
 			if fault != nil {
 				return fmt.Errorf("%s: %w", how, fault)
@@ -137,8 +136,8 @@ func cancelEnds(e *env) error {
 		if err := ended("a context that was cancelled before", ctx, f); err != nil {
 			return err
 		}
-		if f.n > 0 {
-			return fmt.Errorf("%s yielded %d times with a context that was cancelled before", name, f.n)
+		if f.yields > 0 {
+			return fmt.Errorf("%s yielded %d times with a context that was cancelled before", name, f.yields)
 		}
 
 		for range 3 {
@@ -162,7 +161,7 @@ func cancelEnds(e *env) error {
 			return err
 		}
 
-		// A cause is for those who ask for it; the rule is about ctx.Err().
+		// The rule is about ctx.Err(), not about context.Cause.
 		ctx, because := context.WithCancelCause(e.ctx)
 		f = start(ctx)
 		err = f.begun()
@@ -197,8 +196,8 @@ func contextIsHonoured(e *env) error {
 	return nil
 }
 
-// leave ranges over a watch, and leaves it after n batches. Between them it
-// changes the service.
+// leave ranges over a watch, and leaves the loop after n batches. It changes the
+// service between them.
 func (e *env) leave(ctx context.Context, service string, n int) error {
 	return guard(patience, fmt.Sprintf("a loop that is left after batch %d", n), func() error {
 		i := 0
@@ -209,16 +208,17 @@ func (e *env) leave(ctx context.Context, service string, n int) error {
 			if i++; i == n {
 				return nil
 			}
-			// Another value each time: a store may leave out a put that changes
-			// nothing, and the loop would wait for it.
+			// The value differs each time: a store may leave out a put that
+			// changes nothing, and the loop would wait for it.
 			if err := e.apply(service, add(nil, ep("a", "10.0.0.1:80", strconv.FormatInt(e.count.Add(1), 10)))...); err != nil {
 				return err
 			}
 		}
-		return errors.New("the loop ended without an error, though nobody left it")
+		return errors.New("the loop ended without an error, though it was not left")
 	})
 }
 
+// leaveNames ranges over Services, and leaves the loop after the first list.
 func (e *env) leaveNames(ctx context.Context) error {
 	return guard(patience, "a loop over Services that is left", func() error {
 		for _, err := range e.store.Services(ctx) {
@@ -255,14 +255,14 @@ func rangedAgain(e *env) error {
 		if err := s.apply(add(nil, ep)...); err != nil {
 			return err
 		}
-		// Two at once, of which one is left, and one goes on.
+		// Two loops at once: this one goes on, and the next one is left.
 		r := &reader{e: e, state: make(set), truth: []set{clone(s.now)}}
 		first := true
-		r.follower = follow(e, e.ctx, fmt.Sprintf("range %d over one watch", i+1), func(context.Context) iter.Seq2[naming.Batch, error] {
+		r.loop = startLoop(e, e.ctx, fmt.Sprintf("range %d over one watch", i+1), func(context.Context) iter.Seq2[naming.Batch, error] {
 			return seq
 		}, func(b naming.Batch) error {
 			defer func() { first = false }()
-			return r.take(b, first)
+			return r.observe(b, first)
 		})
 		s.readers = append(s.readers, r)
 		if err := r.await(patience, s.now); err != nil {
@@ -274,7 +274,7 @@ func rangedAgain(e *env) error {
 					return err
 				}
 				got := make(set)
-				if err := got.take(b, true); err != nil {
+				if err := got.applyBatch(b, true); err != nil {
 					return err
 				}
 				if !got.equal(s.now) {
@@ -316,8 +316,8 @@ func nothingBeforeRange(e *env) error {
 	}
 	before := e.calls()
 	const n = 10
-	var kept []any // so that no sequence is collected meanwhile
-	if err := e.leaks(n, "a sequence that nobody ranges over", func() error {
+	var kept []any // so that the sequences are not garbage collected
+	if err := e.leaks(n, "a sequence that is not ranged over", func() error {
 		kept = append(kept, e.store.Watch(e.ctx, e.prefix+"greeter"), e.store.Services(e.ctx))
 		return nil
 	}); err != nil {
@@ -325,7 +325,7 @@ func nothingBeforeRange(e *env) error {
 	}
 	e.pause(e.quiet)
 	if got := e.calls() - before; got != 0 {
-		return fmt.Errorf("%d sequences that nobody ranges over made %d requests, want none", len(kept), got)
+		return fmt.Errorf("%d sequences that were not ranged over made %d requests, want none", len(kept), got)
 	}
 	return nil
 }
@@ -363,8 +363,8 @@ func nothingIsLeft(e *env) error {
 	return nil
 }
 
-// cancelled starts a sequence, cancels it and waits for its end.
-func (e *env) cancelled(start func(context.Context) *follower) error {
+// cancelled starts a loop, cancels its context and waits for its end.
+func (e *env) cancelled(start func(context.Context) *loop) error {
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	f := start(ctx)
@@ -376,8 +376,9 @@ func (e *env) cancelled(start func(context.Context) *follower) error {
 	return fault
 }
 
-// quietly starts a watch, a list of services and a lease, waits until what they
-// bring about is over, and returns what has been yielded so far.
+// quietly starts a watch, a sequence of Services and a lease, and waits until they are
+// idle. yielded returns how many values the sequences have yielded so far. still waits
+// for the harness's Quiet, and returns an error if a sequence breaks a rule or ends.
 func (e *env) quietly() (yielded func() int, still func() error, err error) {
 	s := e.scene("greeter")
 	leases, err := e.grants(1)
@@ -397,18 +398,18 @@ func (e *env) quietly() (yielded func() int, still func() error, err error) {
 	if err := l.await(patience, s.service); err != nil {
 		return nil, nil, err
 	}
-	fs := []*follower{s.readers[0].follower, l.follower}
+	loops := []*loop{s.readers[0].loop, l.loop}
 	yielded = func() int {
 		n := 0
-		for _, f := range fs {
-			f.mu.Lock()
-			n += f.n
-			f.mu.Unlock()
+		for _, l := range loops {
+			l.mu.Lock()
+			n += l.yields
+			l.mu.Unlock()
 		}
 		return n
 	}
 	still = func() error {
-		return together(func() error { return fs[0].during(e.quiet) }, func() error { return fs[1].during(e.quiet) })
+		return together(func() error { return loops[0].during(e.quiet) }, func() error { return loops[1].during(e.quiet) })
 	}
 	return yielded, still, still()
 }
@@ -433,7 +434,7 @@ func idleAsksNothing(e *env) error {
 	if err != nil {
 		return err
 	}
-	defer e.unrenewed()()
+	defer e.pauseRenewers()()
 	before := e.calls()
 	if err := still(); err != nil {
 		return err
@@ -444,22 +445,22 @@ func idleAsksNothing(e *env) error {
 	return nil
 }
 
-// failed waits for the end of a sequence that the registry ended.
-func (e *env) failed(f *follower, limit time.Duration) error {
+// failed waits for the end of a loop that a failure of the registry ended.
+func (e *env) failed(f *loop, limit time.Duration) error {
 	end, fault := f.ended(limit)
 	if fault != nil {
 		return fault
 	}
 	if e.ctx.Err() == nil && errors.Is(end, context.Canceled) {
-		return fmt.Errorf("%s ended with error %q, though nobody cancelled it", f.what, end)
+		return fmt.Errorf("%s ended with error %q, though it was not cancelled", f.what, end)
 	}
 	return kind(f.what, end, nil)
 }
 
-// interrupted waits until each of the sequences has ended, as it must with an
-// error. It interrupts again what has not: a cut link can find a watch between
-// two questions, and is healed before it asks the next.
-func (e *env) interrupted(fs ...*follower) error {
+// interrupted waits until each of the loops has ended with an error. It interrupts
+// again while one has not: a watch that polls can be between two polls, and the link
+// is healed before the next.
+func (e *env) interrupted(fs ...*loop) error {
 	for _, f := range fs {
 		for wait, begin := max(e.quiet, time.Second), time.Now(); ; wait *= 2 {
 			t := time.NewTimer(min(wait, patience))
@@ -488,11 +489,11 @@ func interruptEnds(e *env) error {
 			return err
 		}
 	}
-	fs := []*follower{
-		e.watch("greeter", sets(eps...), nil).follower,
-		e.watch("other", sets(eps...), nil).follower,
-		e.watch("nobody", set{}, nil).follower,
-		e.watchNames().follower,
+	fs := []*loop{
+		e.watch("greeter", sets(eps...), nil).loop,
+		e.watch("other", sets(eps...), nil).loop,
+		e.watch("nobody", set{}, nil).loop,
+		e.watchNames().loop,
 	}
 	for _, f := range fs {
 		if err := f.begun(); err != nil {
@@ -500,7 +501,7 @@ func interruptEnds(e *env) error {
 		}
 	}
 	e.interrupt()
-	e.interrupt() // trouble does not come alone
+	e.interrupt() // a second failure right after the first
 	return e.interrupted(fs...)
 }
 
@@ -511,64 +512,78 @@ func recovers(e *env) error {
 	}
 	want := sets(eps...)
 	for range 3 {
-		r := e.watch("greeter", want, nil)
-		if err := r.await(patience, want); err != nil {
+		if err := e.interruptLists("greeter", want); err != nil {
 			return err
 		}
-		// Lists that are made meanwhile may fail, but not in part.
-		stop := make(chan struct{})
-		if err := together(func() error {
-			for range 1000 {
-				select {
-				case <-stop:
-					return nil
-				default:
-				}
-				if got, err := e.list("greeter"); err == nil && !got.equal(want) {
-					return fmt.Errorf("a list that was interrupted: %s", diff(got, want))
-				}
-				e.pause(time.Millisecond)
-			}
-			return nil
-		}, func() error {
-			defer close(stop)
-			e.interrupt()
-			return e.interrupted(r.follower)
-		}); err != nil {
+		var err error
+		if want, err = e.changeUnwatched("greeter", want, eps); err != nil {
 			return err
-		}
-		// While nobody watches, an endpoint goes, one changes and one comes.
-		next := want.without(eps[0].ID).with(ep(eps[1].ID, "10.7.7.7:7", `{"weight":2}`), ep("new", "10.8.8.8:8", ""))
-		if err := e.eventually(func() error {
-			return e.apply("greeter", append(del(eps[0]), add(nil, next[eps[1].ID], next["new"])...)...)
-		}); err != nil {
-			return err
-		}
-		var got set
-		if err := e.eventually(func() (err error) { got, err = e.list("greeter"); return err }); err != nil {
-			return err
-		}
-		if !got.equal(next) {
-			return fmt.Errorf("the first list after an interruption: %s", diff(got, next))
-		}
-		again := e.scene("greeter")
-		again.now = next
-		if err := e.eventually(again.watch); err != nil {
-			return err
-		}
-		if err := again.apply(add(nil, eps[:2]...)...); err != nil {
-			return err
-		}
-		want = again.now
-		// The next interruption is waited for by the watch that begins now. This
-		// one may be between two questions then, and not meet it.
-		for _, r := range again.readers {
-			if err := r.finish(); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// interruptLists interrupts a watch of a service, and lists the service meanwhile. A
+// list may fail. It must not be smaller than the state, which is now.
+func (e *env) interruptLists(service string, now set) error {
+	r := e.watch(service, now, nil)
+	if err := r.await(patience, now); err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	return together(func() error {
+		for range 1000 {
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+			if got, err := e.list(service); err == nil && !got.equal(now) {
+				return fmt.Errorf("a list that was interrupted: %s", diff(got, now))
+			}
+			e.pause(time.Millisecond)
+		}
+		return nil
+	}, func() error {
+		defer close(stop)
+		e.interrupt()
+		return e.interrupted(r.loop)
+	})
+}
+
+// changeUnwatched deletes one endpoint, changes one and adds one while the service has
+// no watch. The first list afterwards shows all of it. changeUnwatched returns the
+// state of the service at its end.
+func (e *env) changeUnwatched(service string, now set, eps []naming.Endpoint) (set, error) {
+	next := now.without(eps[0].ID).with(ep(eps[1].ID, "10.7.7.7:7", `{"weight":2}`), ep("new", "10.8.8.8:8", ""))
+	if err := e.eventually(func() error {
+		return e.apply(service, append(del(eps[0]), add(nil, next[eps[1].ID], next["new"])...)...)
+	}); err != nil {
+		return nil, err
+	}
+	var got set
+	if err := e.eventually(func() (err error) { got, err = e.list(service); return err }); err != nil {
+		return nil, err
+	}
+	if !got.equal(next) {
+		return nil, fmt.Errorf("the first list after an interruption: %s", diff(got, next))
+	}
+	s := e.scene(service)
+	s.now = next
+	if err := e.eventually(s.watch); err != nil {
+		return nil, err
+	}
+	if err := s.apply(add(nil, eps[:2]...)...); err != nil {
+		return nil, err
+	}
+	// The next interruption waits for a new watch. This watch may be between two
+	// polls then, and not meet it.
+	for _, r := range s.readers {
+		if err := r.stop(); err != nil {
+			return nil, err
+		}
+	}
+	return s.now, nil
 }
 
 func silenceEnds(e *env) error {
@@ -587,10 +602,10 @@ func silenceEnds(e *env) error {
 	limit := e.silenceBound + soon
 	late := e.watch(s.service, nil, nil)
 	waits := []func() error{}
-	for _, f := range []*follower{s.readers[0].follower, l.follower, late.follower} {
+	for _, f := range []*loop{s.readers[0].loop, l.loop, late.loop} {
 		waits = append(waits, func() error {
 			if err := e.failed(f, limit); err != nil {
-				return fmt.Errorf("in a silence, of which the backend bears %v: %w", e.silenceBound, err)
+				return fmt.Errorf("in a silence, which the backend notices within %v: %w", e.silenceBound, err)
 			}
 			return nil
 		})
@@ -600,8 +615,8 @@ func silenceEnds(e *env) error {
 	if err != nil {
 		return err
 	}
-	if late.n > 0 {
-		return fmt.Errorf("a watch that began in a silence yielded %d times", late.n)
+	if late.yields > 0 {
+		return fmt.Errorf("a watch that began in a silence yielded %d times", late.yields)
 	}
 	return e.eventually(func() error { return e.listed(s.service, s.now) })
 }
@@ -616,7 +631,7 @@ func contextEndsSilence(e *env) error {
 	}
 	live := e.sequences("greeter")
 	heal := e.silence()
-	// Less than any backend's bound, so that it is the context which ends them.
+	// Less than the bound of any backend, so that the context ends the calls.
 	limit := min(e.quiet, e.silenceBound/2)
 	var calls []func() error
 	for _, m := range e.methods("greeter", leases[0]) {
@@ -625,7 +640,7 @@ func contextEndsSilence(e *env) error {
 			defer cancel()
 			err := guard(limit+soon, m.name, func() error { return m.call(ctx) })
 			if !errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("%s in a silence, with a context that ends, and the other methods called at the same time: got error %v, which does not wrap %q", m.name, err, context.DeadlineExceeded)
+				return fmt.Errorf("%s in a silence, with a context that ends, called at the same time as the other methods: got error %v, which does not wrap %q", m.name, err, context.DeadlineExceeded)
 			}
 			return nil
 		})
@@ -690,13 +705,13 @@ func failedReadIsAnError(e *env) error {
 			}
 			return nil
 		})
-	}, func() error { return running.fate(e.quiet) }, func() error { return names.fate(e.quiet) })
+	}, func() error { return running.outcome(e.quiet) }, func() error { return names.outcome(e.quiet) })
 	up()
 	if err != nil {
 		return err
 	}
-	// What ran may have ended, but shows nothing else before. The watch holds
-	// itself to the one state there was.
+	// A running sequence may have ended. It must not yield anything else before. The
+	// reader checks the watch: there was only one state.
 	names.mu.Lock()
 	got := names.names
 	names.mu.Unlock()
@@ -706,7 +721,7 @@ func failedReadIsAnError(e *env) error {
 	return e.eventually(func() error { return e.listed("greeter", want) })
 }
 
-func unavailableIsTold(e *env) error {
+func unavailableIsAnError(e *env) error {
 	leases, err := e.grants(1)
 	if err != nil {
 		return err
@@ -716,9 +731,9 @@ func unavailableIsTold(e *env) error {
 		return err
 	}
 	up := e.down()
-	// A call that ended with its context may still take effect, but not here:
-	// the registry is back long after.
-	const others = ", with the other methods called at the same time, Renew and Revoke on one lease"
+	// A call that ended with its context may still take effect. Here none does: the
+	// registry is back long after.
+	const others = ", called at the same time as the other methods, Renew and Revoke on one lease"
 	var calls []func() error
 	for _, m := range e.methods("other", leases[0]) {
 		calls = append(calls, func() error {
@@ -732,7 +747,7 @@ func unavailableIsTold(e *env) error {
 	if err != nil {
 		return err
 	}
-	// None of them ended anything.
+	// No call ended the lease.
 	if err := e.eventually(func() error { return e.renew(leases[0]) }); err != nil {
 		return fmt.Errorf("when the registry is back: %w", err)
 	}
@@ -742,9 +757,9 @@ func unavailableIsTold(e *env) error {
 	return nil
 }
 
-// denied calls every method while the registry refuses the credentials, and
-// hands their errors to judge.
-func (e *env) denied(judge func(m string, err error) error) error {
+// denied calls every method while the registry refuses the credentials, and passes
+// the errors to judge.
+func (e *env) denied(judge func(method string, err error) error) error {
 	leases, err := e.grants(1)
 	if err != nil {
 		return err
@@ -772,15 +787,15 @@ func (e *env) denied(judge func(m string, err error) error) error {
 		return err
 	}
 	if err := e.eventually(func() error { return e.apply("greeter", add(nil, a)...) }); err != nil {
-		return fmt.Errorf("when the credentials are good again: %w", err)
+		return fmt.Errorf("when the registry accepts the credentials again: %w", err)
 	}
 	return e.eventually(func() error { return e.listed("greeter", sets(a)) })
 }
 
-func permissionIsTold(e *env) error {
+func permissionIsAnError(e *env) error {
 	return e.denied(func(m string, err error) error {
-		// Clients differ in what they ask credentials for; they all do to
-		// read and to write.
+		// Registries differ in what they need credentials for. All of them need
+		// credentials for reads and writes of endpoints.
 		if err == nil && m != "Apply" && m != "Watch" {
 			return nil
 		}
@@ -791,13 +806,13 @@ func permissionIsTold(e *env) error {
 func errorsKeepCause(e *env) error {
 	return e.denied(func(m string, err error) error {
 		if err != nil && !e.cause(err) {
-			return fmt.Errorf("%s: no error of the client library is found in %q", m, err)
+			return fmt.Errorf("%s: error %q wraps no error of the client library", m, err)
 		}
 		return nil
 	})
 }
 
-// around are endpoints among which a malformed entry is.
+// around are the endpoints beside which a malformed entry is put.
 var around = []naming.Endpoint{ep("a", "10.0.0.1:80", `{"weight":1}`), ep("c", "10.0.0.3:80", ""), ep("d", "10.0.0.4:80", "")}
 
 func malformedHidesNothing(e *env) error {
@@ -808,10 +823,10 @@ func malformedHidesNothing(e *env) error {
 	if err := s.watch(); err != nil {
 		return err
 	}
-	if err := s.step(s.now, func() error { e.malformed(s.service, "b"); return nil }); err != nil {
+	if err := s.advance(s.now, func() error { e.malformed(s.service, "b"); return nil }); err != nil {
 		return err
 	}
-	if err := s.watch(); err != nil { // one whose snapshot meets it
+	if err := s.watch(); err != nil { // its snapshot meets the entry
 		return err
 	}
 	for _, changes := range [][]naming.Change{
@@ -823,7 +838,7 @@ func malformedHidesNothing(e *env) error {
 			return err
 		}
 	}
-	if err := s.step(s.now, func() error { e.malformed(s.service, "e"); return nil }); err != nil {
+	if err := s.advance(s.now, func() error { e.malformed(s.service, "e"); return nil }); err != nil {
 		return err
 	}
 	return s.flush()
@@ -837,45 +852,47 @@ func malformedIsReported(e *env) error {
 	if err := s.watch(); err != nil {
 		return err
 	}
-	told := func(key string) error {
-		return e.eventually(func() error {
-			for _, m := range e.reported() {
-				if m.Key != key {
-					continue
-				}
-				if m.Service != e.prefix+s.service || m.Err == nil {
-					return fmt.Errorf("the entry %q was reported as %+v, want service %q and an error", key, m, s.service)
-				}
-				return nil
-			}
-			return fmt.Errorf("the entry %q was not reported: got %+v", key, e.reported())
-		})
-	}
 	if n := len(e.reported()); n > 0 {
-		return fmt.Errorf("%d entries were reported, and none is malformed: %+v", n, e.reported())
+		return fmt.Errorf("%d entries were reported, though no entry is malformed: %+v", n, e.reported())
 	}
-	// One that is new, and one that replaces a good value.
+	// b is a new entry. c replaces a good value.
 	var keys []string
 	for _, id := range []string{"b", "c"} {
 		var key string
-		if err := s.step(s.now.without(id), func() error { key = e.malformed(s.service, id); return nil }); err != nil {
+		if err := s.advance(s.now.without(id), func() error { key = e.malformed(s.service, id); return nil }); err != nil {
 			return err
 		}
 		if slices.Contains(keys, key) {
 			return fmt.Errorf("two entries have the key %q", key)
 		}
 		keys = append(keys, key)
-		if err := told(key); err != nil {
+		if err := e.awaitReport(s.service, key); err != nil {
 			return err
 		}
 	}
-	// One that only a snapshot meets.
+	// This entry is in a snapshot only.
 	key := e.malformed("nobody", "x")
 	if err := e.listed("nobody", set{}); err != nil {
 		return err
 	}
-	s.service = "nobody"
-	return told(key)
+	return e.awaitReport("nobody", key)
+}
+
+// awaitReport waits until the store has reported the malformed entry with a key, with
+// its service and an error.
+func (e *env) awaitReport(service, key string) error {
+	return e.eventually(func() error {
+		for _, m := range e.reported() {
+			if m.Key != key {
+				continue
+			}
+			if m.Service != e.prefix+service || m.Err == nil {
+				return fmt.Errorf("the entry %q was reported as %+v, want service %q and an error", key, m, service)
+			}
+			return nil
+		}
+		return fmt.Errorf("the entry %q was not reported: got %+v", key, e.reported())
+	})
 }
 
 func malformedEndsGoodValue(e *env) error {
@@ -891,14 +908,14 @@ func malformedEndsGoodValue(e *env) error {
 		return err
 	}
 	for _, id := range []string{"c", "a", "leased"} {
-		if err := s.step(s.now.without(id), func() error { e.malformed(s.service, id); return nil }); err != nil {
+		if err := s.advance(s.now.without(id), func() error { e.malformed(s.service, id); return nil }); err != nil {
 			return err
 		}
 		if err := e.listed(s.service, s.now); err != nil {
 			return err
 		}
 	}
-	return s.holds()
+	return s.stays()
 }
 
 func malformedIsPutRight(e *env) error {
@@ -910,7 +927,7 @@ func malformedIsPutRight(e *env) error {
 		return err
 	}
 	for range 2 {
-		if err := s.step(s.now.without("c"), func() error { e.malformed(s.service, "c"); return nil }); err != nil {
+		if err := s.advance(s.now.without("c"), func() error { e.malformed(s.service, "c"); return nil }); err != nil {
 			return err
 		}
 		if err := s.watch(); err != nil {
@@ -923,19 +940,19 @@ func malformedIsPutRight(e *env) error {
 			return err
 		}
 	}
-	// Or removed, by its ID.
-	if err := s.step(s.now.without("c"), func() error { e.malformed(s.service, "c"); return nil }); err != nil {
+	// A malformed entry is deleted by its ID.
+	if err := s.advance(s.now.without("c"), func() error { e.malformed(s.service, "c"); return nil }); err != nil {
 		return err
 	}
 	if err := s.apply(del(around[1])...); err != nil {
 		return err
 	}
 	before := len(e.reported())
-	if err := s.holds(); err != nil {
+	if err := s.stays(); err != nil {
 		return err
 	}
 	if got := e.reported()[before:]; len(got) > 0 {
-		return fmt.Errorf("an entry was reported that had been deleted: %+v", got)
+		return fmt.Errorf("a deleted entry was reported: %+v", got)
 	}
 	return nil
 }

@@ -18,24 +18,24 @@ import (
 )
 
 const (
-	// patience is how long a check waits for what must happen. A store that
-	// keeps the contract never uses it up.
+	// patience bounds the wait for an event that must happen. A store that keeps
+	// the contract never needs so long.
 	patience = 20 * time.Second
 
-	// soon is how long after its context a call may end.
+	// soon bounds how long after its context a call may return.
 	soon = 5 * time.Second
 
-	// endless is more batches than any check brings about.
+	// endless is more values of a sequence than any check causes.
 	endless = 20_000
 
-	// chunk is how many changes an Apply of a large service has: registries
+	// chunk is the number of changes of one Apply to a large service. Registries
 	// limit the size of a transaction.
 	chunk = 50
 )
 
-// env is what a check works with: one store, and what can be done to it.
+// env is the environment of one check: a store, and the functions that disturb it.
 type env struct {
-	ctx    context.Context // ends when the check has taken too long
+	ctx    context.Context // done when the check has taken too long
 	cancel context.CancelFunc
 
 	store      naming.Store
@@ -44,9 +44,9 @@ type env struct {
 	many       int
 	seed       uint64
 	atomic     bool
-	scope      string // of the goroutines of the check; empty: all of the process, as the store is older
+	scope      string // of the goroutines of the check; empty if the store is older than the check
 
-	// What the harness can do. A check that uses one names it in its needs.
+	// The fields of the harness. A check that uses one names it in its needs.
 	silenceBound time.Duration
 	cause        func(error) bool
 	interrupt    func()
@@ -62,25 +62,25 @@ type env struct {
 
 	maxTTL    time.Duration
 	listCalls func(n int) int
-	has       map[string]bool // what the harness can do, by the names of its fields
+	has       map[string]bool // the fields of the harness that are set, by name
 
-	count   atomic.Int64  // makes values that differ
-	keeping chan struct{} // capacity 1: holds a token while a lease is renewed in the background
+	count     atomic.Int64  // makes values that differ
+	renewTurn chan struct{} // capacity 1: has a token while a renewer renews or is paused
 
-	mu        sync.Mutex
-	followers []*follower
-	services  map[string]struct{} // that something was put to, for cleanUp
-	leases    []naming.Lease
-	keepers   []keeper
+	mu       sync.Mutex
+	loops    []*loop
+	services map[string]struct{} // those that the check put endpoints to, for cleanUp
+	leases   []naming.Lease
+	renewers []renewer
 }
 
-// keeper renews a lease in the background.
-type keeper struct {
+// renewer is a goroutine that renews a lease.
+type renewer struct {
 	lease naming.Lease
-	stop  func() // returns when the keeper has ended
+	stop  func() // returns when the goroutine has ended
 }
 
-// init sets what is not set to the defaults.
+// init sets the fields that are zero to their defaults.
 func (e *env) init(ctx context.Context) {
 	if e.ttl <= 0 {
 		e.ttl = time.Second
@@ -98,28 +98,28 @@ func (e *env) init(ctx context.Context) {
 		e.listCalls = func(int) int { return 1 }
 	}
 	e.services = make(map[string]struct{})
-	e.keeping = make(chan struct{}, 1)
-	// Far more than a store needs that passes: time in a bubble is free, and
-	// outside it every single wait is bounded by patience.
+	e.renewTurn = make(chan struct{}, 1)
+	// Far more than a good store needs. Time in a bubble costs nothing, and outside
+	// a bubble patience bounds every single wait.
 	e.ctx, e.cancel = context.WithTimeout(ctx, 3*time.Minute+100*(e.quiet+e.ttl)+10*e.silenceBound)
 }
 
-// run runs one check and ends what it started.
+// run runs one check, and then stops its renewers and loops.
 func (e *env) run(c check) error {
 	err := c.run(e)
-	e.keep(nil)
+	e.stopRenewers()
 	e.mu.Lock()
-	followers := e.followers
+	loops := e.loops
 	e.mu.Unlock()
-	for _, f := range followers {
-		if fault := f.finish(); fault != nil && err == nil {
+	for _, f := range loops {
+		if fault := f.stop(); fault != nil && (err == nil || isSkip(err)) {
 			err = fault
 		}
 	}
 	return err
 }
 
-// cleanUp removes what the check put.
+// cleanUp revokes the leases of the check and removes the endpoints that it put.
 func (e *env) cleanUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -135,7 +135,7 @@ func (e *env) cleanUp(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// empty removes all endpoints of a service, which nobody else uses.
+// empty removes all endpoints of a service that only this check uses.
 func (e *env) empty(ctx context.Context, service string) error {
 	for b, err := range e.store.Watch(ctx, service) {
 		if err != nil {
@@ -156,10 +156,10 @@ func (e *env) empty(ctx context.Context, service string) error {
 	return nil
 }
 
-// rand returns the i-th source of random numbers of a check.
+// rand returns the i-th source of random numbers of the check.
 func (e *env) rand(i int) *rand.Rand { return rand.New(rand.NewPCG(e.seed, uint64(i))) }
 
-// seeded adds to an error what repeats it.
+// seeded adds the seed to an error, so that the failure can be repeated.
 func (e *env) seeded(err error) error {
 	if err != nil {
 		err = fmt.Errorf("seed %d: %w", e.seed, err)
@@ -167,12 +167,13 @@ func (e *env) seeded(err error) error {
 	return err
 }
 
-// errBroken is wrapped by the errors of guard itself: no outage explains a store that
+// errBroken is wrapped by the errors of guard. An outage does not explain a store that
 // hangs or panics.
 var errBroken = errors.New("the store is broken")
 
-// guard waits for f, so that a store that hangs or panics is an error of one
-// check and nothing worse.
+// guard calls f in a goroutine and returns its error. It returns an error of its own
+// if f panics or does not return within limit, so that one bad call fails one check
+// and not the process.
 func guard(limit time.Duration, what string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -193,7 +194,8 @@ func guard(limit time.Duration, what string, f func() error) error {
 	}
 }
 
-// together runs the functions at once, and returns the first error of each.
+// together calls the functions concurrently, and returns the errors of all of them.
+// Every error matters: the first one alone may be a consequence of another.
 func together(fs ...func() error) error {
 	errs := make([]error, len(fs))
 	var wg sync.WaitGroup
@@ -204,7 +206,7 @@ func together(fs ...func() error) error {
 	return errors.Join(errs...)
 }
 
-// pause waits, unless the check has taken too long.
+// pause waits for d, or until the check has taken too long.
 func (e *env) pause(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -214,10 +216,10 @@ func (e *env) pause(d time.Duration) {
 	}
 }
 
-// eventually tries f, as a caller of a store does, until it succeeds.
+// eventually calls f until it returns nil, as the caller of a store retries.
 func (e *env) eventually(f func() error) error { return e.within(patience, f) }
 
-// within is eventually with a limit of its own.
+// within is eventually with a limit.
 func (e *env) within(limit time.Duration, f func() error) error {
 	for deadline := time.Now().Add(limit); ; e.pause(20 * time.Millisecond) {
 		err := f()
@@ -230,7 +232,8 @@ func (e *env) within(limit time.Duration, f func() error) error {
 	}
 }
 
-// call makes a call that must succeed or fail well before patience ends.
+// call calls f with a context of patience. A call that is still blocked then is an
+// error that says so.
 func (e *env) call(what string, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(e.ctx, patience)
 	defer cancel()
@@ -244,6 +247,7 @@ func (e *env) call(what string, f func(ctx context.Context) error) error {
 	return nil
 }
 
+// apply is Store.Apply, bounded by patience.
 func (e *env) apply(service string, changes ...naming.Change) error {
 	name := e.prefix + service
 	e.mu.Lock()
@@ -254,6 +258,7 @@ func (e *env) apply(service string, changes ...naming.Change) error {
 	})
 }
 
+// grant is Store.Grant, bounded by patience.
 func (e *env) grant(ttl time.Duration) (naming.Lease, error) {
 	var l naming.Lease
 	if err := e.call("Grant", func(ctx context.Context) (err error) {
@@ -263,7 +268,7 @@ func (e *env) grant(ttl time.Duration) (naming.Lease, error) {
 		return nil, err
 	}
 	if l == nil {
-		return nil, errors.New("neither a lease nor an error came from Grant")
+		return nil, errors.New("Grant returned neither a lease nor an error")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -274,7 +279,7 @@ func (e *env) grant(ttl time.Duration) (naming.Lease, error) {
 // long is a time to live that no check outlasts.
 const long = 10 * time.Minute
 
-// grants makes n leases that do not expire before the check has ended.
+// grants returns n leases that do not expire before the check has ended.
 func (e *env) grants(n int) ([]naming.Lease, error) {
 	leases := make([]naming.Lease, n)
 	for i := range leases {
@@ -283,94 +288,106 @@ func (e *env) grants(n int) ([]naming.Lease, error) {
 			return nil, err
 		}
 		if leases[i].TTL() < long {
-			e.keep(leases[i])
+			e.renewInBackground(leases[i])
 		}
 	}
 	return leases, nil
 }
 
-// keep renews a lease in the background until it is revoked or the check ends: the
-// backend knows none that lives so long. With nil it ends all keepers.
-func (e *env) keep(l naming.Lease) {
-	if l == nil {
-		e.mu.Lock()
-		keepers := e.keepers
-		e.keepers = nil
-		e.mu.Unlock()
-		for _, k := range keepers {
-			k.stop()
-		}
-		return
-	}
+// renewInBackground renews a lease until it is revoked or the check ends. It is for
+// a lease that a check needs for longer than the longest time to live of the
+// registry, or that a slow machine must not let expire.
+func (e *env) renewInBackground(l naming.Lease) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	done := make(chan struct{})
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.keepers = append(e.keepers, keeper{l, func() { cancel(); <-done }})
-	every := max(l.TTL()/4, time.Millisecond)
+	e.renewers = append(e.renewers, renewer{l, func() { cancel(); <-done }})
 	go func() {
 		defer close(done)
-		for t := time.NewTicker(every); ; {
-			select {
-			case <-t.C:
-			case <-ctx.Done():
-				t.Stop()
-				return
-			}
-			select {
-			case e.keeping <- struct{}{}:
-			case <-ctx.Done():
-				t.Stop()
-				return
-			}
-			ctx, cancel := context.WithTimeout(ctx, 2*every)
-			// A check that needs the lease finds what is wrong.
-			err := guard(2*every+soon, "Renew", func() error { return l.Renew(ctx) })
-			cancel()
-			<-e.keeping
-			if errors.Is(err, naming.ErrLeaseLost) {
-				t.Stop()
-				return
-			}
-		}
+		e.renewLoop(ctx, l)
 	}()
 }
 
-// unrenewed keeps the keepers from renewing until the function that it returns is
-// called, so that their requests are not counted.
-func (e *env) unrenewed() (again func()) {
-	e.keeping <- struct{}{} // no mutex: a bubble does not see who waits for one
-	return func() { <-e.keeping }
+// renewLoop renews a lease four times in its time to live, until ctx is done or the
+// lease is lost.
+func (e *env) renewLoop(ctx context.Context, l naming.Lease) {
+	every := max(l.TTL()/4, time.Millisecond)
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case e.renewTurn <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		// Only a lost lease matters here. The check that needs the lease reports
+		// any other error.
+		err := guard(2*every+soon, "Renew", func() error {
+			ctx, cancel := context.WithTimeout(ctx, 2*every)
+			defer cancel()
+			return l.Renew(ctx)
+		})
+		<-e.renewTurn
+		if errors.Is(err, naming.ErrLeaseLost) {
+			return
+		}
+	}
 }
 
-// unkept ends the keeper of a lease, if it has one.
-func (e *env) unkept(l naming.Lease) {
+// pauseRenewers keeps the renewers from renewing until resume is called, so that a
+// check does not count their requests.
+func (e *env) pauseRenewers() (resume func()) {
+	e.renewTurn <- struct{}{} // a channel: synctest does not see a goroutine that waits for a mutex
+	return func() { <-e.renewTurn }
+}
+
+// stopRenewing stops the renewer of a lease, if the lease has one.
+func (e *env) stopRenewing(l naming.Lease) {
 	e.mu.Lock()
-	var stops []func()
-	e.keepers = slices.DeleteFunc(e.keepers, func(k keeper) bool {
-		same := reflect.ValueOf(l).Comparable() && k.lease == l
+	var stopped []renewer
+	e.renewers = slices.DeleteFunc(e.renewers, func(r renewer) bool {
+		same := reflect.ValueOf(l).Comparable() && r.lease == l
 		if same {
-			stops = append(stops, k.stop)
+			stopped = append(stopped, r)
 		}
 		return same
 	})
 	e.mu.Unlock()
-	for _, stop := range stops {
-		stop()
+	for _, r := range stopped {
+		r.stop()
 	}
 }
 
+// stopRenewers stops every renewer.
+func (e *env) stopRenewers() {
+	e.mu.Lock()
+	renewers := e.renewers
+	e.renewers = nil
+	e.mu.Unlock()
+	for _, r := range renewers {
+		r.stop()
+	}
+}
+
+// renew is Lease.Renew, bounded by patience.
 func (e *env) renew(l naming.Lease) error { return e.call("Renew", l.Renew) }
 
+// revoke stops the renewer of a lease and revokes the lease, bounded by patience.
 func (e *env) revoke(l naming.Lease) error {
-	e.unkept(l)
+	e.stopRenewing(l)
 	return e.call("Revoke", l.Revoke)
 }
 
-// expiry is how long a check waits for a lease to expire.
+// expiry returns how long a check waits for a lease to expire.
 func expiry(l naming.Lease) time.Duration { return 2*l.TTL() + patience }
 
-// list reads a service as a list is made: the first batch of a watch.
+// list returns the endpoints of a service: the first batch of a watch.
 func (e *env) list(service string) (set, error) {
 	var got set
 	err := e.call(fmt.Sprintf("the first batch of a watch of %s", brief(service)), func(ctx context.Context) error {
@@ -379,14 +396,14 @@ func (e *env) list(service string) (set, error) {
 				return err
 			}
 			got = make(set)
-			return got.take(b, true)
+			return got.applyBatch(b, true)
 		}
 		return errors.New("the loop ended without a batch and without an error")
 	})
 	return got, err
 }
 
-// listed fails if a list of a service is not the set wanted.
+// listed returns an error if a list of a service is not the set that is wanted.
 func (e *env) listed(service string, want set) error {
 	got, err := e.list(service)
 	if err == nil && !got.equal(want) {
@@ -395,7 +412,7 @@ func (e *env) listed(service string, want set) error {
 	return err
 }
 
-// names reads the list of services, those of others left out.
+// names returns the first list of services, without those of other programs.
 func (e *env) names() ([]string, error) {
 	var got []string
 	err := e.call("the first list of services", func(ctx context.Context) error {
@@ -411,7 +428,8 @@ func (e *env) names() ([]string, error) {
 	return got, err
 }
 
-// own checks a list of services, and returns those of the check without prefix.
+// own checks the order of a list of services, and returns the names that begin with
+// the prefix, without it.
 func (e *env) own(names []string) ([]string, error) {
 	var own []string
 	for i, name := range names {
@@ -425,14 +443,14 @@ func (e *env) own(names []string) ([]string, error) {
 	return own, nil
 }
 
-// method is a method of a store or of a lease, to be called for its error.
+// method is a method of a store or of a lease that can block.
 type method struct {
 	name string
 	call func(ctx context.Context) error
 }
 
-// methods returns everything that can block: the calls, of lease too, and the
-// start of the sequences.
+// methods returns all methods that can block: those of the store, those of a lease,
+// and the first value of each sequence.
 func (e *env) methods(service string, lease naming.Lease) []method {
 	name := e.prefix + service
 	e.mu.Lock()
@@ -466,11 +484,11 @@ func (e *env) methods(service string, lease naming.Lease) []method {
 	}
 }
 
-// kinds are the errors on which a caller acts.
+// kinds are the errors that a caller tells apart.
 var kinds = []error{naming.ErrInvalid, naming.ErrLeaseLost, naming.ErrPermission}
 
-// kind fails if err is not of the kind wanted, or also of another; a nil kind
-// means a registry that is unavailable.
+// kind returns an error if err is not of the kind that is wanted, or is also of
+// another kind. A nil kind means that the registry is unavailable.
 func kind(what string, err, want error) error {
 	if err == nil {
 		if want == nil {
@@ -486,13 +504,13 @@ func kind(what string, err, want error) error {
 	}
 	for _, k := range kinds {
 		if k != want && errors.Is(err, k) {
-			return fmt.Errorf("%s: got error %q, which is taken for %q", what, err, k)
+			return fmt.Errorf("%s: got error %q, which also wraps %q", what, err, k)
 		}
 	}
 	return nil
 }
 
-// ep makes an endpoint; metadata "" is none.
+// ep returns an endpoint. It has no metadata if metadata is "".
 func ep(id, addr, metadata string) naming.Endpoint {
 	e := naming.Endpoint{ID: id, Addr: addr}
 	if metadata != "" {
@@ -501,7 +519,7 @@ func ep(id, addr, metadata string) naming.Endpoint {
 	return e
 }
 
-// add makes changes that put endpoints under a lease, or none.
+// add returns changes that put endpoints under a lease. A nil lease means none.
 func add(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
 	changes := make([]naming.Change, len(eps))
 	for i, ep := range eps {
@@ -510,7 +528,7 @@ func add(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
 	return changes
 }
 
-// del makes changes that delete endpoints by their IDs.
+// del returns changes that delete endpoints.
 func del(eps ...naming.Endpoint) []naming.Change {
 	changes := make([]naming.Change, len(eps))
 	for i, ep := range eps {
@@ -519,7 +537,7 @@ func del(eps ...naming.Endpoint) []naming.Change {
 	return changes
 }
 
-// chunks applies changes in pieces that a registry takes.
+// chunks makes changes with several Applies, each small enough for a registry.
 func (e *env) chunks(service string, changes []naming.Change) error {
 	for len(changes) > 0 {
 		n := min(chunk, len(changes))
@@ -531,7 +549,7 @@ func (e *env) chunks(service string, changes []naming.Change) error {
 	return nil
 }
 
-// clone is maps.Clone for sets, which may be nil.
+// clone returns a copy of a set. The copy of a nil set is empty.
 func clone(s set) set {
 	if s == nil {
 		return make(set)

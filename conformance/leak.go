@@ -17,26 +17,26 @@ const scopeLabel = "naming-conformance"
 
 var scopes atomic.Int64
 
-// scoped calls f in a new scope: the goroutines that f starts belong to the scope, as do
-// those that they start.
+// scoped calls f in a new scope. The goroutines that f starts belong to the scope, and so
+// do the goroutines that they start.
 func scoped(ctx context.Context, f func(ctx context.Context, scope string)) {
 	scope := strconv.FormatInt(scopes.Add(1), 10)
 	pprof.Do(ctx, pprof.Labels(scopeLabel, scope), func(ctx context.Context) { f(ctx, scope) })
 }
 
-// goroutines counts the goroutines of a scope by the function that they run, so that
-// what other tests of the process start at the same time does not count. The empty
-// scope has the goroutines of the process, without those of the runtime and of package
-// testing, which come and go by themselves.
+// goroutines returns how many goroutines of a scope run each function. Goroutines that
+// other tests of the process start are in other scopes. The empty scope has all
+// goroutines of the process, without those of the runtime and of package testing, which
+// come and go by themselves.
 func goroutines(scope string) map[string]int {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
-		panic(err) // a Buffer takes everything
+		panic(err) // a write to a Buffer cannot fail
 	}
 	label := fmt.Sprintf("%q:%q", scopeLabel, scope)
 	count := make(map[string]int)
-	// Each group of goroutines with the same stack and labels is a paragraph: how many,
-	// the labels if there are any, and a line for each frame.
+	// The goroutines with the same stack and labels are one paragraph: their number, the
+	// labels if there are any, and a line for each frame.
 	for group := range strings.SplitSeq(profile.String(), "\n\n") {
 		group = strings.TrimSpace(group)
 		if _, after, ok := strings.Cut(group, "goroutine profile: total "); ok {
@@ -65,10 +65,10 @@ func goroutines(scope string) map[string]int {
 	return count
 }
 
-// leaks does something n times, and fails if each time left a goroutine. One
-// that stays for all of them may be a connection, which is kept for the next.
+// leaks calls act n times, and returns an error if at least n goroutines are left. A
+// single goroutine may belong to a connection that the client keeps.
 func (e *env) leaks(n int, what string, act func() error) error {
-	if err := act(); err != nil { // the first may dial
+	if err := act(); err != nil { // the first call may dial
 		return err
 	}
 	before := goroutines(e.scope)
@@ -77,12 +77,11 @@ func (e *env) leaks(n int, what string, act func() error) error {
 			return err
 		}
 	}
-	// A goroutine that is about to end may take its time, and so may one that is about to
-	// start another.
+	// A goroutine may take time to end, or to start another.
 	wait := 10 * time.Millisecond
 	for deadline := time.Now().Add(patience); ; {
 		e.pause(wait)
-		wait = min(2*wait, time.Second) // to look stops the world
+		wait = min(2*wait, time.Second) // a goroutine profile stops the world
 		var leak error
 		for runs, count := range goroutines(e.scope) {
 			if more := count - before[runs]; more >= n {

@@ -127,12 +127,12 @@ var fieldMutants = []claim{
 		}
 	}},
 
-	{"rounds a time to live down", "LeaseTellsTTL", "which is less", func(w *wrong) {
+	{"rounds a time to live down", "LeaseReturnsTTL", "which is less", func(w *wrong) {
 		w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 			return w.Store.Grant(ctx, max(ttl/time.Minute*time.Minute, 30*time.Second))
 		}
 	}},
-	{"lets a long time to live overflow", "LeaseTellsTTL", "has a TTL of", func(w *wrong) {
+	{"lets a long time to live overflow", "LeaseReturnsTTL", "has a TTL of", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			ttl := l.Lease.TTL()
 			l.ttl = func() time.Duration { return (ttl + time.Second - 1) / time.Second * time.Second }
@@ -349,7 +349,7 @@ var fieldMutants = []claim{
 		})
 	}},
 
-	{"tells what is withheld as deleted", "WithheldIsTold", "of the withheld endpoints", func(w *wrong) {
+	{"tells what is withheld as deleted", "WithheldIsShown", "of the withheld endpoints", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			for _, h := range b.Withheld {
 				if !b.Snapshot {
@@ -360,7 +360,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"tells what is withheld as deleted first", "WithheldIsTold", "it told [\"b\"] as deleted", func(w *wrong) {
+	{"tells what is withheld as deleted first", "WithheldIsShown", "it shows [\"b\"] as deleted", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if b.Snapshot || len(b.Withheld) == 0 {
 				return []naming.Batch{b}
@@ -368,7 +368,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{{Deleted: []string{b.Withheld[0].Endpoint.ID}}, b}
 		})
 	}},
-	{"tells what is withheld as usable too", "WithheldIsTold", "twice", func(w *wrong) {
+	{"tells what is withheld as usable too", "WithheldIsShown", "twice", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			for _, h := range b.Withheld {
 				b.Put = append(b.Put, h.Endpoint)
@@ -376,7 +376,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"knows only one reason", "WithheldIsTold", "for the reason maintenance, want failed check", func(w *wrong) {
+	{"knows only one reason", "WithheldIsShown", "for the reason maintenance, want failed check", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			for i := range b.Withheld {
 				b.Withheld[i].Reason = naming.Maintenance
@@ -384,7 +384,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"leaves what is withheld out of snapshots", "WithheldIsTold", "a new watch of", func(w *wrong) {
+	{"leaves what is withheld out of snapshots", "WithheldIsShown", "a new watch of", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if b.Snapshot {
 				b.Withheld = nil
@@ -392,7 +392,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"does not list a service that is withheld", "WithheldIsTold", "whose only endpoint is withheld", func(w *wrong) {
+	{"does not list a service that is withheld", "WithheldIsShown", "whose only endpoint is withheld", func(w *wrong) {
 		w.lists(func(names []string) []string {
 			return slices.DeleteFunc(names, func(name string) bool {
 				return len(w.withheldIn(context.Background(), name)) > 0 && len(w.list(context.Background(), name)) == 0
@@ -558,10 +558,10 @@ var fieldMutants = []claim{
 func TestQuietStore(t *testing.T) {
 	fresh := func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				before := clone(state)
-				take(b)
+				applyBatch(b)
 				if !b.Snapshot {
 					b.Put = slices.DeleteFunc(b.Put, func(e naming.Endpoint) bool {
 						old, ok := before[e.ID]

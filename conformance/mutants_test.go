@@ -224,10 +224,10 @@ var mutants = []claim{
 	}},
 	{"loses a change of metadata", "PutReplaces", "does not show what it should", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				before := clone(state)
-				take(b)
+				applyBatch(b)
 				if !b.Snapshot {
 					b.Put = slices.DeleteFunc(b.Put, func(e naming.Endpoint) bool {
 						old, ok := before[e.ID]
@@ -240,21 +240,21 @@ var mutants = []claim{
 	}},
 	{"loses a change of address", "AddressChange", "does not show what it should", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				for i, e := range b.Put {
 					if old, ok := state[e.ID]; ok && !b.Snapshot {
 						b.Put[i].Addr = old.Addr
 					}
 				}
-				take(b)
+				applyBatch(b)
 				return only(b)
 			}
 		})
 	}},
 	{"shows the old address too", "AddressChange", "a state that the service does not have", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				for _, e := range b.Put {
 					if old, ok := state[e.ID]; ok && old.Addr != e.Addr {
@@ -262,7 +262,7 @@ var mutants = []claim{
 						b.Put = append(b.Put, old)
 					}
 				}
-				take(b)
+				applyBatch(b)
 				return only(b)
 			}
 		})
@@ -279,14 +279,14 @@ var mutants = []claim{
 	}},
 	{"shows a delete as a put", "DeleteRemoves", "does not show what it should", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				for _, id := range b.Deleted {
 					if e, ok := state[id]; ok {
 						b.Put = append(b.Put, e)
 					}
 				}
-				take(b)
+				applyBatch(b)
 				b.Deleted = nil
 				return only(b)
 			}
@@ -319,7 +319,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"begins a second watch from an older state", "SnapshotIsNotOlder", "after another watch has shown it", func(w *wrong) {
+	{"begins a second watch from an older state", "SnapshotIsNotOlder", "after another watch has shown the newer state", func(w *wrong) {
 		before := make(map[string][]naming.Endpoint)
 		watches := 0
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
@@ -343,7 +343,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"makes Apply wait for slow loops", "SlowReader", "while the loop of a watch takes its time", func(w *wrong) {
+	{"makes Apply wait for slow loops", "SlowReader", "while the loop of another watch is slow", func(w *wrong) {
 		yielding := 0
 		add := func(n int) int {
 			w.mu.Lock()
@@ -644,13 +644,13 @@ var mutants = []claim{
 		})
 	}},
 
-	{"tells the time that is left", "LeaseTellsTTL", "after Renew", func(w *wrong) {
+	{"tells the time that is left", "LeaseReturnsTTL", "after Renew", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			left := l.Lease.TTL() + time.Second
 			l.ttl = func() time.Duration { left--; return left }
 		})
 	}},
-	{"tells no TTL", "LeaseTellsTTL", "has a TTL of 0s", func(w *wrong) {
+	{"tells no TTL", "LeaseReturnsTTL", "has a TTL of 0s", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.ttl = func() time.Duration { return 0 } })
 	}},
 	{"does nothing to revoke", "RevokeRemoves", "does not show what it should", func(w *wrong) {
@@ -702,7 +702,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"keeps leases alive by itself", "LeaseExpires", "that nobody renews", func(w *wrong) {
+	{"keeps leases alive by itself", "LeaseExpires", "that is not renewed", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			var renew func()
 			renew = func() {
@@ -1099,7 +1099,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"calls an interruption a cancellation", "InterruptEnds", "nobody cancelled", func(w *wrong) {
+	{"calls an interruption a cancellation", "InterruptEnds", "it was not cancelled", func(w *wrong) {
 		w.ends(func(_ context.Context, _ error, yield func(naming.Batch, error) bool) {
 			yield(naming.Batch{}, context.Canceled)
 		})
@@ -1129,14 +1129,14 @@ var mutants = []claim{
 				if ok && !yield(kept, nil) {
 					return
 				}
-				state, take := known()
+				state, applyBatch := known()
 				for b, err := range w.Store.Watch(ctx, service) {
 					if err != nil && ctx.Err() == nil {
 						w.mu.Lock()
 						last[service] = naming.Batch{Snapshot: true, Put: slices.Collect(maps.Values(state))}
 						w.mu.Unlock()
 					}
-					take(b)
+					applyBatch(b)
 					if !yield(b, err) {
 						return
 					}
@@ -1222,7 +1222,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"takes an unavailable registry for a lost lease", "UnavailableIsTold", "is taken for", func(w *wrong) {
+	{"takes an unavailable registry for a lost lease", "UnavailableIsAnError", "also wraps", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				if err := l.Lease.Renew(ctx); err != nil {
@@ -1232,10 +1232,10 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"takes an unavailable registry for one that refuses", "UnavailableIsTold", "is taken for", func(w *wrong) {
+	{"takes an unavailable registry for one that refuses", "UnavailableIsAnError", "also wraps", func(w *wrong) {
 		w.errors(func(err error) error { return fmt.Errorf("%w: %w", naming.ErrPermission, err) })
 	}},
-	{"takes a registry that refuses for an unavailable one", "PermissionIsTold", "does not wrap", func(w *wrong) {
+	{"takes a registry that refuses for an unavailable one", "PermissionIsAnError", "does not wrap", func(w *wrong) {
 		w.errors(func(err error) error {
 			if errors.Is(err, naming.ErrPermission) {
 				return errors.New(err.Error())
@@ -1243,7 +1243,7 @@ var mutants = []claim{
 			return err
 		})
 	}},
-	{"hides the cause of an error", "ErrorsKeepCause", "no error of the client library", func(w *wrong) {
+	{"hides the cause of an error", "ErrorsKeepCause", "wraps no error of the client library", func(w *wrong) {
 		w.errors(func(err error) error {
 			for _, kind := range append(kinds, context.Canceled, context.DeadlineExceeded) {
 				if errors.Is(err, kind) {
@@ -1337,10 +1337,10 @@ var mutants = []claim{
 	{"repeats an older state now and then", "NeverGoesBack", "after state", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			n := 0
-			state, take := known()
+			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
 				before := clone(state)
-				take(b)
+				applyBatch(b)
 				if n++; n%9 == 0 && len(before) > 0 {
 					old := naming.Batch{Snapshot: true, Put: slices.Collect(maps.Values(before))}
 					now := naming.Batch{Snapshot: true, Put: slices.Collect(maps.Values(state))}

@@ -332,7 +332,7 @@ func (w *wrong) list(ctx context.Context, service string) []naming.Endpoint {
 }
 
 // known returns a function that keeps what a watch has shown.
-func known() (state set, take func(naming.Batch)) {
+func known() (state set, applyBatch func(naming.Batch)) {
 	state = make(set)
 	return state, func(b naming.Batch) {
 		if b.Snapshot {
