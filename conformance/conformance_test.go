@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// The store without a defect passes every check, each time.
+// The store without a defect passes every check, every time.
 func TestGoodStore(t *testing.T) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
@@ -32,15 +32,15 @@ func TestGoodStore(t *testing.T) {
 	}
 }
 
-// Outside a bubble the checks have real time, as they have on a real server.
-// TestCheck runs those there that need no hooks.
+// The checks that need a field of the harness pass in real time too, as on a real
+// server. TestCheck runs the other checks in real time.
 func TestHooksInRealTime(t *testing.T) {
 	h := harness(nil)
 	h.Bubble = false
 	h.Quiet = 20 * time.Millisecond
 	h.TTL = 500 * time.Millisecond
 	for _, c := range checks {
-		if len(c.needs) == 0 || slices.Contains(c.needs, "Silence") { // its bound is long, and real here
+		if len(c.needs) == 0 || slices.Contains(c.needs, "Silence") { // SilenceBound is long
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestHooksInRealTime(t *testing.T) {
 	}
 }
 
-// notAtomic makes changes one by one, in an order of its own.
+// notAtomic makes Apply make its changes one by one, in the order that order gives them.
 func notAtomic(order func([]naming.Change)) func(*wrong) {
 	return func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
@@ -74,7 +74,7 @@ func notAtomic(order func([]naming.Change)) func(*wrong) {
 func TestNotAtomic(t *testing.T) {
 	for _, c := range checks {
 		if c.name == "ManyEndpoints" || c.name == "ManyUnderOneLease" {
-			continue // nothing new for what it costs
+			continue // they take long, and test nothing else here
 		}
 		t.Run(c.name, func(t *testing.T) {
 			h := harness(notAtomic(func([]naming.Change) {}))
@@ -93,7 +93,7 @@ func TestNotAtomic(t *testing.T) {
 	})
 }
 
-// A goroutine that never ends is a failure of one check, and not of the process.
+// A goroutine that never ends fails one check, and not the process.
 func TestLeftGoroutine(t *testing.T) {
 	h := harness(func(w *wrong) {
 		w.leases(func(l *wrongLease) {
@@ -109,8 +109,8 @@ func TestLeftGoroutine(t *testing.T) {
 	}
 }
 
-// A check counts the goroutines that its store starts, and not those that other tests of
-// the process start at the same time.
+// A check counts the goroutines that its store starts. It does not count those that other
+// tests of the process start at the same time.
 func TestOthersGoroutines(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestOthersGoroutines(t *testing.T) {
 			defer close(end)
 			start := func() { wg.Go(func() { <-end }) }
 			started := make(chan struct{})
-			wg.Go(func() { // somebody else
+			wg.Go(func() { // another test
 				for range started {
 					start()
 				}
@@ -132,7 +132,7 @@ func TestOthersGoroutines(t *testing.T) {
 				defer e.cancel()
 				err := e.leaks(10, "an act", func() error {
 					if own {
-						go start() // also what a goroutine of its own starts
+						go start() // a goroutine of the check starts another
 					}
 					started <- struct{}{}
 					return nil
@@ -145,9 +145,9 @@ func TestOthersGoroutines(t *testing.T) {
 	}
 }
 
-// A short outage takes as long as the check says, so that a client which connects
-// again after 1, 2.6 and 5.2 s, as gRPC's does, comes back in time. What is slower
-// gets a longer time to live; what loses the lease in time fails.
+// A short outage takes as long as the check says, so that a client that connects again
+// after 1, 2.6 and 5.2 s, as gRPC's does, is back in time. A slower client gets a longer
+// time to live.
 func TestShortOutage(t *testing.T) {
 	h := harness(nil)
 	h.TTL = time.Second
@@ -181,38 +181,51 @@ func TestShortOutage(t *testing.T) {
 	}
 }
 
-func TestCheck(t *testing.T) {
-	ctx := t.Context()
-	var s memory.Store
-	// Others use the registry too.
-	theirs := add(nil, ep("a", "10.0.0.1:80", `{"weight":1}`))
-	for _, service := range []string{"aaa", "conformance-", "zzz"} {
-		if err := s.Apply(ctx, service, theirs...); err != nil {
+// shared is a store that other programs use too.
+type shared struct {
+	memory.Store
+	services []string // those of the other programs
+	endpoint naming.Endpoint
+}
+
+func newShared(t *testing.T) *shared {
+	t.Helper()
+	s := &shared{services: []string{"aaa", "conformance-", "zzz"}, endpoint: ep("a", "10.0.0.1:80", `{"weight":1}`)}
+	for _, service := range s.services {
+		if err := s.Apply(t.Context(), service, add(nil, s.endpoint)...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.PutMalformed("zzz", "bad", errors.New("gibberish"))
-	o := &Options{TTL: 500 * time.Millisecond, Quiet: 20 * time.Millisecond, Many: 300}
+	return s
+}
 
-	untouched := func() {
-		t.Helper()
-		var e env
-		e.store = &s
-		e.init(ctx)
-		defer e.cancel()
-		got, err := e.names()
-		if want := []string{"aaa", "conformance-", "zzz"}; err != nil || !slices.Equal(got, want) {
-			t.Fatalf("afterwards: got services %q, error %v, want %q", got, err, want)
-		}
-		for _, service := range got {
-			if err := e.listed(service, sets(theirs[0].Endpoint)); err != nil {
-				t.Fatal(err)
-			}
+// untouched fails t unless the store has exactly what the other programs put.
+func (s *shared) untouched(t *testing.T) {
+	t.Helper()
+	var e env
+	e.store = s
+	e.init(t.Context())
+	defer e.cancel()
+	got, err := e.names()
+	if err != nil || !slices.Equal(got, s.services) {
+		t.Fatalf("afterwards: got services %q, error %v, want %q", got, err, s.services)
+	}
+	for _, service := range got {
+		if err := e.listed(service, sets(s.endpoint)); err != nil {
+			t.Fatal(err)
 		}
 	}
+}
 
+func checkOptions() *Options {
+	return &Options{TTL: 500 * time.Millisecond, Quiet: 20 * time.Millisecond, Many: 300}
+}
+
+func TestCheck(t *testing.T) {
+	s := newShared(t)
 	var ran, skipped []string
-	for r := range Check(ctx, &s, o) {
+	for r := range Check(t.Context(), s, checkOptions()) {
 		switch {
 		case r.Rule == "":
 			t.Errorf("%s has no rule", r.Name)
@@ -232,17 +245,21 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s was not skipped", c.name)
 		}
 	}
-	untouched()
+	s.untouched(t)
+}
 
-	// The caller may stop, or its context may end in the middle.
-	for range Check(ctx, &s, o) {
+// The checks remove their endpoints also if the caller leaves the loop, or if its
+// context is cancelled.
+func TestCheckStops(t *testing.T) {
+	s := newShared(t)
+	for range Check(t.Context(), s, checkOptions()) {
 		break
 	}
-	untouched()
-	ctx2, cancel := context.WithCancel(ctx)
+	s.untouched(t)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	n := 0
-	for r := range Check(ctx2, &s, o) {
+	for r := range Check(ctx, s, checkOptions()) {
 		if n++; n == 2 {
 			cancel()
 		}
@@ -253,30 +270,76 @@ func TestCheck(t *testing.T) {
 	if n != len(checks) {
 		t.Errorf("got %d results, want %d", n, len(checks))
 	}
-	untouched()
+	s.untouched(t)
+}
 
-	// A wrong store is told, and cleaned up after.
-	w := &wrong{Store: &s}
+// Check reports a wrong store, and removes the endpoints of the checks that failed.
+func TestCheckWrongStore(t *testing.T) {
+	s := newShared(t)
+	w := &wrong{Store: &s.Store}
 	w.each(func(_ string, b naming.Batch) []naming.Batch {
-		b.Put = b.Put[:min(len(b.Put), 1000)]
-		if len(b.Put) > 50 {
-			b.Put = b.Put[:50]
-		}
+		b.Put = b.Put[:min(len(b.Put), 50)]
 		return []naming.Batch{b}
 	})
-	failed := false
-	for r := range Check(ctx, w, o) {
+	for r := range Check(t.Context(), w, checkOptions()) {
 		if r.Name == "SnapshotIsWhole" {
-			failed = r.Err != nil
+			if r.Err == nil {
+				t.Error("a store with partial snapshots passed")
+			}
 			break
 		}
 	}
-	if !failed {
-		t.Error("a store with partial snapshots passed")
+}
+
+// A registry that does not have a reason to withhold skips the checks that need the
+// reason, and the skip says so.
+func TestNoReason(t *testing.T) {
+	for _, tt := range []struct {
+		has  []naming.Reason
+		skip []string
+		says string
+	}{
+		{[]naming.Reason{naming.Maintenance}, nil, ""},
+		{[]naming.Reason{naming.FailedCheck}, []string{"WithheldOutlivesLease"}, "no maintenance"},
+		{nil, []string{"WithheldIsShown", "WithheldIsKept", "WithheldOutlivesLease"}, "the registry"},
+	} {
+		h := harness(nil)
+		withhold := h.Withhold
+		h.Withhold = func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) func() {
+			if !slices.Contains(tt.has, reason) {
+				return nil
+			}
+			return withhold(t, s, service, id, reason)
+		}
+		for _, name := range []string{"WithheldIsShown", "WithheldIsKept", "WithheldOutlivesLease"} {
+			err := h.run(t, find(t, name))
+			if want := slices.Contains(tt.skip, name); isSkip(err) != want || !want && err != nil || want && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("a registry with the reasons %v: %s: skipped %v, want %v: %v", tt.has, name, isSkip(err), want, err)
+			}
+		}
 	}
 }
 
-// What a check puts must be different, or it proves nothing.
+// A fault that a loop found is not hidden by a skip.
+func TestSkipHidesNoFault(t *testing.T) {
+	h := harness(func(w *wrong) {
+		w.each(func(_ string, b naming.Batch) []naming.Batch {
+			b.Snapshot = false
+			return []naming.Batch{b}
+		})
+	})
+	err := h.run(t, check{name: "Skips", run: func(e *env) error {
+		if err := e.watch("greeter", nil, nil).begun(); err == nil {
+			return errors.New("the watch began")
+		}
+		return skip("the registry has no greeters")
+	}})
+	if err == nil || isSkip(err) || !strings.Contains(err.Error(), "not a snapshot") {
+		t.Errorf("got error %v, want the fault of the watch", err)
+	}
+}
+
+// The values of the round trips differ, or the checks prove nothing.
 func TestValuesDiffer(t *testing.T) {
 	names := nastyNames()
 	if got := len(slices.Compact(slices.Sorted(slices.Values(names)))); got != len(names) {
@@ -295,7 +358,7 @@ func TestValuesDiffer(t *testing.T) {
 	for _, c := range [][]naming.Change{add(nil, ep("a", "a", "")), del(ep("a", "a", ""))} {
 		for _, name := range names {
 			if _, err := naming.Normalize(name, c); err != nil {
-				t.Errorf("%q is no valid name: %v", name, err)
+				t.Errorf("%q is not a valid name: %v", name, err)
 			}
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/naming-go/naming/conformance"
 )
 
-// This is what the author of a backend writes, as a test of its own. Each
-// further field of the harness brings more checks.
+// The author of a backend writes this test. Each further field of the harness brings
+// more checks.
 func ExampleRun() {
 	// In a file that ends in _test.go:
 	_ = func(t *testing.T) {
@@ -25,14 +25,14 @@ func ExampleRun() {
 }
 
 func ExampleCheck() {
-	var store memory.Store // or that of a live registry
+	var store memory.Store // or a store of a live registry
 	o := &conformance.Options{TTL: 100 * time.Millisecond, Quiet: 10 * time.Millisecond}
 	for r := range conformance.Check(context.Background(), &store, o) {
 		if r.Err != nil {
 			fmt.Printf("FAIL %s: %v\n     %s\n", r.Name, r.Err, r.Rule)
 		}
 		if r.Name == "PutIsSeen" {
-			break // an example is short
+			break // the example runs only the first checks
 		}
 	}
 	fmt.Println("done")

@@ -12,7 +12,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// withheldIn returns what a new watch of a service shows as withheld.
+// withheldIn returns the withheld endpoints that a new watch of a service shows.
 func (w *wrong) withheldIn(ctx context.Context, service string) []naming.Withheld {
 	for b := range w.Store.Watch(ctx, service) {
 		return b.Withheld
@@ -20,13 +20,13 @@ func (w *wrong) withheldIn(ctx context.Context, service string) []naming.Withhel
 	return nil
 }
 
+// isWithheld reports whether a new watch of a service shows an endpoint as withheld.
 func (w *wrong) isWithheld(ctx context.Context, service, id string) bool {
 	return slices.ContainsFunc(w.withheldIn(ctx, service), func(h naming.Withheld) bool { return h.Endpoint.ID == id })
 }
 
-// fieldMutants are the stores that passed when the suite was tried by the author
-// of a backend for another registry, and those that withhold, mark and limit
-// wrongly.
+// fieldMutants are wrong stores that earlier versions of the suite passed, and stores
+// that are wrong about limits, the draining mark and withheld endpoints.
 var fieldMutants = []claim{
 	{"cuts metadata that is too large", "LimitsAreRefused", "got no error", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
@@ -430,6 +430,27 @@ var fieldMutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
+	{"shows a withheld endpoint as usable before it is deleted", "WithheldIsKept", "a withheld endpoint is deleted", func(w *wrong) {
+		w.batches(func(string) func(naming.Batch) []naming.Batch {
+			withheld := make(set)
+			return func(b naming.Batch) []naming.Batch {
+				var before naming.Batch
+				for _, id := range b.Deleted {
+					if e, ok := withheld[id]; ok {
+						before.Put = append(before.Put, e)
+					}
+				}
+				if b.Snapshot {
+					clear(withheld)
+				}
+				withheld = withheld.without(b.Deleted...)
+				for _, h := range b.Withheld {
+					withheld.put(h.Endpoint)
+				}
+				return append(only(before), b)
+			}
+		})
+	}},
 	{"forgets maintenance with another lease", "WithheldOutlivesLease", "before the old one ends", func(w *wrong) {
 		last := make(map[string]naming.Lease)
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
@@ -517,7 +538,7 @@ var fieldMutants = []claim{
 			err := w.Store.Apply(ctx, service, changes...)
 			for i, l := range holders {
 				l.mu.Lock()
-				l.held = append(l.held, held{service, changes[i].Endpoint})
+				l.puts = append(l.puts, leasedPut{service, changes[i].Endpoint})
 				l.mu.Unlock()
 			}
 			return err
@@ -553,8 +574,7 @@ var fieldMutants = []claim{
 	}},
 }
 
-// TestQuietStore holds the suite to what the contract allows: a store may leave
-// out a put that changes nothing.
+// The contract allows a store to leave out a put that changes nothing.
 func TestQuietStore(t *testing.T) {
 	fresh := func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
@@ -578,8 +598,7 @@ func TestQuietStore(t *testing.T) {
 	passes(t, fresh, nil)
 }
 
-// TestNoDrainingMark holds the suite to what the contract allows: a store whose
-// format has no place for the draining mark.
+// The contract allows a store whose format has no place for the draining mark.
 func TestNoDrainingMark(t *testing.T) {
 	passes(t, func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
@@ -593,8 +612,8 @@ func TestNoDrainingMark(t *testing.T) {
 	}, nil)
 }
 
-// TestMaxTTL holds the suite to what the contract allows: a registry that rounds a
-// time to live down to the longest that it knows.
+// The contract allows a registry that rounds a time to live down to the longest that it
+// supports.
 func TestMaxTTL(t *testing.T) {
 	const longest = time.Minute
 	passes(t, func(w *wrong) {
@@ -604,8 +623,7 @@ func TestMaxTTL(t *testing.T) {
 	}, func(h *Harness) { h.MaxTTL = longest })
 }
 
-// TestListCalls holds the suite to what the contract allows: a registry that is
-// read with a request for each endpoint.
+// The contract allows a registry that needs a request for each endpoint to read a set.
 func TestListCalls(t *testing.T) {
 	h := harness(func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
@@ -627,8 +645,8 @@ func TestListCalls(t *testing.T) {
 	}
 }
 
-// passes runs all checks, except those that are about size, against a store that
-// is unusual and right.
+// passes runs every check except ManyEndpoints against a store that is unusual and keeps
+// the contract.
 func passes(t *testing.T, how func(*wrong), change func(*Harness)) {
 	for _, c := range checks {
 		if c.name == "ManyEndpoints" {

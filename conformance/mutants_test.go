@@ -44,19 +44,20 @@ func TestMutants(t *testing.T) {
 func TestEveryCheckHasAMutant(t *testing.T) {
 	for _, c := range checks {
 		if !slices.ContainsFunc(slices.Concat(mutants, fieldMutants), func(m claim) bool { return m.check == c.name }) {
-			t.Errorf("no mutant is claimed by check %q", c.name)
+			t.Errorf("no mutant tests check %q", c.name)
 		}
 	}
 }
 
-// claim is a defect, the check that claims it, and what its failure says: it
-// must not fail for another reason.
+// claim is a defect, the check that must find it, and a text in the failure. A check that
+// fails without the text fails for another reason.
 type claim struct {
 	name, check, says string
 	defect            func(w *wrong)
 }
 
-// A suite that has never failed a wrong store proves nothing of a good one.
+// mutants are stores with one defect each. A suite that fails no wrong store proves
+// nothing about a good one.
 var mutants = []claim{
 	{"yields changes first", "FirstBatchIsSnapshot", "not a snapshot", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {

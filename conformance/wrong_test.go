@@ -16,8 +16,8 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// wrong is a store in memory with one defect: a function that is set stands in
-// for the method of its name.
+// wrong is a store in memory with one defect. A function that is set replaces the method
+// of the same name.
 type wrong struct {
 	*memory.Store
 	apply    func(ctx context.Context, service string, changes []naming.Change) error
@@ -26,10 +26,10 @@ type wrong struct {
 	grant    func(ctx context.Context, ttl time.Duration) (naming.Lease, error)
 	report   func(*naming.MalformedError)
 
-	released chan struct{} // closed after the check, so that what a mutant left can end
+	released chan struct{} // closed after the check, so that goroutines of a mutant can end
 
-	// A mutex is never held while something blocks: synctest does not see
-	// such a deadlock, and the test would hang.
+	// No goroutine blocks while it holds mu: synctest does not see such a deadlock,
+	// and the test would hang.
 	mu       sync.Mutex
 	reported []naming.MalformedError
 	bad      map[string]bool // IDs of malformed entries
@@ -49,7 +49,7 @@ func (w *wrong) Apply(ctx context.Context, service string, changes ...naming.Cha
 	return w.good(ctx, service, changes...)
 }
 
-// good is the Apply that is not wrong.
+// good is the Apply without the defect.
 func (w *wrong) good(ctx context.Context, service string, changes ...naming.Change) error {
 	own := slices.Clone(changes)
 	for i, c := range own {
@@ -61,7 +61,7 @@ func (w *wrong) good(ctx context.Context, service string, changes ...naming.Chan
 	for _, c := range changes {
 		if l, ok := c.Lease.(*wrongLease); ok && err == nil && c.Op == naming.Add {
 			l.mu.Lock()
-			l.held = append(l.held, held{service, c.Endpoint})
+			l.puts = append(l.puts, leasedPut{service, c.Endpoint})
 			l.mu.Unlock()
 		}
 	}
@@ -89,17 +89,18 @@ func (w *wrong) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, err
 	return w.Store.Grant(ctx, ttl)
 }
 
-// wrongLease is a lease whose functions, if set, stand in for the methods.
+// wrongLease is a lease. A function that is set replaces the method of the same name.
 type wrongLease struct {
 	naming.Lease
 	renew, revoke func(ctx context.Context) error
 	ttl           func() time.Duration
 
 	mu   sync.Mutex
-	held []held // all that was ever put under the lease
+	puts []leasedPut // guarded by mu: everything that was ever put under the lease
 }
 
-type held struct {
+// leasedPut is one Add under a lease.
+type leasedPut struct {
 	service  string
 	endpoint naming.Endpoint
 }
@@ -125,13 +126,14 @@ func (l *wrongLease) TTL() time.Duration {
 	return l.Lease.TTL()
 }
 
-func (l *wrongLease) all() []held {
+// all returns everything that was ever put under the lease.
+func (l *wrongLease) all() []leasedPut {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.held)
+	return slices.Clone(l.puts)
 }
 
-// leases makes the store grant leases that defect was done to.
+// leases makes the store grant leases with a defect.
 func (w *wrong) leases(defect func(l *wrongLease)) {
 	w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 		inner, err := w.Store.Grant(ctx, ttl)
@@ -144,7 +146,8 @@ func (w *wrong) leases(defect func(l *wrongLease)) {
 	}
 }
 
-// batches makes every watch yield what a new f makes of each batch.
+// batches makes every watch yield the batches that a function returns for each batch.
+// start returns a new function for each watch.
 func (w *wrong) batches(start func(service string) func(naming.Batch) []naming.Batch) {
 	w.watch = func(ctx context.Context, service string) watchSeq {
 		return func(yield func(naming.Batch, error) bool) {
@@ -164,14 +167,14 @@ func (w *wrong) batches(start func(service string) func(naming.Batch) []naming.B
 	}
 }
 
-// each is batches for what needs no state.
+// each is batches with a function that has no state.
 func (w *wrong) each(f func(service string, b naming.Batch) []naming.Batch) {
 	w.batches(func(service string) func(naming.Batch) []naming.Batch {
 		return func(b naming.Batch) []naming.Batch { return f(service, b) }
 	})
 }
 
-// ends makes every watch end in another way.
+// ends makes every watch call end instead of yielding its error.
 func (w *wrong) ends(end func(ctx context.Context, err error, yield func(naming.Batch, error) bool)) {
 	w.watch = func(ctx context.Context, service string) watchSeq {
 		return func(yield func(naming.Batch, error) bool) {
@@ -188,7 +191,7 @@ func (w *wrong) ends(end func(ctx context.Context, err error, yield func(naming.
 	}
 }
 
-// changes makes Apply change its changes first.
+// changes makes Apply replace each of its changes.
 func (w *wrong) changes(f func(c naming.Change) naming.Change) {
 	w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 		changes, err := naming.Normalize(service, changes)
@@ -202,7 +205,7 @@ func (w *wrong) changes(f func(c naming.Change) naming.Change) {
 	}
 }
 
-// metadata makes Apply change metadata first.
+// metadata makes Apply replace metadata.
 func (w *wrong) metadata(f func(m json.RawMessage) json.RawMessage) {
 	w.changes(func(c naming.Change) naming.Change {
 		if c.Endpoint.Metadata != nil {
@@ -212,7 +215,7 @@ func (w *wrong) metadata(f func(m json.RawMessage) json.RawMessage) {
 	})
 }
 
-// names makes the store use f of every service name.
+// names makes the store replace every service name.
 func (w *wrong) names(f func(string) string) {
 	w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 		return w.good(ctx, f(service), changes...)
@@ -220,7 +223,7 @@ func (w *wrong) names(f func(string) string) {
 	w.watch = func(ctx context.Context, service string) watchSeq { return w.Store.Watch(ctx, f(service)) }
 }
 
-// lists makes every list of services what f makes of it.
+// lists makes Services replace every list.
 func (w *wrong) lists(f func(names []string) []string) {
 	w.services = func(ctx context.Context) namesSeq {
 		return func(yield func([]string, error) bool) {
@@ -236,7 +239,7 @@ func (w *wrong) lists(f func(names []string) []string) {
 	}
 }
 
-// errors makes every error what f makes of it.
+// errors makes every method replace its error.
 func (w *wrong) errors(f func(error) error) {
 	pass := func(err error) error {
 		if err != nil {
@@ -271,8 +274,8 @@ func (w *wrong) errors(f func(error) error) {
 	}
 }
 
-// idles makes every watch do something each second in which nothing happened,
-// and yield the batches that it returns.
+// idles makes every watch call do in each second without a batch, and yield the batches
+// that do returns.
 func (w *wrong) idles(do func(ctx context.Context, service string, last naming.Batch) []naming.Batch) {
 	type item struct {
 		b   naming.Batch
@@ -295,7 +298,7 @@ func (w *wrong) idles(do func(ctx context.Context, service string, last naming.B
 						}
 						select {
 						case items <- item{b, err}:
-						case <-time.After(time.Second): // nobody is there any more
+						case <-time.After(time.Second): // the loop has ended
 						}
 					}
 				}
@@ -320,7 +323,7 @@ func (w *wrong) idles(do func(ctx context.Context, service string, last naming.B
 	}
 }
 
-// list is the good list of a service.
+// list returns the endpoints of a service, without the defect.
 func (w *wrong) list(ctx context.Context, service string) []naming.Endpoint {
 	for b, err := range w.Store.Watch(ctx, service) {
 		if err == nil {
@@ -331,7 +334,7 @@ func (w *wrong) list(ctx context.Context, service string) []naming.Endpoint {
 	return nil
 }
 
-// known returns a function that keeps what a watch has shown.
+// known returns a set, and a function that applies the batches of a watch to the set.
 func known() (state set, applyBatch func(naming.Batch)) {
 	state = make(set)
 	return state, func(b naming.Batch) {
@@ -345,7 +348,7 @@ func known() (state set, applyBatch func(naming.Batch)) {
 	}
 }
 
-// only passes batches on unless there is nothing in them.
+// only returns the batch, unless it is a change of nothing.
 func only(b naming.Batch) []naming.Batch {
 	if !b.Snapshot && len(b.Put) == 0 && len(b.Deleted) == 0 && len(b.Withheld) == 0 {
 		return nil
@@ -353,28 +356,46 @@ func only(b naming.Batch) []naming.Batch {
 	return []naming.Batch{b}
 }
 
-// refusal stands for an error of a client library.
+// refusal represents an error of a client library.
 type refusal struct{ why string }
 
 func (r *refusal) Error() string { return r.why }
 
-// harness is that of stores in memory with a defect; nil is none.
+// newWrong returns a store with a defect. A nil defect means none.
+func newWrong(t *testing.T, defect func(*wrong)) *wrong {
+	w := &wrong{Store: new(memory.Store), released: make(chan struct{}), bad: make(map[string]bool)}
+	w.OnMalformed = func(m *naming.MalformedError) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.report(m)
+	}
+	w.report = func(m *naming.MalformedError) { w.reported = append(w.reported, *m) }
+	if defect != nil {
+		defect(w)
+	}
+	t.Cleanup(func() { close(w.released) })
+	return w
+}
+
+// putMalformed is the function Malformed or Beyond of a harness.
+func (w *wrong) putMalformed(service, id, reason string) string {
+	w.mu.Lock()
+	w.bad[id] = true
+	w.mu.Unlock()
+	w.PutMalformed(service, id, errors.New(reason))
+	return id
+}
+
+func (w *wrong) setSilent(silent bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent = silent
+}
+
+// harness returns the harness of stores in memory with a defect. A nil defect means none.
 func harness(defect func(*wrong)) *Harness {
 	return &Harness{
-		New: func(t *testing.T) naming.Store {
-			w := &wrong{Store: new(memory.Store), released: make(chan struct{}), bad: make(map[string]bool)}
-			w.OnMalformed = func(m *naming.MalformedError) {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				w.report(m)
-			}
-			w.report = func(m *naming.MalformedError) { w.reported = append(w.reported, *m) }
-			if defect != nil {
-				defect(w)
-			}
-			t.Cleanup(func() { close(w.released) })
-			return w
-		},
+		New: func(t *testing.T) naming.Store { return newWrong(t, defect) },
 		Interrupt: func(t *testing.T, s naming.Store) {
 			w := s.(*wrong)
 			w.mu.Lock()
@@ -384,14 +405,9 @@ func harness(defect func(*wrong)) *Harness {
 		},
 		Silence: func(t *testing.T, s naming.Store) func() {
 			w := s.(*wrong)
-			set := func(silent bool) {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				w.silent = silent
-			}
-			set(true)
+			w.setSilent(true)
 			w.Store.Silence()
-			return func() { set(false); w.Speak() }
+			return func() { w.setSilent(false); w.Speak() }
 		},
 		SilenceBound: memory.SilenceBound,
 		Down: func(t *testing.T, s naming.Store) func() {
@@ -405,20 +421,10 @@ func harness(defect func(*wrong)) *Harness {
 		Cause: func(err error) bool { var r *refusal; return errors.As(err, &r) },
 		Calls: func(s naming.Store) int { return s.(*wrong).Calls() },
 		Malformed: func(t *testing.T, s naming.Store, service, id string) string {
-			w := s.(*wrong)
-			w.mu.Lock()
-			w.bad[id] = true
-			w.mu.Unlock()
-			w.PutMalformed(service, id, errors.New("gibberish"))
-			return id
+			return s.(*wrong).putMalformed(service, id, "gibberish")
 		},
 		Beyond: func(t *testing.T, s naming.Store, service, id string) string {
-			w := s.(*wrong)
-			w.mu.Lock()
-			w.bad[id] = true
-			w.mu.Unlock()
-			w.PutMalformed(service, id, errors.New("too deep"))
-			return id
+			return s.(*wrong).putMalformed(service, id, "too deep")
 		},
 		Withhold: func(t *testing.T, s naming.Store, service, id string, reason naming.Reason) func() {
 			w := s.(*wrong)
@@ -443,7 +449,7 @@ func harness(defect func(*wrong)) *Harness {
 	}
 }
 
-// runs is how often a test repeats what might come out otherwise.
+// runs returns how often a test repeats a check whose result may depend on chance.
 func runs() int {
 	if mutant.Full() {
 		return 50

@@ -10,15 +10,14 @@ import (
 	"github.com/naming-go/naming/conformance/fault"
 )
 
-// linked is a store, and the link to its registry.
+// linked is a store and the proxy between it and its registry.
 type linked struct {
 	naming.Store
 	link *fault.Proxy
 }
 
-// The harness of a backend whose registry is reached over TCP. Lose, Deny and
-// Malformed need a second client, or an operator's rights, and bring the rest of
-// the checks.
+// The harness of a backend whose registry is reached over TCP. The other fields of the
+// harness need a second client or an operator's rights.
 func Example() {
 	// In a file that ends in _test.go:
 	_ = func(t *testing.T) {
@@ -38,7 +37,7 @@ func Example() {
 	}
 }
 
-// newStore dials the registry, and has t close what it dialed.
+// newStore connects to the registry at addr. The end of t closes the connection.
 func newStore(t *testing.T, addr string) naming.Store {
 	var s struct {
 		naming.Store

@@ -15,7 +15,7 @@ import (
 	"github.com/naming-go/naming/conformance/fault"
 )
 
-// echo starts a server that sends back what it receives, and returns its address.
+// echo starts a server that sends back every byte, and returns its address.
 func echo(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +52,7 @@ func dial(t *testing.T, p *fault.Proxy) *client {
 	return &client{c, bufio.NewReader(c)}
 }
 
-// say sends a line and returns the error of reading it back, within limit.
+// say sends a line and reads it back within limit.
 func (c *client) say(line string, limit time.Duration) error {
 	if _, err := io.WriteString(c, line+"\n"); err != nil {
 		return err
@@ -60,6 +60,7 @@ func (c *client) say(line string, limit time.Duration) error {
 	return c.hear(line, limit)
 }
 
+// hear reads a line within limit, and returns an error if it is another line.
 func (c *client) hear(line string, limit time.Duration) error {
 	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
@@ -73,7 +74,8 @@ func (c *client) hear(line string, limit time.Duration) error {
 
 const long, short = 20 * time.Second, 50 * time.Millisecond
 
-func well(t *testing.T, what string, c *client) {
+// works fails t if the connection does not echo.
+func works(t *testing.T, what string, c *client) {
 	t.Helper()
 	if err := c.say("hello", long); err != nil {
 		t.Errorf("%s: %v", what, err)
@@ -83,12 +85,12 @@ func well(t *testing.T, what string, c *client) {
 func TestCut(t *testing.T) {
 	p := fault.New(t, echo(t))
 	c := dial(t, p)
-	well(t, "before", c)
+	works(t, "before", c)
 	p.Cut()
 	if err := c.say("hello", long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a connection that was cut: %v", err)
 	}
-	well(t, "a new connection", dial(t, p))
+	works(t, "a new connection", dial(t, p))
 	if n := p.Accepted(); n != 2 {
 		t.Errorf("accepted %d connections, want 2", n)
 	}
@@ -100,30 +102,30 @@ func TestCut(t *testing.T) {
 func TestSilence(t *testing.T) {
 	p := fault.New(t, echo(t))
 	c := dial(t, p)
-	well(t, "before", c)
+	works(t, "before", c)
 	heal, healToo := p.Silence(), p.Silence()
 	if err := c.say("held", short); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("in a silence: %v", err)
 	}
-	late := dial(t, p) // is accepted
+	late := dial(t, p) // new connections are accepted
 	heal()
 	heal()
 	if err := late.say("late", short); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("in a silence, of which one of two causes ended: %v", err)
+		t.Errorf("in two silences, of which one ended: %v", err)
 	}
 	healToo()
 	if err := c.hear("held", long); err != nil {
-		t.Errorf("what was held back: %v", err)
+		t.Errorf("a line that was kept back: %v", err)
 	}
 	if err := late.hear("late", long); err != nil {
-		t.Errorf("what was held back of a new connection: %v", err)
+		t.Errorf("a line of a new connection that was kept back: %v", err)
 	}
 }
 
 func TestDown(t *testing.T) {
 	p := fault.New(t, echo(t))
 	c := dial(t, p)
-	well(t, "before", c)
+	works(t, "before", c)
 	heal := p.Silence()
 	up, upToo := p.Down(), p.Down()
 	if err := c.hear("", long); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -133,7 +135,7 @@ func TestDown(t *testing.T) {
 		t.Helper()
 		if c, err := net.Dial("tcp", p.Addr()); err == nil {
 			c.Close()
-			t.Error("a server that is down took a connection")
+			t.Error("a server that is down accepted a connection")
 		}
 	}
 	refused()
@@ -143,7 +145,7 @@ func TestDown(t *testing.T) {
 	heal()
 	refused()
 	upToo()
-	well(t, "after", dial(t, p))
+	works(t, "after", dial(t, p))
 }
 
 func TestSlow(t *testing.T) {
@@ -154,22 +156,22 @@ func TestSlow(t *testing.T) {
 		t.Errorf("with a latency of an hour: %v", err)
 	}
 	second := p.Slow(0, 1)
-	first() // another one counts
+	first() // has no effect: the second call replaced the first
 	if err := c.hear("slow", short); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("with a byte a second: %v", err)
 	}
 	second()
 	p.Cut()
-	well(t, "after", dial(t, p))
+	works(t, "after", dial(t, p))
 }
 
-// Nothing is left of a proxy that was closed in the middle of everything.
+// A proxy that is closed while faults last leaves no goroutine.
 func TestClose(t *testing.T) {
 	target := echo(t)
 	before := runtime.NumGoroutine()
 	p := fault.New(t, target)
 	c := dial(t, p)
-	well(t, "before", c)
+	works(t, "before", c)
 	heal, up := p.Silence(), p.Down()
 	p.Close()
 	p.Close()
@@ -177,7 +179,7 @@ func TestClose(t *testing.T) {
 	heal()
 	if conn, err := net.Dial("tcp", p.Addr()); err == nil {
 		conn.Close()
-		t.Error("a closed proxy took a connection")
+		t.Error("a closed proxy accepted a connection")
 	}
 	deadline := time.Now().Add(long)
 	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
