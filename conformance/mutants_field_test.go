@@ -39,7 +39,7 @@ var fieldMutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"leaves out what does not print", "LimitsAreRefused", "got no error", func(w *wrong) {
+	{"removes characters that do not print", "LimitsAreRefused", "got no error", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			changes = slices.Clone(changes)
 			for i, c := range changes {
@@ -53,7 +53,7 @@ var fieldMutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"stores what comes before what is too large", "LimitsAreRefused", "after everything was refused", func(w *wrong) {
+	{"stores the changes before one that is too large", "LimitsAreRefused", "after everything was refused", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if err := w.good(ctx, service, c); err != nil {
@@ -69,7 +69,7 @@ var fieldMutants = []claim{
 			return c
 		})
 	}},
-	{"drops metadata that is nested deep", "AtTheLimits", "nested MaxDepth deep", func(w *wrong) {
+	{"drops deeply nested metadata", "AtTheLimits", "nested MaxDepth deep", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			if strings.HasPrefix(string(c.Endpoint.Metadata), strings.Repeat("[", 150)) {
 				c.Endpoint.Metadata = nil
@@ -77,7 +77,7 @@ var fieldMutants = []claim{
 			return c
 		})
 	}},
-	{"stores what it refuses at a limit of its own", "AtTheLimits", "metadata of MaxMetadata", func(w *wrong) {
+	{"stores a change that exceeds its own limit and refuses it", "AtTheLimits", "metadata of MaxMetadata", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			err := w.good(ctx, service, changes...)
 			for _, c := range changes {
@@ -102,7 +102,7 @@ var fieldMutants = []claim{
 			return c
 		})
 	}},
-	{"stores what comes before a mark that it refuses", "DrainingRoundTrip", "a state that the service does not have", func(w *wrong) {
+	{"stores the changes before a mark that it refuses", "DrainingRoundTrip", "a state that the service does not have", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Op == naming.Add && c.Endpoint.Draining {
@@ -115,7 +115,7 @@ var fieldMutants = []claim{
 			return nil
 		}
 	}},
-	{"asks the registry before it refuses a mark", "DrainingRoundTrip", "refused after 1 requests", func(w *wrong) {
+	{"makes a request before it refuses a mark", "DrainingRoundTrip", "refused after 1 requests", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Endpoint.Draining {
@@ -138,7 +138,7 @@ var fieldMutants = []claim{
 			l.ttl = func() time.Duration { return (ttl + time.Second - 1) / time.Second * time.Second }
 		})
 	}},
-	{"removes each put of a lease by itself", "RevokeCost", "Revoke made", func(w *wrong) {
+	{"removes each put of a lease with a request", "RevokeCost", "Revoke made", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				for _, h := range l.all() {
@@ -148,7 +148,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"renews each put of a lease by itself", "RevokeCost", "Renew made", func(w *wrong) {
+	{"renews each put of a lease with a request", "RevokeCost", "Renew made", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				for _, h := range l.all() {
@@ -192,7 +192,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"does not try again to remove what has expired", "ExpiresWhileDown", "expired while the registry was down", func(w *wrong) {
+	{"tries only once to remove expired endpoints", "ExpiresWhileDown", "expired while the registry was down", func(w *wrong) {
 		w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 			inner, err := w.Store.Grant(ctx, 24*time.Hour)
 			if err != nil {
@@ -202,7 +202,7 @@ var fieldMutants = []claim{
 			return &wrongLease{Lease: inner, ttl: func() time.Duration { return ttl }}, nil
 		}
 	}},
-	{"does not try again to remove what it got no answer for", "ExpiresInSilence", "expired while the registry was silent", func(w *wrong) {
+	{"tries only once to remove expired endpoints in a silence", "ExpiresInSilence", "expired while the registry was silent", func(w *wrong) {
 		w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 			inner, err := w.Store.Grant(ctx, 24*time.Hour)
 			if err != nil {
@@ -216,7 +216,7 @@ var fieldMutants = []claim{
 			return &wrongLease{Lease: inner, ttl: func() time.Duration { return ttl }}, nil
 		}
 	}},
-	{"takes a silence for the loss of a lease", "VerdictAfterSilence", "Renew while the registry cannot be asked", func(w *wrong) {
+	{"returns ErrLeaseLost in a silence", "VerdictAfterSilence", "Renew while the registry cannot be asked", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				err := l.Lease.Renew(ctx)
@@ -227,7 +227,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"never finds that a lease is lost", "VerdictAfterOutage", "neither restores the lease nor returns", func(w *wrong) {
+	{"never returns ErrLeaseLost", "VerdictAfterOutage", "neither restores the lease nor returns", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				err := l.Lease.Renew(ctx)
@@ -238,7 +238,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"calls a lease lost though nobody could be asked", "VerdictAfterOutage", "Renew while the registry cannot be asked", func(w *wrong) {
+	{"returns ErrLeaseLost while the registry is down", "VerdictAfterOutage", "Renew while the registry cannot be asked", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			renewed := time.Now()
 			l.renew = func(ctx context.Context) error {
@@ -252,7 +252,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"calls a lease lost that the registry still has", "VerdictAfterOutage", "after Renew has returned", func(w *wrong) {
+	{"returns ErrLeaseLost for a lease that the registry still has", "VerdictAfterOutage", "after Renew has returned", func(w *wrong) {
 		w.grant = func(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 			inner, err := w.Store.Grant(ctx, 4*ttl)
 			if err != nil {
@@ -297,7 +297,7 @@ var fieldMutants = []claim{
 			return l, nil
 		}
 	}},
-	{"renews from what it knows itself", "LostLease", "Renew has returned nil", func(w *wrong) {
+	{"renews a lease from its own memory", "LostLease", "Renew has returned nil", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			end := time.Now().Add(l.Lease.TTL())
 			l.renew = func(ctx context.Context) error {
@@ -310,7 +310,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"does not hear that a lease was lost", "LostLease", "after the registry has lost a lease", func(w *wrong) {
+	{"does not show that the registry lost a lease", "LostLease", "after the registry has lost a lease", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if len(b.Deleted) > 1 {
 				return nil
@@ -318,7 +318,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"leaves out what it failed to read", "PartialRead", "during an interruption", func(w *wrong) {
+	{"leaves out the endpoints that it failed to read", "PartialRead", "during an interruption", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			cuts := func() int {
 				w.mu.Lock()
@@ -337,10 +337,10 @@ var fieldMutants = []claim{
 		})
 	}},
 
-	{"does not report what exceeds a limit", "BeyondLimitsIsMalformed", "was not reported", func(w *wrong) {
+	{"does not report an entry that exceeds a limit", "BeyondLimitsIsMalformed", "was not reported", func(w *wrong) {
 		w.report = func(*naming.MalformedError) {}
 	}},
-	{"keeps the value before one that exceeds a limit", "BeyondLimitsIsMalformed", "does not show what it should", func(w *wrong) {
+	{"keeps the value that an entry beyond a limit replaced", "BeyondLimitsIsMalformed", "does not show what it should", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -349,7 +349,7 @@ var fieldMutants = []claim{
 		})
 	}},
 
-	{"tells what is withheld as deleted", "WithheldIsShown", "of the withheld endpoints", func(w *wrong) {
+	{"shows a withheld endpoint as deleted", "WithheldIsShown", "of the withheld endpoints", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			for _, h := range b.Withheld {
 				if !b.Snapshot {
@@ -360,7 +360,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"tells what is withheld as deleted first", "WithheldIsShown", "it shows [\"b\"] as deleted", func(w *wrong) {
+	{"shows a withheld endpoint as deleted first", "WithheldIsShown", "it shows [\"b\"] as deleted", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if b.Snapshot || len(b.Withheld) == 0 {
 				return []naming.Batch{b}
@@ -368,7 +368,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{{Deleted: []string{b.Withheld[0].Endpoint.ID}}, b}
 		})
 	}},
-	{"tells what is withheld as usable too", "WithheldIsShown", "twice", func(w *wrong) {
+	{"shows a withheld endpoint as usable too", "WithheldIsShown", "twice", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			for _, h := range b.Withheld {
 				b.Put = append(b.Put, h.Endpoint)
@@ -384,7 +384,7 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"leaves what is withheld out of snapshots", "WithheldIsShown", "a new watch of", func(w *wrong) {
+	{"leaves withheld endpoints out of snapshots", "WithheldIsShown", "a new watch of", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if b.Snapshot {
 				b.Withheld = nil
@@ -392,14 +392,14 @@ var fieldMutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"does not list a service that is withheld", "WithheldIsShown", "whose only endpoint is withheld", func(w *wrong) {
+	{"does not list a service whose endpoints are withheld", "WithheldIsShown", "whose only endpoint is withheld", func(w *wrong) {
 		w.lists(func(names []string) []string {
 			return slices.DeleteFunc(names, func(name string) bool {
 				return len(w.withheldIn(context.Background(), name)) > 0 && len(w.list(context.Background(), name)) == 0
 			})
 		})
 	}},
-	{"takes a put for the end of maintenance", "WithheldIsKept", "as usable, which is withheld", func(w *wrong) {
+	{"ends maintenance when the endpoint is put", "WithheldIsKept", "as usable, which is withheld", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Op == naming.Add {
@@ -421,7 +421,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"takes a withheld ID for free", "WithheldIsKept", "withheld endpoint", func(w *wrong) {
+	{"treats a withheld ID as free", "WithheldIsKept", "withheld endpoint", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			changes = slices.Clone(changes)
 			for i, c := range changes {
@@ -476,7 +476,7 @@ var fieldMutants = []claim{
 		})
 	}},
 
-	{"looks whether an ID is free, and then puts it", "IfFreeRace", "put", func(w *wrong) {
+	{"checks whether an ID is free before a separate put", "IfFreeRace", "put", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			changes = slices.Clone(changes)
 			list := w.list(ctx, service)
@@ -488,7 +488,7 @@ var fieldMutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"keeps the one that came second for later", "LoserStaysAway", "is back", func(w *wrong) {
+	{"makes a skipped Add later", "LoserStaysAway", "is back", func(w *wrong) {
 		type waiting struct {
 			service string
 			change  naming.Change
@@ -521,7 +521,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"looks at the lease, and then puts", "RevokeRace", "were revoked while endpoints were put", func(w *wrong) {
+	{"checks the lease before a separate put", "RevokeRace", "were revoked while endpoints were put", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			changes = slices.Clone(changes)
 			var holders []*wrongLease
@@ -553,7 +553,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"cannot revoke more than fits into a request", "ManyUnderOneLease", "buffer too small", func(w *wrong) {
+	{"cannot revoke more than one request can carry", "ManyUnderOneLease", "buffer too small", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				if len(l.all()) > 5000 {
@@ -563,7 +563,7 @@ var fieldMutants = []claim{
 			}
 		})
 	}},
-	{"removes a part of what has expired", "ManyUnderOneLease", "was expired", func(w *wrong) {
+	{"removes only a part of the expired endpoints", "ManyUnderOneLease", "was expired", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			time.AfterFunc(l.Lease.TTL()-time.Millisecond, func() {
 				for _, h := range l.all()[:min(len(l.all()), 50)] {

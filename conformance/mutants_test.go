@@ -107,7 +107,7 @@ var mutants = []claim{
 			return nil
 		}
 	}},
-	{"takes a put again for an error", "ApplyAgain", "exists", func(w *wrong) {
+	{"returns an error for a repeated put", "ApplyAgain", "exists", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Op == naming.Add && slices.ContainsFunc(w.list(ctx, service), c.Endpoint.Equal) {
@@ -117,7 +117,7 @@ var mutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"keeps the slice it was given", "ApplyKeepsNothing", "unwanted \"scribbled", func(w *wrong) {
+	{"keeps the slice of changes", "ApplyKeepsNothing", "unwanted \"scribbled", func(w *wrong) {
 		var last []naming.Change
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			w.mu.Lock()
@@ -148,7 +148,7 @@ var mutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"takes a delete of nothing for an error", "DeleteOfNothing", "not found", func(w *wrong) {
+	{"returns an error for a delete of nothing", "DeleteOfNothing", "not found", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Op == naming.Delete && !slices.ContainsFunc(w.list(ctx, service), func(e naming.Endpoint) bool { return e.ID == c.Endpoint.ID }) {
@@ -169,7 +169,7 @@ var mutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"stores what comes before what is invalid", "InvalidIsRefused", "after everything was refused", func(w *wrong) {
+	{"stores the changes before an invalid one", "InvalidIsRefused", "after everything was refused", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if err := w.good(ctx, service, c); err != nil {
@@ -179,7 +179,7 @@ var mutants = []claim{
 			return nil
 		}
 	}},
-	{"calls what is invalid unavailable", "InvalidIsRefused", "does not wrap", func(w *wrong) {
+	{"returns an unavailable error for invalid changes", "InvalidIsRefused", "does not wrap", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			if err := w.good(ctx, service, changes...); err != nil {
 				return errors.New(err.Error())
@@ -187,7 +187,7 @@ var mutants = []claim{
 			return nil
 		}
 	}},
-	{"watches a service that has no name", "InvalidIsRefused", "it yielded", func(w *wrong) {
+	{"watches a service without a name", "InvalidIsRefused", "it yielded", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			if naming.CheckService(service) != nil {
 				service = "unknown"
@@ -195,7 +195,7 @@ var mutants = []claim{
 			return w.Store.Watch(ctx, service)
 		}
 	}},
-	{"ignores a lease it does not know", "ForeignLeaseIsRefused", "got no error", func(w *wrong) {
+	{"ignores the lease of another store", "ForeignLeaseIsRefused", "got no error", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			if _, ok := c.Lease.(foreignLease); ok {
 				c.Lease = nil
@@ -204,7 +204,7 @@ var mutants = []claim{
 		})
 	}},
 
-	{"shows only what is put while it watches", "PutIsSeen", "does not have", func(w *wrong) {
+	{"shows only the puts after its start", "PutIsSeen", "does not have", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			if b.Snapshot {
 				b.Put = nil
@@ -381,7 +381,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"keeps what it knows in its batches", "BatchIsTheReceivers", "scribbled", func(w *wrong) {
+	{"shares its own state with its batches", "BatchIsTheReceivers", "scribbled", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			var state []naming.Endpoint
 			return func(b naming.Batch) []naming.Batch {
@@ -398,7 +398,7 @@ var mutants = []claim{
 		})
 	}},
 
-	{"mixes up names with a common prefix", "ServicesAreApart", "", func(w *wrong) {
+	{"confuses names with a common prefix", "ServicesAreApart", "", func(w *wrong) {
 		names := make(map[string]bool)
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			w.mu.Lock()
@@ -421,7 +421,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"takes an ID with a slash for part of the name", "ServicesAreApart", "", func(w *wrong) {
+	{"treats an ID with a slash as part of the name", "ServicesAreApart", "", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			changes, err := naming.Normalize(service, changes)
 			if err != nil {
@@ -474,7 +474,7 @@ var mutants = []claim{
 			return c
 		})
 	}},
-	{"takes the last element of an ID", "IDsRoundTrip", "", func(w *wrong) {
+	{"keeps only the last element of an ID", "IDsRoundTrip", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			if base := path.Base(c.Endpoint.ID); base != "/" {
 				c.Endpoint.ID = base
@@ -482,7 +482,7 @@ var mutants = []claim{
 			return c
 		})
 	}},
-	{"takes IPv6 addresses apart", "AddressesRoundTrip", "", func(w *wrong) {
+	{"splits and joins IPv6 addresses", "AddressesRoundTrip", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			if host, port, err := net.SplitHostPort(c.Endpoint.Addr); err == nil {
 				c.Endpoint.Addr = host + ":" + port
@@ -496,7 +496,7 @@ var mutants = []claim{
 			return c
 		})
 	}},
-	{"takes numbers for float64", "MetadataRoundTrip", "", func(w *wrong) {
+	{"decodes numbers as float64", "MetadataRoundTrip", "", func(w *wrong) {
 		w.metadata(func(m json.RawMessage) json.RawMessage {
 			var v any
 			if json.Unmarshal(m, &v) != nil {
@@ -519,7 +519,7 @@ var mutants = []claim{
 			return m
 		})
 	}},
-	{"takes empty metadata for none", "MetadataRoundTrip", "", func(w *wrong) {
+	{"treats empty metadata as none", "MetadataRoundTrip", "", func(w *wrong) {
 		w.metadata(func(m json.RawMessage) json.RawMessage {
 			if slices.Contains([]string{`{}`, `[]`, `""`, `0`, `false`}, string(m)) {
 				return nil
@@ -535,7 +535,7 @@ var mutants = []claim{
 			return m
 		})
 	}},
-	{"makes strings of what metadata holds", "MetadataRoundTrip", "", func(w *wrong) {
+	{"turns the members of metadata into strings", "MetadataRoundTrip", "", func(w *wrong) {
 		w.metadata(func(m json.RawMessage) json.RawMessage {
 			var o map[string]any
 			if json.Unmarshal(m, &o) != nil {
@@ -584,7 +584,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"yields the services that are new", "ServicesLists", "got services", func(w *wrong) {
+	{"yields only the new services", "ServicesLists", "got services", func(w *wrong) {
 		w.services = func(ctx context.Context) namesSeq {
 			return func(yield func([]string, error) bool) {
 				var last []string
@@ -601,7 +601,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"keeps what it knows in its lists of services", "ServicesLists", "scribbled", func(w *wrong) {
+	{"shares its own state with its lists of services", "ServicesLists", "scribbled", func(w *wrong) {
 		w.services = func(ctx context.Context) namesSeq {
 			return func(yield func([]string, error) bool) {
 				var last []string
@@ -645,19 +645,19 @@ var mutants = []claim{
 		})
 	}},
 
-	{"tells the time that is left", "LeaseReturnsTTL", "after Renew", func(w *wrong) {
+	{"returns the remaining time as TTL", "LeaseReturnsTTL", "after Renew", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			left := l.Lease.TTL() + time.Second
 			l.ttl = func() time.Duration { left--; return left }
 		})
 	}},
-	{"tells no TTL", "LeaseReturnsTTL", "has a TTL of 0s", func(w *wrong) {
+	{"returns a TTL of zero", "LeaseReturnsTTL", "has a TTL of 0s", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.ttl = func() time.Duration { return 0 } })
 	}},
 	{"does nothing to revoke", "RevokeRemoves", "does not show what it should", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.revoke = func(context.Context) error { return nil } })
 	}},
-	{"puts back what was revoked", "RevokeRemoves", "a state that the service does not have", func(w *wrong) {
+	{"puts endpoints back after a revoke", "RevokeRemoves", "a state that the service does not have", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				if err := l.Lease.Revoke(ctx); err != nil {
@@ -682,7 +682,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"cannot revoke what was revoked", "RevokeAgain", "of a lease that was revoked", func(w *wrong) {
+	{"cannot revoke a revoked lease", "RevokeAgain", "of a lease that was revoked", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			var once sync.Once
 			l.revoke = func(ctx context.Context) error {
@@ -692,7 +692,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"cannot revoke what expired", "RevokeAgain", "of a lease that expired", func(w *wrong) {
+	{"cannot revoke an expired lease", "RevokeAgain", "of a lease that expired", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			end := time.Now().Add(l.Lease.TTL())
 			l.revoke = func(ctx context.Context) error {
@@ -726,7 +726,7 @@ var mutants = []claim{
 	{"does nothing to renew", "RenewKeeps", "", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.renew = func(context.Context) error { return nil } })
 	}},
-	{"renews what has expired", "RenewAfterEnd", "after Renew has returned nil", func(w *wrong) {
+	{"returns nil when it renews an expired lease", "RenewAfterEnd", "after Renew has returned nil", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				if err := l.Lease.Renew(ctx); !errors.Is(err, naming.ErrLeaseLost) {
@@ -736,7 +736,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"restores a part of what the lease held", "RenewAfterEnd", "after Renew has returned nil", func(w *wrong) {
+	{"restores only a part of the endpoints of a lease", "RenewAfterEnd", "after Renew has returned nil", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				err := l.Lease.Renew(ctx)
@@ -748,7 +748,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"does not say that the lease is lost", "RenewAfterEnd", "does not wrap", func(w *wrong) {
+	{"hides that a lease is lost", "RenewAfterEnd", "does not wrap", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				if err := l.Lease.Renew(ctx); errors.Is(err, naming.ErrLeaseLost) {
@@ -760,7 +760,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"puts all that was ever under the lease again when it renews", "RenewBringsNothingBack", "after Renew", func(w *wrong) {
+	{"puts every endpoint again that was ever under a lease when it renews the lease", "RenewBringsNothingBack", "after Renew", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				if err := l.Lease.Renew(ctx); err != nil {
@@ -810,7 +810,7 @@ var mutants = []claim{
 			})
 		})
 	}},
-	{"puts under no lease what comes under a lost one", "ApplyUnderLostLease", "got no error", func(w *wrong) {
+	{"puts an endpoint of a lost lease under no lease", "ApplyUnderLostLease", "got no error", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			err := w.good(ctx, service, changes...)
 			if errors.Is(err, naming.ErrLeaseLost) {
@@ -823,7 +823,7 @@ var mutants = []claim{
 			return err
 		}
 	}},
-	{"stores under a lost lease and says that it is lost", "ApplyUnderLostLease", "", func(w *wrong) {
+	{"stores an endpoint of a lost lease and returns ErrLeaseLost", "ApplyUnderLostLease", "", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			err := w.good(ctx, service, changes...)
 			if errors.Is(err, naming.ErrLeaseLost) {
@@ -857,7 +857,7 @@ var mutants = []claim{
 			return c
 		})
 	}},
-	{"takes a condition that does not hold for an error", "DeleteOnlyUnderLease", "condition", func(w *wrong) {
+	{"returns an error for a Delete whose condition does not hold", "DeleteOnlyUnderLease", "condition", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			before := len(w.list(ctx, service))
 			err := w.good(ctx, service, changes...)
@@ -867,13 +867,13 @@ var mutants = []claim{
 			return err
 		}
 	}},
-	{"does not take back what is under no lease", "Reclaim", "", func(w *wrong) {
+	{"ignores Reclaim", "Reclaim", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change { c.Reclaim = false; return c })
 	}},
-	{"takes back what is under another lease", "Reclaim", "", func(w *wrong) {
+	{"reclaims an endpoint that is under another lease", "Reclaim", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change { c.IfFree = c.IfFree && !c.Reclaim; c.Reclaim = false; return c })
 	}},
-	{"removes what is under another lease", "Reclaim", "", func(w *wrong) {
+	{"removes an endpoint that is under another lease", "Reclaim", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			if c.Op == naming.Delete && c.Reclaim {
 				c.Lease, c.Reclaim = nil, false
@@ -884,7 +884,7 @@ var mutants = []claim{
 	{"ignores that a put is conditional", "PutOnlyIfFree", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change { c.IfFree = false; return c })
 	}},
-	{"takes what is under the lease already for taken", "PutOnlyIfFree", "does not show what it should", func(w *wrong) {
+	{"skips a put of an endpoint that is under the lease already", "PutOnlyIfFree", "does not show what it should", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			there := w.list(ctx, service)
 			return w.good(ctx, service, slices.DeleteFunc(slices.Clone(changes), func(c naming.Change) bool {
@@ -892,7 +892,7 @@ var mutants = []claim{
 			})...)
 		}
 	}},
-	{"takes an endpoint that is not free for an error", "PutOnlyIfFree", "not free", func(w *wrong) {
+	{"returns an error for an Add whose condition does not hold", "PutOnlyIfFree", "not free", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			before := sets(w.list(ctx, service)...)
 			err := w.good(ctx, service, changes...)
@@ -905,10 +905,10 @@ var mutants = []claim{
 		}
 	}},
 
-	{"ends without a word", "CancelEnds", "ended without an error", func(w *wrong) {
+	{"ends without an error", "CancelEnds", "ended without an error", func(w *wrong) {
 		w.ends(func(context.Context, error, func(naming.Batch, error) bool) {})
 	}},
-	{"ends with another error than its context's", "CancelEnds", "does not wrap", func(w *wrong) {
+	{"hides the error of its context at the end", "CancelEnds", "does not wrap", func(w *wrong) {
 		w.ends(func(_ context.Context, err error, yield func(naming.Batch, error) bool) {
 			yield(naming.Batch{}, errors.New(err.Error()))
 		})
@@ -923,7 +923,7 @@ var mutants = []claim{
 			yield(naming.Batch{}, context.Canceled)
 		})
 	}},
-	{"goes on after its error", "CancelEnds", "went on after its error", func(w *wrong) {
+	{"continues after its error", "CancelEnds", "went on after its error", func(w *wrong) {
 		w.ends(func(_ context.Context, err error, yield func(naming.Batch, error) bool) {
 			if yield(naming.Batch{}, err) {
 				yield(naming.Batch{}, err)
@@ -981,7 +981,7 @@ var mutants = []claim{
 			return l, err
 		}
 	}},
-	{"blocks when its loop was left", "BreakReleases", "did not return", func(w *wrong) {
+	{"blocks after its loop was left", "BreakReleases", "did not return", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			return func(yield func(naming.Batch, error) bool) {
 				for b, err := range w.Store.Watch(ctx, service) {
@@ -993,7 +993,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"yields when its loop was left", "BreakReleases", "panicked", func(w *wrong) {
+	{"yields after its loop was left", "BreakReleases", "panicked", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			return func(yield func(naming.Batch, error) bool) {
 				for b, err := range w.Store.Watch(ctx, service) {
@@ -1004,7 +1004,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"goes on where it was left", "RangedAgain", "", func(w *wrong) {
+	{"continues where its loop was left", "RangedAgain", "", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			ranged := false
 			return func(yield func(naming.Batch, error) bool) {
@@ -1029,7 +1029,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"asks before it is ranged over", "NothingBeforeRange", "made 11 requests", func(w *wrong) {
+	{"makes a request before it is ranged over", "NothingBeforeRange", "made 11 requests", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			w.list(ctx, service)
 			return w.Store.Watch(ctx, service)
@@ -1083,7 +1083,7 @@ var mutants = []claim{
 		})
 	}},
 
-	{"watches again by itself", "InterruptEnds", "did not end", func(w *wrong) {
+	{"retries a watch", "InterruptEnds", "did not end", func(w *wrong) {
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			return func(yield func(naming.Batch, error) bool) {
 				for {
@@ -1120,7 +1120,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"begins after an interruption where it was", "Recovers", "the first list after an interruption", func(w *wrong) {
+	{"begins after an interruption with its old state", "Recovers", "the first list after an interruption", func(w *wrong) {
 		last := make(map[string]naming.Batch)
 		w.watch = func(ctx context.Context, service string) watchSeq {
 			return func(yield func(naming.Batch, error) bool) {
@@ -1145,7 +1145,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"adds after an interruption and removes nothing", "Recovers", "the first list after an interruption", func(w *wrong) {
+	{"removes nothing after an interruption", "Recovers", "the first list after an interruption", func(w *wrong) {
 		seen := make(set)
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
@@ -1157,7 +1157,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"bears a silence for ever", "SilenceEnds", "did not end", func(w *wrong) {
+	{"never notices a silence", "SilenceEnds", "did not end", func(w *wrong) {
 		w.ends(func(ctx context.Context, err error, yield func(naming.Batch, error) bool) {
 			w.mu.Lock()
 			silent := w.silent
@@ -1169,7 +1169,7 @@ var mutants = []claim{
 			yield(naming.Batch{}, err)
 		})
 	}},
-	{"does not look at its context in a silence", "ContextEndsSilence", "Apply", func(w *wrong) {
+	{"ignores its context in a silence", "ContextEndsSilence", "Apply", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -1223,7 +1223,7 @@ var mutants = []claim{
 			}
 		}
 	}},
-	{"takes an unavailable registry for a lost lease", "UnavailableIsAnError", "also wraps", func(w *wrong) {
+	{"returns ErrLeaseLost for an unavailable registry", "UnavailableIsAnError", "also wraps", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
 				if err := l.Lease.Renew(ctx); err != nil {
@@ -1233,10 +1233,10 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"takes an unavailable registry for one that refuses", "UnavailableIsAnError", "also wraps", func(w *wrong) {
+	{"returns ErrPermission for an unavailable registry", "UnavailableIsAnError", "also wraps", func(w *wrong) {
 		w.errors(func(err error) error { return fmt.Errorf("%w: %w", naming.ErrPermission, err) })
 	}},
-	{"takes a registry that refuses for an unavailable one", "PermissionIsAnError", "does not wrap", func(w *wrong) {
+	{"returns an unavailable error for refused credentials", "PermissionIsAnError", "does not wrap", func(w *wrong) {
 		w.errors(func(err error) error {
 			if errors.Is(err, naming.ErrPermission) {
 				return errors.New(err.Error())
@@ -1255,7 +1255,7 @@ var mutants = []claim{
 		})
 	}},
 
-	{"hides what comes after a malformed entry", "MalformedHidesNothing", "", func(w *wrong) {
+	{"hides the entries after a malformed one", "MalformedHidesNothing", "", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -1315,7 +1315,7 @@ var mutants = []claim{
 			return only(b)
 		})
 	}},
-	{"avoids for ever what was malformed", "MalformedIsPutRight", "does not show what it should", func(w *wrong) {
+	{"never shows an endpoint again whose entry was malformed", "MalformedIsPutRight", "does not show what it should", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -1367,7 +1367,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"loses a change that is made beside another", "Converges", "does not show what it should", func(w *wrong) {
+	{"loses a change that is made at the same time as another", "Converges", "does not show what it should", func(w *wrong) {
 		n := 0
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			w.mu.Lock()
@@ -1382,7 +1382,7 @@ var mutants = []claim{
 			return w.good(ctx, service, changes...)
 		}
 	}},
-	{"cannot do two things at once", "AllAtOnce", "busy", func(w *wrong) {
+	{"refuses concurrent calls", "AllAtOnce", "busy", func(w *wrong) {
 		busy := false
 		w.leases(func(l *wrongLease) {
 			l.renew = func(ctx context.Context) error {
