@@ -69,12 +69,58 @@ func TestServerAndClient(t *testing.T) {
 	}
 }
 
+// TestHello runs the program that the README shows: as it is, and on etcd with the
+// one line changed as its comment says.
+func TestHello(t *testing.T) {
+	const (
+		file  = "hello/main.go"
+		store = "new(memory.Store) // or "
+		local = "127.0.0.1:2379"
+	)
+	program := read(t, "examples/"+file)
+	if n := strings.Count(program, "\n"); n > 45 {
+		t.Errorf("the program has %d lines, want 45 at most", n)
+	}
+	t.Run("memory", func(t *testing.T) { testHello(t, file) })
+	t.Run("etcd", func(t *testing.T) {
+		c := etcdtest.Start(t, nil)
+		changed := program
+		for _, change := range [][2]string{
+			{store, ""},
+			{local, c.Members[0].Addr},
+			{`"github.com/naming-go/naming/backend/memory"`, "\"github.com/naming-go/naming/backend/etcd\"\n\tclientv3 \"go.etcd.io/etcd/client/v3\""},
+		} {
+			if strings.Count(changed, change[0]) != 1 {
+				t.Fatalf("%s does not contain %q once", file, change[0])
+			}
+			changed = strings.Replace(changed, change[0], change[1], 1)
+		}
+		onEtcd := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(onEtcd, []byte(changed), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		testHello(t, onEtcd)
+		if revision := c.Revision(t); revision < 3 {
+			t.Errorf("etcd is at revision %d, want the registration and its end", revision)
+		}
+	})
+}
+
+func testHello(t *testing.T, file string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // with the compiler
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", "run", file).CombinedOutput()
+	if err != nil || !regexp.MustCompile(`127\.0\.0\.1:\d+ says SERVING\n.*stopped, error: <nil>\n$`).Match(out) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestArguments: a program refuses an argument that is not a flag, such as a URL without
 // -store, which would be ignored.
 func TestArguments(t *testing.T) {
 	for _, program := range []string{"./server", "./client", "./quickstart"} {
 		out, err := exec.Command("go", "run", program, "etcd://127.0.0.1:1").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "name the registry with -store") {
+		if err == nil || !strings.Contains(string(out), "with -store") {
 			t.Errorf("%s: %v\n%s", program, err, out)
 		}
 	}
@@ -85,7 +131,7 @@ func TestArguments(t *testing.T) {
 // line for each event; and ends when it is told to.
 func TestFieldR10NoRegistry(t *testing.T) {
 	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client", "./quickstart").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -97,9 +143,9 @@ func TestFieldR10NoRegistry(t *testing.T) {
 	for _, url := range []string{"etcd://" + refuses + "?prefix=/naming/", "consul://" + refuses} {
 		for _, c := range []struct {
 			program string
-			waits   string // says what it waits for; empty: that is in what it logs
-			events  int    // that are logged before the first is tried again
-		}{{"client", "a call waits", 1}, {"server", "tried again until there is one", 2}, {"quickstart", "", 2}} {
+			waits   string // what the program says that it waits for
+			events  int    // events that are logged before the first retry
+		}{{"client", "a call waits", 1}, {"server", "tried again until there is one", 2}} {
 			t.Run(c.program+" "+url[:4], func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()

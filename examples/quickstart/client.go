@@ -15,8 +15,8 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// dial connects to whatever servers the registry has. Calls fail fast: they do
-// not wait for a server, and are not tried again.
+// dial returns a connection to the servers that the registry lists. Calls fail
+// fast: a call does not wait for a server, and gRPC does not retry it.
 func dial(c *naming.Client) (*grpc.ClientConn, error) {
 	return grpc.NewClient("naming:///"+service,
 		grpc.WithResolvers(resolver.NewBuilder(c, nil)),
@@ -27,14 +27,14 @@ func dial(c *naming.Client) (*grpc.ClientConn, error) {
 // traffic makes calls and counts them.
 type traffic struct {
 	mu     sync.Mutex
-	calls  map[string]int // that succeeded, by the address of the server
-	errors int
-	err    error // the first
+	calls  map[string]int // calls that succeeded, by the server's address; guarded by mu
+	errors int            // calls that failed; guarded by mu
+	err    error          // the first error; guarded by mu
 }
 
 func newTraffic() *traffic { return &traffic{calls: make(map[string]int)} }
 
-// run makes calls, some hundred in a second, until ctx is done.
+// run makes several hundred calls a second until ctx is done.
 func (t *traffic) run(ctx context.Context, conn *grpc.ClientConn) {
 	client := healthpb.NewHealthClient(conn)
 	var callers sync.WaitGroup
@@ -52,7 +52,7 @@ func (t *traffic) run(ctx context.Context, conn *grpc.ClientConn) {
 }
 
 func (t *traffic) call(client healthpb.HealthClient) {
-	// Not the caller's context: an interrupt is no failure of a call.
+	// The context is not the caller's. An interrupt would count as a failed call.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var p peer.Peer
@@ -69,14 +69,14 @@ func (t *traffic) call(client healthpb.HealthClient) {
 	t.calls[p.Addr.String()]++
 }
 
-// count returns the number of calls by the address of the server.
+// count returns the number of successful calls by the server's address.
 func (t *traffic) count() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return maps.Clone(t.calls)
 }
 
-// failed returns the number of calls that failed, and the error of the first.
+// failed returns the number of calls that failed, and the first error.
 func (t *traffic) failed() (n int, first error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,12 +2,13 @@
 // go, the registry fails, and no call does.
 //
 //	go run ./examples/quickstart
-//	go run ./examples/quickstart -store 'etcd://localhost:2379?prefix=/naming/'
 //
-// The story is in story.go, what a server has to do in server.go, and what a
-// client has to do in client.go. The exit status is 0 if no call failed, 1 if one
-// did or the story could not be told to its end, and 2 for arguments that cannot
-// work.
+// The registry is package backend/memory. No other backend is compiled, so the
+// first run starts soon. The programs ../server and ../client use etcd or Consul.
+//
+// The story is in story.go, the server's part in server.go, and the client's part
+// in client.go. The exit status is 0 if no call failed. It is 1 if a call failed or
+// the story ended early, and 2 for arguments that can never work.
 package main
 
 import (
@@ -22,7 +23,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/backend/memory"
 )
 
 func main() {
@@ -34,39 +35,23 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	url := flags.String("store", "memory:", "the registry, as a `URL`: memory:, or one of package backend/open")
 	step := flags.Duration("step", 1500*time.Millisecond, "how long the calls go on after each step")
 	switch err := flags.Parse(args); {
 	case err == flag.ErrHelp:
 		return 0
 	case err != nil:
-		return 2 // the flag package has said why
+		return 2 // the flag package has printed the reason
 	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "quickstart: unexpected argument %q: name the registry with -store\n", flags.Arg(0))
+		fmt.Fprintf(stderr, "quickstart: unexpected argument %q: for etcd or Consul, run ./examples/server and ./examples/client with -store\n", flags.Arg(0))
 		return 2
 	}
-	store, done, err := open.Store(ctx, *url, nil)
-	if err != nil {
-		fmt.Fprintln(stderr, "quickstart:", err)
-		return 2
-	}
-	defer done()
-
 	screen := newScreen(stdout)
-	// What an operator would read, without the time.
-	logger := slog.New(slog.NewTextHandler(screen, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
-	client := naming.New(store, &naming.Options{Logger: logger})
+	store := new(memory.Store)
+	client := naming.New(store, &naming.Options{Logger: newLogger(screen)})
 	defer client.Close()
 
 	s := &story{store: store, client: client, screen: screen, step: *step, traffic: newTraffic()}
-	err = s.tell(ctx)
+	err := s.tell(ctx)
 	fmt.Fprint(stdout, s.result())
 	if err != nil {
 		fmt.Fprintln(stderr, "quickstart:", err)
@@ -76,4 +61,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		return 1
 	}
 	return 0
+}
+
+// newLogger returns a logger that writes to w what an operator would read, without
+// the time.
+func newLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
 }

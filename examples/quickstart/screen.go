@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// screen prints lines, and on a terminal a table below them that is drawn again
-// and again.
+// screen prints lines. On a terminal it also draws a table below the lines, and
+// redraws the table.
 type screen struct {
-	mu       sync.Mutex
-	w        io.Writer
 	terminal bool
-	drawn    int // lines of the table that are there
+
+	mu    sync.Mutex
+	w     io.Writer // guarded by mu
+	drawn int       // the number of the table's lines on the terminal; guarded by mu
 }
 
 func newScreen(w io.Writer) *screen {
@@ -28,7 +29,7 @@ func newScreen(w io.Writer) *screen {
 	return s
 }
 
-// show draws the table until ctx is done, on a terminal.
+// show redraws the table until ctx is done. It does nothing unless w is a terminal.
 func (s *screen) show(ctx context.Context, table func() string) {
 	if !s.terminal {
 		return
@@ -53,7 +54,7 @@ func (s *screen) show(ctx context.Context, table func() string) {
 	}
 }
 
-// erase removes the table. s.mu is held.
+// erase removes the table. The caller holds s.mu.
 func (s *screen) erase() {
 	if s.drawn > 0 {
 		fmt.Fprintf(s.w, "\x1b[%dA\x1b[J", s.drawn)

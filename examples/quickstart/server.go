@@ -14,16 +14,15 @@ import (
 // service is the name by which clients find the servers.
 const service = "greeter"
 
-// server is a gRPC server and its entry in the registry. The one service that it
-// has is gRPC's own health service, for want of a better one that needs no
-// generated code.
+// server is a gRPC server and its entry in the registry. Its only service is
+// gRPC's health service, which needs no generated code here.
 type server struct {
 	name, addr   string
 	grpc         *grpc.Server
 	registration *naming.Registration
 }
 
-// startServer starts a server and announces it.
+// startServer starts a server and registers it.
 func startServer(ctx context.Context, c *naming.Client, name string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,8 +32,8 @@ func startServer(ctx context.Context, c *naming.Client, name string) (*server, e
 	healthpb.RegisterHealthServer(s.grpc, health.NewServer())
 	go s.grpc.Serve(l)
 
-	// From here on the registration is kept, whatever happens to the registry.
-	// Wait is for the story's sake: a real server need not wait.
+	// The Client keeps the registration from here on, through every failure of the
+	// registry. Wait serves the story only. A real server need not wait.
 	s.registration, err = c.Register(ctx, service, naming.Endpoint{Addr: s.addr}, &naming.RegisterOptions{Wait: true})
 	if err != nil {
 		s.grpc.Stop()
@@ -43,7 +42,7 @@ func startServer(ctx context.Context, c *naming.Client, name string) (*server, e
 	return s, nil
 }
 
-// stop stops a server the way that drops no call: it goes on serving until
+// stop stops a server without dropping a call. The server goes on serving until
 // clients know that it leaves, and then until the last call has ended.
 func (s *server) stop() error {
 	err := s.registration.Close()

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -17,18 +14,18 @@ import (
 
 // story is what happens to some servers, their registry and their client.
 type story struct {
-	store   naming.Store
+	store   *memory.Store
 	client  *naming.Client
 	screen  *screen
 	step    time.Duration
 	traffic *traffic
 
 	mu      sync.Mutex
-	servers []*server   // all that there ever were
-	view    naming.View // what the registry says
+	servers []*server   // every server that was started, in this order; guarded by mu
+	view    naming.View // the newest view of the registry; guarded by mu
 }
 
-// tell tells the story, and returns when everything has stopped.
+// tell tells the story. It returns when everything has stopped.
 func (s *story) tell(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -37,14 +34,14 @@ func (s *story) tell(ctx context.Context) error {
 	running.Go(func() { s.watch(background) })
 	running.Go(func() { s.screen.show(background, s.table) })
 
-	// The first three are there before the first call.
+	// Three servers run before the first call.
 	defer s.stopAll()
 	for _, name := range []string{"alpha", "beta", "gamma"} {
-		if err := s.start(ctx, name); err != nil {
+		if err := s.start(name)(ctx); err != nil {
 			return err
 		}
 	}
-	// The registry has them; now the client knows it, too.
+	// The registry has the servers now. The client may learn of them later.
 	if err := s.ready(3)(ctx); err != nil {
 		return err
 	}
@@ -59,13 +56,26 @@ func (s *story) tell(ctx context.Context) error {
 	defer calling.Wait()
 	defer stopCalls()
 
+	if err := s.steps(ctx); err != nil {
+		return err
+	}
+	s.screen.line("* the calls end, and the servers leave")
+	stopCalls()
+	calling.Wait()
+	s.stopAll()
+	return nil
+}
+
+// steps makes the steps of the story, while calls are made.
+func (s *story) steps(ctx context.Context) error {
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
 		{"alpha, beta and gamma serve", func(context.Context) error { return nil }},
 		{"alpha leaves", s.leave("alpha")},
-		{"delta joins", func(ctx context.Context) error { return s.start(ctx, "delta") }},
+		{"delta joins", s.start("delta")},
+		{"beta restarts, at another address", s.restart("beta")},
 		{"the registry goes down and loses all it had", s.lose},
 		{"the registry is back, empty", s.find},
 	} {
@@ -78,29 +88,27 @@ func (s *story) tell(ctx context.Context) error {
 		}
 		s.screen.line(s.summary())
 	}
-	s.screen.line("* the calls end, and the servers leave")
-	stopCalls()
-	calling.Wait()
-	s.stopAll()
 	return nil
 }
 
-// start adds a server.
-func (s *story) start(ctx context.Context, name string) error {
-	started, err := startServer(ctx, s.client, name)
-	if err != nil {
-		return err
+// start returns a step in which a server starts.
+func (s *story) start(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		started, err := startServer(ctx, s.client, name)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.servers = append(s.servers, started)
+		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.servers = append(s.servers, started)
-	return nil
 }
 
 // leave returns a step in which a server leaves.
 func (s *story) leave(name string) func(context.Context) error {
 	return func(context.Context) error {
-		for _, server := range s.servers {
+		for _, server := range s.started() {
 			if server.name == name {
 				return server.stop()
 			}
@@ -109,28 +117,30 @@ func (s *story) leave(name string) func(context.Context) error {
 	}
 }
 
-// lose takes the registry away, if that is in our hands.
-func (s *story) lose(context.Context) error {
-	m, ok := s.store.(*memory.Store)
-	if !ok {
-		s.screen.line("(left out: this registry is not ours to stop; stop it yourself, if you like)")
-		return nil
+// restart returns a step in which a server leaves, and starts again.
+func (s *story) restart(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := s.leave(name)(ctx); err != nil {
+			return err
+		}
+		return s.start(name)(ctx)
 	}
-	m.Down(errors.New("connection refused"))
-	m.Wipe()
+}
+
+// lose takes the registry away, and what it stored.
+func (s *story) lose(context.Context) error {
+	s.store.Down(errors.New("connection refused"))
+	s.store.Wipe()
 	return nil
 }
 
-// find gives the registry back. The servers announce themselves again.
+// find gives the registry back. The servers register again by themselves.
 func (s *story) find(ctx context.Context) error {
-	if m, ok := s.store.(*memory.Store); ok {
-		m.Up()
-	}
+	s.store.Up()
 	return s.ready(3)(ctx)
 }
 
-// ready returns a step that waits until the registry vouches for n servers or
-// more.
+// ready returns a step that waits until the registry confirms n servers or more.
 func (s *story) ready(n int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		for view, err := range s.client.Watch(ctx, service) {
@@ -155,13 +165,20 @@ func (s *story) pause(ctx context.Context) error {
 	}
 }
 
-// stopAll stops the servers that are left.
+// stopAll stops the servers that still run.
 func (s *story) stopAll() {
 	var stopping sync.WaitGroup
-	for _, server := range s.servers {
-		stopping.Go(func() { _ = server.stop() }) // a second time does no harm
+	for _, server := range s.started() {
+		stopping.Go(func() { _ = server.stop() }) // a second stop has no effect
 	}
 	stopping.Wait()
+}
+
+// started returns every server that was started.
+func (s *story) started() []*server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.servers)
 }
 
 // watch keeps the view up to date.
@@ -174,90 +191,4 @@ func (s *story) watch(ctx context.Context) {
 		s.view = view
 		s.mu.Unlock()
 	}
-}
-
-// summary is the table in one line.
-func (s *story) summary() string {
-	var b strings.Builder
-	for _, row := range s.rows() {
-		fmt.Fprintf(&b, "  %s %d", row.server, row.calls)
-	}
-	failed, _ := s.traffic.failed()
-	return fmt.Sprintf("  calls:%s, failed: %d; the registry is %s", b.String(), failed, s.registryState())
-}
-
-// table is how everything stands, for the screen.
-func (s *story) table() string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "server\taddress\tin the registry\tcalls")
-	for _, row := range s.rows() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\n", row.server, row.addr, row.entry, row.calls)
-	}
-	_ = w.Flush() // to memory
-	failed, _ := s.traffic.failed()
-	fmt.Fprintf(&b, "failed calls: %d; the registry is %s\n", failed, s.registryState())
-	return b.String()
-}
-
-// result is how everything ended.
-func (s *story) result() string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "\nserver\taddress\tcalls")
-	for _, row := range s.rows() {
-		fmt.Fprintf(w, "%s\t%s\t%d\n", row.server, row.addr, row.calls)
-	}
-	_ = w.Flush() // to memory
-	failed, err := s.traffic.failed()
-	if err != nil {
-		fmt.Fprintf(&b, "the first call that failed: %v\n", err)
-	}
-	fmt.Fprintf(&b, "failed calls: %d\n", failed)
-	return b.String()
-}
-
-type row struct {
-	server, addr, entry string
-	calls               int
-}
-
-// rows are what the registry says of each server, and how often it was called.
-func (s *story) rows() []row {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	entries := make(map[string]string)
-	for _, e := range s.view.Held {
-		entries[e.Addr] = "held"
-	}
-	for _, e := range s.view.Endpoints {
-		entries[e.Addr] = "listed"
-		if e.Info().Draining {
-			entries[e.Addr] = "draining"
-		}
-	}
-	calls := s.traffic.count()
-	var rows []row
-	for _, server := range s.servers {
-		entry := entries[server.addr]
-		if entry == "" {
-			entry = "-"
-		}
-		rows = append(rows, row{server.name, server.addr, entry, calls[server.addr]})
-		delete(calls, server.addr)
-	}
-	// Servers of somebody else, in a registry that is not ours alone.
-	for _, addr := range slices.Sorted(maps.Keys(calls)) {
-		rows = append(rows, row{"?", addr, entries[addr], calls[addr]})
-	}
-	return rows
-}
-
-func (s *story) registryState() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view.Stale() {
-		return fmt.Sprintf("not there: %v", s.view.Err)
-	}
-	return "there"
 }
