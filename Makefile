@@ -48,7 +48,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help test check tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo zero-drop servers clean
+.PHONY: help test check tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo picture zero-drop servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ fuzz: ## fuzz each target of the root module for FUZZTIME (a number of inputs, 3
 
 demo: ## run the quickstart
 	go run ./examples/quickstart
+
+picture: ## run the quickstart and draw docs/quickstart.svg of its output
+	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart
 
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -35,6 +36,24 @@ func TestQuickstart(t *testing.T) {
 	}
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("escape sequences without a terminal:\n%q", out)
+	}
+	checkPicture(t, out)
+}
+
+// checkPicture compares the steps of a run with docs/quickstart.svg, which shows a run.
+func checkPicture(t *testing.T, out string) {
+	picture, err := os.ReadFile("../../docs/quickstart.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(picture) > 100<<10 {
+		t.Errorf("the picture has %d bytes, want 100 KiB at most", len(picture))
+	}
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if (strings.HasPrefix(line, "* ") || strings.HasPrefix(line, "failed calls")) && !strings.Contains(string(picture), ">"+line+"<") {
+			t.Errorf("%q is not in the picture; make picture draws it again", line)
+		}
 	}
 }
 

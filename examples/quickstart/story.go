@@ -137,6 +137,7 @@ func (s *story) lose(context.Context) error {
 // find gives the registry back. The servers register again by themselves.
 func (s *story) find(ctx context.Context) error {
 	s.store.Up()
+	s.screen.line("  (the servers register again; the set counts as stale until its new watch has lasted a while)")
 	return s.ready(3)(ctx)
 }
 
