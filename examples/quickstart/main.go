@@ -35,7 +35,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	step := flags.Duration("step", 1500*time.Millisecond, "how long the calls go on after each step")
+	step := flags.Duration("step", time.Second, "how long the calls go on after each step")
 	switch err := flags.Parse(args); {
 	case err == flag.ErrHelp:
 		return 0
