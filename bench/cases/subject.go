@@ -42,73 +42,85 @@ type event struct {
 	Took        time.Duration
 }
 
-// Role returns what the process does that uses a peer.
+// Role returns the role of a process that uses a peer.
 func Role(peers []peer.Peer) actor.Role {
 	return func(commands <-chan json.RawMessage, tell func(any)) error {
-		var user peer.Peer
-		var servers peer.Servers
-		var client peer.Client
+		var u user
 		for raw := range commands {
 			var c command
 			if err := json.Unmarshal(raw, &c); err != nil {
 				return err
 			}
-			told := func(err error, took time.Duration) {
+			reply := func(err error, took time.Duration) {
 				e := event{Of: c.Do, Took: took}
 				if err != nil {
 					e.Err, e.Unsupported = err.Error(), errors.Is(err, errors.ErrUnsupported)
 				}
 				tell(e)
 			}
-			if c.Do == "open" {
-				i := slices.IndexFunc(peers, func(p peer.Peer) bool { return p.Name == c.Peer })
-				if i < 0 {
-					return fmt.Errorf("there is no peer %q", c.Peer)
-				}
-				user, servers = peers[i], c.Servers
-				var err error
-				client, err = user.Open(context.Background(), servers)
-				told(err, 0)
+			if c.Do != "open" {
+				go u.do(c, tell, reply) // may block for as long as the registry is down
 				continue
 			}
-			// Any of these may block for as long as the registry is down.
-			go func() {
-				switch c.Do {
-				case "resolve":
-					_, _, err := client.Dial(c.Service)
-					picky := errors.Is(err, errors.ErrUnsupported)
-					_, err = client.Resolve(c.Service, func(n int, addr func(int) string) {
-						e := event{Of: "set"}
-						for i := range n {
-							// Who does not serve gRPC gives strings to a
-							// function of the user's, which can refuse them.
-							if _, _, err := net.SplitHostPort(addr(i)); err == nil || !picky {
-								e.Addrs = append(e.Addrs, addr(i))
-							}
-						}
-						slices.Sort(e.Addrs)
-						tell(e)
-					})
-					told(err, 0)
-				case "register":
-					e := peer.Endpoint{ID: c.ID, Addr: c.Addr}
-					_, err := client.Register(context.Background(), c.Service, e)
-					told(err, 0)
-					if user.Backend == "consul" && err == nil {
-						renew(servers, user.Entry(c.Service, e))
-					}
-				case "call":
-					call(client, c, told)
-				}
-			}()
+			i := slices.IndexFunc(peers, func(p peer.Peer) bool { return p.Name == c.Peer })
+			if i < 0 {
+				return fmt.Errorf("there is no peer %q", c.Peer)
+			}
+			var err error
+			u = user{peer: peers[i], servers: c.Servers}
+			u.client, err = u.peer.Open(context.Background(), u.servers)
+			reply(err, 0)
 		}
 		return nil
 	}
 }
 
-// renew is the part of a registrar that some leave to their users: it lets the
-// check pass that was registered with an entry, and does no more if there is
-// none. Registrars that do it themselves have other service IDs.
+// user is a peer in use.
+type user struct {
+	peer    peer.Peer
+	servers peer.Servers
+	client  peer.Client
+}
+
+// do carries out a command.
+func (u user) do(c command, tell func(any), reply func(error, time.Duration)) {
+	switch c.Do {
+	case "resolve":
+		reply(u.resolve(c.Service, tell), 0)
+	case "register":
+		e := peer.Endpoint{ID: c.ID, Addr: c.Addr}
+		_, err := u.client.Register(context.Background(), c.Service, e)
+		reply(err, 0)
+		if u.peer.Backend == "consul" && err == nil {
+			renew(u.servers, u.peer.Entry(c.Service, e))
+		}
+	case "call":
+		call(u.client, c, reply)
+	}
+}
+
+// resolve tells every set of a service.
+func (u user) resolve(service string, tell func(any)) error {
+	_, _, err := u.client.Dial(service)
+	// A peer that does not serve gRPC gives strings to a function of its user. The
+	// function can refuse them.
+	picky := errors.Is(err, errors.ErrUnsupported)
+	_, err = u.client.Resolve(service, func(n int, addr func(int) string) {
+		e := event{Of: "set"}
+		for i := range n {
+			if _, _, err := net.SplitHostPort(addr(i)); err == nil || !picky {
+				e.Addrs = append(e.Addrs, addr(i))
+			}
+		}
+		slices.Sort(e.Addrs)
+		tell(e)
+	})
+	return err
+}
+
+// renew lets the check of an entry pass, again and again. Some registrars leave this
+// to their users. Without such a check renew has no effect. Registrars that renew
+// their checks themselves have other service IDs.
 func renew(servers peer.Servers, e peer.Entry) {
 	client, err := api.NewClient(&api.Config{Address: servers.Consul})
 	if err != nil {
@@ -121,16 +133,16 @@ func renew(servers peer.Servers, e peer.Entry) {
 	}
 }
 
-// call makes one call after the other, each of which waits for the service.
-func call(client peer.Client, c command, told func(error, time.Duration)) {
+// call makes one call after the other. Each call waits for the service.
+func call(client peer.Client, c command, reply func(error, time.Duration)) {
 	target, opts, err := client.Dial(c.Service)
 	if err != nil {
-		told(err, 0)
+		reply(err, 0)
 		return
 	}
 	conn, err := grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
 	if err != nil {
-		told(err, 0)
+		reply(err, 0)
 		return
 	}
 	h := healthpb.NewHealthClient(conn)
@@ -138,7 +150,7 @@ func call(client peer.Client, c command, told func(error, time.Duration)) {
 		ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 		start := time.Now()
 		_, err := h.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true))
-		told(err, time.Since(start))
+		reply(err, time.Since(start))
 		cancel()
 	}
 }

@@ -21,58 +21,45 @@ import (
 //go:embed page.html
 var page string
 
-// HTML writes the report as a page that needs nothing else.
-func (r *Report) HTML(w io.Writer) error {
-	type cell struct {
-		Text, Class string
+// The parts of the page, as page.html names them.
+type (
+	chapter struct {
+		Name, Title string
+		Parts       []part
 	}
-	type line struct {
-		Peer, Class string
-		Cells       []cell
-	}
-	type part struct {
+	part struct {
 		Title   string
 		Metrics []string
 		Lines   []line
 		Errs    []string
 		Charts  []template.HTML
 	}
-	type chapter struct {
-		Name, Title string
-		Parts       []part
+	line struct {
+		Peer, Class string
+		Cells       []cell
 	}
+	cell struct {
+		Text, Class string
+	}
+	verdict struct {
+		Class  string
+		Fields []string
+	}
+)
+
+// HTML writes the report as a page that refers to no other file.
+func (r *Report) HTML(w io.Writer) error {
 	var chapters []chapter
 	for _, t := range r.tables() {
 		if len(chapters) == 0 || chapters[len(chapters)-1].Name != t.scenario {
 			chapters = append(chapters, chapter{Name: t.scenario, Title: r.titleOf(t.scenario)})
 		}
-		p := part{Title: strings.TrimSpace(t.backend + " " + t.name), Metrics: t.metrics, Errs: t.errs}
-		for _, peer := range t.peers {
-			l := line{Peer: peer, Class: class(peer)}
-			for _, m := range t.metrics {
-				c := cell{Text: t.cell(peer, m)}
-				if t.cells[[2]string{peer, m}].Err != "" {
-					c.Class = "bad"
-				}
-				l.Cells = append(l.Cells, c)
-			}
-			p.Lines = append(p.Lines, l)
-		}
-		for _, m := range t.metrics {
-			svg, err := t.chart(m)
-			if err != nil {
-				return err
-			}
-			if svg != "" {
-				p.Charts = append(p.Charts, svg)
-			}
+		p, err := t.part()
+		if err != nil {
+			return err
 		}
 		c := &chapters[len(chapters)-1]
 		c.Parts = append(c.Parts, p)
-	}
-	type verdict struct {
-		Class  string
-		Fields []string
 	}
 	var verdicts []verdict
 	met := 0
@@ -94,7 +81,33 @@ func (r *Report) HTML(w io.Writer) error {
 	})
 }
 
-// class says what kind a peer is.
+// part returns a table and its charts.
+func (t *table) part() (part, error) {
+	p := part{Title: strings.TrimSpace(t.backend + " " + t.name), Metrics: t.metrics, Errs: t.errs}
+	for _, peer := range t.peers {
+		l := line{Peer: peer, Class: class(peer)}
+		for _, m := range t.metrics {
+			c := cell{Text: t.cell(peer, m)}
+			if t.cells[[2]string{peer, m}].Err != "" {
+				c.Class = "bad"
+			}
+			l.Cells = append(l.Cells, c)
+		}
+		p.Lines = append(p.Lines, l)
+	}
+	for _, m := range t.metrics {
+		svg, err := t.chart(m)
+		if err != nil {
+			return part{}, err
+		}
+		if svg != "" {
+			p.Charts = append(p.Charts, svg)
+		}
+	}
+	return p, nil
+}
+
+// class returns the kind of a peer.
 func class(peer string) string {
 	switch {
 	case strings.HasPrefix(peer, "floor"):
@@ -120,7 +133,7 @@ type points struct {
 	plotter.XErrors
 }
 
-// chart draws a metric of all peers; it is empty if there is nothing to compare.
+// chart draws a metric of all peers. It returns nothing if there is nothing to compare.
 func (t *table) chart(metric string) (template.HTML, error) {
 	var peers []string
 	least, most := math.Inf(1), math.Inf(-1)
@@ -134,8 +147,28 @@ func (t *table) chart(metric string) (template.HTML, error) {
 		return "", nil
 	}
 	slices.Reverse(peers) // the first at the top
+	p := newPlot(metric, peers, least, most)
+	for i, peer := range peers {
+		if err := addPoints(p, peer, SpreadOf(t.cells[[2]string{peer, metric}].Values), float64(i)); err != nil {
+			return "", err
+		}
+	}
+	const width = 330
+	height := vg.Length(45 + 17*len(peers))
+	canvas := vgsvg.New(width, height)
+	p.Draw(draw.Crop(draw.New(canvas), 8, -16, 4, -4)) // labels reach a little beyond
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return "", err
+	}
+	svg := b.String()
+	return template.HTML(svg[strings.Index(svg, "<svg"):]), nil // without the XML declaration
+}
+
+// newPlot returns a chart without values, with a row for each peer.
+func newPlot(title string, peers []string, least, most float64) *plot.Plot {
 	p := plot.New()
-	p.Title.Text = metric
+	p.Title.Text = title
 	for style, size := range map[*text.Style]vg.Length{&p.Title.TextStyle: 11, &p.X.Tick.Label: 9, &p.Y.Tick.Label: 9} {
 		style.Font.Variant, style.Font.Size = "Sans", size
 	}
@@ -149,33 +182,26 @@ func (t *table) chart(metric string) (template.HTML, error) {
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{0xee}, color.Gray{0xdd}
 	p.Add(grid)
-	for i, peer := range peers {
-		s := SpreadOf(t.cells[[2]string{peer, metric}].Values)
-		pts := points{
-			plotter.XYs{{X: s.Median, Y: float64(i)}},
-			plotter.XErrors{{Low: s.Min - s.Median, High: s.Max - s.Median}},
-		}
-		bar, err := plotter.NewXErrorBars(pts)
-		if err != nil {
-			return "", err
-		}
-		dot, err := plotter.NewScatter(pts.XYs)
-		if err != nil {
-			return "", err
-		}
-		c := colors[class(peer)]
-		bar.Color, bar.Width, bar.CapWidth = c, 1.5, 5
-		dot.GlyphStyle = draw.GlyphStyle{Color: c, Radius: 3.5, Shape: draw.CircleGlyph{}}
-		p.Add(bar, dot)
+	return p
+}
+
+// addPoints adds the values of one peer, at a height of y.
+func addPoints(p *plot.Plot, peer string, s Spread, y float64) error {
+	pts := points{
+		plotter.XYs{{X: s.Median, Y: y}},
+		plotter.XErrors{{Low: s.Min - s.Median, High: s.Max - s.Median}},
 	}
-	const width = 330
-	height := vg.Length(45 + 17*len(peers))
-	canvas := vgsvg.New(width, height)
-	p.Draw(draw.Crop(draw.New(canvas), 8, -16, 4, -4)) // labels reach a little beyond
-	var b bytes.Buffer
-	if _, err := canvas.WriteTo(&b); err != nil {
-		return "", err
+	bar, err := plotter.NewXErrorBars(pts)
+	if err != nil {
+		return err
 	}
-	svg := b.String()
-	return template.HTML(svg[strings.Index(svg, "<svg"):]), nil // without the XML declaration
+	dot, err := plotter.NewScatter(pts.XYs)
+	if err != nil {
+		return err
+	}
+	c := colors[class(peer)]
+	bar.Color, bar.Width, bar.CapWidth = c, 1.5, 5
+	dot.GlyphStyle = draw.GlyphStyle{Color: c, Radius: 3.5, Shape: draw.CircleGlyph{}}
+	p.Add(bar, dot)
+	return nil
 }

@@ -99,12 +99,38 @@ type Result struct {
 func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (*Result, error) {
 	r := &run{Options: opts.withDefaults(), ctx: ctx}
 	defer r.close()
-	open := message{Do: "open", Peer: p.Name, Servers: servers}
+	if err := r.open(message{Do: "open", Peer: p.Name, Servers: servers}); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	if err := r.askClients("dial", r.Clients); err != nil {
+		return nil, err
+	}
+	if err := r.connected(); err != nil {
+		return nil, err
+	}
+	r.Logf("%s: %d clients are connected to %d servers after %v", p.Name, r.Clients, r.Servers, time.Since(begin).Round(time.Millisecond))
+	res := &Result{Peer: p.Name, Backend: p.Backend}
+	if err := r.askClients("call", r.Rate); err != nil {
+		return nil, err
+	}
+	if err := r.phases(res); err != nil {
+		return nil, err
+	}
+	res.Ratio = float64(res.Churn.P99) / float64(res.Quiet.P99)
+	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers, %v of processor time of the clients, %d not in order %s%s%s", p.Name,
+		res.Quiet.P50, res.Quiet.P99, res.Quiet.Calls, res.Quiet.Failed, res.Churn.P50, res.Churn.P99, res.Churn.Calls, res.Churn.Failed,
+		res.Ratio, res.Took.Round(time.Millisecond), res.CPU.Round(time.Millisecond), res.Disorder, res.Why, res.Quiet.Err, res.Churn.Err)
+	return res, nil
+}
+
+// open starts the processes, and the servers in them.
+func (r *run) open(open message) error {
 	for i := range r.Processes {
 		for _, role := range []string{serversRole, clientsRole} {
 			m, err := start(role)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			r.all = append(r.all, m)
 			if role == serversRole {
@@ -112,37 +138,36 @@ func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (
 			} else {
 				r.clients = append(r.clients, m)
 			}
-			if _, err := m.ask(ctx, open); err != nil {
-				return nil, err
+			if _, err := m.ask(r.ctx, open); err != nil {
+				return err
 			}
 		}
-		if _, err := r.servers[i].ask(ctx, message{Do: "start", N: share(r.Servers, r.Processes, i)}); err != nil {
-			return nil, err
+		if _, err := r.servers[i].ask(r.ctx, message{Do: "start", N: share(r.Servers, r.Processes, i)}); err != nil {
+			return err
 		}
 	}
-	begin := time.Now()
+	return nil
+}
+
+// askClients asks each client process to do its share of n.
+func (r *run) askClients(do string, n int) error {
 	for i, c := range r.clients {
-		if _, err := c.ask(ctx, message{Do: "dial", N: share(r.Clients, r.Processes, i)}); err != nil {
-			return nil, err
+		if _, err := c.ask(r.ctx, message{Do: do, N: share(n, r.Processes, i)}); err != nil {
+			return err
 		}
 	}
-	if err := r.connected(); err != nil {
-		return nil, err
-	}
-	r.Logf("%s: %d clients are connected to %d servers after %v", p.Name, r.Clients, r.Servers, time.Since(begin).Round(time.Millisecond))
-	res := &Result{Peer: p.Name, Backend: p.Backend}
-	for i, c := range r.clients {
-		if _, err := c.ask(ctx, message{Do: "call", N: share(r.Rate, r.Processes, i)}); err != nil {
-			return nil, err
-		}
-	}
-	// The first calls meet connections that are new.
-	var cpu time.Duration
+	return nil
+}
+
+// phases goes through the phases of a run while calls are made. The time before the
+// first phase counts for nothing, because the first calls use new connections.
+func (r *run) phases(res *Result) error {
+	var before time.Duration // processor time until the churn
 	err := firstOf(
 		func() error { return r.pass(r.Quiet / 6) },
 		func() error { return r.phase(quiet, nil) },
 		func() error { return r.pass(r.Quiet) },
-		func() error { return r.phase(churn, &cpu) },
+		func() error { return r.phase(churn, &before) },
 		func() error {
 			begin := time.Now()
 			err := r.roll(res)
@@ -157,15 +182,8 @@ func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (
 		func() (err error) { res.Quiet, err = r.report(quiet); return err },
 		func() (err error) { res.Churn, err = r.report(churn); return err },
 	)
-	if err != nil {
-		return nil, err
-	}
-	res.CPU -= cpu
-	res.Ratio = float64(res.Churn.P99) / float64(res.Quiet.P99)
-	r.Logf("%s: quiet p50 %v p99 %v of %d calls, %d failed; churn p50 %v p99 %v of %d calls, %d failed; p99 x %.2f; %v for all servers, %v of processor time of the clients, %d not in order %s%s%s", p.Name,
-		res.Quiet.P50, res.Quiet.P99, res.Quiet.Calls, res.Quiet.Failed, res.Churn.P50, res.Churn.P99, res.Churn.Calls, res.Churn.Failed,
-		res.Ratio, res.Took.Round(time.Millisecond), res.CPU.Round(time.Millisecond), res.Disorder, res.Why, res.Quiet.Err, res.Churn.Err)
-	return res, nil
+	res.CPU -= before
+	return err
 }
 
 func firstOf(steps ...func() error) error {

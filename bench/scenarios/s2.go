@@ -19,9 +19,8 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 	if reg.backend == "consul" {
 		sizes = r.ConsulMany
 	}
-	const present = 10
 	for _, s := range r.on(reg) {
-		if err := reg.fill(ctx, s.Peer, "svc-"+s.Label, endpoints(present)); err != nil {
+		if err := reg.fill(ctx, s.Peer, "svc-"+s.Label, endpoints(initial)); err != nil {
 			return err
 		}
 	}
@@ -30,7 +29,7 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 		for repeat := range r.Repeats {
 			for _, s := range r.rotated(reg) {
 				n := r.note(reg, name, repeat, s)
-				if err := fanOutOne(ctx, r, reg, n, w, present); err != nil {
+				if err := fanOutOne(ctx, r, reg, n, w); err != nil {
 					n.fail("last", "ms", err)
 				}
 			}
@@ -43,17 +42,17 @@ func fanOut(r *Run, tb testing.TB, reg *registry) error {
 	atOnce := min(1000, sizes[len(sizes)-1])
 	for _, s := range r.on(reg) {
 		n := r.note(reg, fmt.Sprintf("%s built at once", report.Number(atOnce)), 0, s)
-		if err := buildAtOnce(reg, n, atOnce, present); err != nil {
+		if err := buildAtOnce(reg, n, atOnce); err != nil {
 			n.fail("watchers", "", err)
 		}
 	}
 	return nil
 }
 
-func fanOutOne(ctx context.Context, r *Run, reg *registry, n note, w, present int) error {
-	s := n.subject
-	service := "svc-" + s.Label
-	c, err := reg.open(s)
+// fanOutOne measures one subject with w consumers.
+func fanOutOne(ctx context.Context, r *Run, reg *registry, n note, w int) error {
+	service := "svc-" + n.subject.Label
+	c, err := reg.open(n.subject)
 	if err != nil {
 		return err
 	}
@@ -62,34 +61,22 @@ func fanOutOne(ctx context.Context, r *Run, reg *registry, n note, w, present in
 	if err != nil {
 		return err
 	}
-	// The first consumer has what all share.
-	if _, _, err := reg.ready(c, []string{service}, 1, 1, present); err != nil {
+	// The first consumer pays for everything that the consumers share.
+	if _, _, err := reg.ready(c, []string{service}, 1, 1, initial); err != nil {
 		return err
 	}
 	before, err := c.Do(child.Request{Do: child.Measure})
 	if err != nil {
 		return err
 	}
-	if _, _, err := reg.ready(c, []string{service}, w-1, 16, present); err != nil {
+	if _, _, err := reg.ready(c, []string{service}, w-1, 16, initial); err != nil {
 		return err
 	}
 	if _, err := c.Do(child.Request{Do: child.Quiet, Timeout: reg.patience}); err != nil {
 		return err
 	}
-	var times []float64
-	for i := range r.Changes {
-		want, apply := present+1, reg.add
-		if i%2 == 1 {
-			want, apply = present, reg.remove
-		}
-		d, _, err := reg.change(ctx, c, 0, want, func(ctx context.Context) error { return apply(ctx, s.Peer, service, endpoint(1000)) })
-		if err != nil {
-			return errors.Join(err, reg.remove(ctx, s.Peer, service, endpoint(1000)))
-		}
-		times = append(times, ms(d))
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err := reg.remove(ctx, s.Peer, service, endpoint(1000)); err != nil {
+	times, err := changeTimes(ctx, reg, n.subject, c, r.Changes)
+	if err != nil {
 		return err
 	}
 	after, err := c.Do(child.Request{Do: child.Measure})
@@ -100,49 +87,68 @@ func fanOutOne(ctx context.Context, r *Run, reg *registry, n note, w, present in
 	n.add("last", "ms", report.Percentile(times, 50))
 	n.add("memory per consumer", "KB", (float64(after.Usage.Memory)-float64(before.Usage.Memory))/per/1024)
 	n.add("goroutines per consumer", "", float64(after.Usage.Goroutines-before.Usage.Goroutines)/per)
-	if reg.backend == "etcd" {
-		watchers2, streams2, err := reg.watches()
-		if err != nil {
-			return err
-		}
-		n.add("watchers", "", watchers2-watchers)
-		n.add("streams", "", streams2-streams)
-	} else {
+	if reg.backend == "consul" {
 		n.add("connections", "", float64(after.Usage.Conns))
+		return nil
 	}
+	return addWatches(reg, n, watchers, streams)
+}
+
+// changeTimes adds and removes an endpoint in turns. It returns the times, in ms,
+// until the last consumer of c had each change. At the end the endpoint is removed.
+func changeTimes(ctx context.Context, reg *registry, s Subject, c *child.Child, changes int) ([]float64, error) {
+	service, extra := "svc-"+s.Label, endpoint(1000)
+	var times []float64
+	for i := range changes {
+		want, apply := initial+1, reg.add
+		if i%2 == 1 {
+			want, apply = initial, reg.remove
+		}
+		d, _, err := reg.change(ctx, c, 0, want, func(ctx context.Context) error { return apply(ctx, s.Peer, service, extra) })
+		if err != nil {
+			return nil, errors.Join(err, reg.remove(ctx, s.Peer, service, extra))
+		}
+		times = append(times, ms(d))
+		time.Sleep(100 * time.Millisecond)
+	}
+	return times, reg.remove(ctx, s.Peer, service, extra)
+}
+
+// addWatches adds how many watches and streams etcd has more than before.
+func addWatches(reg *registry, n note, watchers, streams float64) error {
+	watchersNow, streamsNow, err := reg.watches()
+	if err != nil {
+		return err
+	}
+	n.add("watchers", "", watchersNow-watchers)
+	n.add("streams", "", streamsNow-streams)
 	return nil
 }
 
 // buildAtOnce counts the watches of consumers that are all added at once.
-func buildAtOnce(reg *registry, n note, w, present int) error {
+func buildAtOnce(reg *registry, n note, w int) error {
 	c, err := reg.open(n.subject)
 	if err != nil {
 		return err
 	}
 	defer c.Kill()
-	before, streams, err := reg.watches()
+	watchers, streams, err := reg.watches()
 	if err != nil {
 		return err
 	}
-	began, reply, err := reg.ready(c, []string{"svc-" + n.subject.Label}, w, w, present)
+	began, reply, err := reg.ready(c, []string{"svc-" + n.subject.Label}, w, w, initial)
 	if err != nil {
 		return err
 	}
 	if _, err := c.Do(child.Request{Do: child.Quiet, Timeout: reg.patience}); err != nil {
 		return err
 	}
-	after, streams2, err := reg.watches()
-	if err != nil {
-		return err
-	}
 	n.add("resolved", "ms", ms(time.Duration(reply.At-began)))
-	n.add("watchers", "", after-before)
-	n.add("streams", "", streams2-streams)
-	return nil
+	return addWatches(reg, n, watchers, streams)
 }
 
-// watches returns how many watches and streams of watches etcd has, once the
-// numbers stand still: those of a child that was killed go a little later.
+// watches returns how many watches and streams of watches etcd has, once the numbers
+// stand still. The watches of a child that was killed end a little later.
 func (reg *registry) watches() (watchers, streams float64, _ error) {
 	if reg.member == nil {
 		return 0, 0, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,11 +16,11 @@ import (
 	"github.com/naming-go/naming/bench/report"
 )
 
-// churn is S4: endpoints are replaced, one after the other, as in a rolling
-// restart. Then one more is added, by which the right state is told.
+// churn is S4: endpoints are replaced, one after the other, as in a rolling restart.
+// Then one more endpoint is added, which marks the right state.
 func churn(r *Run, tb testing.TB, reg *registry) error {
 	ctx := context.Background()
-	// All of 127.0.0.0/8 is this machine: one server is as many as wanted.
+	// All of 127.0.0.0/8 is this machine. One server stands for any number of them.
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		return err
@@ -50,6 +51,8 @@ func churn(r *Run, tb testing.TB, reg *registry) error {
 	return nil
 }
 
+// churnOne measures one subject in a service of size endpoints: one consumer, or four
+// ClientConns.
 func churnOne(ctx context.Context, r *Run, reg *registry, n note, size int, at func(int) peer.Endpoint, conns bool) error {
 	s := n.subject
 	service := fmt.Sprintf("svc-%s-%d-%v", s.Label, n.repeat, conns)
@@ -76,40 +79,13 @@ func churnOne(ctx context.Context, r *Run, reg *registry, n note, size int, at f
 	if err != nil {
 		return err
 	}
-
-	marker := at(1 << 17)
-	after := make([]peer.Endpoint, size, size+1)
-	copy(after, present)
-	for i := range r.Churn / 2 {
-		after[i%size] = at(size + i)
-	}
-	if _, err := c.Do(child.Request{Do: child.Arm, Want: size + 1, Addrs: addrs(append(after, marker))}); err != nil {
-		return err
-	}
-	for i := range r.Churn / 2 {
-		if err := reg.remove(ctx, s.Peer, service, present[i%size]); err != nil {
-			return err
-		}
-		present[i%size] = at(size + i)
-		if err := reg.add(ctx, s.Peer, service, present[i%size]); err != nil {
-			return err
-		}
-	}
-	last := time.Now().UnixNano()
-	if err := reg.add(ctx, s.Peer, service, marker); err != nil {
+	last, err := replace(ctx, reg, s.Peer, c, service, present, at, r.Churn/2)
+	if err != nil {
 		return err
 	}
 	var right error
 	if !conns {
-		reply, err := c.Do(child.Request{Do: child.Wait, Timeout: reg.patience})
-		if err != nil {
-			right = err
-			if reply.Wrong > 0 {
-				right = errors.New("the state is wrong")
-			}
-		} else {
-			n.add("last write to right state", "ms", ms(time.Duration(reply.At-last)))
-		}
+		right = awaitRight(reg, n, c, last)
 	}
 	quiet, err := c.Do(child.Request{Do: child.Quiet, Timeout: reg.patience})
 	if err != nil {
@@ -121,4 +97,41 @@ func churnOne(ctx context.Context, r *Run, reg *registry, n note, size int, at f
 	n.add("CPU", "ms", ms(quiet.Usage.CPU-before.Usage.CPU))
 	n.add("busy afterwards", "ms", max(ms(time.Duration(quiet.At-last)), 0))
 	return right
+}
+
+// replace replaces n endpoints of a service, one after the other, and adds one. It
+// arms c for the set after that, and returns when the last write began.
+func replace(ctx context.Context, reg *registry, p peer.Peer, c *child.Child, service string, present []peer.Endpoint, at func(int) peer.Endpoint, n int) (last int64, _ error) {
+	size, marker := len(present), at(1<<17)
+	after := slices.Clone(present)
+	for i := range n {
+		after[i%size] = at(size + i)
+	}
+	if _, err := c.Do(child.Request{Do: child.Arm, Want: size + 1, Addrs: addrs(append(after, marker))}); err != nil {
+		return 0, err
+	}
+	for i := range n {
+		if err := reg.remove(ctx, p, service, present[i%size]); err != nil {
+			return 0, err
+		}
+		present[i%size] = at(size + i)
+		if err := reg.add(ctx, p, service, present[i%size]); err != nil {
+			return 0, err
+		}
+	}
+	return time.Now().UnixNano(), reg.add(ctx, p, service, marker)
+}
+
+// awaitRight waits until the consumer of c has the right set, and adds the time since
+// the last write.
+func awaitRight(reg *registry, n note, c *child.Child, last int64) error {
+	reply, err := c.Do(child.Request{Do: child.Wait, Timeout: reg.patience})
+	if err != nil {
+		if reply.Wrong > 0 {
+			return errors.New("the state is wrong")
+		}
+		return err
+	}
+	n.add("last write to right state", "ms", ms(time.Duration(reply.At-last)))
+	return nil
 }
