@@ -15,8 +15,8 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// The metrics of a server that announces itself. A real program has a reader
-// that exports them, to Prometheus or over OTLP.
+// A server registers itself, and its metrics are collected. A real program has a
+// reader that exports the metrics, to Prometheus or over OTLP.
 func Example() {
 	reader := sdkmetric.NewManualReader()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
@@ -54,7 +54,7 @@ func Example() {
 	// naming.watch.stale  0 {watch}
 }
 
-// A program counts and logs what its registry does.
+// A program counts the events of its Client and logs some of them.
 func ExampleMetrics_Hooks_joined() {
 	metrics, err := otelnaming.New(nil)
 	if err != nil {

@@ -30,7 +30,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-var errTest = errors.New("as the test wants it")
+var errTest = errors.New("error of the test")
 
 // meter is a meter provider and its reader.
 type meter struct {
@@ -43,7 +43,7 @@ func newMeter(views ...sdkmetric.View) meter {
 	return meter{sdkmetric.NewMeterProvider(sdkmetric.WithReader(r), sdkmetric.WithResource(resource.Empty()), sdkmetric.WithView(views...)), r}
 }
 
-// read returns all that is reported, one line for each series, sorted.
+// read returns everything that is reported, one line for each series, sorted.
 func (m meter) read() (list []string) {
 	for md := range m.metrics() {
 		switch data := md.Data.(type) {
@@ -98,8 +98,8 @@ func only(list []string, prefixes ...string) []string {
 	})
 }
 
-// uncounted returns list with "some" for how many attempts to register failed:
-// they are made at random times.
+// uncounted replaces the number of failed attempts to register by "some". The client
+// makes the attempts at random times.
 func uncounted(list []string) []string {
 	for i, line := range list {
 		series, count, _ := strings.Cut(line, "} ")
@@ -162,8 +162,8 @@ func apply(t *testing.T, store *memory.Store, service string, op naming.Operatio
 	}
 }
 
-// TestStory has everything that a hook can tell happen, and reads all metrics
-// in between.
+// TestStory makes everything happen that a hook reports, and reads all metrics after
+// each event.
 func TestStory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -203,7 +203,7 @@ func TestStory(t *testing.T) {
 			naming.watch.stale{} 0`)
 
 		time.Sleep(time.Minute)
-		// Each tried its lease first, not knowing that it was lost.
+		// Each registration tries its old lease first and fails.
 		check("registered again", `
 			naming.endpoint.held{naming.service.name=greeter} 0
 			naming.endpoint.holds{naming.service.name=greeter} 3
@@ -215,7 +215,7 @@ func TestStory(t *testing.T) {
 			naming.endpoint.releases{naming.release.reason=back naming.service.name=greeter} 3
 			naming.watch.stale{} 0`)
 
-		// The new watches last too long to begin before the story goes on.
+		// The delay keeps the new watches from beginning before the story goes on.
 		store.Break(fmt.Errorf("the token is old: %w", naming.ErrPermission))
 		apply(t, store, "greeter", naming.Add, "d:1")
 		apply(t, store, "batch", naming.Add, "e:1", "f:1", "g:1", "h:1")
@@ -299,7 +299,8 @@ func TestStory(t *testing.T) {
 	})
 }
 
-// TestServices asserts that the list of services is a watch without a name.
+// TestServices asserts that the list of services is a watch without the name of a
+// service.
 func TestServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -331,8 +332,8 @@ func TestServices(t *testing.T) {
 	})
 }
 
-// TestServicesChange asserts that a change of the list of services, which the
-// store tells as a whole each time, is no resync.
+// TestServicesChange asserts that a change of the list of services is not counted as a
+// resync, although the store delivers the whole list each time.
 func TestServicesChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -365,8 +366,8 @@ func TestServicesChange(t *testing.T) {
 	})
 }
 
-// TestRegisterFailed has the store refuse some calls, and asserts that each
-// makes an attempt that failed.
+// TestRegisterFailed makes the store refuse some calls, and asserts that each refusal
+// counts as a failed attempt.
 func TestRegisterFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -421,8 +422,7 @@ func TestRegisterFailed(t *testing.T) {
 	})
 }
 
-// TestDown asserts what is reported if the registry was down when the process
-// began.
+// TestDown starts a process while the registry is down.
 func TestDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -451,8 +451,8 @@ func TestDown(t *testing.T) {
 	})
 }
 
-// TestWatchEnds asserts that nothing is stale or held any more when the watch
-// ends in an outage.
+// TestWatchEnds ends the watch of a service during an outage. The service is then
+// neither stale nor held.
 func TestWatchEnds(t *testing.T) {
 	const grace = 10 * time.Minute
 	for _, c := range []struct {
@@ -532,7 +532,7 @@ func TestWatchEnds(t *testing.T) {
 					return
 				}
 
-				// Who comes later knows nothing, and has nothing held.
+				// A later watch starts without endpoints, so it holds none.
 				ctx, leave = context.WithCancel(context.Background())
 				defer leave()
 				read()
@@ -549,8 +549,8 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-// TestLosses has the registry lose an endpoint in every way that the metrics
-// can tell from others.
+// TestLosses makes the registry lose an endpoint in every way that the metrics
+// distinguish.
 func TestLosses(t *testing.T) {
 	const ttl = 15 * time.Second
 	for _, c := range []struct {
@@ -586,7 +586,7 @@ func TestLosses(t *testing.T) {
 				r := newClient(store, m.Hooks())
 				defer r.Close()
 				register(t, r, "greeter", ttl, "a:1")
-				synctest.Wait() // for the watch, which is to tell of the deletion
+				synctest.Wait() // the watch must be there to report the deletion
 				c.lose(store)
 				time.Sleep(c.after)
 				compare(t, "lost", only(meter.read(), "naming.endpoint.losses"),
@@ -601,12 +601,35 @@ func TestLosses(t *testing.T) {
 	}
 }
 
-// clientConn is a ClientConn that looks at nothing.
+// clientConn is a ClientConn that ignores everything.
 type clientConn struct{ grpcresolver.ClientConn }
 
 func (clientConn) UpdateState(grpcresolver.State) error                 { return nil }
 func (clientConn) ReportError(error)                                    {}
 func (clientConn) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+
+// TestMalformed counts the entries that the store reports.
+func TestMalformed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meter := newMeter()
+		m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+		store := &memory.Store{OnMalformed: m.Malformed}
+		c := newClient(store, m.Hooks())
+		defer c.Close()
+		go func() {
+			for range c.Watch(t.Context(), "greeter") {
+			}
+		}()
+		synctest.Wait()
+		store.PutMalformed("greeter", "a", errTest)
+		synctest.Wait()
+		store.PutMalformed("greeter", "b", errTest)
+		synctest.Wait()
+		compare(t, "two entries", meter.read(), `
+			naming.watch.malformed.entries{naming.service.name=greeter} 2
+			naming.watch.stale{} 0`)
+	})
+}
 
 func TestResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -624,7 +647,7 @@ func TestResolver(t *testing.T) {
 		defer g.Close()
 		check := func(when, want string) {
 			t.Helper()
-			time.Sleep(time.Minute) // changes are published together
+			time.Sleep(time.Minute) // the resolver batches changes
 			compare(t, when, only(meter.read(), "naming.resolver."), want)
 		}
 		check("two", `
@@ -641,8 +664,8 @@ func TestResolver(t *testing.T) {
 	})
 }
 
-// TestClose asserts that Close ends what is observed, also what the hooks do not
-// take back, and not what is counted.
+// TestClose asserts that Close ends the observation, also of gauges that the hooks do
+// not reset, and that the counters stay and go on counting.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -676,8 +699,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestRegisteredByID asserts that an endpoint which two registrations have is
-// one, and that one which was never there is none.
+// TestRegisteredByID asserts that an endpoint of two registrations counts once, and
+// that the withdrawal of an unregistered endpoint changes nothing.
 func TestRegisteredByID(t *testing.T) {
 	meter := newMeter()
 	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
@@ -701,8 +724,8 @@ func TestRegisteredByID(t *testing.T) {
 	check("another", 1)
 }
 
-// TestReleaseBeforeHold asserts that hooks which overtake each other come to
-// the same in the end.
+// TestReleaseBeforeHold asserts that hooks which overtake each other give the same
+// result in the end.
 func TestReleaseBeforeHold(t *testing.T) {
 	meter := newMeter()
 	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
@@ -772,7 +795,7 @@ func TestOptions(t *testing.T) {
 	})
 }
 
-// TestGlobalProvider asserts that no options mean the global meter provider.
+// TestGlobalProvider asserts that New uses the global meter provider by default.
 func TestGlobalProvider(t *testing.T) {
 	meter, before := newMeter(), otel.GetMeterProvider()
 	otel.SetMeterProvider(meter.MeterProvider)
@@ -781,8 +804,8 @@ func TestGlobalProvider(t *testing.T) {
 	compare(t, "reported", meter.read(), "naming.watch.stale{} 0")
 }
 
-// TestView asserts what the documentation says of a view that drops the name of
-// the service: the counts are those of all services.
+// TestView asserts that a view can drop the name of the service, as the documentation
+// says. The counts are then the sums of all services.
 func TestView(t *testing.T) {
 	meter := newMeter(sdkmetric.NewView(
 		sdkmetric.Instrument{Name: "naming.endpoint.*"},
@@ -797,11 +820,12 @@ func TestView(t *testing.T) {
 		naming.endpoint.registrations{naming.registration.again=false} 3`)
 }
 
-// TestInstruments asserts what the metrics are.
+// TestInstruments asserts the names, units and kinds of all instruments.
 func TestInstruments(t *testing.T) {
 	meter := newMeter()
-	h := newMetrics(t, &otelnaming.Options{MeterProvider: meter}).Hooks()
-	fill(h)
+	m := newMetrics(t, &otelnaming.Options{MeterProvider: meter})
+	fill(m.Hooks())
+	m.Malformed(&naming.MalformedError{Service: "s", Err: errTest})
 	var got []string
 	for md := range meter.metrics() {
 		kind := "gauge"
@@ -830,13 +854,14 @@ func TestInstruments(t *testing.T) {
 		naming.resolver.addresses {address} gauge
 		naming.resolver.updates {update} counter
 		naming.watch.failures {failure} counter
+		naming.watch.malformed.entries {entry} counter
 		naming.watch.resync.changes {change} counter
 		naming.watch.resyncs {resync} counter
 		naming.watch.stale {watch} updowncounter
 		naming.watch.staleness s gauge`)
 }
 
-// fill calls every hook that package naming has, and so fails if one is nil.
+// fill calls every hook that package naming has. It panics if a hook is nil.
 func fill(h *naming.Hooks) {
 	for _, f := range reflect.ValueOf(*h).Fields() {
 		info := reflect.New(f.Type().In(0)).Elem()
@@ -944,8 +969,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestFieldW1Metrics asserts that what the registry withholds is counted by reason,
-// from the memory store's verbs on, and is none when nobody watches any more.
+// TestFieldW1Metrics asserts that withheld endpoints are counted by reason, and that
+// the count is 0 after the last watch ended.
 func TestFieldW1Metrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		meter := newMeter()
@@ -985,7 +1010,7 @@ func TestFieldW1Metrics(t *testing.T) {
 	})
 }
 
-// TestConcurrent is for the race detector, and asserts that nothing is lost.
+// TestConcurrent is for the race detector, and asserts that every event is counted.
 func TestConcurrent(t *testing.T) {
 	const workers, rounds = 8, 200
 	meter := newMeter()
@@ -1009,6 +1034,7 @@ func TestConcurrent(t *testing.T) {
 				h.Released(naming.ReleasedInfo{Service: name, Endpoints: []naming.Endpoint{e}, Back: true})
 				h.Lost(naming.LostInfo{Service: name, Endpoint: e, Err: errTest})
 				h.RegisterFailed(naming.RegisterFailedInfo{Service: name, Endpoint: e, Err: errTest})
+				m.Malformed(&naming.MalformedError{Service: name, Err: errTest})
 			}
 			h.Registered(naming.RegisteredInfo{Service: name, Endpoint: e, Again: true})
 		})
@@ -1040,6 +1066,7 @@ func TestConcurrent(t *testing.T) {
 			{"resolver.addresses", "", 7},
 			{"resolver.updates", "", 800},
 			{"watch.failures", "error.type=_OTHER ", 800},
+			{"watch.malformed.entries", "", 800},
 			{"watch.resync.changes", "", 1600},
 			{"watch.resyncs", "", 800},
 		} {
