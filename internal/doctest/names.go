@@ -54,6 +54,7 @@ var ours = names{
 		"promhttp":     "github.com/prometheus/client_golang/prometheus/promhttp",
 		"status":       "google.golang.org/grpc/status",
 
+		"atomic":   "sync/atomic",
 		"context":  "context",
 		"errors":   "errors",
 		"fmt":      "fmt",
@@ -99,7 +100,6 @@ var ours = names{
 var theirs = names{
 	imports: map[string]string{
 		"api":          "github.com/hashicorp/consul/api",
-		"client":       "github.com/cloudwego/kitex/client",
 		"clientv3":     "go.etcd.io/etcd/client/v3",
 		"discov":       "github.com/zeromicro/go-zero/core/discov",
 		"endpoints":    "go.etcd.io/etcd/client/v3/naming/endpoints",
@@ -109,12 +109,10 @@ var theirs = names{
 		"insecure":     "google.golang.org/grpc/credentials/insecure",
 		"kgrpc":        "github.com/go-kratos/kratos/v2/transport/grpc",
 		"kitexetcd":    "github.com/kitex-contrib/registry-etcd",
-		"kratos":       "github.com/go-kratos/kratos/v2",
 		"kratosconsul": "github.com/go-kratos/kratos/contrib/registry/consul/v2",
 		"kratosetcd":   "github.com/go-kratos/kratos/contrib/registry/etcd/v2",
 		"registry":     "github.com/cloudwego/kitex/pkg/registry",
 		"sd":           "github.com/go-kit/kit/sd",
-		"server":       "github.com/cloudwego/kitex/server",
 		"zrpc":         "github.com/zeromicro/go-zero/zrpc",
 
 		"context": "context",
@@ -124,15 +122,14 @@ var theirs = names{
 		"time":    "time",
 	},
 	variables: map[string]string{
-		"addr":       "string",
-		"cli":        "*clientv3.Client",
-		"consul":     "*api.Client",
-		"ctx":        "context.Context",
-		"grpcServer": "*kgrpc.Server",
-		"host":       "string",
-		"kitLogger":  "interface{ Log(...any) error }",
-		"port":       "int",
-		"use":        "func([]string)",
+		"addr":      "string",
+		"cli":       "*clientv3.Client",
+		"consul":    "*api.Client",
+		"ctx":       "context.Context",
+		"host":      "string",
+		"kitLogger": "interface{ Log(...any) error }",
+		"port":      "int",
+		"use":       "func([]string)",
 	},
 }
 
