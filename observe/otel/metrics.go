@@ -45,19 +45,17 @@ type Options struct {
 // Metrics are the metrics of one [naming.Client]. A program with several Clients makes
 // one Metrics for each, with other Attributes. All methods may be called concurrently.
 type Metrics struct {
-	attributes []attribute.KeyValue
-	errorType  func(error) string
-	callback   metric.Registration
-
+	// New sets the fields of this block. They never change afterwards.
+	attributes                                          []attribute.KeyValue
+	all                                                 metric.MeasurementOption // attributes alone
+	errorType                                           func(error) string
+	callback                                            metric.Registration
 	registrations, losses, withdrawals, holds, releases metric.Int64Counter
 	failures, resyncs, changes, updates, attempts       metric.Int64Counter
 	malformed                                           metric.Int64Counter
-
-	registered, held, withheld, stale metric.Int64ObservableUpDownCounter
-	staleness                         metric.Float64ObservableGauge
-	addresses                         metric.Int64ObservableGauge
-
-	all metric.MeasurementOption // Attributes alone
+	registered, held, withheld, stale                   metric.Int64ObservableUpDownCounter
+	staleness                                           metric.Float64ObservableGauge
+	addresses                                           metric.Int64ObservableGauge
 
 	mu       sync.Mutex
 	services map[string]*service // the services that a hook was called for, by name
