@@ -48,21 +48,24 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help test check tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo picture zero-drop servers clean
+.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo picture zero-drop servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+setup: ## install what the tests need besides Go and make, or say how
+	@scripts/setup.sh
+
 # One package at a time: the bounds of the tests on real servers are for a machine
 # that does nothing else.
-test: $(SERVERS) ## vet and test every module under the race detector
+test: setup $(SERVERS) ## vet and test every module under the race detector
 	go vet ./...
 	go test -race -count=1 -p 1 -timeout 30m ./...
 	@$(call nested,go vet ./...; go test -race -count=1 ./...)
 	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 	cd interop && go vet ./... && go test -race -count=1 -timeout 30m ./...
 
-check: tidy-check bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod and go.sum
+check: tidy-check prose rules bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod and go.sum, prose, rules
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	bin/staticcheck ./...
@@ -71,13 +74,20 @@ check: tidy-check bin/staticcheck ## gofmt, vet, staticcheck, tidiness of go.mod
 	cd interop/old && go vet ./...
 	@$(call nested,go vet ./...; $(CURDIR)/bin/staticcheck ./...)
 
+prose: ## phrases, long functions and unguarded fields; go run ./tools/prose -all -v lists more
+	go run ./tools/prose
+
+# The result is not taken from the cache: it depends on files outside of the module.
+rules: ## test the alerting rules of observe/prometheus with Prometheus' engine
+	cd tools/prometheus && go test -count=1 ./...
+
 tidy-check:
 	@$(call tidy,-diff,diff -u go.mod $$tmp/go.mod; diff -u go.sum $$tmp/go.sum)
 
 tidy: ## tidy go.mod and go.sum of every module
 	@$(call tidy,,cp $$tmp/go.mod $$tmp/go.sum .)
 
-full: $(SERVERS) ## the tests at full length; takes long
+full: setup $(SERVERS) ## the tests at full length; takes long
 	NAMING_FULL=1 go test -race -count=1 -p 1 -v -timeout 240m ./...
 	cd interop && NAMING_FULL=1 go test -race -count=1 -v -timeout 60m ./...
 
@@ -86,8 +96,7 @@ bench: $(SERVERS) bin/benchstat ## the library's own benchmarks beside bench/bas
 	@go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m ./... | tee $(BENCH_OUT)/bench.txt
 	@bin/benchstat bench/baseline.txt $(BENCH_OUT)/bench.txt
 
-# On a machine of one's own, before a change that the next runs are to be compared
-# with.
+# Run it on an idle machine, before a change that later runs are compared with.
 bench-baseline: bench ## make the last of these runs the baseline
 	@grep -v '^ok\|no test files' $(BENCH_OUT)/bench.txt > bench/baseline.txt
 
@@ -117,7 +126,7 @@ demo: ## run the quickstart
 picture: ## run the quickstart and draw docs/quickstart.svg of its output
 	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart
 
-zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while all goes wrong: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
+zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while everything fails: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
 
 servers: $(SERVERS) ## build the registries that the tests start
