@@ -1,7 +1,6 @@
 // Package prometheusnaming turns the hooks of package naming into Prometheus
-// metrics. It does not need OpenTelemetry. Its name differs from its directory,
-// because most programs that import it import package prometheus of client_golang as
-// well:
+// metrics. It does not need OpenTelemetry. Its name differs from its directory, because
+// programs that import it also import package prometheus of client_golang:
 //
 //	import prometheusnaming "github.com/naming-go/naming/observe/prometheus"
 //
@@ -90,6 +89,6 @@
 // # Dashboard and alerts
 //
 // The directory of this package holds dashboard.json, a dashboard for Grafana, and
-// alerts.yml, alerting rules for Prometheus. Both need the label service, except for
-// the alerts, which then cover all services of a process together.
+// alerts.yml, alerting rules for Prometheus. The dashboard needs the label service. The
+// rules work without the label: an alert is then for all services of a process.
 package prometheusnaming
