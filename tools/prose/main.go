@@ -23,19 +23,22 @@
 //
 // # Guards
 //
-// A mutex guards the fields that follow it, up to a blank line or the next mutex. Any
-// other field of the struct must need no guard, or its comment must say why it needs
-// none. A field needs no guard
+// A mutex guards the fields that follow it, up to a blank line or the next mutex. An
+// embedded mutex that is the first field of a struct guards the whole struct. Any other
+// field of the struct must need no guard, or its comment must say why it needs none. A
+// field needs no guard
 //
 //   - if its type is a channel, a function, a type of sync or sync/atomic, a context, a
 //     logger or options,
-//   - or if no code of the package assigns to a field of this name, takes its address or
-//     modifies its elements, and its type is not a struct of the package without a
-//     mutex: the field is then set when the struct is made.
+//   - or if no code of the package assigns to the field, takes its address or modifies
+//     its elements, and its type is not a struct of the package without a mutex: the
+//     field is then set when the struct is made. The program knows fields by name only,
+//     except those of a method's receiver.
 //
 // A comment says why with "guarded by", "owned by", "used only by", "set once",
-// "immutable", "read-only", "never changes", or with "before" and an event. A comment
-// above several fields without a blank line between them is for all of them.
+// "immutable", "read-only", "constant", "never changes", or with "before" and an
+// event. A comment above several fields without a blank line between them is for all of
+// them.
 package main
 
 import (
@@ -148,7 +151,7 @@ func check(dir string, files []string, all bool) (findings []finding, err error)
 		if !test {
 			d := path.Dir(name)
 			if packages[d] == nil {
-				packages[d] = &pkg{written: make(map[string]bool), structs: make(map[string]bool)}
+				packages[d] = newPkg()
 			}
 			packages[d].add(s.file)
 		}

@@ -130,7 +130,8 @@ func TestGuard(t *testing.T) {
 		{"doc says what guards it", "// n is owned by the loop.\nn int\nmu sync.RWMutex", false},
 		{"a block that says so", "// Set once, by New.\nm int\nn int\n\nmu sync.Mutex", false},
 		{"a block that ended", "// Set once, by New.\nm int\n\nn int\n\nmu sync.Mutex", true},
-		{"an embedded mutex", "sync.Mutex\nn int", false},
+		{"an embedded mutex", "sync.Mutex\nn int\n\nm int", false},
+		{"an embedded mutex that is not the first", "n int\nsync.Mutex\nm int", true},
 		{"never written", "other int\nmu sync.Mutex", false},
 		{"a channel", "n chan int\nmu sync.Mutex", false},
 		{"a function", "n func()\nmu sync.Mutex", false},
@@ -141,11 +142,18 @@ func TestGuard(t *testing.T) {
 		{"elements are written", "list []int\nmu sync.Mutex", true},
 		{"entries are deleted", "index map[int]int\nmu sync.Mutex", true},
 		{"its address is taken", "shared int\nmu sync.Mutex", true},
+		{"its own method writes it", "own int\nmu sync.Mutex", true},
+		{"a method of another struct writes it", "theirs int\nmu sync.Mutex", false},
+		{"a method writes it through an outer struct", "inner int\nmu sync.Mutex", true},
+		{"an embedded struct", "*plain\nmu sync.Mutex", false},
 		{"no mutex", "n int", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := "package p\n\ntype s struct {\n" + c.fields + "\n}\n\ntype plain struct{ a int }\n\ntype locked struct {\nmu sync.Mutex\na int\n}\n" +
-				"func f(x *s) {\nx.n, x.m = 1, 2\nx.list[0] = 1\ndelete(x.index, 1)\ng(&x.shared)\n}\n"
+				"func f(x *s) {\nx.n, x.m = 1, 2\nx.list[0] = 1\ndelete(x.index, 1)\ng(&x.shared)\n}\n" +
+				"func (x *s) set() { x.own = 1 }\n" +
+				"type other struct{ theirs int }\n\nfunc (o *other) set() { o.theirs = 1 }\n" +
+				"type outer struct{ s }\n\nfunc (o *outer) set() { o.inner = 1 }\n"
 			if got := found(t, "p.go", text); (len(got) > 0) != c.want {
 				t.Errorf("%q, want a finding: %v", got, c.want)
 			}
