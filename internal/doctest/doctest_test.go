@@ -152,6 +152,9 @@ func run(t *testing.T, out, dir string, packages map[*snippet]string) (problems 
 
 // TestCommands: the commands in Markdown files that start with make or go exist.
 func TestCommands(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip(err)
+	}
 	files, err := markdownFiles(root)
 	if err != nil {
 		t.Fatal(err)

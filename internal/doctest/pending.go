@@ -8,12 +8,6 @@ import (
 // pending are packages that the documentation names already and that the tree may not
 // have yet, as what they will contain.
 var pending = map[string]string{
-	"backend/etcd/etcdcodec": `package etcdcodec
-
-import "github.com/naming-go/naming/backend/etcd"
-
-var Kratos, KratosScheme, GoZero, GoKit, GoMicro, Kitex = etcd.Kratos, etcd.KratosScheme, etcd.GoZero, etcd.GoKit, etcd.GoMicro, etcd.Kitex
-`,
 	"backend/consul/consulcodec": `package consulcodec
 
 import "github.com/naming-go/naming/backend/consul"
