@@ -135,6 +135,17 @@ func TestEveryMetric(t *testing.T) {
 		}
 	}
 
+	if _, err := os.Stat(filepath.Join(root, "observe/prometheus")); err == nil {
+		name := regexp.MustCompile(`(?m)^\t(naming_[a-z_]+)`)
+		for _, f := range sources(t, "observe/prometheus", false) {
+			for _, m := range name.FindAllStringSubmatch(f.Doc.Text(), -1) {
+				if !strings.Contains(section(metrics, "Prometheus"), "| `"+m[1]+"` |") {
+					t.Errorf("docs/metrics.md does not name the metric %s", m[1])
+				}
+			}
+		}
+	}
+
 	documented := make(map[string]bool)
 	for _, m := range regexp.MustCompile("`(naming: [^`]+)`").FindAllStringSubmatch(section(metrics, "Log records"), -1) {
 		documented[m[1]] = true

@@ -3,6 +3,7 @@ package doctest
 import (
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // pending are packages that the documentation names already and that the tree may not
@@ -29,4 +30,12 @@ func (p *program) addPending() error {
 		p.replace[filepath.Join(p.root, dir, "pending.go")] = file
 	}
 	return nil
+}
+
+// missing reports whether a file imports the module observe/prometheus and the tree does
+// not have it.
+func missing(source string) bool {
+	const dir = "observe/prometheus"
+	_, err := os.Stat(filepath.Join("..", "..", dir))
+	return err != nil && strings.Contains(source, module+"/"+dir)
 }

@@ -1,0 +1,6 @@
+package snippet
+
+func snippet(store naming.Store) error {
+	//snippet
+	return nil
+}
