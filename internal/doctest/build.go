@@ -106,9 +106,6 @@ func (p *program) build(out string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if err := p.addPending(); err != nil {
-		return nil, err
-	}
 	overlay, err := json.Marshal(map[string]any{"Replace": p.replace})
 	if err != nil {
 		return nil, err
