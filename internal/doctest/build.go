@@ -23,7 +23,7 @@ type program struct {
 
 	replace  map[string]string // the overlay: file on the disk by path in the tree
 	packages []string          // relative to the module
-	parts    []string          // names of those that are no programs
+	parts    []string          // names of the packages without a main function
 	runs     []string          // names of the parts with a function Run
 	programs bool              // something is to be run
 	work     bool              // the module needs go.work

@@ -128,26 +128,8 @@ func TestEveryMetric(t *testing.T) {
 			t.Errorf("docs/metrics.md does not name the hook %s", name)
 		}
 	}
-	metric := regexp.MustCompile(`^naming\.(endpoint|watch|resolver)\.[a-z.]+$`)
-	for _, text := range literals(sources(t, "observe/otel", false)) {
-		if metric.MatchString(text) && !strings.Contains(section(metrics, "OpenTelemetry"), "| `"+text+"` |") {
-			t.Errorf("docs/metrics.md does not name the metric %s", text)
-		}
-	}
-
-	name := regexp.MustCompile(`(?m)^\t(naming_[a-z_]+)`)
-	found := 0
-	for _, f := range sources(t, "observe/prometheus", false) {
-		for _, m := range name.FindAllStringSubmatch(f.Doc.Text(), -1) {
-			found++
-			if !strings.Contains(section(metrics, "Prometheus"), "| `"+m[1]+"` |") {
-				t.Errorf("docs/metrics.md does not name the metric %s", m[1])
-			}
-		}
-	}
-	if found == 0 {
-		t.Error("no metric in the documentation of observe/prometheus")
-	}
+	metricsOf(t, metrics, "OpenTelemetry", "observe/otel", regexp.MustCompile(`(?m)^\t(naming\.(?:endpoint|watch|resolver)\.[a-z.]+)`))
+	metricsOf(t, metrics, "Prometheus", "observe/prometheus", regexp.MustCompile(`(?m)^\t(naming_[a-z_]+)`))
 
 	documented := make(map[string]bool)
 	for _, m := range regexp.MustCompile("`(naming: [^`]+)`").FindAllStringSubmatch(section(metrics, "Log records"), -1) {
@@ -170,6 +152,23 @@ func TestEveryMetric(t *testing.T) {
 				t.Errorf("docs/metrics.md does not have the log text %q", text)
 			}
 		}
+	}
+}
+
+// metricsOf checks that a section names every metric of the documentation of a package.
+func metricsOf(t *testing.T, metrics, heading, dir string, name *regexp.Regexp) {
+	t.Helper()
+	found := 0
+	for _, f := range sources(t, dir, false) {
+		for _, m := range name.FindAllStringSubmatch(f.Doc.Text(), -1) {
+			found++
+			if !strings.Contains(section(metrics, heading), "| `"+m[1]+"` |") {
+				t.Errorf("docs/metrics.md does not name the metric %s", m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Errorf("no metric in the documentation of %s", dir)
 	}
 }
 

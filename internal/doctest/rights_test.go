@@ -126,40 +126,43 @@ func refused(t *testing.T, what string, err error, right string) {
 	}
 }
 
+// addUser adds a user with rights and returns a Store of theirs.
+func addUser(t *testing.T, cluster *etcdtest.Cluster, name string, rights []grant) naming.Store {
+	t.Helper()
+	root, ctx := cluster.Client(t), t.Context()
+	_, err := root.RoleAdd(ctx, name)
+	for _, g := range rights {
+		if err == nil {
+			_, err = root.RoleGrantPermission(ctx, name, g.key, g.end, g.kind)
+		}
+	}
+	if err == nil {
+		_, err = root.UserAdd(ctx, name, "secret")
+	}
+	if err == nil {
+		_, err = root.UserGrantRole(ctx, name, name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := cluster.Config()
+	config.Username, config.Password = name, "secret"
+	client, err := clientv3.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return etcd.New(client, &etcd.Options{Prefix: "/naming/"})
+}
+
 // TestRightsEtcd gives users the rights of docs/rights.md.
 func TestRightsEtcd(t *testing.T) {
 	t.Parallel()
 	roles := rights(t, "role")
 	cluster := etcdtest.Start(t, nil)
 	cluster.EnableAuth(t)
-	root := cluster.Client(t)
 	ctx := t.Context()
-	user := func(name string, rights []grant) naming.Store {
-		t.Helper()
-		_, err := root.RoleAdd(ctx, name)
-		for _, g := range rights {
-			if err == nil {
-				_, err = root.RoleGrantPermission(ctx, name, g.key, g.end, g.kind)
-			}
-		}
-		if err == nil {
-			_, err = root.UserAdd(ctx, name, "secret")
-		}
-		if err == nil {
-			_, err = root.UserGrantRole(ctx, name, name)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		config := cluster.Config()
-		config.Username, config.Password = name, "secret"
-		client, err := clientv3.New(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { client.Close() })
-		return etcd.New(client, &etcd.Options{Prefix: "/naming/"})
-	}
+	user := func(name string, rights []grant) naming.Store { return addUser(t, cluster, name, rights) }
 	role := func(name string) naming.Store { return user(name, grants(t, name, roles[name])) }
 
 	s := role("client")
@@ -217,22 +220,25 @@ func loseLease(t *testing.T, cluster *etcdtest.Cluster, store naming.Store) erro
 	return err
 }
 
+// consulClient returns a client with a token that has rules.
+func consulClient(t *testing.T, agent *consultest.Agent, rules string) *api.Client {
+	t.Helper()
+	config := agent.Config()
+	config.Token = agent.CreateToken(t, rules).Secret
+	c, err := consul.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestRightsConsul gives tokens the policies of docs/rights.md.
 func TestRightsConsul(t *testing.T) {
 	t.Parallel()
 	policies := rights(t, "policy")
 	agent := consultest.Start(t, &consultest.Options{ACL: true})
 	ctx := t.Context()
-	client := func(rules string) *api.Client {
-		t.Helper()
-		config := agent.Config()
-		config.Token = agent.CreateToken(t, rules).Secret
-		c, err := consul.NewClient(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
+	client := func(rules string) *api.Client { return consulClient(t, agent, rules) }
 	policy := func(name string) naming.Store {
 		t.Helper()
 		if policies[name] == "" {
@@ -269,7 +275,16 @@ func TestRightsConsul(t *testing.T) {
 	allowed(t, "a lister lists services", list(ctx, policy("lister")))
 	refused(t, "a lister without service:read", list(ctx, without("lister", "service_prefix")), "")
 
-	operator, ordinary := client(policies["operator"]), client(policies["server"])
+	maintain(t, client(policies["operator"]), client(policies["server"]))
+	if err := server.Apply(ctx, service, naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{Addr: own}}); err != nil {
+		t.Error(fmt.Errorf("a server deletes: %w", err))
+	}
+}
+
+// maintain takes a service and a node out of use, with the tokens of an operator and of
+// a server.
+func maintain(t *testing.T, operator, ordinary *api.Client) {
+	t.Helper()
 	entries, _, err := operator.Catalog().Service(service, "", nil)
 	if err != nil || len(entries) != 1 {
 		t.Fatalf("%v, %v", entries, err)
@@ -282,7 +297,4 @@ func TestRightsConsul(t *testing.T) {
 		t.Error("a server's token took the node out")
 	}
 	allowed(t, "the end of maintenance", errors.Join(operator.Agent().DisableNodeMaintenance(), operator.Agent().DisableServiceMaintenance(id)))
-	if err := server.Apply(ctx, service, naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{Addr: own}}); err != nil {
-		t.Error(fmt.Errorf("a server deletes: %w", err))
-	}
 }
