@@ -40,6 +40,25 @@ func TestSnippets(t *testing.T) {
 	}
 }
 
+// TestRightSnippets: each form of a snippet passes.
+func TestRightSnippets(t *testing.T) {
+	text, err := os.ReadFile("testdata/right.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := blocks("right.md", string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, compiled := check(t, all)
+	for _, p := range problems {
+		t.Error(p)
+	}
+	if want := 5; compiled != want {
+		t.Errorf("%d snippets were compiled, want %d", compiled, want)
+	}
+}
+
 // TestWrongSnippets: what does not compile, and what fails, is found, and the message
 // names the line of the Markdown file.
 func TestWrongSnippets(t *testing.T) {
