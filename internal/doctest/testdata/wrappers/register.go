@@ -1,12 +1,17 @@
 package snippet
 
-// Run registers an endpoint with the fragment.
+// Run has the fragment register an endpoint and withdraw it.
 func Run(ctx context.Context) error {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
-	running, stop := context.WithCancel(ctx)
-	stop() // the fragment withdraws the endpoint at once
-	return snippet(running, c, "127.0.0.1:9000")
+	if err := snippet(ctx, c, "127.0.0.1:9000"); err != nil {
+		return err
+	}
+	view, err := c.List(ctx, "greeter")
+	if err == nil && len(view.Endpoints) > 0 {
+		err = fmt.Errorf("left behind: %v", view.Endpoints)
+	}
+	return err
 }
 
 func snippet(ctx context.Context, c *naming.Client, addr string) error {
