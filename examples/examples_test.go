@@ -7,14 +7,11 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -242,60 +239,6 @@ func flat(s string) string {
 		lines[i] = strings.TrimSpace(l)
 	}
 	return "\n" + strings.Join(lines, "\n") + "\n"
-}
-
-// TestLinks checks that each link between the project's files leads to a file, and to a
-// heading of it if the link names one.
-func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:\s]*)(?:#([^)]*))?\)`)
-	docs := markdown(t)
-	if len(docs) < 5 {
-		t.Fatalf("found %q, want README.md, DESIGN.md and the pages of docs", docs)
-	}
-	for _, doc := range docs {
-		for _, m := range link.FindAllStringSubmatch(read(t, doc), -1) {
-			file, anchor := path.Join(path.Dir(doc), m[1]), m[2]
-			if m[1] == "" {
-				file = doc
-			}
-			if _, err := os.Stat(filepath.Join(root, file)); err != nil {
-				t.Errorf("%s links to %s: %v", doc, m[1], err)
-			} else if anchor != "" && strings.HasSuffix(file, ".md") && !slices.Contains(anchors(read(t, file)), anchor) {
-				t.Errorf("%s links to %s#%s: no heading of this name", doc, file, anchor)
-			}
-		}
-	}
-}
-
-// markdown returns the project's Markdown files, relative to the root.
-func markdown(t *testing.T) []string {
-	t.Helper()
-	var docs []string
-	err := fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (name == "bin" || name == ".git" || d.Name() == "testdata"):
-			return fs.SkipDir
-		case strings.HasSuffix(name, ".md"):
-			docs = append(docs, name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return docs
-}
-
-// anchors returns the names that GitHub gives to the headings of a page.
-func anchors(page string) []string {
-	var names []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
-		name := strings.ToLower(regexp.MustCompile("[^\\pL\\pN _-]").ReplaceAllString(m[1], ""))
-		names = append(names, strings.ReplaceAll(name, " ", "-"))
-	}
-	return names
 }
 
 func read(t *testing.T, file string) string {
