@@ -121,7 +121,7 @@ func (b *bubble) settled(cc *clientConn) []call {
 }
 
 func TestFirstAnswerOption(t *testing.T) {
-	inBubble(t, &resolver.Options{FirstAnswer: 200 * time.Millisecond}, func(b *bubble) {
+	inBubble(t, &resolver.Options{FirstAnswerTimeout: 200 * time.Millisecond}, func(b *bubble) {
 		b.store.Silence()
 		cc := new(clientConn)
 		r := build(b, b.builder, cc, "s")

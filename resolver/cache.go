@@ -21,23 +21,13 @@ import (
 	"github.com/naming-go/naming"
 )
 
-const (
-	// maxCacheFile is the largest file that is written or read, in bytes, and
-	// cacheOverhead is more than it has besides the endpoints.
-	maxCacheFile  = 256 << 20
-	cacheOverhead = 64 << 10
-)
-
-// cache is a directory with a file for each service: the last good set of its
-// endpoints. The modification time of a file is when the registry last vouched
-// for the set.
-//
-// A file is a line, cacheMagic and the checksum of all that follows the line in
-// hexadecimal, and then a cacheContent as JSON.
+// cache is a directory with a file for each service: the last good set of its endpoints.
+// The modification time of a file is when the registry last vouched for the set. All
+// methods may be called concurrently, also by several processes.
 //
 // The directory and its files are trusted as ssh trusts its configuration: see
-// checkOwner. All access goes through an os.Root, so that the directory that was
-// checked is the one that is used.
+// checkOwner. All access goes through an os.Root, so that the directory that was checked
+// is the directory that is used.
 type cache struct {
 	dir    string
 	maxAge time.Duration
@@ -47,16 +37,16 @@ type cache struct {
 	reads  singleflight.Group // by service
 }
 
-// savedState is what the cache has of a service.
+// savedState is a saved set and its age.
 type savedState struct {
-	savedSet // empty: nothing that can be used
-	at       time.Time
+	savedSet           // empty: nothing that can be used
+	at       time.Time // when the registry last vouched for the set
 }
 
-// read returns what the cache has of a service, and logs what is wrong with it. It
-// blocks while the disk does. Reads of one service at the same time share one read, so
-// that a disk that hangs does not hold a thread for every ClientConn that is built
-// meanwhile. The result is shared and must not be modified.
+// read returns the saved set of a service, and logs why a set or parts of it cannot be
+// used. Concurrent calls for one service share one read of the disk: a disk that hangs
+// must not hold a thread for every ClientConn that is built and closed meanwhile. The
+// result is shared and must not be modified.
 func (c *cache) read(service string) *savedState {
 	saved, _, _ := c.reads.Do(service, func() (any, error) {
 		set, at, left, err := c.load(service)
@@ -76,11 +66,11 @@ func (c *cache) read(service string) *savedState {
 // path returns the path of the file of a service, for people.
 func (c *cache) path(service string) string { return filepath.Join(c.dir, cacheName(service)) }
 
-// cacheName returns the name of the file of a service. Names that differ have
-// different files, also on file systems that ignore case, forbid characters or
-// keep names short.
+// cacheName returns the name of the file of a service. Different services have different
+// files, also on file systems that ignore case, forbid characters or limit the length of
+// names.
 func cacheName(service string) string {
-	// The hash tells files apart. The rest is for people.
+	// The hash distinguishes files. The rest is for people.
 	const most = 40
 	readable := strings.Map(func(r rune) rune {
 		switch {
@@ -95,7 +85,7 @@ func cacheName(service string) string {
 	return readable[:min(len(readable), most)] + "-" + hex.EncodeToString(sum[:16]) + cacheSuffix
 }
 
-// openDir opens the directory, if it may be trusted.
+// openDir opens the directory. The error says why it cannot be trusted.
 func (c *cache) openDir() (*os.Root, error) {
 	// OpenRoot would wait for a writer of a named pipe.
 	if info, err := os.Stat(c.dir); err != nil {
@@ -118,9 +108,9 @@ func (c *cache) openDir() (*os.Root, error) {
 	return root, nil
 }
 
-// openFile opens a file for reading: a regular file of bounded size that may be
-// trusted. Nothing else is opened, since to open a pipe or a device has effects of
-// its own.
+// openFile opens a regular file of bounded size for reading. The error says why the file
+// cannot be trusted. Nothing but a regular file is opened: the mere open of a pipe or a
+// device has effects.
 func openFile(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 	before, err := root.Lstat(name)
 	if err != nil {
@@ -150,9 +140,9 @@ func openFile(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// load returns the set that was last saved for a service, when the registry last
-// vouched for it, and the errors of the endpoints that were left out. The error
-// is fs.ErrNotExist if nothing was saved.
+// load returns the set that was last saved for a service, when the registry last vouched
+// for the set, and the errors of the endpoints that were left out. The error is
+// fs.ErrNotExist if nothing was saved.
 func (c *cache) load(service string) (set savedSet, at time.Time, left []error, err error) {
 	root, err := c.openDir()
 	if err != nil {
@@ -165,8 +155,8 @@ func (c *cache) load(service string) (set savedSet, at time.Time, left []error, 
 	}
 	defer f.Close()
 	at = info.ModTime()
-	// A clock that was set back makes a file of the future. How old it is is
-	// anybody's guess, within the same bound.
+	// A clock that was set back makes a file of the future. Its age is unknown, and
+	// has the same bound.
 	if age := time.Since(at); age.Abs() > c.maxAge {
 		return set, at, nil, fmt.Errorf("%v old, and at most %v is allowed", age.Round(time.Second), c.maxAge)
 	}
@@ -182,8 +172,8 @@ func (c *cache) load(service string) (set savedSet, at time.Time, left []error, 
 	return set, at, left, err
 }
 
-// readMagic reads the beginning of a file. It returns an error unless that is
-// cacheMagic, so that what is no cache is not read as a whole.
+// readMagic reads the beginning of a file. It returns an error unless the file begins
+// with cacheMagic. So a file that was put there by mistake is not read as a whole.
 func readMagic(r io.Reader) error {
 	var magic [len(cacheMagic)]byte
 	if _, err := io.ReadFull(r, magic[:]); err != nil || string(magic[:]) != cacheMagic {
@@ -192,7 +182,7 @@ func readMagic(r io.Reader) error {
 	return nil
 }
 
-// sum returns the checksum of the file of a service.
+// sum returns the checksum of the whole file of a service.
 func (c *cache) sum(service string) (sum [sha256.Size]byte, err error) {
 	root, err := c.openDir()
 	if err != nil {
@@ -216,8 +206,8 @@ func (c *cache) sum(service string) (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
-// save replaces the file of a service. After a crash at any moment there is the
-// old file or the new one.
+// save replaces the file of a service. A crash at any moment leaves the old file or the
+// new one.
 func (c *cache) save(service string, data []byte) (err error) {
 	c.writes.Add(1)
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
@@ -257,8 +247,8 @@ func (c *cache) save(service string, data []byte) (err error) {
 	if err := root.Rename(temp, name); err != nil {
 		return err
 	}
-	// Not all systems can sync a directory, and it only decides which of the
-	// two files a crash leaves.
+	// Not all systems can sync a directory. The sync only decides which of the two
+	// files a crash leaves.
 	if d, err := root.Open("."); err == nil {
 		_ = d.Sync()
 		d.Close()
@@ -266,8 +256,8 @@ func (c *cache) save(service string, data []byte) (err error) {
 	return nil
 }
 
-// touch notes that the registry still vouches for what was saved. It touches
-// nothing that load would refuse to open.
+// touch notes that the registry still vouches for the saved set. It returns an error for
+// a file that load would refuse to open.
 func (c *cache) touch(service string) error {
 	root, err := c.openDir()
 	if err != nil {
@@ -288,7 +278,7 @@ const (
 	tempSuffix  = ".tmp"
 )
 
-// removeLeftovers removes files that programs which crashed were about to save.
+// removeLeftovers removes the temporary files of programs that crashed during save.
 func removeLeftovers(root *os.Root) {
 	d, err := root.Open(".")
 	if err != nil {

@@ -315,7 +315,7 @@ func start(t *testing.T, store *memory.Store, dir string) *program {
 	t.Helper()
 	p := &program{t: t, store: store, log: new(log), logged: new(bytes.Buffer)}
 	p.client = naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	p.builder = NewBuilder(p.client, &Options{Cache: dir, Logger: slog.New(slog.NewTextHandler(lockedWriter{p}, nil))})
+	p.builder = NewBuilder(p.client, &Options{CacheDir: dir, Logger: slog.New(slog.NewTextHandler(lockedWriter{p}, nil))})
 	p.build()
 	return p
 }
@@ -466,7 +466,7 @@ func TestColdStartWithTheSameSet(t *testing.T) {
 		p.log.want(t)
 		time.Sleep(time.Nanosecond)
 		p.log.want(t, "cached a b")
-		time.Sleep(DefaultFirstAnswer)
+		time.Sleep(DefaultFirstAnswerTimeout)
 		p.log.want(t)
 		store.Speak()
 		time.Sleep(time.Minute)
@@ -506,8 +506,8 @@ func TestALateAnswerOfASlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(script)
 		p := scriptedProgram(t, s, t.TempDir())
-		publisher := &p.builder.targets["x"].publisher
-		publisher.began = publisher.began.Add(-DefaultFirstAnswer)
+		publisher := &p.builder.open.targets["x"].publisher
+		publisher.began = publisher.began.Add(-DefaultFirstAnswerTimeout)
 		publisher.known.cache = cacheLoading
 		publisher.seed(&savedState{savedSet: savedSet{withheld: withheld(naming.Maintenance, "a")}})
 		p.log.want(t, `error naming: service "x" cannot be looked up: no answer from the registry in 5s`)
@@ -557,7 +557,7 @@ func TestColdStartWithoutACache(t *testing.T) {
 				store.Up()
 				store.Silence()
 				p = start(t, store, dir)
-				time.Sleep(DefaultFirstAnswer - 1)
+				time.Sleep(DefaultFirstAnswerTimeout - 1)
 				p.log.want(t)
 				time.Sleep(time.Nanosecond)
 				p.log.want(t, `error naming: service "x" cannot be looked up: no answer from the registry in 5s`)

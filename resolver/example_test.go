@@ -91,7 +91,7 @@ func ExampleCachedAt() {
 		c := naming.New(store, &naming.Options{Logger: silent})
 		defer c.Close()
 		b := resolver.NewBuilder(c, &resolver.Options{
-			Cache:         dir,
+			CacheDir:      dir,
 			Logger:        silent,
 			ServiceConfig: `{"loadBalancingConfig":[{"tell_cached":{}}]}`,
 		})

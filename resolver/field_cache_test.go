@@ -27,7 +27,7 @@ func scriptedProgram(t *testing.T, s *script, dir string) *program {
 	t.Helper()
 	p := &program{t: t, log: new(log), logged: new(bytes.Buffer), client: naming.New(nil, nil)}
 	logger := slog.New(slog.NewTextHandler(lockedWriter{p}, nil))
-	p.builder = NewBuilder(nil, &Options{Cache: dir, Logger: logger})
+	p.builder = NewBuilder(nil, &Options{CacheDir: dir, Logger: logger})
 	p.builder.follow = scripted(s).follow
 	p.build()
 	return p
@@ -262,7 +262,7 @@ func TestFieldW1WhatTheCacheKeeps(t *testing.T) {
 		// The threshold means from the cache what it means otherwise.
 		s = new(script)
 		p = &program{t: t, log: new(log), logged: new(bytes.Buffer), client: naming.New(nil, nil)}
-		p.builder = NewBuilder(nil, &Options{Cache: dir, PanicThreshold: 0.5, Logger: slog.New(slog.DiscardHandler)})
+		p.builder = NewBuilder(nil, &Options{CacheDir: dir, PanicThreshold: 0.5, Logger: slog.New(slog.DiscardHandler)})
 		p.builder.follow = scripted(s).follow
 		p.build()
 		s.play(down)

@@ -325,7 +325,7 @@ func TestDialledWhileTheRegistryIsDown(t *testing.T) {
 }
 
 func TestDialledWhileTheRegistryIsSilent(t *testing.T) {
-	w := newWorld(t, &resolver.Options{FirstAnswer: 20 * time.Millisecond})
+	w := newWorld(t, &resolver.Options{FirstAnswerTimeout: 20 * time.Millisecond})
 	s := newServer(t)
 	w.apply("greeter", at(s.addr())...)
 	w.store.Silence()
@@ -512,7 +512,7 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 func TestColdStartWithRealCalls(t *testing.T) {
 	dir := t.TempDir()
 	s := newServer(t)
-	w := newWorld(t, &resolver.Options{Cache: dir})
+	w := newWorld(t, &resolver.Options{CacheDir: dir})
 	w.apply("greeter", at(s.addr())...)
 	conn := w.dial("greeter")
 	w.reach(conn, s)
@@ -525,7 +525,7 @@ func TestColdStartWithRealCalls(t *testing.T) {
 		}
 	}
 	for range 5 {
-		next := newWorld(t, &resolver.Options{Cache: dir, Logger: quiet.Logger})
+		next := newWorld(t, &resolver.Options{CacheDir: dir, Logger: quiet.Logger})
 		next.store.Down(errors.New("down"))
 		next.reach(next.dial("greeter"), s)
 	}

@@ -416,7 +416,7 @@ func TestFieldW1NoRests(t *testing.T) {
 		const n, takes = 1000, 700 * time.Microsecond
 		s := new(script)
 		b := scripted(s)
-		b.atOnce = 1
+		b.deliverers = 1
 		target := newTarget(b, "x")
 		if err := target.start(); err != nil {
 			t.Fatal(err)
@@ -545,8 +545,8 @@ func TestFollowsOnce(t *testing.T) {
 		if followed != 1 {
 			t.Errorf("followed %d times, want once", followed)
 		}
-		if len(b.targets) != 0 {
-			t.Errorf("%d targets left", len(b.targets))
+		if len(b.open.targets) != 0 {
+			t.Errorf("%d targets left", len(b.open.targets))
 		}
 	})
 }
@@ -557,8 +557,8 @@ func TestAFailedFollowLeavesNothing(t *testing.T) {
 	if _, err := b.Build(grpcresolver.Target{URL: parse("naming:///x")}, new(log), grpcresolver.BuildOptions{}); err == nil {
 		t.Error("no error")
 	}
-	if len(b.targets) != 0 {
-		t.Errorf("%d targets left", len(b.targets))
+	if len(b.open.targets) != 0 {
+		t.Errorf("%d targets left", len(b.open.targets))
 	}
 }
 
@@ -651,7 +651,7 @@ func (w worker) ReportError(error) {}
 // may be busy at once, and the greatest number of calls in progress.
 func workers(t *testing.T, n, atOnce int, takes func() time.Duration) (*target, *atomic.Int64) {
 	b := NewBuilder(nil, nil)
-	b.atOnce = atOnce
+	b.deliverers = atOnce
 	target := newTarget(b, "x")
 	now, most := new(atomic.Int64), new(atomic.Int64)
 	for range n {
@@ -804,7 +804,7 @@ func TestAllAreStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(script)
 		b := scripted(s)
-		b.atOnce = 1
+		b.deliverers = 1
 		target := newTarget(b, "x")
 		if err := target.start(); err != nil {
 			t.Fatal(err)
@@ -849,7 +849,7 @@ func TestAllAreStuck(t *testing.T) {
 func TestReplacedByOneThatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBuilder(nil, nil)
-		b.atOnce = 1
+		b.deliverers = 1
 		target := newTarget(b, "x")
 		var now, most, told atomic.Int64
 		for _, takes := range []func() time.Duration{

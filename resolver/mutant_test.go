@@ -314,8 +314,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "keeps a target that nobody uses",
 			File: "builder.go",
-			Old:  "last := t.users == 0",
-			New:  "last := t.users < 0",
+			Old:  "last = t.users == 0",
+			New:  "last = t.users < 0",
 			Test: "^TestFollowsOnce$",
 		},
 		{
@@ -377,7 +377,7 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "escapes metadata for HTML in the cache",
 			File: "cachefile.go",
-			Old:  "\tencoder.SetEscapeHTML(false)\n",
+			Old:  "\te.SetEscapeHTML(false)\n",
 			New:  "",
 			Test: "^TestCacheKeepsTheBytesOfMetadata$",
 		},
@@ -510,8 +510,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "saves what it cannot read",
 			File: "cachefile.go",
-			Old:  "\t\tdata, err := marshal(e)\n\t\tif err == nil {\n",
-			New:  "\t\tdata, err := marshal(e)\n\t\tif false {\n",
+			Old:  "\tdata, err := marshal(endpoint)\n\tif err == nil {\n",
+			New:  "\tdata, err := marshal(endpoint)\n\tif false {\n",
 			Test: "^TestFieldK1OneEntrySpoilsNothing$",
 		},
 		{

@@ -6,6 +6,6 @@ import "io/fs"
 
 const openFlags = 0
 
-// checkOwner accepts all: the system has no owners and modes of the kind that Unix
-// has. The directory has to be one that only the program's user can write.
+// checkOwner accepts every file: the system has no owners and modes in the form of Unix.
+// Only the program's user may have the right to write to the directory.
 func checkOwner(fs.FileInfo, int) error { return nil }

@@ -62,7 +62,7 @@ const (
 )
 
 // cacheWait is how long the registry may be silent before a saved set is used, or half
-// of Options.FirstAnswer if that is less. A longer time fails calls that could have
+// of Options.FirstAnswerTimeout if that is less. A longer time fails calls that could have
 // been made. A shorter time uses old endpoints although the registry is merely slow.
 const cacheWait = time.Second
 

@@ -46,7 +46,7 @@ type cachedKey struct{}
 
 // CachedAt returns when the registry last vouched for a State from the cache, for load
 // balancing policies. It reports false for a State from the registry. A State is from
-// the cache (see Cache in [Options]) only until the registry has answered.
+// the cache ([Options.CacheDir]) only until the registry has answered.
 func CachedAt(s grpcresolver.State) (time.Time, bool) {
 	at, ok := s.Attributes.Value(cachedKey{}).(time.Time)
 	return at, ok

@@ -13,7 +13,7 @@ import "sync"
 type target struct {
 	builder *Builder
 	service string
-	users   int // ClientConns, also those being built; guarded by builder.mu
+	users   int // ClientConns, also those being built; guarded by builder.open
 
 	once     sync.Once
 	startErr error // written within once
@@ -24,7 +24,7 @@ type target struct {
 
 func newTarget(b *Builder, service string) *target {
 	t := &target{builder: b, service: service}
-	t.dispatcher.limit = b.atOnce
+	t.dispatcher.limit = b.deliverers
 	t.publisher.init(b, service, &t.dispatcher)
 	return t
 }
