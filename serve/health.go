@@ -11,20 +11,27 @@ import (
 	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// healthWatch is the state of a health service, observed within the process:
-// its method Watch is called with a stream that leads here. No interceptor and
-// no network is in between, and every implementation of the service will do.
+// healthWatch follows the status of a health service within the process. It calls the
+// method Watch of the service with a stream that ends here, without an interceptor or the
+// network, and so works with every implementation.
+//
+// Goroutines: one is in Watch, and calls set. The goroutine of announce calls the other
+// methods.
 type healthWatch struct {
-	news   chan struct{} // capacity 1: holds a token when serving has another answer
-	ended  chan struct{} // closed when the watch has ended, with err set
-	err    error
+	news   chan struct{} // capacity 1: has a token after a change of status
+	ended  chan struct{} // closed when the watch has ended
+	err    error         // why; written before ended is closed
 	cancel context.CancelFunc
-
-	mu     sync.Mutex
-	status healthgrpc.HealthCheckResponse_ServingStatus
+	status status
 }
 
-// watchHealth watches the state of a service of h. Without h it is SERVING. The
+// status is what the mutex of a healthWatch guards.
+type status struct {
+	sync.Mutex
+	last healthgrpc.HealthCheckResponse_ServingStatus
+}
+
+// watchHealth watches the status of a service of h. Without h the status is SERVING. The
 // caller calls stop in the end.
 func watchHealth(h healthgrpc.HealthServer, service string) *healthWatch {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -34,40 +41,43 @@ func watchHealth(h healthgrpc.HealthServer, service string) *healthWatch {
 		cancel: cancel,
 	}
 	if h == nil {
-		w.status = healthgrpc.HealthCheckResponse_SERVING
+		w.status.last = healthgrpc.HealthCheckResponse_SERVING
 		return w
 	}
 	go func() {
 		defer close(w.ended)
 		w.err = h.Watch(&healthgrpc.HealthCheckRequest{Service: service}, &healthStream{ctx: ctx, watch: w})
 		if w.err == nil {
-			w.err = errors.New("without an error")
+			w.err = errors.New("no error")
 		}
 	}()
 	return w
 }
 
+// serving reports whether the last status is SERVING.
 func (w *healthWatch) serving() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.status == healthgrpc.HealthCheckResponse_SERVING
+	w.status.Lock()
+	defer w.status.Unlock()
+	return w.status.last == healthgrpc.HealthCheckResponse_SERVING
 }
 
+// set notes a new status. It does not block.
 func (w *healthWatch) set(s healthgrpc.HealthCheckResponse_ServingStatus) {
-	w.mu.Lock()
-	w.status = s
-	w.mu.Unlock()
+	w.status.Lock()
+	w.status.last = s
+	w.status.Unlock()
 	select {
 	case w.news <- struct{}{}:
 	default:
 	}
 }
 
-// stop ends the watch. It does not wait for it: a health service that does not
-// end a call whose context is done must not keep a server from stopping.
+// stop ends the watch. It does not wait for the end: a health service that goes on with a
+// call whose context is done must not keep a server from stopping.
 func (w *healthWatch) stop() { w.cancel() }
 
-// healthStream is the server's side of a call of Watch.
+// healthStream is the server's side of a call of Watch. Every status that is sent becomes
+// the status of the watch.
 type healthStream struct {
 	ctx   context.Context
 	watch *healthWatch
@@ -83,7 +93,7 @@ func (s *healthStream) Send(r *healthgrpc.HealthCheckResponse) error {
 	return nil
 }
 
-// SendMsg is what the generated code calls.
+// SendMsg does what Send does. Generated code calls it.
 func (s *healthStream) SendMsg(m any) error {
 	r, ok := m.(*healthgrpc.HealthCheckResponse)
 	if !ok {

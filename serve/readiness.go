@@ -8,20 +8,22 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// Readiness is the readiness of the servers that [Run] and [Announce] announce with
-// it (see [Options].Readiness): a handler for readiness probes as that of
-// [ReadyHandler]. A server is not ready while it has no registration because its
-// health service is not SERVING. A server whose Run or Announce has not begun, or has
-// ended, does not count, and without any server that counts a Readiness is not ready.
-// The zero value is ready to use. All methods may be called concurrently. A Readiness must not be
-// copied.
+// Readiness answers readiness probes for servers that [Run] and [Announce] keep registered
+// (see [Options.Readiness]). It is a handler like that of [ReadyHandler].
+//
+// A Readiness is ready while every server that counts is ready, and there is at least one.
+// A server counts while its Run or Announce is in progress. A server is not ready while
+// it has no registration because its health service is not SERVING.
+//
+// The zero value is ready to use. All methods may be called concurrently. A Readiness must
+// not be copied.
 type Readiness struct {
-	mu            sync.Mutex
+	mu            sync.Mutex // guards the fields below
 	registrations []*naming.Registration
 	missing       int // servers without a registration
 }
 
-// Ready returns nil if every server is ready, and otherwise the reasons why not.
+// Ready returns nil if every server is ready, and otherwise the reasons of all others.
 func (r *Readiness) Ready() error {
 	registrations := r.current()
 	if len(registrations) == 0 {
@@ -51,8 +53,8 @@ func (r *Readiness) current() []*naming.Registration {
 	return all
 }
 
-// begin notes a server without a registration, and end that it has ended. Both, and
-// set, accept a nil Readiness.
+// begin counts a server, without a registration, and end removes one. Both of them, and
+// replace, accept a nil Readiness.
 func (r *Readiness) begin() { r.count(1) }
 func (r *Readiness) end()   { r.count(-1) }
 
@@ -65,8 +67,8 @@ func (r *Readiness) count(n int) {
 	r.missing += n
 }
 
-// set notes that a server's registration is g in place of old; nil means none.
-func (r *Readiness) set(old, g *naming.Registration) {
+// replace puts the registration g of a server in the place of old. Nil means none.
+func (r *Readiness) replace(old, g *naming.Registration) {
 	if r == nil {
 		return
 	}

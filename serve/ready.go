@@ -8,22 +8,21 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// ReadyHandler returns a handler for readiness probes. It answers GET and HEAD with
-// status 200 while all of the registrations are ready (see
-// [naming.Registration.Ready]), and with 503 if one of them is not: it is not
-// registered, draining, withheld or closed. Without any registration it answers
-// 503. The body is JSON, {"ready":false,"registrations":[...]}, with the
-// [naming.RegistrationStatus] of each and why it is not ready. The handler asks the
-// registry nothing.
+// ReadyHandler returns a handler for readiness probes. It answers GET and HEAD with status
+// 200 while all registrations are ready (see [naming.Registration.Ready]), and with 503
+// otherwise: if one of them is not registered, draining, withheld or closed, or if there
+// are no registrations. A nil registration counts as not ready. The slice is copied.
 //
-// A nil registration counts as one that is not ready. The slice is copied.
+// The body is JSON, {"ready":false,"registrations":[...]}, with the
+// [naming.RegistrationStatus] of each and why it is not ready. The handler sends no
+// request to the registry.
 //
-// The readiness of a server that [Run] announces is that of [Options].Readiness.
+// For a server that [Run] serves, use [Options.Readiness].
 func ReadyHandler(registrations ...*naming.Registration) http.Handler {
 	return &Readiness{registrations: slices.Clone(registrations)}
 }
 
-// registrationReport is what a probe is told of one registration.
+// registrationReport is what the answer to a probe says of one registration.
 type registrationReport struct {
 	Ready  bool                      `json:"ready"`
 	Why    string                    `json:"why,omitempty"`

@@ -1,5 +1,5 @@
-// Package serve keeps a gRPC server registered exactly while it can
-// take calls, and stops it in the order that drops none:
+// Package serve keeps a gRPC server in the registry exactly while the server can take
+// calls, and stops the server without a failed call:
 //
 //	s := grpc.NewServer()
 //	h := health.NewServer()
@@ -7,26 +7,28 @@
 //	...
 //	err := serve.Run(ctx, c, "greeter", s, lis, &serve.Options{Health: h})
 //
+// [Run] serves until ctx is done, and then stops the server. [Announce] is for servers
+// that are served and stopped by other means. [Readiness] answers readiness probes.
+//
 // # The order
 //
-// The endpoint is put into the registry after the server has begun to accept
-// connections, and not before its health service says SERVING. It is withdrawn
-// when the health service says anything else, and put there again once it says
-// SERVING again; the server goes on meanwhile.
+// The endpoint is registered after the server has begun to accept connections, and not
+// before its health service says SERVING. When the health service says anything else, the
+// endpoint is removed. When it says SERVING again, the endpoint is registered again. The
+// server goes on meanwhile.
 //
 // When ctx is done, these steps follow, each when the one before is complete:
 //
-//  1. The endpoint is marked as draining: clients turn to others.
-//  2. The server serves on for the drain delay, until the last client has
-//     heard of it.
-//  3. The endpoint is removed from the registry. (The three are what
-//     [naming.Registration.Close] does.)
-//  4. The health service is shut down, for those who ask it directly. It is not
-//     done earlier: it would have clients that check health drop a server that
-//     others still need.
-//  5. The server stops gracefully: it takes no more calls and ends those in
-//     progress, for [Options.StopTimeout] at most.
-//  6. What is left then is cut off.
+//  1. The endpoint is marked as draining. Clients turn to other endpoints.
+//  2. The server serves on for the drain delay, until the mark has reached the last
+//     client.
+//  3. The endpoint is removed from the registry. ([naming.Registration.Close] does steps
+//     1 to 3.)
+//  4. The health service is shut down, for clients that ask the server itself. An earlier
+//     shutdown would have such clients drop a server that others still need.
+//  5. The server stops gracefully: it takes no new calls and ends the calls in progress,
+//     for [Options.StopTimeout] at most.
+//  6. Calls that are left then are cut off.
 package serve
 
 import (
@@ -49,85 +51,76 @@ import (
 // DefaultStopTimeout is the default of [Options.StopTimeout].
 const DefaultStopTimeout = 10 * time.Second
 
-// Options are the options of [Run] and [Announce]. The zero value, and a nil
-// pointer, mean the defaults.
+// Options are the options of [Run] and [Announce]. The zero value and a nil pointer mean
+// the defaults.
 type Options struct {
-	// Addr is the address that clients dial. Empty means the address of the
-	// listener, if that is one that clients can dial (see [Addr]): a server
-	// that listens on all interfaces has to say under which address others
-	// reach it.
+	// Addr is the address that clients dial. Empty means the address of the listener,
+	// if clients can dial that (see [Addr]). Addr is required for a server that
+	// listens on all interfaces: only the operator knows the address at which others
+	// reach the server.
 	Addr string
 
 	// ID and Metadata are those of the [naming.Endpoint].
 	ID       string
 	Metadata json.RawMessage
 
-	// Health is the server's health service, such as a *health.Server. The
-	// endpoint is in the registry only while it says SERVING for
-	// HealthService; the empty name stands for the server as a whole.
+	// Health is the server's health service, such as a *health.Server. The endpoint
+	// is in the registry only while Health says SERVING for HealthService. The empty
+	// name stands for the server as a whole.
 	//
-	// Nil means that the endpoint is in the registry while the server serves.
-	// Run takes that for a mistake if the server has a health service.
+	// Nil means that the endpoint is in the registry while the server serves. If the
+	// server has a health service, Run returns an error for a nil Health.
 	Health        healthgrpc.HealthServer
 	HealthService string
 
 	// Register are the options of the registration. Wait has no effect here: a
-	// registry that is down does not keep a server from serving.
+	// registry that is down must not keep a server from serving.
 	Register *naming.RegisterOptions
 
-	// OnRegistration, if not nil, is called with every Registration that is
-	// made, also that after the health service was not SERVING for a while.
-	// It is for Status, Update, Drain and Resume, and must not block; closing
-	// is done here.
+	// OnRegistration, if not nil, is called with every new Registration, also with
+	// the one after the health service was not SERVING for a while. Use the
+	// Registration for Status, Update, Drain and Resume, and leave Close to this
+	// package. OnRegistration must not block.
 	OnRegistration func(*naming.Registration)
 
-	// Readiness, if not nil, is kept up to date with the registration, for
-	// readiness probes. One Readiness can serve several servers: it is ready
-	// while all of them are.
+	// Readiness, if not nil, follows the registration, for readiness probes. One
+	// Readiness can serve several servers. It is ready while all of them are.
 	Readiness *Readiness
 
-	// StopTimeout is how long Run lets calls in progress go on after the
-	// endpoint was withdrawn. 0 means [DefaultStopTimeout]; a negative value
-	// means that they are cut off at once.
+	// StopTimeout is how long Run lets calls in progress go on after the endpoint was
+	// withdrawn:
+	//
+	//	time from the end of ctx until Run returns
+	//	    <= DrainDelay + time to remove the endpoint + StopTimeout
+	//
+	// A longer timeout lets long calls end, and delays the end of the process, which a
+	// supervisor may kill first. A shorter timeout cuts more calls off. 0 means
+	// [DefaultStopTimeout]. A negative value cuts calls off at once.
 	StopTimeout time.Duration
 }
 
-// Run serves s on lis, and keeps its address in r as an endpoint of a service
-// while it can take calls. When ctx is done it withdraws the endpoint and stops
-// the server, in the order above, and returns nil if all went well.
+// Run serves s on lis, and keeps the server's address in the registry as an endpoint of a
+// service while the server can take calls. When ctx is done, Run withdraws the endpoint
+// and stops the server, in the order above, and returns nil if all of that succeeded.
 //
-// What can never work is an error before anything is served, and is
-// [naming.ErrInvalid]: a listener on all interfaces without Options.Addr, say.
-// A registry that is down is no error: the server serves, and is announced when
-// the registry is back.
+// Run returns an error before anything is served if it could never work, such as a
+// listener on all interfaces without Options.Addr. That error is [naming.ErrInvalid]. A
+// registry that is down is not an error: the server serves, and is registered when the
+// registry is back.
 //
-// Run returns before ctx is done if the server does not serve any more, with
-// the error of Serve, which is nil if somebody else stopped the server; if the
-// health service ends to tell how it stands; or if r was closed before the
-// endpoint could be announced. In each case it goes through the same steps
-// first, so that connected clients lose nothing, and no endpoint is left behind.
+// Run returns before ctx is done in three cases: Serve returned, with its error, which is
+// nil if somebody else stopped the server; the watch of the health service ended; or c
+// was closed before the endpoint could be registered. In each case Run goes through the
+// same steps first, so that connected clients lose nothing, and no endpoint is left.
 //
-// The error when ctx is done tells of an endpoint that could not be withdrawn,
-// which stays listed until its lease ends, or of calls that were cut off; the
-// latter is a [context.DeadlineExceeded]. Handlers that go on although their
-// call was cut off are not waited for.
+// The error after ctx is done is that of an endpoint that could not be withdrawn, which
+// stays listed until its lease ends, or of calls that were cut off. The latter is a
+// [context.DeadlineExceeded]. Run does not wait for handlers that go on although their
+// call was cut off.
 //
-// The listener is closed when Run returns, whatever it returns.
+// The listener is closed when Run returns, with an error or without.
 func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, lis net.Listener, opts *Options) error {
-	o := opts.orDefaults()
-	if o.Addr == "" {
-		addr, err := Addr(lis)
-		if err != nil {
-			_ = lis.Close()
-			return fmt.Errorf("naming: serve %q: %w: set Options.Addr", service, err)
-		}
-		o.Addr = addr
-	}
-	_, hasHealth := s.GetServiceInfo()[healthgrpc.Health_ServiceDesc.ServiceName]
-	err := o.check(c, service)
-	if err == nil && hasHealth && o.Health == nil {
-		err = fmt.Errorf("%w: the server has a health service, and Options.Health is nil", naming.ErrInvalid)
-	}
+	o, err := opts.forServer(c, service, s, lis)
 	if err != nil {
 		_ = lis.Close()
 		return fmt.Errorf("naming: serve %q: %w", service, err)
@@ -147,7 +140,9 @@ func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, 
 	announced := make(chan error, 1)
 	go func() { announced <- o.announce(announceCtx, c, service) }()
 
-	// Whichever ends first, the endpoint is withdrawn before anything else.
+	// Whichever ends first, the endpoint is withdrawn before anything else. An
+	// errgroup.Group would return only one of the errors, and would not say which
+	// goroutine ended first.
 	var serveErr error
 	select {
 	case err = <-announced:
@@ -161,7 +156,7 @@ func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, 
 	return errors.Join(serveErr, err, stop(s, o.StopTimeout))
 }
 
-// stop stops a server gracefully, and not so gracefully after a timeout.
+// stop stops a server gracefully, and cuts off the calls that are left after a timeout.
 func stop(s *grpc.Server, timeout time.Duration) error {
 	if timeout <= 0 {
 		s.Stop()
@@ -183,24 +178,25 @@ func stop(s *grpc.Server, timeout time.Duration) error {
 	}
 }
 
-// Announce is the part of [Run] for a server that is served and stopped by
-// other means: it keeps Options.Addr in r as an endpoint of a service while
-// Options.Health says SERVING. The server has to accept connections already.
-// When ctx is done Announce withdraws the endpoint, which takes the propagation
-// time, and returns; the server has to serve until then.
+// Announce keeps Options.Addr in the registry as an endpoint of a service while
+// Options.Health says SERVING. It is the part of [Run] for a server that is served and
+// stopped by other means. The server has to accept connections already. When ctx is done,
+// Announce withdraws the endpoint, which takes the drain delay, and returns. The server
+// has to serve until then.
 //
-// The error is that of [naming.Registration.Close] when ctx is done. Before that
-// it tells of what can never work ([naming.ErrInvalid]), of a Client that was
-// closed, or of a health service that ended to tell how it stands.
+// The error after ctx is done is that of [naming.Registration.Close]. Before that,
+// Announce returns an error if it could never work ([naming.ErrInvalid]), if c was
+// closed, or if the watch of the health service ended.
 func Announce(ctx context.Context, c *naming.Client, service string, opts *Options) error {
-	o := opts.orDefaults()
+	o := opts.withDefaults()
 	if err := o.check(c, service); err != nil {
 		return fmt.Errorf("naming: announce in %q: %w", service, err)
 	}
 	return o.announce(ctx, c, service)
 }
 
-func (o *Options) orDefaults() Options {
+// withDefaults returns the options with the defaults in place of zero values.
+func (o *Options) withDefaults() Options {
 	var d Options
 	if o != nil {
 		d = *o
@@ -217,12 +213,32 @@ func (o *Options) orDefaults() Options {
 	return d
 }
 
+// forServer returns the options with what follows from the server and its listener. The
+// error is that of options with which Run could never work.
+func (o *Options) forServer(c *naming.Client, service string, s *grpc.Server, lis net.Listener) (Options, error) {
+	d := o.withDefaults()
+	if d.Addr == "" {
+		addr, err := Addr(lis)
+		if err != nil {
+			return d, fmt.Errorf("%w: set Options.Addr", err)
+		}
+		d.Addr = addr
+	}
+	if err := d.check(c, service); err != nil {
+		return d, err
+	}
+	if _, ok := s.GetServiceInfo()[healthgrpc.Health_ServiceDesc.ServiceName]; ok && d.Health == nil {
+		return d, fmt.Errorf("%w: the server has a health service, and Options.Health is nil", naming.ErrInvalid)
+	}
+	return d, nil
+}
+
+// endpoint returns the endpoint to register.
 func (o *Options) endpoint() naming.Endpoint {
 	return naming.Endpoint{ID: o.ID, Addr: o.Addr, Metadata: o.Metadata}
 }
 
-// check finds what would be an error of Register, which may be called much
-// later.
+// check returns the error that Register would return. Register may be called much later.
 func (o *Options) check(c *naming.Client, service string) error {
 	if c == nil {
 		return fmt.Errorf("%w: the Client is nil", naming.ErrInvalid)
@@ -234,52 +250,85 @@ func (o *Options) check(c *naming.Client, service string) error {
 	return err
 }
 
+// announce is Announce with options that were checked.
 func (o *Options) announce(ctx context.Context, c *naming.Client, service string) error {
 	w := watchHealth(o.Health, o.HealthService)
 	defer w.stop()
 	o.Readiness.begin()
 	defer o.Readiness.end()
-	var reg *naming.Registration
-	defer func() { o.Readiness.set(reg, nil) }()
+	a := announcement{options: o, client: c, service: service}
+	defer a.forget()
 	for {
-		switch serving := w.serving(); {
-		case ctx.Err() != nil: // below
-		case serving && reg == nil:
-			var err error
-			if reg, err = c.Register(ctx, service, o.endpoint(), o.Register); err != nil {
-				return err
-			}
-			o.Readiness.set(nil, reg)
-			if o.OnRegistration != nil {
-				o.OnRegistration(reg)
-			}
-		case !serving && reg != nil:
-			// Close logs its error, and the lease does what it could not.
-			_ = reg.Close()
-			o.Readiness.set(reg, nil)
-			reg = nil
-			continue // it took a while
+		if err := a.follow(ctx, w); err != nil {
+			return err
 		}
-		var err error
 		select {
 		case <-w.news:
 			continue
 		case <-w.ended:
-			err = fmt.Errorf("naming: health service of %q: watch of %q ended: %w", service, o.HealthService, w.err)
+			err := fmt.Errorf("naming: health service of %q: watch of %q ended: %w", service, o.HealthService, w.err)
+			return errors.Join(err, a.withdraw())
 		case <-ctx.Done():
+			return a.withdraw()
 		}
-		if reg != nil {
-			err = errors.Join(err, reg.Close())
-		}
-		return err
 	}
 }
 
-// Addr returns the address of a listener as clients dial it: "host:port", or
-// "unix:" and the absolute path of a socket. The error is [naming.ErrInvalid]
-// and names the address if clients cannot dial it as it is, such as that of a
-// listener on all interfaces: which of the machine's addresses clients can
-// reach is nothing that can be found out here.
+// announcement is the registration of a server, as long as the server has one. One
+// goroutine uses it.
+type announcement struct {
+	options *Options
+	client  *naming.Client
+	service string
+	reg     *naming.Registration // nil: there is none
+}
+
+// follow registers or withdraws the endpoint, until the registration agrees with the
+// health service or ctx is done.
+func (a *announcement) follow(ctx context.Context, w *healthWatch) error {
+	for serving := w.serving(); ctx.Err() == nil && serving != (a.reg != nil); serving = w.serving() {
+		if serving {
+			return a.register(ctx)
+		}
+		// Close logs its error, and the endpoint leaves with its lease at the latest.
+		// It takes the drain delay: the health service may say SERVING by its end.
+		_ = a.withdraw()
+		a.forget()
+	}
+	return nil
+}
+
+// register registers the endpoint.
+func (a *announcement) register(ctx context.Context) (err error) {
+	if a.reg, err = a.client.Register(ctx, a.service, a.options.endpoint(), a.options.Register); err != nil {
+		a.reg = nil
+		return err
+	}
+	a.options.Readiness.replace(nil, a.reg)
+	if a.options.OnRegistration != nil {
+		a.options.OnRegistration(a.reg)
+	}
+	return nil
+}
+
+// withdraw closes the registration, if there is one.
+func (a *announcement) withdraw() error {
+	if a.reg == nil {
+		return nil
+	}
+	return a.reg.Close()
+}
+
+// forget removes the registration from Options.Readiness.
+func (a *announcement) forget() {
+	a.options.Readiness.replace(a.reg, nil)
+	a.reg = nil
+}
+
+// Addr returns the address of a listener as clients dial it: "host:port", or "unix:" and
+// the absolute path of a socket. The error is [naming.ErrInvalid] and names the address
+// if clients cannot dial the address as it is. A listener on all interfaces has such an
+// address: Addr cannot know which of the machine's addresses clients can reach.
 func Addr(lis net.Listener) (string, error) {
 	a := lis.Addr()
 	addr := a.String()
@@ -296,7 +345,7 @@ func Addr(lis net.Listener) (string, error) {
 	return addr, nil
 }
 
-// listener closes accepting when it is first asked for a connection.
+// listener closes accepting at the first call of Accept.
 type listener struct {
 	net.Listener
 	once      sync.Once
