@@ -45,7 +45,7 @@ func many(n int) (changes []naming.Change) {
 }
 
 // BenchmarkChange is one more change to a service of n endpoints, from Apply on
-// a store in memory until one ClientConn has been told.
+// a store in memory until one ClientConn has the change.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 50_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -53,11 +53,11 @@ func BenchmarkChange(b *testing.B) {
 			c := naming.New(store, nil)
 			defer c.Close()
 			apply(b, store, "s", many(n)...)
-			told := make(chan int, 1)
+			delivered := make(chan int, 1)
 			var updates atomic.Int64
-			res := build(b, resolver.NewBuilder(c, nil), freeConn{&updates, func(s grpcresolver.State) { told <- len(s.Endpoints) }}, "s")
+			res := build(b, resolver.NewBuilder(c, nil), freeConn{&updates, func(s grpcresolver.State) { delivered <- len(s.Endpoints) }}, "s")
 			defer res.Close()
-			<-told
+			<-delivered
 			extra := at("192.168.0.1:9000")
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -69,7 +69,7 @@ func BenchmarkChange(b *testing.B) {
 				} else {
 					apply(b, store, "s", del("192.168.0.1:9000")...)
 				}
-				<-told
+				<-delivered
 			}
 		})
 	}
@@ -95,7 +95,7 @@ func BenchmarkFanOutFloor(b *testing.B) {
 }
 
 // BenchmarkFanOut is one change to a service of 10 endpoints that 5,000
-// ClientConns use, until the last has been told.
+// ClientConns use, until the last of them has the change.
 func BenchmarkFanOut(b *testing.B) {
 	const conns = 5000
 	store := new(memory.Store)
@@ -139,8 +139,8 @@ func BenchmarkFanOut(b *testing.B) {
 }
 
 // BenchmarkChurn is 2,000 changes to a service of 1,000 endpoints, one after the
-// other and as fast as they go or at a pace that a registry on a disk keeps up,
-// until the ClientConn has the last.
+// other, without a pause or at the rate of a registry on a disk, until the ClientConn
+// has the last.
 func BenchmarkChurn(b *testing.B) {
 	for _, pace := range []time.Duration{0, time.Millisecond} {
 		b.Run(fmt.Sprint("pace=", pace), func(b *testing.B) {
@@ -150,17 +150,17 @@ func BenchmarkChurn(b *testing.B) {
 			apply(b, store, "s", many(1000)...)
 			var updates atomic.Int64
 			var done atomic.Bool // the last change has arrived
-			told := make(chan struct{}, 1)
+			delivered := make(chan struct{}, 1)
 			cc := freeConn{&updates, func(s grpcresolver.State) {
 				done.Store(s.Endpoints[len(s.Endpoints)-1].Addresses[0].Addr == "z:1")
 				select {
-				case told <- struct{}{}:
+				case delivered <- struct{}{}:
 				default:
 				}
 			}}
 			res := build(b, resolver.NewBuilder(c, nil), cc, "s")
 			defer res.Close()
-			<-told
+			<-delivered
 			var lag time.Duration
 			updates.Store(0)
 			b.ReportAllocs()
@@ -175,12 +175,12 @@ func BenchmarkChurn(b *testing.B) {
 				apply(b, store, "s", at("z:1")...)
 				start := time.Now()
 				for !done.Load() {
-					<-told
+					<-delivered
 				}
 				lag += time.Since(start)
 				apply(b, store, "s", del("z:1")...)
 				for done.Load() {
-					<-told
+					<-delivered
 				}
 			}
 			b.ReportMetric(float64(updates.Load())/float64(b.N), "updates/op")
@@ -199,15 +199,15 @@ func BenchmarkFirstSet(b *testing.B) {
 			apply(b, store, "s", many(n)...)
 			builder := resolver.NewBuilder(c, nil)
 			var updates atomic.Int64
-			told := make(chan struct{}, 1)
-			cc := freeConn{&updates, func(grpcresolver.State) { told <- struct{}{} }}
+			delivered := make(chan struct{}, 1)
+			cc := freeConn{&updates, func(grpcresolver.State) { delivered <- struct{}{} }}
 			first := build(b, builder, cc, "s")
-			<-told
+			<-delivered
 			first.Close()
 			b.ReportAllocs()
 			for b.Loop() {
 				res := build(b, builder, cc, "s")
-				<-told
+				<-delivered
 				res.Close()
 			}
 		})

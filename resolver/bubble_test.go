@@ -21,11 +21,11 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// replayed is what cc was told by the time Build returned.
+// replayed compares the calls of cc by the time Build returned.
 func (b *bubble) replayed(cc *clientConn, want ...string) {
 	b.Helper()
-	if got := told(cc.take()); !slices.Equal(got, want) {
-		b.Errorf("was told %q within Build, want %q", got, want)
+	if got := addresses(cc.newCalls()); !slices.Equal(got, want) {
+		b.Errorf("got %q within Build, want %q", got, want)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestBuildReplaysAnError(t *testing.T) {
 	})
 }
 
-// TestSilence is G8 at the very beginning: nobody says that anything is wrong.
+// TestSilence is G8 before the first answer: the registry returns neither a set nor an error.
 func TestSilence(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		b.store.Silence()
@@ -103,7 +103,7 @@ func TestSilence(t *testing.T) {
 		for _, cc := range []*clientConn{first, second, third} {
 			calls := b.settled(cc)
 			if n := len(calls); n == 0 || calls[n-1].addrs() != "a:1" {
-				t.Errorf("was told %q in the end, want a:1", told(calls))
+				t.Errorf("got %q in the end, want a:1", addresses(calls))
 			}
 		}
 		closing(r1, first)
@@ -112,12 +112,11 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// settled waits until all is done that takes no time, and returns what cc was
-// told since it was last looked at.
+// settled waits until all goroutines are blocked, and returns the new calls of cc.
 func (b *bubble) settled(cc *clientConn) []call {
 	synctest.Wait()
 	cc.check(b)
-	return cc.take()
+	return cc.newCalls()
 }
 
 func TestFirstAnswerOption(t *testing.T) {
@@ -134,7 +133,7 @@ func TestFirstAnswerOption(t *testing.T) {
 	})
 }
 
-// TestErrorsLeaveTheAddressesAlone is G10 and G14: an outage is not a set.
+// TestErrorsLeaveTheAddressesAlone is G10 and G14: an outage leaves the set as it was.
 func TestErrorsLeaveTheAddressesAlone(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1", "b:1")...)
@@ -235,8 +234,8 @@ func TestEqualStateIsNotPublished(t *testing.T) {
 	})
 }
 
-// TestSkippedChangesThatCameToNothing: what a slow ClientConn has is what it
-// would be told.
+// TestSkippedChangesThatCameToNothing: a slow ClientConn that has the last state already
+// gets no update.
 func TestSkippedChangesThatCameToNothing(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1")...)
@@ -258,8 +257,8 @@ func TestSkippedChangesThatCameToNothing(t *testing.T) {
 	})
 }
 
-// buildBlocked builds a resolver of a ClientConn that blocks, which gRPC's do
-// not do within Build.
+// buildBlocked builds a resolver of a ClientConn that blocks. gRPC's ClientConns do not
+// block within Build.
 func (b *bubble) buildBlocked(cc *clientConn, service string) <-chan grpcresolver.Resolver {
 	built := make(chan grpcresolver.Resolver, 1)
 	go func() { built <- build(b, b.builder, cc, service) }()
@@ -310,20 +309,20 @@ func TestABlockedClientConnHoldsUpNobody(t *testing.T) {
 		synctest.Wait()
 		late := new(clientConn)
 		resolvers = append(resolvers, build(b, b.builder, late, "s"))
-		if n := len(late.take()); n != 1 {
+		if n := len(late.newCalls()); n != 1 {
 			t.Errorf("Build replayed %d states, want 1", n)
 		}
 		for i, cc := range ccs {
-			if got, want := len(cc.take()), 101*(i%2); got != want {
-				t.Errorf("ClientConn %d was told %d times, want %d", i, got, want)
+			if got, want := len(cc.newCalls()), 101*(i%2); got != want {
+				t.Errorf("ClientConn %d got %d states, want %d", i, got, want)
 			}
 			cc.unblock()
 		}
 		synctest.Wait()
 		for i, cc := range ccs {
-			calls := cc.take()
+			calls := cc.newCalls()
 			if i%2 == 0 && (len(calls) != 1 || len(calls[0].state.Endpoints) != 103) {
-				t.Errorf("ClientConn %d was then told %d times, want once, of 103 endpoints", i, len(calls))
+				t.Errorf("ClientConn %d then got %d states, want once, of 103 endpoints", i, len(calls))
 			}
 			cc.check(t)
 		}
@@ -352,8 +351,8 @@ func (cc *busyConn) UpdateState(s grpcresolver.State) error {
 	return cc.clientConn.UpdateState(s)
 }
 
-// TestBusyClientConns: what takes long without being stuck gets half of the
-// processors, so that calls go on.
+// TestBusyClientConns: policies that are slow and not stuck get half of the processors.
+// The other half is for calls.
 func TestBusyClientConns(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1")...)
@@ -373,7 +372,7 @@ func TestBusyClientConns(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		limit := int64(max(runtime.GOMAXPROCS(0)/2, 1))
 		if got := most.Load(); got != min(limit, n) {
-			t.Errorf("up to %d ClientConns were told at once, want %d", got, limit)
+			t.Errorf("up to %d ClientConns were busy at once, want %d", got, limit)
 		}
 		for _, r := range resolvers {
 			r.Close()
@@ -381,8 +380,8 @@ func TestBusyClientConns(t *testing.T) {
 	})
 }
 
-// TestBlockedOneAfterTheOther: ClientConns that block do not use up what was there
-// for the next to do so.
+// TestBlockedOneAfterTheOther: ClientConns that block leave deliverers for others that
+// block later.
 func TestBlockedOneAfterTheOther(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1")...)
@@ -422,8 +421,8 @@ func TestBlockedOneAfterTheOther(t *testing.T) {
 	})
 }
 
-// TestCloseOfAClientConnThatWaits: it waits for a call in progress, and not for
-// those of others.
+// TestCloseOfAClientConnThatWaits: Close waits for a call of its own ClientConn in
+// progress, and not for calls of others.
 func TestCloseOfAClientConnThatWaits(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1")...)
@@ -450,8 +449,8 @@ func TestCloseOfAClientConnThatWaits(t *testing.T) {
 	})
 }
 
-// TestConflation: the first change at once, others after 5 ms of quiet and
-// within 50.
+// TestConflation: the first change is published at once, and others after 5 ms of quiet
+// and within 50 ms.
 func TestConflation(t *testing.T) {
 	const every = 700 * time.Microsecond
 	inBubble(t, nil, func(b *bubble) {
@@ -473,7 +472,7 @@ func TestConflation(t *testing.T) {
 		apply(b, b.store, "s", at("z:1")...)
 		last := time.Now()
 		time.Sleep(time.Second)
-		calls := cc.take()
+		calls := cc.newCalls()
 		cc.check(t)
 		if n, most := len(calls), int(last.Sub(start)/(50*time.Millisecond))+2; n > most || n < 10 {
 			t.Errorf("2,000 changes in %v were published %d times, want at most %d and at least 10", last.Sub(start), n, most)
@@ -491,7 +490,7 @@ func TestConflation(t *testing.T) {
 	})
 }
 
-// TestManyBuildsShareOneWatch is S2: a race here would be a watch for each.
+// TestManyBuildsShareOneWatch is S2: with a race there would be several watches.
 func TestManyBuildsShareOneWatch(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
 		apply(b, b.store, "s", at("a:1")...)
@@ -519,9 +518,9 @@ func TestManyBuildsShareOneWatch(t *testing.T) {
 		}
 		var shared *grpcresolver.Endpoint
 		for i, cc := range ccs {
-			calls := cc.take()
+			calls := cc.newCalls()
 			if len(calls) == 0 || calls[len(calls)-1].addrs() != "a:1 b:1" {
-				t.Fatalf("ClientConn %d was told %q", i, told(calls))
+				t.Fatalf("ClientConn %d got %q", i, addresses(calls))
 			}
 			first := &calls[len(calls)-1].state.Endpoints[0]
 			if shared == nil {
@@ -718,7 +717,7 @@ func TestSuddenLoss(t *testing.T) {
 		b.want(cc, "b:1 d:1")
 		time.Sleep(time.Hour)
 		b.want(cc)
-		// Who drains first may leave at any pace.
+		// Endpoints that drain first may leave at any rate.
 		apply(b, b.store, "s", add(
 			naming.Endpoint{Addr: "b:1", Metadata: []byte(`{"draining":true}`)},
 			naming.Endpoint{Addr: "d:1", Metadata: []byte(`{"draining":true}`)},
@@ -756,7 +755,7 @@ func TestPublishedHook(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if want := []string{"s 2", "s 0"}; !slices.Equal(got, want) {
-			t.Errorf("the hook was told %q, want %q", got, want)
+			t.Errorf("the hook got %q, want %q", got, want)
 		}
 		r.Close()
 	})
@@ -841,9 +840,9 @@ func configOf(r *serviceconfig.ParseResult) string {
 }
 
 // TestHistories runs ClientConns, quick and slow, that come and go, over random
-// histories of a registry that fails in every way. What each is told has to be
-// states of the registry, in their order, and the last state in the end; and
-// never an empty one unless it was.
+// histories of a registry that fails in every way. Each ClientConn must get states that
+// the registry held, in their order, and the last state in the end. It must get an empty
+// state only if the registry held one.
 func TestHistories(t *testing.T) {
 	for seed := range uint64(60) {
 		inBubble(t, nil, func(b *bubble) { history(b, seed) })
@@ -904,7 +903,7 @@ func history(b *bubble, seed uint64) {
 			c.cc.unblock()
 			closing(c.r, c.cc)
 			c.cc.check(b)
-			checkHistory(b, states, c.cc.take(), false)
+			checkHistory(b, states, c.cc.newCalls(), false)
 			clients = slices.Delete(clients, i, i+1)
 		case n < 20 && len(clients) > 0:
 			cc := clients[rnd.IntN(len(clients))].cc
@@ -945,7 +944,7 @@ func history(b *bubble, seed uint64) {
 	for _, c := range clients {
 		closing(c.r, c.cc)
 		c.cc.check(b)
-		checkHistory(b, states, c.cc.take(), true)
+		checkHistory(b, states, c.cc.newCalls(), true)
 	}
 }
 
@@ -973,7 +972,7 @@ func published(endpoints map[string]naming.Endpoint) string {
 	return ""
 }
 
-// checkHistory holds what a ClientConn was told to the states of the registry.
+// checkHistory compares the calls of a ClientConn with the states of the registry.
 func checkHistory(t testing.TB, states []string, calls []call, toTheEnd bool) {
 	t.Helper()
 	at, last, started := 0, "nothing", false

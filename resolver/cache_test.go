@@ -80,8 +80,8 @@ func TestCacheRoundTrip(t *testing.T) {
 	}
 }
 
-// TestCacheKeepsTheBytesOfMetadata: nothing is escaped for HTML, and a file of a
-// version that did is read.
+// TestCacheKeepsTheBytesOfMetadata: metadata is not escaped for HTML. A file of a version
+// that escaped metadata can be read.
 func TestCacheKeepsTheBytesOfMetadata(t *testing.T) {
 	const metadata = `{"zone":"<&>\u2028"}`
 	want := naming.Endpoint{ID: "a", Addr: "a:1", Metadata: json.RawMessage(metadata)}
@@ -243,7 +243,7 @@ func TestCacheLeftovers(t *testing.T) {
 	}
 }
 
-// FuzzDecodeCache: no file makes the decoder panic, and what it takes is a set.
+// FuzzDecodeCache: no file makes the decoder panic, and a file without an error is a set.
 func FuzzDecodeCache(f *testing.F) {
 	f.Add(encode(f, "s", someEndpoints...), false)
 	f.Add(encode(f, "s"), false)
@@ -273,7 +273,7 @@ func FuzzDecodeCache(f *testing.F) {
 	})
 }
 
-// FuzzCacheRoundTrip: what goes in comes out.
+// FuzzCacheRoundTrip: decodeCache returns the endpoint that encodeCache was given.
 func FuzzCacheRoundTrip(f *testing.F) {
 	f.Add("s", "id", "addr", `{"a":1.0}`)
 	f.Fuzz(func(t *testing.T, service, id, addr, metadata string) {
@@ -451,7 +451,8 @@ func TestColdStart(t *testing.T) {
 	})
 }
 
-// TestColdStartWithTheSameSet: the mark is taken off, and that is all.
+// TestColdStartWithTheSameSet: the ClientConn gets the same set without the mark of a
+// cached one.
 func TestColdStartWithTheSameSet(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -500,8 +501,8 @@ func TestASlowRegistryHasItsChance(t *testing.T) {
 	})
 }
 
-// TestALateAnswerOfASlowDisk: the first answer is overdue when a slow disk yields a
-// set of which nothing may be used. The ClientConn is told at once.
+// TestALateAnswerOfASlowDisk: FirstAnswerTimeout has passed when a slow disk returns a set
+// of withheld endpoints only. The ClientConn gets an error at once.
 func TestALateAnswerOfASlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(script)
@@ -574,7 +575,8 @@ func TestColdStartWithoutACache(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotSaved: nothing that would make an outage of a fault.
+// TestWhatIsNotSaved: a set that a fault of the registry emptied is not saved. It would
+// turn the fault into an outage after the next start.
 func TestWhatIsNotSaved(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -598,7 +600,7 @@ func TestWhatIsNotSaved(t *testing.T) {
 		time.Sleep(time.Minute)
 		p.wantSaved("a b c d")
 		at := modified(t, p)
-		time.Sleep(24 * time.Hour) // held no more: the service is empty
+		time.Sleep(24 * time.Hour) // no longer held: the service is empty
 		p.wantSaved("a b c d")
 		if got := modified(t, p); !got.Equal(at) {
 			t.Errorf("a set that the registry does not vouch for was touched at %v", got)
@@ -617,7 +619,8 @@ func modified(t *testing.T, p *program) time.Time {
 	return info.ModTime()
 }
 
-// TestAnUnchangedSetStaysYoung: it is not written, and not too old after a month.
+// TestAnUnchangedSetStaysYoung: a set that does not change for a month is not written
+// again, and stays young enough to be used.
 func TestAnUnchangedSetStaysYoung(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -669,7 +672,7 @@ func TestSavesAreBounded(t *testing.T) {
 	})
 }
 
-// TestADiskThatFails is logged once, and is no trouble otherwise.
+// TestADiskThatFails: a failed write is logged once, and has no other effect.
 func TestADiskThatFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil { // not a directory
@@ -690,7 +693,7 @@ func TestADiskThatFails(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		p.wantSaved("a b")
-		// Somebody tidies up.
+		// An operator removes the directory.
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

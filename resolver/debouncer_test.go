@@ -122,8 +122,8 @@ func TestNoRunAfterClose(t *testing.T) {
 	})
 }
 
-// TestReadsAreShared: while the disk hangs, all who want the set of a service wait for
-// one read.
+// TestReadsAreShared: while the disk hangs, concurrent calls of read for one service share
+// one read of the disk.
 func TestReadsAreShared(t *testing.T) {
 	c := testCache(t)
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
@@ -159,9 +159,8 @@ func TestReadsAreShared(t *testing.T) {
 	})
 }
 
-// BenchmarkDeliverers is what a lone change costs from publish until its ClientConn has
-// it: on the goroutine of the run, and on that of an errgroup whose limit bounds the
-// deliverers.
+// BenchmarkDeliverers is a lone change from publish until its ClientConn has the change:
+// on the goroutine of the run, and on a goroutine of an errgroup with a limit.
 func BenchmarkDeliverers(b *testing.B) {
 	one := func() *dispatcher {
 		target := newTarget(NewBuilder(nil, nil), "x")

@@ -19,7 +19,7 @@ import (
 // calls publish, and then dispatch, which makes the run's goroutine the first deliverer:
 // a lone change reaches a ClientConn without another goroutine. The ticker starts more
 // deliverers while ClientConns wait. The goroutine that closes the last ClientConn calls
-// close.
+// stop and then wait.
 //
 // Locks: no other lock is taken while queue is locked, and gRPC, hooks and loggers are
 // called without a lock. The lock of the publisher may be held when publish is called.
@@ -56,7 +56,7 @@ type queue struct {
 	ticker  *time.Timer // nil until needed
 
 	closed bool
-	done   chan struct{} // nil until a rest needs it; closed by close
+	done   chan struct{} // nil until a rest needs it; closed by stop
 }
 
 // deliverer is the state of one goroutine in deliver.
@@ -233,7 +233,7 @@ func (d *dispatcher) finish(v *deliverer, c *conn, s *state) time.Duration {
 	return min(restFactor*heavy, maxRest)
 }
 
-// rest waits for t, or until the dispatcher is closed.
+// rest waits for t, or until stop.
 func (d *dispatcher) rest(t time.Duration) {
 	timer := time.NewTimer(t)
 	defer timer.Stop()
@@ -243,7 +243,7 @@ func (d *dispatcher) rest(t time.Duration) {
 	}
 }
 
-// ended returns a channel that close closes.
+// ended returns a channel that stop closes.
 func (d *dispatcher) ended() <-chan struct{} {
 	q := &d.queue
 	q.Lock()
@@ -257,13 +257,11 @@ func (d *dispatcher) ended() <-chan struct{} {
 	return q.done
 }
 
-// close ends a dispatcher without ClientConns, and waits for its goroutines.
-func (d *dispatcher) close() {
-	d.stop()
-	d.work.Wait()
-}
+// wait waits for the goroutines of a dispatcher. It is called after stop.
+func (d *dispatcher) wait() { d.work.Wait() }
 
-// stop ends rests, and keeps the ticker from starting deliverers.
+// stop ends rests, and keeps the ticker from starting deliverers. There are no
+// ClientConns left.
 func (d *dispatcher) stop() {
 	q := &d.queue
 	q.Lock()

@@ -66,7 +66,7 @@ func TestFieldK1OneEntrySpoilsNothing(t *testing.T) {
 				s.play(naming.Event{Batch: naming.Batch{Snapshot: true, Put: put}, Status: naming.Status{Synced: true}})
 				p.wantSaved("a c")
 				p.wantLog("left out of what was saved")
-				// Said once, and not with every change.
+				// Logged once, and not at every change.
 				time.Sleep(time.Minute)
 				s.play(naming.Event{Batch: naming.Batch{Put: endpoints("d")}, Status: naming.Status{Synced: true}})
 				time.Sleep(time.Minute)
@@ -85,8 +85,8 @@ func TestFieldK1OneEntrySpoilsNothing(t *testing.T) {
 	}
 }
 
-// TestFieldK1ReadsAroundABadEntry: a file that another version wrote is read but
-// for what cannot be understood of it.
+// TestFieldK1ReadsAroundABadEntry: of a file that another version wrote, only the entries
+// are left out that cannot be decoded.
 func TestFieldK1ReadsAroundABadEntry(t *testing.T) {
 	for _, bad := range []string{
 		`{"ID":5,"Addr":"b"}`, `{"ID":"b"}`, `{"Addr":"b"}`, `null`, `7`, `[]`, `{"ID":"b","Addr":"b\u0000"}`,
@@ -98,15 +98,15 @@ func TestFieldK1ReadsAroundABadEntry(t *testing.T) {
 			t.Errorf("%.40s: got %v, %v, %v; want the two others", bad, set, left, err)
 		}
 	}
-	// One that contradicts another.
+	// An endpoint that is both usable and withheld counts as withheld.
 	set, _, err := decodeCache("s", sealed(`{"Service":"s","Endpoints":[{"ID":"a","Addr":"a"},{"ID":"b","Addr":"b"}],"Withheld":[{"ID":"b","Addr":"b","Reason":77}]}`))
 	if err != nil || len(set.endpoints) != 1 || len(set.withheld) != 1 {
 		t.Errorf("an endpoint that is withheld as well: %v, %v", set, err)
 	}
 }
 
-// TestFieldK1TheLargestAreLeftOut: a set that has no room in a file is saved as far
-// as there is.
+// TestFieldK1TheLargestAreLeftOut: a set that is too large for a file is saved without its
+// largest endpoints.
 func TestFieldK1TheLargestAreLeftOut(t *testing.T) {
 	list := func(sizes ...int) (l []json.RawMessage) {
 		for _, n := range sizes {
@@ -133,8 +133,8 @@ func TestFieldK1TheLargestAreLeftOut(t *testing.T) {
 	}
 }
 
-// TestFieldK2NoFileIsReadForItsSize: a sparse file of 40 GB, and one of the largest
-// size that is no cache, cost nothing: neither to read nor to replace.
+// TestFieldK2NoFileIsReadForItsSize: to read or replace a sparse file of 40 GB, or a file
+// of the largest size that is not a cache, allocates next to nothing.
 func TestFieldK2NoFileIsReadForItsSize(t *testing.T) {
 	for _, f := range []struct {
 		size  int64
@@ -178,7 +178,7 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// contentsOf returns what a saver is given of endpoints.
+// contentsOf returns the contents of a set of endpoints.
 func contentsOf(endpoints ...naming.Endpoint) *contents {
 	c := new(contents)
 	for _, e := range endpoints {
@@ -188,7 +188,7 @@ func contentsOf(endpoints ...naming.Endpoint) *contents {
 }
 
 // TestFieldR1NotDatedByAReadThatProvedNothing: a snapshot of a watch that failed
-// before is not saved, and dates nothing, until the watch has proved itself.
+// before is not saved, and does not touch the file, until the watch is healthy.
 func TestFieldR1NotDatedByAReadThatProvedNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	synctest.Test(t, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestFieldW1WhatTheCacheKeeps(t *testing.T) {
 		p.wantLog("withheld=1")
 		p.stop()
 
-		// All are: the file of before must not bring them back.
+		// All endpoints are withheld: the older file must not bring them back.
 		s = new(script)
 		p = scriptedProgram(t, s, dir)
 		s.play(naming.Event{Batch: naming.Batch{Snapshot: true, Withheld: append(withheld(naming.Maintenance, "a"), withheld(naming.FailedCheck, "b")...)}, Status: synced})
@@ -259,7 +259,7 @@ func TestFieldW1WhatTheCacheKeeps(t *testing.T) {
 		p.log.want(t)
 		p.stop()
 
-		// The threshold means from the cache what it means otherwise.
+		// The threshold applies to a saved set as well.
 		s = new(script)
 		p = &program{t: t, log: new(log), logged: new(bytes.Buffer), client: naming.New(nil, nil)}
 		p.builder = NewBuilder(nil, &Options{CacheDir: dir, PanicThreshold: 0.5, Logger: slog.New(slog.DiscardHandler)})
@@ -279,8 +279,8 @@ func withheld(reason naming.Reason, addrs ...string) (list []naming.Withheld) {
 	return list
 }
 
-// TestCacheMaxAgeIsNoPace: a CacheMaxAge of next to nothing makes no storm of
-// touches, in which the time of the bubble would stand still.
+// TestCacheMaxAgeIsNoPace: a tiny CacheMaxAge does not make the saver touch the file all
+// the time. The time of the bubble would stand still.
 func TestCacheMaxAgeIsNoPace(t *testing.T) {
 	c := testCache(t)
 	c.maxAge = 1
@@ -293,7 +293,7 @@ func TestCacheMaxAgeIsNoPace(t *testing.T) {
 	})
 }
 
-// TestFieldR4TheCacheLogsUnderNoLock: a logger may do anything.
+// TestFieldR4TheCacheLogsUnderNoLock: the logger is called without the saver's lock.
 func TestFieldR4TheCacheLogsUnderNoLock(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {

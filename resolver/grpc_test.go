@@ -32,14 +32,14 @@ import (
 )
 
 // Tests in this file use real ClientConns and, on loopback, real servers. They
-// wait for what happens, and for nothing else.
+// wait for events, and never for a time.
 
 const (
 	pickFirst  = `{"loadBalancingConfig":[{"pick_first":{}}]}`
 	roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must happen.
 const patience = 10 * time.Second
 
 // server is a gRPC server that counts its connections.
@@ -192,7 +192,7 @@ func TestMetadataMakesNoConnections(t *testing.T) {
 				return n
 			}
 			before := accepts()
-			// What a second ClientConn of the service was told, gRPC's was as well.
+			// The state that a second ClientConn of the service got, gRPC's got as well.
 			witness := newWitness()
 			r := build(t, w.builder, witness, "greeter")
 			defer r.Close()
@@ -267,8 +267,8 @@ func wantError(t testing.TB, conn *grpc.ClientConn, code codes.Code, text string
 	}
 }
 
-// TestNoEndpointsIsSaidClearly: what gRPC itself says then is "no children to
-// pick from" or "produced zero addresses".
+// TestNoEndpointsIsSaidClearly: the error of a call has the reason. gRPC's own errors are
+// "no children to pick from" and "produced zero addresses".
 func TestNoEndpointsIsSaidClearly(t *testing.T) {
 	const text = `service "greeter" has no endpoints`
 	for _, c := range []struct {
@@ -388,7 +388,7 @@ func TestIdle(t *testing.T) {
 	}
 }
 
-// TestNoCallFails is G10 and G11: whatever the registry does, calls go on.
+// TestNoCallFails is G10 and G11: calls go on during every failure of the registry.
 func TestNoCallFails(t *testing.T) {
 	for _, policy := range []string{roundRobin, pickFirst} {
 		t.Run(policy, func(t *testing.T) {
@@ -405,6 +405,8 @@ func TestNoCallFails(t *testing.T) {
 			stop := make(chan struct{})
 			var calls, failed atomic.Int64
 			var wg sync.WaitGroup
+			end := sync.OnceFunc(func() { close(stop); wg.Wait() })
+			defer end() // also after Fatal
 			for range 4 {
 				wg.Go(func() {
 					for {
@@ -447,8 +449,7 @@ func TestNoCallFails(t *testing.T) {
 				witness.await(t, func(c call) bool { return c.addrs() == list })
 				w.callOften(conn)
 			}
-			close(stop)
-			wg.Wait()
+			end()
 			if n := failed.Load(); n > 0 {
 				t.Errorf("%d of %d calls failed", n, calls.Load())
 			}
@@ -456,10 +457,9 @@ func TestNoCallFails(t *testing.T) {
 	}
 }
 
-// TestNoCallFailsWhenAllLeasesExpire is G13 with gRPC itself: the servers are
-// all right, it is the registry that lost them. Those that are back first have all
-// calls, unless a PanicThreshold has the others share them: then nobody loses a
-// connection.
+// TestNoCallFailsWhenAllLeasesExpire is G13 with gRPC itself: the registry lost the
+// servers, which are healthy. The servers that are back first get all calls, unless a
+// PanicThreshold spreads the calls over the others too. Then no connection is lost.
 func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 	for _, opts := range []resolver.Options{
 		{ServiceConfig: roundRobin},
@@ -494,8 +494,13 @@ func TestNoCallFailsWhenAllLeasesExpire(t *testing.T) {
 			before := servers[0].accepts.Load() + servers[1].accepts.Load() + servers[2].accepts.Load()
 			for range 5 {
 				store.ExpireAll()
-				if n := <-held; n != 3 {
-					t.Errorf("%d endpoints are held, want 3", n)
+				select {
+				case n := <-held:
+					if n != 3 {
+						t.Errorf("%d endpoints are held, want 3", n)
+					}
+				case <-time.After(patience):
+					t.Fatal("nothing is held")
 				}
 				w.callOften(conn)
 				put()
@@ -555,7 +560,7 @@ func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: p.SubConn}, nil
 }
 
-// TestPoliciesThatReadAddresses: without the option they see nothing at all.
+// TestPoliciesThatReadAddresses: without the option such policies get no addresses.
 func TestPoliciesThatReadAddresses(t *testing.T) {
 	policy := basePolicy{make(chan naming.Endpoint, 1)}
 	balancer.Register(base.NewBalancerBuilder("naming_test_base", policy, base.Config{}))
@@ -586,8 +591,7 @@ func TestPoliciesThatReadAddresses(t *testing.T) {
 	wantError(t, conn, codes.Unavailable, `service "greeter" has no endpoints`)
 }
 
-// weighing is a policy of the kind that is made with balancer/base, and writes down
-// the weights that it is given.
+// weighing is a policy made with balancer/base that records the weights it gets.
 type weighing struct{ weights chan float64 }
 
 func (p weighing) Build(info base.PickerBuildInfo) balancer.Picker {
@@ -647,8 +651,8 @@ func TestFieldI7BaseNeverSeesAChangedWeight(t *testing.T) {
 }
 
 // TestFieldW1NoCallGoesThere: half of the servers are withheld under real calls. As
-// soon as a ClientConn was told, none of them is called, and no call fails. How soon
-// that is, is what TestFieldW1NoRests is about.
+// soon as a ClientConn has the state, none of them is called, and no call fails.
+// TestFieldW1NoRests tests how soon that is.
 func TestFieldW1NoCallGoesThere(t *testing.T) {
 	for _, reason := range []naming.Reason{naming.Maintenance, naming.FailedCheck} {
 		for _, policy := range []string{roundRobin, pickFirst} {
@@ -676,8 +680,8 @@ func TestFieldW1NoCallGoesThere(t *testing.T) {
 					store.Withhold("greeter", addr, reason, "")
 				}
 				witness.await(t, func(c call) bool { return c.addrs() == strings.Join(list[2:], " ") })
-				// The other ClientConn has been told when enough calls in a row
-				// went elsewhere, and all later ones do.
+				// The other ClientConn has the state when enough calls in a row
+				// went elsewhere, and all later calls do.
 				for begin, row := time.Now(), 0; row < 200; row++ {
 					addr, err := call1(conn)
 					if err != nil {

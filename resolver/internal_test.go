@@ -70,7 +70,7 @@ func scripted(s *script) *Builder {
 	return b
 }
 
-// log is a ClientConn that writes down what it is told.
+// log is a ClientConn that records its calls.
 type log struct {
 	grpcresolver.ClientConn
 	mu    sync.Mutex
@@ -99,14 +99,14 @@ func (l *log) ReportError(err error) { l.add("error " + err.Error()) }
 
 func (*log) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
 
-// want waits until all is done, and compares the lines since it last did.
+// want waits until all goroutines are blocked, and compares the new lines.
 func (l *log) want(t *testing.T, want ...string) {
 	t.Helper()
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !slices.Equal(l.lines, want) {
-		t.Errorf("was told %q, want %q", l.lines, want)
+		t.Errorf("got %q, want %q", l.lines, want)
 	}
 	l.lines = nil
 }
@@ -122,7 +122,7 @@ func draining(addr string) naming.Endpoint {
 	return naming.Endpoint{ID: addr, Addr: addr, Metadata: []byte(`{"draining":true}`)}
 }
 
-// playAll plays events one by one, and compares what a ClientConn is told of each.
+// playAll plays events one by one, and compares the calls of a ClientConn after each.
 func playAll(t *testing.T, opts *Options, steps []step) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func playAll(t *testing.T, opts *Options, steps []step) {
 			l.lines = nil
 			l.mu.Unlock()
 			if !slices.Equal(got, step.want) {
-				t.Errorf("step %d: was told %q, want %q", i, got, step.want)
+				t.Errorf("step %d: got %q, want %q", i, got, step.want)
 			}
 		}
 		r.Close()
@@ -153,7 +153,7 @@ func playAll(t *testing.T, opts *Options, steps []step) {
 	})
 }
 
-// step is an event, and what a ClientConn is to be told of it.
+// step is an event, and the calls of a ClientConn that have to follow.
 type step struct {
 	event naming.Event
 	want  []string
@@ -167,8 +167,8 @@ func held(endpoints ...naming.Endpoint) naming.Status { return naming.Status{Hel
 
 const hasNone = `error naming: service "x" has no endpoints`
 
-// TestFieldI2HeldOnlyWhileNothingElse: while one endpoint stays usable, no held one is
-// called.
+// TestFieldI2HeldOnlyWhileNothingElse: while one endpoint stays usable, no held endpoint
+// is called.
 func TestFieldI2HeldOnlyWhileNothingElse(t *testing.T) {
 	playAll(t, nil, []step{
 		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("a", "b", "c")}}, []string{"state a b c"}},
@@ -176,13 +176,13 @@ func TestFieldI2HeldOnlyWhileNothingElse(t *testing.T) {
 		{naming.Event{Status: held(endpoints("a", "b")...)}, nil},
 		{naming.Event{Batch: batch(endpoints("a")), Status: held(endpoints("b")...)}, []string{"state a c"}},
 		{naming.Event{Batch: batch(endpoints("b")), Status: held(endpoints("b")...)}, []string{"state a b c"}},
-		// All are gone: none of it is believed.
+		// All are gone: all are held.
 		{naming.Event{Batch: batch(nil, "a", "b", "c"), Status: held(endpoints("a", "b", "c")...)}, nil},
 		// One is back and takes over, then all are.
 		{naming.Event{Batch: batch(endpoints("b")), Status: held(endpoints("a", "c")...)}, []string{"state b a c"}},
 		{naming.Event{Batch: batch(endpoints("a", "c"))}, []string{"state a b c"}},
 		{naming.Event{Batch: batch(nil, "a", "b", "c"), Status: held(endpoints("a", "b", "c")...)}, nil},
-		// Until the registry is believed.
+		// Until the hold ends.
 		{naming.Event{}, []string{"state", hasNone}},
 		{naming.Event{Status: held(draining("a"), draining("b"))}, []string{"state a b"}},
 		{naming.Event{Status: held(draining("a"), naming.Endpoint{ID: "b", Addr: "b"})}, []string{"state b"}},
@@ -245,15 +245,15 @@ func TestFieldI2TakingOver(t *testing.T) {
 				play(first[1], "state b a c")
 				time.Sleep(9 * time.Second)
 				l.want(t)
-				// What comes then makes it no longer.
+				// A later change does not prolong the takeover.
 				play(naming.Event{Batch: batch(endpoints("d")), Status: held(endpoints("a", "c")...)}, "state b d a c")
 				time.Sleep(time.Second)
 				l.want(t, "state b d")
 				play(naming.Event{Status: stale(held(endpoints("a", "c")...))})
 				time.Sleep(time.Minute)
 				play(naming.Event{Batch: batch(nil, "d"), Status: held(endpoints("a", "c")...)}, "state b")
-				// All are lost once more, and one of them is maintained while another
-				// takes over.
+				// All are lost once more, and one of them is put into maintenance while
+				// another takes over.
 				time.Sleep(time.Second)
 				play(naming.Event{Batch: batch(nil, "b"), Status: held(endpoints("a", "b", "c")...)}, "state a b c")
 				time.Sleep(time.Minute)
@@ -270,8 +270,8 @@ func TestFieldI2TakingOver(t *testing.T) {
 	}
 }
 
-// TestFieldI2OnlyCalledOnesStay: a held endpoint that was not in the list gets no calls
-// because others take over from those in the list.
+// TestFieldI2OnlyCalledOnesStay: during a takeover, a held endpoint that was not in the
+// list before does not get into the list.
 func TestFieldI2OnlyCalledOnesStay(t *testing.T) {
 	stale := func(s naming.Status) naming.Status { s.StaleSince = time.Unix(1, 0); return s }
 	playAll(t, nil, []step{
@@ -279,7 +279,7 @@ func TestFieldI2OnlyCalledOnesStay(t *testing.T) {
 		{naming.Event{Batch: batch(nil, "a"), Status: held(endpoints("a")...)}, []string{"state b c"}},
 		{naming.Event{Status: stale(held(endpoints("a")...))}, nil},
 		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("c")}, Status: held(endpoints("a", "b")...)}, []string{"state c b"}},
-		// Nor one that is held while they do.
+		// Nor does an endpoint that becomes held during the takeover.
 		{naming.Event{Status: held(endpoints("a", "b", "d")...)}, nil},
 	})
 }
@@ -296,8 +296,8 @@ func TestFieldI1BothMarksDrain(t *testing.T) {
 	})
 }
 
-// TestFieldW1LeavesAtOnce: an endpoint that the registry withholds leaves the list
-// with the news, whatever else is known of it, and is back when it may be used.
+// TestFieldW1LeavesAtOnce: an endpoint that the registry withholds leaves the list at
+// once, also if it is held, and is back when it may be used.
 func TestFieldW1LeavesAtOnce(t *testing.T) {
 	down := func(w []naming.Withheld) naming.Event { return naming.Event{Batch: naming.Batch{Withheld: w}} }
 	playAll(t, nil, []step{
@@ -305,12 +305,12 @@ func TestFieldW1LeavesAtOnce(t *testing.T) {
 		{down(withheld(naming.Maintenance, "a")), []string{"state b"}},
 		{naming.Event{Batch: batch(endpoints("c"))}, []string{"state b c"}},
 		{down(withheld(naming.FailedCheck, "b")), []string{"state c"}},
-		// Nothing of it may be used, held or not, by ID or by address.
+		// It must not be used, held or not, by ID or by address.
 		{naming.Event{Batch: batch(nil, "c"), Status: held(append(endpoints("a", "b"), naming.Endpoint{ID: "a", Addr: "a2"}, naming.Endpoint{ID: "b2", Addr: "b"})...)},
 			[]string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 2: 1 maintenance, 1 failed check`}},
 		{naming.Event{Status: held(endpoints("a", "h")...)}, []string{"state h"}},
 		{naming.Event{Batch: batch(nil, "a")}, []string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 1: 1 failed check`}},
-		// Why is told again when it changes, and only then.
+		// The reason is reported again when it changes, and only then.
 		{down([]naming.Withheld{{Endpoint: endpoints("b")[0], Reason: naming.Maintenance, Detail: "disk\nfull"}}),
 			[]string{`error naming: service "x" has no endpoints to use: the registry withholds 1: 1 maintenance (disk\nfull)`}},
 		{down([]naming.Withheld{{Endpoint: endpoints("b")[0], Reason: naming.Maintenance, Detail: "disk\nfull"}}), nil},
@@ -320,7 +320,7 @@ func TestFieldW1LeavesAtOnce(t *testing.T) {
 		{naming.Event{Batch: naming.Batch{Put: []naming.Endpoint{{ID: "1", Addr: "a"}}, Withheld: withheld(naming.Maintenance, "a")}}, []string{"state a"}},
 		{down([]naming.Withheld{{Endpoint: naming.Endpoint{ID: "1", Addr: "a"}, Reason: naming.Maintenance}}),
 			[]string{"state", `error naming: service "x" has no endpoints to use: the registry withholds 2: 2 maintenance`}},
-		// A snapshot says all that there is.
+		// A snapshot replaces everything.
 		{naming.Event{Batch: naming.Batch{Snapshot: true, Put: endpoints("1", "a")}}, []string{"state 1 a"}},
 	})
 }
@@ -356,8 +356,8 @@ func TestFieldW1PanicThreshold(t *testing.T) {
 	}
 }
 
-// TestFieldW1PanicIsTold: both ends of a panic are logged, once, and a policy can
-// tell which endpoints failed, also when nothing else changes.
+// TestFieldW1PanicIsTold: both ends of a panic are logged once. A policy can see which
+// endpoints failed, also when nothing else changes.
 func TestFieldW1PanicIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, l, logged := new(script), new(states), new(bytes.Buffer)
@@ -388,8 +388,8 @@ func TestFieldW1PanicIsTold(t *testing.T) {
 	})
 }
 
-// states is a ClientConn that writes the last state down, with a mark at endpoints
-// that failed a check.
+// states is a ClientConn that records the last state, with a mark at endpoints that failed
+// a check.
 type states struct {
 	log
 	last string
@@ -408,9 +408,8 @@ func (l *states) UpdateState(s grpcresolver.State) error {
 	return nil
 }
 
-// TestFieldW1NoRests: a thousand ClientConns that each take 0.7 ms are told within
-// a second that the registry withholds an endpoint, also in the midst of changes:
-// there are no rests between them.
+// TestFieldW1NoRests: a thousand ClientConns that each take 0.7 ms get the withdrawal of an
+// endpoint within a second, also during other changes, because there are no rests.
 func TestFieldW1NoRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, takes = 1000, 700 * time.Microsecond
@@ -430,7 +429,7 @@ func TestFieldW1NoRests(t *testing.T) {
 		time.Sleep(time.Minute)
 		slow.Store(int64(takes))
 		play(naming.Batch{Put: endpoints("c")})
-		time.Sleep(10 * time.Millisecond) // at work, with rests
+		time.Sleep(10 * time.Millisecond) // deliveries in progress, with rests
 		play(naming.Batch{Withheld: withheld(naming.Maintenance, "a")})
 		begin := time.Now()
 		synctest.Wait()
@@ -439,7 +438,7 @@ func TestFieldW1NoRests(t *testing.T) {
 		defer target.dispatcher.queue.Unlock()
 		for i, c := range target.dispatcher.queue.conns {
 			if c.place.phase != idle || c.delivered != target.dispatcher.queue.state.number {
-				t.Fatalf("ClientConn %d was told state %d of %d after %v", i, c.delivered, target.dispatcher.queue.state.number, time.Since(begin))
+				t.Fatalf("ClientConn %d has state %d of %d after %v", i, c.delivered, target.dispatcher.queue.state.number, time.Since(begin))
 			}
 		}
 		if got := len(target.dispatcher.queue.state.endpoints); got != 2 {
@@ -449,8 +448,8 @@ func TestFieldW1NoRests(t *testing.T) {
 	})
 }
 
-// TestFieldR13Errors: what reaches the caller of an RPC is cut and quoted, whatever
-// the registry answers and however long the name is.
+// TestFieldR13Errors: an error that reaches the caller of an RPC is cut and quoted,
+// whatever the registry answers and however long the name is.
 func TestFieldR13Errors(t *testing.T) {
 	nasty := strings.Repeat("x\x1b[31m\n\u202e\xff", 50_000)
 	check := func(text string) {
@@ -480,7 +479,7 @@ func TestFieldR13Errors(t *testing.T) {
 			}}, Status: naming.Status{Synced: true}})
 			synctest.Wait()
 			if len(l.lines) != 2 {
-				t.Errorf("was told %d times", len(l.lines))
+				t.Errorf("got %d states", len(l.lines))
 			}
 			for _, line := range l.lines {
 				check(strings.TrimPrefix(line, "error "))
@@ -494,8 +493,8 @@ func TestFieldR13Errors(t *testing.T) {
 	check(made(naming.Endpoint{ID: nasty, Addr: "a:1", Metadata: []byte(nasty)}).Attributes.Value(attributeKey{}).(*member).String()[:naming.MaxText])
 }
 
-// TestALossThatWasOver: the first event tells of a loss, with the status of a
-// moment at which it was over. The set was never empty, and is not published so.
+// TestALossThatWasOver: the first event has a loss, with the status of a moment at which
+// the loss was over. The set was never empty, and is not published as empty.
 func TestALossThatWasOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, l := new(script), new(log)
@@ -523,7 +522,7 @@ func TestFollowsOnce(t *testing.T) {
 		b := scripted(s)
 		follow, followed := b.follow, 0
 		b.follow = func(service string, wake func()) (source, error) {
-			followed++ // not guarded: the race detector would tell
+			followed++ // not guarded: the race detector reports a second call
 			for range 100 {
 				runtime.Gosched() // so that the others come as well
 			}
@@ -567,9 +566,8 @@ type idler struct{ grpcresolver.ClientConn }
 
 func (idler) UpdateState(grpcresolver.State) error { return nil }
 
-// TestTellingAllocatesNothing: what thousands of ClientConns are told is made
-// once.
-func TestTellingAllocatesNothing(t *testing.T) {
+// TestDeliveriesAllocateNothing: the state of thousands of ClientConns is made once.
+func TestDeliveriesAllocateNothing(t *testing.T) {
 	target := newTarget(NewBuilder(nil, nil), "x")
 	for range 1000 {
 		target.dispatcher.join(&conn{target: target, cc: idler{}})
@@ -580,12 +578,12 @@ func TestTellingAllocatesNothing(t *testing.T) {
 		target.dispatcher.dispatch()
 		target.dispatcher.work.Wait()
 	})
-	if allocs > 100 { // on a busy machine tick is called
+	if allocs > 100 { // on a busy machine the ticker starts deliverers
 		t.Errorf("%v allocations", allocs)
 	}
 	for _, c := range target.dispatcher.queue.conns {
 		if c.delivered != target.dispatcher.queue.state.number {
-			t.Fatalf("was told state %d, want %d", c.delivered, target.dispatcher.queue.state.number)
+			t.Fatalf("has state %d, want %d", c.delivered, target.dispatcher.queue.state.number)
 		}
 	}
 }
@@ -647,8 +645,8 @@ func (w worker) UpdateState(grpcresolver.State) error {
 
 func (w worker) ReportError(error) {}
 
-// workers returns a target with ClientConns that were told an error, of which atOnce
-// may be busy at once, and the greatest number of calls in progress.
+// workers returns a target with n ClientConns that got an error, of which atOnce may be
+// busy at once, and the greatest number of calls in progress.
 func workers(t *testing.T, n, atOnce int, takes func() time.Duration) (*target, *atomic.Int64) {
 	b := NewBuilder(nil, nil)
 	b.deliverers = atOnce
@@ -666,8 +664,8 @@ func workers(t *testing.T, n, atOnce int, takes func() time.Duration) (*target, 
 	return target, most
 }
 
-// deliverAll tells the ClientConns as run does, and waits until all know. It panics if
-// anybody is left to tell them.
+// deliverAll delivers the state as run does, and waits until all ClientConns have it. It
+// panics if a deliverer is left.
 func (t *target) deliverAll() {
 	d := &t.dispatcher
 	d.queue.Lock()
@@ -681,7 +679,7 @@ func (t *target) deliverAll() {
 	}
 }
 
-// atWork publishes a set that is urgent, and one that is not, which is left to tell.
+// atWork publishes and delivers an urgent set, and publishes one that is not urgent.
 func (t *target) atWork() {
 	t.dispatcher.publish(&state{})
 	t.deliverAll()
@@ -689,8 +687,7 @@ func (t *target) atWork() {
 	t.dispatcher.publish(&state{})
 }
 
-// TestRests: where it is work to be told something, calls have three quarters of the
-// time.
+// TestRests: if a change is work for ClientConns, calls get three quarters of the time.
 func TestRests(t *testing.T) {
 	for _, takes := range []time.Duration{time.Millisecond, 15 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -699,7 +696,7 @@ func TestRests(t *testing.T) {
 			target.atWork()
 			begin := time.Now()
 			target.deliverAll()
-			// The first one takes as long by chance.
+			// The first ClientConn may be slow by chance, so there is no rest after it.
 			want := n*takes + (n-2)*min(3*takes, 10*time.Millisecond)
 			if got := time.Since(begin); got != want || most.Load() != 1 {
 				t.Errorf("%d ClientConns of %v each took %v, up to %d at a time; want %v, one after the other", n, takes, got, most.Load(), want)
@@ -708,7 +705,7 @@ func TestRests(t *testing.T) {
 	}
 }
 
-// TestRestsEnd: rests keep nobody waiting for longer than half a second.
+// TestRestsEnd: rests delay no ClientConn by more than half a second.
 func TestRestsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1000
@@ -722,8 +719,8 @@ func TestRestsEnd(t *testing.T) {
 	})
 }
 
-// TestNoRestsFromAnError: nothing is put off that calls wait for, nor what takes the
-// place of saved endpoints, which may have gone long ago.
+// TestNoRestsFromAnError: there are no rests before a state for which calls wait, nor
+// before the state that replaces saved endpoints, which may have gone long ago.
 func TestNoRestsFromAnError(t *testing.T) {
 	for _, before := range []*state{{err: errors.New("nothing is known")}, {attributes: attributes.New(cachedKey{}, time.Time{})}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -737,9 +734,9 @@ func TestNoRestsFromAnError(t *testing.T) {
 			target.dispatcher.startDeliverer()
 			target.dispatcher.queue.Unlock()
 			time.Sleep(10*time.Millisecond + time.Microsecond)
-			target.dispatcher.publish(&state{}) // one more endpoint, for those who have none
+			target.dispatcher.publish(&state{}) // one more endpoint, while some ClientConns have none
 			target.dispatcher.work.Wait()
-			// Those who had been told have to be told again.
+			// ClientConns that had the state before get the new one as well.
 			if got, want := time.Since(begin), (n+11)*time.Millisecond; got > want {
 				t.Errorf("%d ClientConns of 1 ms each took %v, want %v", n, got, want)
 			}
@@ -747,7 +744,7 @@ func TestNoRestsFromAnError(t *testing.T) {
 	}
 }
 
-// TestNoRestForOne: a call that is interrupted says nothing of the others.
+// TestNoRestForOne: a single slow call causes no rest. It was probably preempted.
 func TestNoRestForOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
@@ -766,7 +763,8 @@ func TestNoRestForOne(t *testing.T) {
 	})
 }
 
-// TestSlowClientConns: who looks stuck and is not, is replaced and not joined.
+// TestSlowClientConns: a deliverer that looks stuck and is not, is replaced. It does not
+// go on beside the deliverers that replaced it.
 func TestSlowClientConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, takes = 100, 33 * time.Millisecond
@@ -788,7 +786,7 @@ func TestSlowClientConns(t *testing.T) {
 		})
 		target.dispatcher.publish(&state{})
 		target.deliverAll()
-		// Who is given up before it begins is not counted either.
+		// A deliverer that is given up before it begins is not counted either.
 		target.dispatcher.publish(&state{})
 		target.dispatcher.queue.Lock()
 		target.dispatcher.startDeliverer()
@@ -798,8 +796,8 @@ func TestSlowClientConns(t *testing.T) {
 	})
 }
 
-// TestAllAreStuck: there is somebody to tell what comes while the only one is stuck
-// who tells, with nobody to follow.
+// TestAllAreStuck: a change that comes while the only deliverer is stuck, with an empty
+// queue, gets a deliverer.
 func TestAllAreStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(script)
@@ -812,11 +810,11 @@ func TestAllAreStuck(t *testing.T) {
 		s.play(naming.Event{Batch: naming.Batch{Snapshot: true}, Status: naming.Status{Synced: true}})
 		var now, most atomic.Int64
 		var stuck atomic.Bool
-		var told atomic.Int64
+		var delivered atomic.Int64
 		join := func(takes func() time.Duration) {
 			target.dispatcher.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
 		}
-		join(func() time.Duration { told.Add(1); return 0 })
+		join(func() time.Duration { delivered.Add(1); return 0 })
 		join(func() time.Duration {
 			if stuck.Load() {
 				return 700 * time.Millisecond
@@ -828,32 +826,32 @@ func TestAllAreStuck(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		stuck.Store(true)
-		put("a:1") // and the other one is at it until 0.7 s
+		put("a:1") // which the other ClientConn has after 0.7 s
 		time.Sleep(300 * time.Millisecond)
-		put("b:1") // which it is told then, until 1.4 s
+		put("b:1") // which it gets then, until 1.4 s
 		time.Sleep(700 * time.Millisecond)
-		if got := told.Load(); got != 2 {
-			t.Errorf("was told %d sets, want 2", got)
+		if got := delivered.Load(); got != 2 {
+			t.Errorf("got %d sets, want 2", got)
 		}
 		put("c:1")
 		time.Sleep(maxStall + 10*time.Millisecond)
-		if got := told.Load(); got != 3 {
-			t.Errorf("was told %d sets, want 3", got)
+		if got := delivered.Load(); got != 3 {
+			t.Errorf("got %d sets, want 3", got)
 		}
 		target.close()
 	})
 }
 
-// TestReplacedByOneThatIsStuck: a ClientConn whose call ends after all is told what
-// came meanwhile, though whoever took its teller's place is stuck by then.
+// TestReplacedByOneThatIsStuck: a ClientConn whose call ends after all gets the newest
+// state, although the deliverer that replaced its own is stuck by then.
 func TestReplacedByOneThatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBuilder(nil, nil)
 		b.deliverers = 1
 		target := newTarget(b, "x")
-		var now, most, told atomic.Int64
+		var now, most, delivered atomic.Int64
 		for _, takes := range []func() time.Duration{
-			func() time.Duration { told.Add(1); return time.Second },
+			func() time.Duration { delivered.Add(1); return time.Second },
 			func() time.Duration { return time.Hour },
 		} {
 			target.dispatcher.join(&conn{target: target, cc: worker{takes: takes, now: &now, most: &most}})
@@ -862,11 +860,11 @@ func TestReplacedByOneThatIsStuck(t *testing.T) {
 		target.dispatcher.queue.Lock()
 		target.dispatcher.startDeliverer()
 		target.dispatcher.queue.Unlock()
-		time.Sleep(500 * time.Millisecond)  // the first is given up, the second is at it
-		target.dispatcher.publish(&state{}) // for both, when they come back
+		time.Sleep(500 * time.Millisecond)  // the first is given up, the second is stuck
+		target.dispatcher.publish(&state{}) // for both, when their calls end
 		time.Sleep(time.Second)
-		if got := told.Load(); got != 2 {
-			t.Errorf("was told %d sets, want 2", got)
+		if got := delivered.Load(); got != 2 {
+			t.Errorf("got %d sets, want 2", got)
 		}
 		target.dispatcher.work.Wait()
 	})

@@ -6,8 +6,7 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants plants bugs in the resolver, each a thing that the resolvers of
-// other registries do, and sees whether a test notices.
+// TestMutants plants bugs in the resolver. For each of them a test must fail.
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 2, []mutant.Mutant{
 		{
@@ -281,7 +280,7 @@ func TestMutants(t *testing.T) {
 			File: "conn.go",
 			Old:  "\t\tc.current = s\n",
 			New:  "\t\tp := *s\n\t\tc.current = &p\n",
-			Test: "^TestTellingAllocatesNothing$",
+			Test: "^TestDeliveriesAllocateNothing$",
 		},
 		{
 			Name: "makes the endpoints of a set one by one",

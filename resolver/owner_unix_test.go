@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// TestFieldK2OnlyARegularFileIsOpened: anything else in the place of a file is
-// refused at once, and replaced by the next save without a look at what it is or
-// where it leads.
+// TestFieldK2OnlyARegularFileIsOpened: load refuses anything else in the place of a file
+// at once. The next save replaces it without following it.
 func TestFieldK2OnlyARegularFileIsOpened(t *testing.T) {
 	must := func(t *testing.T, err error) {
 		t.Helper()
@@ -91,7 +90,7 @@ func TestFieldK2OnlyARegularFileIsOpened(t *testing.T) {
 	}
 }
 
-// TestFieldK2TheDirectoryIsADirectory: not a pipe, on which an open would wait.
+// TestFieldK2TheDirectoryIsADirectory: a pipe is refused, because an open would wait.
 func TestFieldK2TheDirectoryIsADirectory(t *testing.T) {
 	c := testCache(t)
 	if err := syscall.Mkfifo(c.dir, 0o600); err != nil {
@@ -149,7 +148,7 @@ func TestFieldK3WhoMayWrite(t *testing.T) {
 	}
 }
 
-// owned is a FileInfo of another user's.
+// owned is the FileInfo of a file of another user.
 type owned struct {
 	fs.FileInfo
 	stat syscall.Stat_t
@@ -158,7 +157,7 @@ type owned struct {
 func (o owned) Sys() any { return &o.stat }
 
 // TestFieldK3OfAnotherUser: a file of another user than the program's and root is
-// refused. As root the test makes one, and else it asks as another user.
+// refused. As root the test makes such a file, and otherwise it asks as another user.
 func TestFieldK3OfAnotherUser(t *testing.T) {
 	c := testCache(t)
 	if err := c.save("s", encode(t, "s", someEndpoints...)); err != nil {

@@ -17,7 +17,7 @@ import (
 //
 // Goroutines: Build calls start once, before anything else happens. A run of the
 // debouncer calls run. A goroutine that nobody waits for reads the cache, and calls
-// seed. The goroutine that closes the last ClientConn calls close.
+// seed. The goroutine that closes the last ClientConn calls stop and then wait.
 //
 // Locks: while known is locked, the locks of the Follower, the debouncer, the
 // dispatcher and the saver are taken. Nothing is called from outside while one of them
@@ -123,7 +123,10 @@ func (p *publisher) step(now time.Time) outcome {
 	case news || k.set.takenOver(now):
 		p.publishSet(now, first)
 	}
-	o := outcome{logs: k.logs, alarm: p.alarm()}
+	o := outcome{logs: k.logs}
+	if alarm := p.alarm(); alarm.After(now) { // this step did what was due by now
+		o.alarm = alarm
+	}
 	k.logs = nil
 	if k.synced { // the few changes before are all urgent
 		o.published = k.published
@@ -155,12 +158,13 @@ func (p *publisher) stepUnsynced(now time.Time, news bool) {
 	k := &p.known
 	silence := now.Sub(p.began)
 	late := silence >= p.builder.firstAnswer && !k.answered
+	if k.cache == cacheUnread && (k.failure != nil || silence >= p.patience()) {
+		k.cache = cacheLoading
+		go func() { p.seed(p.builder.cache.read(p.service)) }()
+	}
 	switch {
 	case k.saved != nil:
 		p.publishSaved(now, late)
-	case k.cache == cacheUnread && (k.failure != nil || silence >= p.patience()):
-		k.cache = cacheLoading
-		go func() { p.seed(p.builder.cache.read(p.service)) }()
 	case k.cache == cacheUnused && k.failure != nil && news:
 		p.publish(&state{err: p.lookupError()})
 	case late:
@@ -284,8 +288,8 @@ func (p *publisher) log(level slog.Level, text string, attrs ...slog.Attr) {
 	})
 }
 
-// close ends the publisher, and waits until nothing of it runs.
-func (p *publisher) close() {
+// stop keeps further runs and saves from beginning.
+func (p *publisher) stop() {
 	p.debouncer.close()
 	if p.source != nil {
 		p.source.Close()
@@ -293,5 +297,7 @@ func (p *publisher) close() {
 	if p.saver != nil {
 		p.saver.close()
 	}
-	p.debouncer.wait()
 }
+
+// wait waits for a run in progress. It is called after stop.
+func (p *publisher) wait() { p.debouncer.wait() }

@@ -21,7 +21,7 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// clientConn is a ClientConn that writes down what it is told.
+// clientConn is a ClientConn that records its calls.
 type clientConn struct {
 	block chan struct{} // not nil: calls wait until it is closed
 	news  chan struct{} // not nil: has a token after a call
@@ -101,8 +101,8 @@ type parsed struct {
 	js string
 }
 
-// take returns the calls since it was last called.
-func (cc *clientConn) take() []call {
+// newCalls returns the calls since newCalls was last called.
+func (cc *clientConn) newCalls() []call {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	calls := cc.calls
@@ -110,7 +110,7 @@ func (cc *clientConn) take() []call {
 	return calls
 }
 
-// check fails t unless all went by the rules.
+// check fails t if a rule was broken.
 func (cc *clientConn) check(t testing.TB) {
 	t.Helper()
 	cc.mu.Lock()
@@ -182,8 +182,8 @@ func apply(t testing.TB, s *memory.Store, service string, changes ...naming.Chan
 	}
 }
 
-// told returns the addresses of calls.
-func told(calls []call) (list []string) {
+// addresses returns the addresses of calls.
+func addresses(calls []call) (list []string) {
 	for _, c := range calls {
 		list = append(list, c.addrs())
 	}
@@ -209,14 +209,13 @@ func inBubble(t *testing.T, opts *resolver.Options, test func(b *bubble)) {
 	})
 }
 
-// want waits until all is done that takes no time, and compares what cc was told
-// since it was last looked at.
+// want waits until all goroutines are blocked, and compares the new calls of cc.
 func (b *bubble) want(cc *clientConn, want ...string) []call {
 	b.Helper()
 	synctest.Wait()
-	calls := cc.take()
-	if got := told(calls); !slices.Equal(got, want) {
-		b.Errorf("was told %q, want %q", got, want)
+	calls := cc.newCalls()
+	if got := addresses(calls); !slices.Equal(got, want) {
+		b.Errorf("got %q, want %q", got, want)
 	}
 	cc.check(b)
 	return calls

@@ -16,7 +16,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// model is what a list of endpoints should be, worked out the slow way. stay is called
+// model returns the list that a set should publish, computed the slow way. stay is called
 // with the held endpoints that could be used, and returns those that stay beside usable
 // endpoints during a takeover.
 func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.Withheld, held []naming.Endpoint, threshold float64, stay func(suspects []naming.Endpoint, staying bool) []naming.Endpoint) []naming.Endpoint {
@@ -53,7 +53,7 @@ func model(endpoints map[string]naming.Endpoint, withheld map[string]naming.With
 		return slices.ContainsFunc(all, func(e naming.Endpoint) bool { return e.Addr == addr })
 	}
 
-	// The first by ID of each address counts, whatever it says.
+	// The first by ID of each address counts.
 	var failed []naming.Endpoint
 	seen := make(map[string]bool)
 	for _, w := range withheld {
@@ -237,7 +237,7 @@ func TestSetAgainstModel(t *testing.T) {
 	}
 }
 
-// TestMembersAreMadeOnce is what makes an update cost one copy of a slice.
+// TestMembersAreMadeOnce: an update keeps the members, and costs one copy of a slice.
 func TestMembersAreMadeOnce(t *testing.T) {
 	var put []naming.Endpoint
 	for _, a := range []string{"a:1", "b:1", "c:1"} {
@@ -255,11 +255,11 @@ func TestMembersAreMadeOnce(t *testing.T) {
 	}
 }
 
-// made returns what gRPC is given of e.
+// made returns the resolver.Endpoint of e.
 func made(e naming.Endpoint) grpcresolver.Endpoint { return newMaker(1).newMember(&e).grpc() }
 
-// TestOnlyTheAddress holds this package to what TLS and gRPC's connections
-// depend on: nothing but the address goes into an Address.
+// TestOnlyTheAddress: nothing but the address goes into an Address. TLS and gRPC's
+// connections depend on that.
 func TestOnlyTheAddress(t *testing.T) {
 	e := made(naming.Endpoint{ID: "i", Addr: "a:1", Metadata: []byte(`{"weight":3,"ServerName":"evil"}`)})
 	if got, want := e.Addresses[0], (grpcresolver.Address{Addr: "a:1"}); got != want {
@@ -295,8 +295,7 @@ func TestWeight(t *testing.T) {
 	}
 }
 
-// TestWeightsInARow: endpoints that are made together share what follows from
-// their metadata, if it is the same.
+// TestWeightsInARow: endpoints in a row with the same metadata share its attributes.
 func TestWeightsInARow(t *testing.T) {
 	weights := []uint32{3, 3, 0, 2, 0, 0}
 	k := newMaker(len(weights))
@@ -311,7 +310,7 @@ func TestWeightsInARow(t *testing.T) {
 	}
 }
 
-// TestASetIsMadeAtOnce is what makes the first set of a big service cost little.
+// TestASetIsMadeAtOnce: the first set of a large service costs few allocations.
 func TestASetIsMadeAtOnce(t *testing.T) {
 	put := make([]naming.Endpoint, 1000)
 	for i := range put {

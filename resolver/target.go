@@ -43,6 +43,8 @@ func (t *target) start() error {
 
 // close ends a target that has no ClientConns, and waits for its goroutines.
 func (t *target) close() {
-	t.publisher.close()
-	t.dispatcher.close()
+	t.publisher.stop()
+	t.dispatcher.stop()
+	t.publisher.wait()
+	t.dispatcher.wait()
 }

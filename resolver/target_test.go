@@ -61,8 +61,8 @@ func TestTargetsThatAreErrors(t *testing.T) {
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the error shows the password: %v", c.target, err)
 		}
-		if calls := cc.take(); len(calls) != 0 {
-			t.Errorf("%s: was told %q", c.target, told(calls))
+		if calls := cc.newCalls(); len(calls) != 0 {
+			t.Errorf("%s: got %q", c.target, addresses(calls))
 		}
 	}
 }
@@ -107,8 +107,8 @@ func (c *catcher) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, 
 	return c.Builder.Build(target, cc, opts)
 }
 
-// FuzzTarget: whatever the name, gRPC hands back the service that Target was
-// given. What arrived shows in the requests that the store gets.
+// FuzzTarget: the service of a target is the argument of Target, for every name. The
+// requests to the store have the service.
 func FuzzTarget(f *testing.F) {
 	for _, s := range []string{"a", "a/b", "//", "..", ".", "%", "%2f", "?", "#", "a b", ":1", "@", "naming:///x", "größe", "\x00", "[::1]:1", "\n", "a:b@c/d?e#f"} {
 		f.Add(s)
@@ -152,7 +152,7 @@ func FuzzTarget(f *testing.F) {
 	})
 }
 
-// FuzzBuild: no target makes Build panic, and one that it takes names a service.
+// FuzzBuild: no target makes Build panic, and every accepted target names a service.
 func FuzzBuild(f *testing.F) {
 	for _, s := range []string{"naming:///a", "naming:a", "naming://a/b", "naming:///%41?b#c", "naming:/a", "://"} {
 		f.Add(s)

@@ -19,7 +19,7 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// probe asks a handler as a readiness probe does.
+// probe sends the request of a readiness probe to a handler.
 func probe(t *testing.T, h http.Handler) (status int, body string) {
 	t.Helper()
 	w := httptest.NewRecorder()

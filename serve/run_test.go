@@ -21,12 +21,12 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// Tests in this file serve on loopback, and wait for what happens.
+// Tests in this file serve on loopback, and wait for events.
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must happen.
 const patience = 20 * time.Second
 
-// diary is what happened, in order.
+// diary has the events of a test, in order.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -54,7 +54,7 @@ func (d *diary) want(t *testing.T, want ...string) {
 	}
 }
 
-// notedStore notes what is put into and removed from a store.
+// notedStore notes each endpoint that is put into a store or removed.
 type notedStore struct {
 	*memory.Store
 	diary   *diary
@@ -62,13 +62,13 @@ type notedStore struct {
 }
 
 func (s notedStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
-	// Run knows that the server accepts a moment before the listener does. Of a
-	// server that does not, TestStoppedBefore hears.
+	// Run knows that the server accepts a moment before the listener does.
+	// TestStoppedBefore covers a server that does not accept.
 	select {
 	case <-s.accepts:
 	case <-time.After(time.Second):
 	}
-	// Whoever sees the change and notes what comes of it does so later.
+	// An effect of the change is noted after the change.
 	s.diary.mu.Lock()
 	defer s.diary.mu.Unlock()
 	err := s.Store.Apply(ctx, service, changes...)
@@ -84,7 +84,7 @@ func (s notedStore) Apply(ctx context.Context, service string, changes ...naming
 	return err
 }
 
-// notedListener notes what the server does with it.
+// notedListener notes the calls of the server.
 type notedListener struct {
 	net.Listener
 	diary   *diary
@@ -119,7 +119,7 @@ func (l *notedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// notedHealth notes when it is shut down, and has calls that last.
+// notedHealth notes its shutdown, and has calls that last.
 type notedHealth struct {
 	*health.Server
 	diary   *diary
@@ -178,7 +178,7 @@ func (s *site) run() {
 	go func() { s.ended <- serve.Run(ctx, s.client, service, s.server, s.lis, s.opts) }()
 }
 
-// await waits until the registry holds n endpoints, and returns the last.
+// await waits until the registry has n endpoints, and returns the last.
 func (s *site) await(n int) (last naming.Endpoint) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
@@ -223,7 +223,7 @@ func (s *site) slow() <-chan error {
 	return done
 }
 
-// TestOrder is the order that drops nothing.
+// TestOrder: the steps of a stop have the order in which no call fails.
 func TestOrder(t *testing.T) {
 	s := newSite(t)
 	s.run()
@@ -274,7 +274,7 @@ func TestStoppedByOthers(t *testing.T) {
 	s.await(0)
 }
 
-// TestStoppedBefore: what does not serve is never announced.
+// TestStoppedBefore: a server that does not serve is never registered.
 func TestStoppedBefore(t *testing.T) {
 	s := newSite(t)
 	s.server.Stop()
@@ -307,7 +307,7 @@ func TestStopTimeout(t *testing.T) {
 	}
 }
 
-// TestRunFollowsHealth: a server that is not announced still serves.
+// TestRunFollowsHealth: a server that is not registered still serves.
 func TestRunFollowsHealth(t *testing.T) {
 	s := newSite(t)
 	s.run()
@@ -334,7 +334,7 @@ func TestRunOfARegistryThatIsDown(t *testing.T) {
 	s.store.Down(down)
 	s.opts.Register.CloseTimeout = 100 * time.Millisecond
 	s.run()
-	// It serves all the same.
+	// The server serves nevertheless.
 	if _, err := dial(t, s.lis.Addr().String()).Check(t.Context(), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Error(err)
 	}

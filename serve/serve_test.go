@@ -59,7 +59,7 @@ func inBubble(t *testing.T, s healthpb.HealthCheckResponse_ServingStatus, test f
 	})
 }
 
-// is fails the test if the registry does not hold want once all has settled:
+// is fails the test if the registry does not hold want when all goroutines are blocked:
 // "" for nothing, "here" or "draining".
 func (w *world) is(want string) {
 	w.Helper()
@@ -107,7 +107,7 @@ func TestFollowsHealth(t *testing.T) {
 	})
 }
 
-// TestOnlyServing: no other state will do.
+// TestOnlyServing: the endpoint is registered for no other status than SERVING.
 func TestOnlyServing(t *testing.T) {
 	inBubble(t, healthpb.HealthCheckResponse_UNKNOWN, func(w *world) {
 		w.is("")
@@ -125,7 +125,7 @@ func TestOnlyServing(t *testing.T) {
 	})
 }
 
-// TestServiceNobodyKnowsYet: a health service says nothing of a name before it
+// TestServiceNobodyKnowsYet: a health service has no status of a name before the status
 // was set.
 func TestServiceNobodyKnowsYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestServiceNobodyKnowsYet(t *testing.T) {
 	})
 }
 
-// TestServingAgainWhileItIsWithdrawn: the newest state counts in the end.
+// TestServingAgainWhileItIsWithdrawn: the newest status counts in the end.
 func TestServingAgainWhileItIsWithdrawn(t *testing.T) {
 	inBubble(t, serving, func(w *world) {
 		w.is("here")
@@ -191,7 +191,7 @@ func TestEndsAtOnceWithoutAnEndpoint(t *testing.T) {
 	})
 }
 
-// TestEndsWhileItWithdraws: ctx is done while the endpoint is on its way out.
+// TestEndsWhileItWithdraws: ctx is done while the endpoint is being withdrawn.
 func TestEndsWhileItWithdraws(t *testing.T) {
 	inBubble(t, serving, func(w *world) {
 		w.is("here")
@@ -240,14 +240,14 @@ func TestRegistryIsDown(t *testing.T) {
 		}
 		store.Up()
 		time.Sleep(15 * time.Second)
-		w.is("") // the lease saw to it
+		w.is("") // it left with its lease
 		if !opts.Register.Wait {
 			t.Error("the caller's options were changed")
 		}
 	})
 }
 
-// brokenHealth is a health service that does not tell for long.
+// brokenHealth is a health service whose watch ends soon.
 type brokenHealth struct {
 	healthpb.UnimplementedHealthServer
 	end chan error
@@ -320,7 +320,7 @@ func listen(t *testing.T, at string) net.Listener {
 	return lis
 }
 
-// elsewhere is a listener that says it is at another address.
+// elsewhere is a listener with the address of another.
 type elsewhere struct {
 	net.Listener
 	addr net.Addr
@@ -328,8 +328,8 @@ type elsewhere struct {
 
 func (l elsewhere) Addr() net.Addr { return l.addr }
 
-// TestNeverGuesses: what can never work is an error that names it, nothing is
-// served, and the listener is closed.
+// TestNeverGuesses: options that could never work are an error that names the fault.
+// Nothing is served, and the listener is closed.
 func TestNeverGuesses(t *testing.T) {
 	withHealth := grpc.NewServer()
 	healthpb.RegisterHealthServer(withHealth, health.NewServer())
@@ -424,7 +424,7 @@ func TestAddr(t *testing.T) {
 	}
 }
 
-// dial returns a client that talks to one server.
+// dial returns a client of one server.
 func dial(t *testing.T, addr string) healthpb.HealthClient {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
