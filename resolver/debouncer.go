@@ -27,10 +27,10 @@ type timing struct {
 	sync.Mutex
 	busy      bool      // a run is in progress, or the target has not been started
 	closed    bool      // no run begins
-	oldest    time.Time // the first event since the last run began; zero: there is none
+	oldest    time.Time // the first event since the last run began; zero means no event
 	newest    time.Time // the last event
 	published time.Time // the last publication; zero: events are not collected yet
-	alarm     time.Time // a run is due without an event; zero: there is none
+	alarm     time.Time // a run is due without an event; zero means never
 	timer     *time.Timer
 	armed     time.Time // when timer fires; zero: it does not
 }

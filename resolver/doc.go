@@ -36,7 +36,7 @@
 //
 // Withheld endpoints, which the registry says not to use ([naming.Withheld]), are left
 // out at once. [Options.PanicThreshold] can make exceptions of endpoints that failed a
-// check. They follow the usable endpoints, and [ReasonOf] tells them apart. Of several
+// check. They follow the usable endpoints, and [ReasonOf] distinguishes them. Of several
 // endpoints with one address, a usable one counts.
 //
 // The attributes of a resolver.Endpoint have the naming.Endpoint. Load balancing policies

@@ -127,7 +127,7 @@ func ExampleCachedAt() {
 	// SERVING
 }
 
-// cachePolicy is round_robin, and tells where its endpoints are from.
+// cachePolicy is round_robin, and prints where its endpoints are from.
 type cachePolicy struct{}
 
 func (cachePolicy) Name() string { return "tell_cached" }

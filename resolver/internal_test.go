@@ -687,7 +687,7 @@ func (t *target) atWork() {
 	t.dispatcher.publish(&state{})
 }
 
-// TestRests: if a change is work for ClientConns, calls get three quarters of the time.
+// TestRests: if a change takes ClientConns long, calls get three quarters of the time.
 func TestRests(t *testing.T) {
 	for _, takes := range []time.Duration{time.Millisecond, 15 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,7 @@ type publisher struct {
 	service    string
 	dispatcher *dispatcher
 	source     source
-	saver      *saver    // nil: there is no cache
+	saver      *saver    // nil: no cache
 	began      time.Time // when start was called
 
 	debouncer debouncer
@@ -57,7 +57,7 @@ type cacheUse int
 const (
 	cacheUnread cacheUse = iota
 	cacheLoading
-	cacheUnused // there is none, or nothing in it can be used
+	cacheUnused // no cache, or nothing in it can be used
 	cacheUsed
 )
 

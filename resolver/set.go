@@ -35,7 +35,7 @@ type set struct {
 	// the set was stale, or all of them were held or draining. The next usable
 	// endpoints take over from them.
 	unvouched bool
-	takeover  time.Time // the end of the takeover; zero: there is none
+	takeover  time.Time // the end of the takeover; zero: no takeover
 
 	withdrawn bool // a published endpoint became withheld since publish
 	edited    bool // the contents changed since resetEdited

@@ -11,7 +11,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// state is what is delivered to ClientConns: endpoints, or why there are none. It is
+// state is what is delivered to ClientConns: endpoints, or the reason why the service has no endpoints. It is
 // never modified after dispatcher.publish, which sets number and urgent.
 type state struct {
 	number     uint64 // counts the states of a target

@@ -41,7 +41,7 @@ const (
 	maxStall  = 10 * stallTime
 )
 
-// restFactor spreads out a change that is work for ClientConns. A deliverer whose last
+// restFactor spreads out a change that takes ClientConns long. A deliverer whose last
 // two deliveries both took heavyTime or longer rests before the next delivery:
 //
 //	rest = min(restFactor x the shorter of the two, maxRest)

@@ -114,8 +114,8 @@ type Options struct {
 // same steps first, so that connected clients lose nothing, and no endpoint is left.
 //
 // The error after ctx is done is that of an endpoint that could not be withdrawn, which
-// stays listed until its lease ends, or of calls that were cut off. The latter is a
-// [context.DeadlineExceeded]. Run does not wait for handlers that go on although their
+// stays listed until its lease ends, or of calls that were cut off. The error of such
+// calls is a [context.DeadlineExceeded]. Run does not wait for handlers that go on although their
 // call was cut off.
 //
 // The listener is closed when Run returns, with an error or without.
@@ -280,7 +280,7 @@ type announcement struct {
 	options *Options
 	client  *naming.Client
 	service string
-	reg     *naming.Registration // nil: there is none
+	reg     *naming.Registration // nil: not registered
 }
 
 // follow registers or withdraws the endpoint, until the registration agrees with the
