@@ -11,8 +11,9 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// state is what is delivered to ClientConns: endpoints, or the reason why the service has no endpoints. It is
-// never modified after dispatcher.publish, which sets number and urgent.
+// state is what is delivered to ClientConns: endpoints, or the reason why the service has
+// no endpoints. It is never modified after dispatcher.publish, which sets number and
+// urgent.
 type state struct {
 	number     uint64 // counts the states of a target
 	endpoints  []grpcresolver.Endpoint
