@@ -13,59 +13,60 @@ import (
 	"google.golang.org/grpc"
 )
 
-// keeper renews the leases of a Store on one gRPC stream, as the client's
-// KeepAlive does: a stream of its own for each renewal costs a token each, which
-// is dear to the server. Two goroutines serve it, one that sends and one that
-// receives.
+// keeper renews the leases of a Store on one gRPC stream, as the client's KeepAlive does.
+// A stream for each renewal would cost a check of its token each, which is expensive for
+// the server. Two goroutines serve the stream: one sends and one receives.
 //
-// A keeper exists from the first renewal on, until every lease that was renewed
-// on it has been revoked, was lost, or was not renewed for its time to live.
+// A keeper exists from the first renewal on, until every lease that was renewed on it
+// has been revoked, was lost, or was not renewed for its time to live.
+//
+// Store.mu is locked before mu where both are.
 type keeper struct {
 	store  *Store
 	ctx    context.Context // done when the stream has failed or its last user has left
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
-	todo   chan struct{} // capacity 1: has a token when there is something to send
+	wakeup chan struct{} // capacity 1: has a token when there is something to send
 
 	mu     sync.Mutex
 	queue  []*renewal                      // guarded by mu: to be sent
 	asked  map[clientv3.LeaseID][]*renewal // guarded by mu: sent and not answered, in order
 	leases map[clientv3.LeaseID]time.Time  // guarded by mu: when each is given up
-	idle   *time.Timer                     // guarded by mu: looks for leases to be given up
-	stray  int                             // guarded by mu: how many answers in a row nobody asked for
+	idle   *time.Timer                     // guarded by mu: runs giveUp
+	stray  int                             // guarded by mu: how many answers in a row match no renewal
 }
 
-// renewal is one request to renew a lease. A renewal that is given up keeps its
-// place among those asked, so that its answer is not taken for a later one's.
+// renewal is one request to renew a lease. A renewal whose caller has left keeps its place
+// in asked: otherwise its answer would count as the answer to a later renewal.
 type renewal struct {
 	id   clientv3.LeaseID
 	done chan struct{} // closed when err is set
 	err  error
 }
 
-// errNoLeases is why a keeper ends when it has no leases. A renewal sees it only
-// when its lease is revoked meanwhile.
+// errNoLeases ends a keeper that has no leases. A renewal returns it only if the lease
+// is revoked at the same time.
 var errNoLeases = errors.New("the lease was revoked while it was renewed")
 
-// keeperFor returns the Store's keeper, and notes that it is used for a lease.
+// keeperFor returns the Store's keeper, and records that a lease is renewed on it now.
 func (s *Store) keeperFor(l *lease, conn *grpc.ClientConn) *keeper {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keeper == nil {
 		k := &keeper{
-			store: s, todo: make(chan struct{}, 1),
+			store: s, wakeup: make(chan struct{}, 1),
 			asked: make(map[clientv3.LeaseID][]*renewal), leases: make(map[clientv3.LeaseID]time.Time),
 		}
-		// Without a leader the stream ends, rather than to fall silent.
+		// Without a leader the stream ends. Otherwise it would fall silent.
 		k.ctx, k.cancel = context.WithCancelCause(clientv3.WithRequireLeader(context.Background()))
 		s.keeper = k
-		k.wg.Go(func() { k.receive(conn) })
+		k.wg.Go(func() { k.serve(conn) })
 	}
 	s.keeper.use(l)
 	return s.keeper
 }
 
-// use notes that a lease is renewed now.
+// use records that a lease is renewed now.
 func (k *keeper) use(l *lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -140,21 +141,21 @@ func (k *keeper) fail(err error) {
 	k.cancel(err)
 }
 
-// ask asks for a renewal.
-func (k *keeper) ask(id clientv3.LeaseID) *renewal {
+// enqueue queues a renewal for the sender.
+func (k *keeper) enqueue(id clientv3.LeaseID) *renewal {
 	r := &renewal{id: id, done: make(chan struct{})}
 	k.mu.Lock()
 	k.queue = append(k.queue, r)
 	k.mu.Unlock()
 	select {
-	case k.todo <- struct{}{}:
+	case k.wakeup <- struct{}{}:
 	default:
 	}
 	return r
 }
 
-// next returns what is to be sent next, nil if nothing is.
-func (k *keeper) next() *pb.LeaseKeepAliveRequest {
+// nextRequest returns the next request to send, and nil if there is none.
+func (k *keeper) nextRequest() *pb.LeaseKeepAliveRequest {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.queue) == 0 {
@@ -167,8 +168,8 @@ func (k *keeper) next() *pb.LeaseKeepAliveRequest {
 	return &pb.LeaseKeepAliveRequest{ID: int64(r.id)}
 }
 
-// receive opens the stream and hands on the answers, until the keeper ends.
-func (k *keeper) receive(conn *grpc.ClientConn) {
+// serve opens the stream and routes the answers, until the keeper ends.
+func (k *keeper) serve(conn *grpc.ClientConn) {
 	open := func(ctx context.Context, conn *grpc.ClientConn) (recv func() (*pb.LeaseKeepAliveResponse, error), err error) {
 		s, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx, grpc.WaitForReady(true))
 		if err != nil {
@@ -177,28 +178,28 @@ func (k *keeper) receive(conn *grpc.ClientConn) {
 		k.wg.Go(func() { k.send(s) })
 		return s.Recv, nil
 	}
-	receive(k.ctx, k.store, conn, open, k.hand, k.fail)
+	receive(k.ctx, k.store, conn, open, k.route, k.fail)
 }
 
-// send sends what is to be sent, until the stream ends.
+// send sends the requests, until the stream ends.
 func (k *keeper) send(s pb.Lease_LeaseKeepAliveClient) {
 	for {
 		select {
-		case <-k.todo:
+		case <-k.wakeup:
 		case <-k.ctx.Done():
 			return
 		}
-		for r := k.next(); r != nil; r = k.next() {
+		for r := k.nextRequest(); r != nil; r = k.nextRequest() {
 			if s.Send(r) != nil {
-				return // Recv says why
+				return // Recv returns the reason
 			}
 		}
 	}
 }
 
-// hand hands an answer to the renewal that asked for it. It returns an error if
-// there are too many that nobody asked for.
-func (k *keeper) hand(a *pb.LeaseKeepAliveResponse) error {
+// route gives an answer to the oldest renewal of the lease. It returns an error after too
+// many answers that match no renewal.
+func (k *keeper) route(a *pb.LeaseKeepAliveResponse) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := clientv3.LeaseID(a.ID)
@@ -223,16 +224,17 @@ func (k *keeper) hand(a *pb.LeaseKeepAliveResponse) error {
 	return nil
 }
 
-// maxRenewal is how long a renewal waits for its answer on a stream that is
-// shared before it tries a new one.
+// maxRenewal is how long a renewal waits for its answer on the shared stream before it
+// tries a new stream. A longer wait leaves less time for the second stream. A shorter
+// wait ends streams of servers that are only slow.
 const maxRenewal = 2 * time.Second
 
-// minRenewal is the shortest wait that ends a shared stream: a caller with little
-// time must not end it for all others.
+// minRenewal is the shortest wait that ends the shared stream. A caller with little time
+// must not end the stream for all others.
 const minRenewal = 250 * time.Millisecond
 
-// renew renews a lease. It tries a second stream when the first one breaks, or is
-// silent: a renewal may be repeated.
+// renew renews a lease. A renewal may be repeated: when the stream breaks or is silent,
+// renew tries a second stream.
 func (s *Store) renew(ctx context.Context, l *lease) error {
 	conn := s.ownConn(s.client.Lease, leaseType)
 	if conn == nil {
@@ -248,33 +250,42 @@ func (s *Store) renew(ctx context.Context, l *lease) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		patience = min(patience, time.Until(deadline)/2)
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for last := false; ; last = true {
-		k := s.keeperFor(l, conn)
-		r := k.ask(l.id)
-		silent := timer.C
-		if last || patience < minRenewal {
-			silent = nil
+	if patience < minRenewal {
+		patience = 0
+	}
+	again, err := s.renewOnStream(ctx, l, conn, patience)
+	if again {
+		_, err = s.renewOnStream(ctx, l, conn, 0)
+	}
+	return err
+}
+
+// renewOnStream renews a lease on the shared stream. After patience, if that is not 0, it
+// ends a stream that is silent. It reports whether a new stream may help.
+func (s *Store) renewOnStream(ctx context.Context, l *lease, conn *grpc.ClientConn, patience time.Duration) (again bool, err error) {
+	k := s.keeperFor(l, conn)
+	r := k.enqueue(l.id)
+	var silent <-chan time.Time
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		silent = t.C
+	}
+	select {
+	case <-r.done:
+		return false, r.err
+	case <-k.ctx.Done():
+		err = context.Cause(k.ctx)
+		return !errors.Is(err, errDisconnected) && !refused(err), err
+	case <-silent:
+		err = fmt.Errorf("%w of %v to a renewal", errSilent, patience)
+		k.fail(err)
+		return true, err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		if errors.Is(err, errSilent) {
+			k.fail(err)
 		}
-		var err error
-		select {
-		case <-r.done:
-			return r.err
-		case <-k.ctx.Done():
-			err = context.Cause(k.ctx)
-		case <-silent:
-			k.fail(fmt.Errorf("%w of %v to a renewal", errSilent, patience))
-			continue
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-			if errors.Is(err, errSilent) {
-				k.fail(err)
-			}
-			return err
-		}
-		if last || errors.Is(err, errDisconnected) || refused(err) {
-			return err
-		}
+		return false, err
 	}
 }

@@ -107,7 +107,7 @@ func (l *lease) Revoke(ctx context.Context) error {
 		return fmt.Errorf("etcd: revoke lease %x: %w", l.id, l.store.describe(ctx, needs(err, "write", "every key under the lease")))
 	}
 	if !lost {
-		l.store.wrote(resp.Header)
+		l.store.noteWritten(resp.Header)
 	}
 	l.store.forget(l.id)
 	return nil

@@ -47,9 +47,9 @@ func (s *Store) epoch() epoch {
 	return s.known
 }
 
-// saw notes that the state at rev is about to be yielded. It returns an error if
+// noteYielded records that the state at rev is about to be yielded. It returns an error if
 // the registry is another one by now than e was taken of.
-func (s *Store) saw(e epoch, rev int64) error {
+func (s *Store) noteYielded(e epoch, rev int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known.number != e.number {
@@ -59,9 +59,9 @@ func (s *Store) saw(e epoch, rev int64) error {
 	return nil
 }
 
-// wrote notes the revision of a change that this Store has made: whoever made it
+// noteWritten records the revision of a change that this Store has made: whoever made it
 // finds it when he reads.
-func (s *Store) wrote(h *pb.ResponseHeader) {
+func (s *Store) noteWritten(h *pb.ResponseHeader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known.cluster == 0 {
@@ -97,10 +97,10 @@ func (s *Store) accept(e epoch, cluster uint64, rev int64, linearizable bool) (e
 	return s.known, true, nil
 }
 
-// state is where in the registry's history a snapshot is.
-type state struct {
+// position is the place of a snapshot in the registry's history.
+type position struct {
 	epoch
-	at int64 // its revision
+	revision int64
 }
 
 // pages checks the pages of a read as they come. Keys that ascend make sure that
@@ -157,22 +157,25 @@ func (p *pages) check(r *pb.RangeResponse) error {
 	return nil
 }
 
-// read visits every entry whose key begins with dir, at one revision, until
-// visit returns an error. It returns after its goroutines have ended.
-func (s *Store) read(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (state, error) {
-	var st state
+// readEntries calls start with the number of entries, about, and visit with every entry
+// whose key begins with dir, all at one revision, until visit returns an error. start may
+// be called again: then the read has begun again. readEntries returns after its
+// goroutines have ended.
+func (s *Store) readEntries(ctx context.Context, dir string, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (position, error) {
+	r := &rangeRead{store: s, ctx: ctx, dir: dir, keysOnly: keysOnly, start: start, visit: visit}
 	var err error
-	for limit := int64(pageSize); limit > 0; limit /= 10 {
-		if st, err = s.readPages(ctx, dir, limit, keysOnly, start, visit); !tooLarge(err) {
+	for r.limit = pageSize; r.limit > 0; r.limit /= 10 {
+		if err = r.readPages(); !tooLarge(err) {
 			break
 		}
 	}
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		// The revision of the first page is gone. A single page has no such
-		// trouble, whatever its size.
-		st, err = s.readPages(ctx, dir, 0, keysOnly, start, visit)
+		// The revision of the first page is gone. A single page cannot fail that way,
+		// whatever its size.
+		r.limit = 0
+		err = r.readPages()
 	}
-	return st, err
+	return r.at, err
 }
 
 // tooLarge reports whether an answer was larger than maxMessage.
@@ -180,78 +183,124 @@ func tooLarge(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message")
 }
 
-func (s *Store) readPages(ctx context.Context, dir string, limit int64, keysOnly bool, start func(n int), visit func(*mvccpb.KeyValue) error) (state, error) {
-	end := clientv3.GetPrefixRangeEnd(dir)
-	req := &pb.RangeRequest{Key: []byte(dir), RangeEnd: []byte(end), Limit: limit, KeysOnly: keysOnly}
-	if dir == "" {
-		end = "\x00" // all keys
-		req.Key, req.RangeEnd = []byte{0}, []byte{0}
+// rangeRead is a read of all entries whose keys begin with dir, page by page.
+type rangeRead struct {
+	store    *Store
+	ctx      context.Context
+	dir      string
+	keysOnly bool
+	start    func(n int)
+	visit    func(*mvccpb.KeyValue) error
+
+	limit int64 // entries of a page; 0: all in one page
+	check pages
+	at    position // of the first page
+}
+
+// request returns the request for the page that begins with a key.
+func (r *rangeRead) request(from string) *pb.RangeRequest {
+	req := &pb.RangeRequest{
+		Key: []byte(from), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(r.dir)),
+		Limit: r.limit, KeysOnly: r.keysOnly, Revision: r.at.revision,
 	}
-	known := s.epoch()
-	resp, linearizable, err := s.first(ctx, req)
+	if r.dir == "" { // all keys
+		req.RangeEnd = []byte{0}
+		if from == "" {
+			req.Key = []byte{0}
+		}
+	}
+	return req
+}
+
+func (r *rangeRead) readPages() error {
+	r.at, r.check = position{}, pages{dir: r.dir}
+	resp, err := r.firstPage()
 	if err != nil {
-		return state{}, err
+		return err
 	}
-	check := pages{dir: dir}
-	if err := check.check(resp); err != nil {
-		return state{}, err
+	r.start(int(min(r.check.total, naming.MaxEndpoints)))
+	for {
+		next := r.fetchAfter(resp)
+		for _, kv := range resp.Kvs {
+			if err == nil {
+				err = r.visit(kv)
+			}
+		}
+		if next == nil {
+			return err
+		}
+		p := <-next // also after an error: the goroutine must have ended
+		if err == nil {
+			err = r.checkNext(p)
+		}
+		if err != nil {
+			r.at = position{}
+			return err
+		}
+		resp = p.resp
 	}
-	e, ok, err := s.accept(known, resp.Header.ClusterId, resp.Header.Revision, linearizable)
+}
+
+// firstPage reads the first page, and fixes the position of the read.
+func (r *rangeRead) firstPage() (*pb.RangeResponse, error) {
+	known := r.store.epoch()
+	resp, linearizable, err := r.store.readNewest(r.ctx, r.request(r.dir))
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check.check(resp); err != nil {
+		return nil, err
+	}
+	e, ok, err := r.store.accept(known, resp.Header.ClusterId, resp.Header.Revision, linearizable)
 	if !ok && err == nil {
 		err = errOlder
 	}
 	if err != nil {
-		return state{}, err
+		return nil, err
 	}
-	st := state{e, check.at}
-	start(int(min(check.total, naming.MaxEndpoints)))
-	for {
-		// The registry makes the next page while this one is decoded.
-		var next chan page
-		if resp.More {
-			next = make(chan page, 1)
-			req := &pb.RangeRequest{Key: []byte(check.last + "\x00"), RangeEnd: []byte(end), Limit: limit, KeysOnly: keysOnly, Revision: st.at}
-			go func() {
-				var p page
-				p.resp, p.err = s.getPage(ctx, req, st.cluster)
-				next <- p
-			}()
-		}
-		for _, kv := range resp.Kvs {
-			if err == nil {
-				err = visit(kv)
-			}
-		}
-		if next == nil {
-			return st, err
-		}
-		p := <-next
-		if err == nil {
-			err = p.err
-		}
-		if err == nil && p.resp.GetHeader().GetClusterId() != st.cluster {
-			err = errReplaced
-		}
-		if resp = p.resp; err == nil {
-			err = check.check(resp)
-		}
-		if err != nil {
-			return state{}, err
-		}
-	}
+	r.at = position{e, r.check.at}
+	return resp, nil
 }
 
-// page is the answer to a question for one.
+// page is the result of a request for a page.
 type page struct {
 	resp *pb.RangeResponse
 	err  error
 }
 
-// first reads the first page. It asks for the newest state there is
+// fetchAfter requests the page after resp in a goroutine, so that the registry makes it
+// while resp is decoded. It returns nil if resp is the last page. A buffered channel does
+// for one result: an errgroup would bring no more than its Wait.
+func (r *rangeRead) fetchAfter(resp *pb.RangeResponse) <-chan page {
+	if !resp.More {
+		return nil
+	}
+	next := make(chan page, 1)
+	req, cluster := r.request(r.check.last+"\x00"), r.at.cluster
+	go func() {
+		var p page
+		p.resp, p.err = r.store.getPage(r.ctx, req, cluster)
+		next <- p
+	}()
+	return next
+}
+
+// checkNext returns the error of a page after the first.
+func (r *rangeRead) checkNext(p page) error {
+	switch {
+	case p.err != nil:
+		return p.err
+	case p.resp.GetHeader().GetClusterId() != r.at.cluster:
+		return errReplaced
+	}
+	return r.check.check(p.resp)
+}
+
+// readNewest reads a first page. It asks for the newest state there is
 // (linearizable), for which a member needs its quorum. Only when a member has
 // none, the state of any member has to do, which may be old: etcd's proxy answers
 // such a question from a cache that it does not keep up.
-func (s *Store) first(ctx context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, linearizable bool, err error) {
+func (s *Store) readNewest(ctx context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, linearizable bool, err error) {
 	// A member that has lost its leader is to say so at once.
 	resp, err = s.get(clientv3.WithRequireLeader(ctx), req, s.bound/2)
 	if err == nil || ctx.Err() != nil || !leaderless(err) {

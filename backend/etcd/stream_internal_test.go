@@ -9,70 +9,76 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// asked returns a link that has asked for n watches.
-func asked(n int) (*link, []*watch) {
+// newTestLink returns a link without a server. Nothing looks after its silence.
+func newTestLink(t *testing.T) *link {
 	l := New(&clientv3.Client{}, nil).newLink()
-	l.watcher = nil
 	l.cancel(nil)
 	l.wg.Wait()
-	l.todo, l.watches = make(chan struct{}, 1), make(map[int64]*watch)
-	var ws []*watch
-	for i := range n {
-		w := l.add("dir/", state{epoch: epoch{cluster: 7}, at: int64(i)})
-		l.ids = true
-		l.request()
-		ws = append(ws, w)
-	}
-	return l, ws
+	l.ctx, l.cancel = t.Context(), func(error) {}
+	return l
 }
 
-// TestSenselessAnswer: answers that cannot be told whose they are end the link.
+// newAskedStream returns a stream that has asked for n watches.
+func newAskedStream(t *testing.T, n int) (*streamTransport, []*streamSubscription) {
+	tr := newStreamTransport(newTestLink(t))
+	var subs []*streamSubscription
+	for i := range n {
+		s := tr.subscribe(t.Context(), "dir/", position{epoch: epoch{cluster: 7}, revision: int64(i)})
+		tr.echoes = true
+		tr.nextRequest()
+		subs = append(subs, s.(*streamSubscription))
+	}
+	return tr, subs
+}
+
+// TestSenselessAnswer: an answer that cannot be assigned to a watch ends the link.
 func TestSenselessAnswer(t *testing.T) {
-	for name, answer := range map[string]func(ws []*watch) *pb.WatchResponse{
-		"of another watch": func(ws []*watch) *pb.WatchResponse {
-			return &pb.WatchResponse{Created: true, WatchId: ws[2].id}
+	for name, answer := range map[string]func(subs []*streamSubscription) *pb.WatchResponse{
+		"of another watch": func(subs []*streamSubscription) *pb.WatchResponse {
+			return &pb.WatchResponse{Created: true, WatchId: subs[2].id}
 		},
-		"twice": func(ws []*watch) *pb.WatchResponse {
-			return &pb.WatchResponse{Created: true, WatchId: ws[0].id}
+		"twice": func(subs []*streamSubscription) *pb.WatchResponse {
+			return &pb.WatchResponse{Created: true, WatchId: subs[0].id}
 		},
 	} {
-		l, ws := asked(3)
-		if err := l.hand(&pb.WatchResponse{Created: true, WatchId: ws[0].id}); err != nil {
+		tr, subs := newAskedStream(t, 3)
+		if err := tr.route(&pb.WatchResponse{Created: true, WatchId: subs[0].id}); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.hand(answer(ws)); !errors.Is(err, errAnswer) {
+		if err := tr.route(answer(subs)); !errors.Is(err, errAnswer) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	l, ws := asked(1)
-	if err := l.hand(&pb.WatchResponse{Created: true, WatchId: ws[0].id}); err != nil {
+	tr, subs := newAskedStream(t, 1)
+	if err := tr.route(&pb.WatchResponse{Created: true, WatchId: subs[0].id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.hand(&pb.WatchResponse{Created: true, WatchId: 5}); !errors.Is(err, errAnswer) {
+	if err := tr.route(&pb.WatchResponse{Created: true, WatchId: 5}); !errors.Is(err, errAnswer) {
 		t.Errorf("not asked for: %v", err)
 	}
-	// The rest of what was said to a watch that has been left.
-	if err := l.hand(&pb.WatchResponse{WatchId: 5, Events: []*mvccpb.Event{{}}}); err != nil {
+	// An answer that was under way when its watch was canceled.
+	if err := tr.route(&pb.WatchResponse{WatchId: 5, Events: []*mvccpb.Event{{}}}); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestReplacedBehindStream: what is behind a proxy may become another registry.
+// TestReplacedBehindStream: another registry may replace the one behind a proxy. The
+// watch ends, and is canceled.
 func TestReplacedBehindStream(t *testing.T) {
-	l, ws := asked(1)
+	tr, subs := newAskedStream(t, 1)
 	for _, r := range []*pb.WatchResponse{
-		{Header: &pb.ResponseHeader{}, Created: true, WatchId: ws[0].id}, // etcd's proxy does not say
-		{Header: &pb.ResponseHeader{ClusterId: 7}, WatchId: ws[0].id, Events: []*mvccpb.Event{{}}},
-		{Header: &pb.ResponseHeader{ClusterId: 8}, WatchId: ws[0].id, Events: []*mvccpb.Event{{}}},
+		{Header: &pb.ResponseHeader{}, Created: true, WatchId: subs[0].id}, // etcd's proxy has no cluster there
+		{Header: &pb.ResponseHeader{ClusterId: 7}, WatchId: subs[0].id, Events: []*mvccpb.Event{{}}},
+		{Header: &pb.ResponseHeader{ClusterId: 8}, WatchId: subs[0].id, Events: []*mvccpb.Event{{}}},
 	} {
-		if err := l.hand(r); err != nil {
+		if err := tr.route(r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if events, err := l.take(ws[0]); len(events) != 1 || err != errReplaced {
+	if events, err := subs[0].takeEvents(); len(events) != 1 || err != errReplaced {
 		t.Errorf("%d events, %v", len(events), err)
 	}
-	if r := l.request(); r.GetCancelRequest().GetWatchId() != ws[0].id {
-		t.Errorf("then asks for %v", r)
+	if r := tr.nextRequest(); r.GetCancelRequest().GetWatchId() != subs[0].id {
+		t.Errorf("the next request is %v", r)
 	}
 }

@@ -23,33 +23,33 @@ type cost struct{ ops, depth, size int }
 
 func (c cost) within(most cost) bool { return c.ops+c.depth <= most.ops && c.size <= most.size }
 
-// cost returns what a fate takes at most.
-func (f *fate) cost() cost {
+// cost returns what a plan takes at most.
+func (p *idPlan) cost() cost {
 	value := 0
-	for _, st := range f.steps {
-		value = max(value, len(st.value))
+	for _, e := range p.edits {
+		value = max(value, len(e.value))
 	}
-	c := cost{ops: 1, size: len(f.key) + value + 64}
-	if n := len(f.conditions()); n > 0 && !f.look {
+	c := cost{ops: 1, size: len(p.key) + value + 64}
+	if n := len(p.conditions()); n > 0 && !p.readFirst {
 		c.depth = n + 1
-		c.size = (n + 2) * (2*len(f.key) + value + 64)
+		c.size = (n + 2) * (2*len(p.key) + value + 64)
 	}
-	if f.raw != "" {
+	if p.rawKey != "" {
 		c.ops++
-		c.size += 2*len(f.raw) + 64
+		c.size += 2*len(p.rawKey) + 64
 	}
 	return c
 }
 
-// fit returns how many of the fates are within most, at least one, and what they
+// fit returns how many of the plans are within most, at least one, and what they
 // take together.
-func fit(fates []*fate, most cost) (n int, sum cost) {
-	for n < len(fates) {
-		f := fates[n]
-		c := f.cost()
+func fit(plans []*idPlan, most cost) (n int, sum cost) {
+	for n < len(plans) {
+		p := plans[n]
+		c := p.cost()
 		if c.depth > 0 && !c.within(most) {
-			f.look = true
-			c = f.cost()
+			p.readFirst = true
+			c = p.cost()
 		}
 		c = cost{ops: sum.ops + c.ops, depth: max(sum.depth, c.depth), size: sum.size + c.size}
 		if n > 0 && !c.within(most) {
@@ -63,7 +63,7 @@ func fit(fates []*fate, most cost) (n int, sum cost) {
 
 // shrink makes less of what was refused as too much, for a server has limits of
 // its own. It reports false if it was not, or there is nothing less.
-func shrink(err error, fates []*fate, sum cost, most *cost) bool {
+func shrink(err error, plans []*idPlan, sum cost, most *cost) bool {
 	switch {
 	case errors.Is(typed(err), rpctypes.ErrTooManyOps):
 		most.ops = max((sum.ops+sum.depth)/2, 1)
@@ -72,11 +72,11 @@ func shrink(err error, fates []*fate, sum cost, most *cost) bool {
 	default:
 		return false
 	}
-	if len(fates) > 1 {
+	if len(plans) > 1 {
 		return true
 	}
-	if f := fates[0]; !f.look && len(f.conditions()) > 0 {
-		f.look = true
+	if p := plans[0]; !p.readFirst && len(p.conditions()) > 0 {
+		p.readFirst = true
 		return true
 	}
 	return false
@@ -103,14 +103,14 @@ func etcdCode(err error) codes.Code {
 	return codes.OK
 }
 
-// lacking adds to an error which right it takes to change the fates.
-func lacking(err error, fates []*fate) error {
-	right, keys := "write", fmt.Sprintf("the key %q", fates[0].key)
-	if n := len(fates); n > 1 {
-		keys = fmt.Sprintf("%d keys, the first of which is %q", n, fates[0].key)
+// lacking adds to an error which right it takes to change the plans.
+func lacking(err error, plans []*idPlan) error {
+	right, keys := "write", fmt.Sprintf("the key %q", plans[0].key)
+	if n := len(plans); n > 1 {
+		keys = fmt.Sprintf("%d keys, the first of which is %q", n, plans[0].key)
 	}
-	for _, f := range fates {
-		if f.look || f.raw != "" || len(f.conditions()) > 0 {
+	for _, p := range plans {
+		if p.readFirst || p.rawKey != "" || len(p.conditions()) > 0 {
 			right = "read and write"
 		}
 	}

@@ -2,14 +2,9 @@ package etcd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
-	"maps"
-	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/naming-go/naming"
@@ -21,7 +16,7 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 	return func(yield func(naming.Batch, error) bool) {
 		err := naming.CheckService(service)
 		if err == nil {
-			err = s.watch(ctx, service, yield)
+			err = s.watchService(ctx, service, yield)
 			if err != nil {
 				err = s.wrap(ctx, service, err)
 			}
@@ -32,43 +27,46 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 	}
 }
 
-// watch returns nil when yield returned false.
-func (s *Store) watch(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
-	f, err := s.begin(ctx, service, yield)
-	if f == nil {
+// watchService returns nil when yield returned false.
+func (s *Store) watchService(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
+	visit, dir, from, err := s.yieldSnapshot(ctx, service, yield)
+	if visit == nil {
 		return err
 	}
-	return f.follow()
+	return s.runChanges(ctx, dir, from, visit)
 }
 
-// begin yields the snapshot, and returns what follows it; nil if nothing does.
-func (s *Store) begin(ctx context.Context, service string, yield func(naming.Batch, error) bool) (*follower, error) {
+// yieldSnapshot reads and yields the snapshot. It returns what the changes after the
+// snapshot need, and a nil visit if there is an error or yield returned false. It is a
+// function of its own to keep the stack of the waiting goroutine small: see changeLoop.
+func (s *Store) yieldSnapshot(ctx context.Context, service string, yield func(naming.Batch, error) bool) (visit func([]*clientv3.Event) (bool, error), dir string, from position, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, "", from, err
 	}
-	v := &view{store: s, service: service, dir: s.layout.dir(service)}
-	at, err := s.read(ctx, v.dir, false, v.start, v.put)
-	if err != nil || !yield(v.snapshot(), nil) {
-		return nil, err
+	set := &entrySet{store: s, service: service, dir: s.layout.dir(service)}
+	from, err = s.readEntries(ctx, set.dir, false, set.start, set.add)
+	if err != nil || !yield(set.snapshot(), nil) {
+		return nil, "", from, err
 	}
-	return &follower{store: s, ctx: ctx, dir: v.dir, from: at, visit: func(events []*clientv3.Event) (bool, error) {
-		b := v.batch(events)
-		if v.n > naming.MaxEndpoints || len(v.odd) > naming.MaxEndpoints {
+	return func(events []*clientv3.Event) (bool, error) {
+		b := set.apply(events)
+		if set.n > naming.MaxEndpoints || len(set.odd) > naming.MaxEndpoints {
 			return false, errEndpoints
 		}
 		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil), nil
-	}}, nil
+	}, set.dir, from, nil
 }
 
-// view makes batches of the entries of a service.
-type view struct {
+// entrySet makes batches of the entries of a service. It keeps the endpoints that events
+// alone cannot tell, and the number of the others.
+type entrySet struct {
 	store   *Store
 	service string
 	dir     string
-	first   []naming.Endpoint
-	n       int // of entries, but for those of odd after the snapshot
-	// odd are the endpoints whose IDs cannot be told from their keys alone, by
-	// tail; nil if there is none.
+	first   []naming.Endpoint // of the snapshot
+	n       int               // entries; after the snapshot, without those of odd
+	// odd are the endpoints whose IDs cannot be told from their keys alone, by tail. It
+	// is nil if there are no such endpoints.
 	odd map[string]oddEndpoint
 }
 
@@ -78,129 +76,91 @@ type oddEndpoint struct {
 }
 
 // start begins a snapshot of about n entries.
-func (v *view) start(n int) {
-	v.first = make([]naming.Endpoint, 0, n)
-	v.n = 0
-	v.odd = nil
+func (s *entrySet) start(n int) {
+	s.first = make([]naming.Endpoint, 0, n)
+	s.n = 0
+	s.odd = nil
 }
 
-// put adds an entry to the snapshot.
-func (v *view) put(kv *mvccpb.KeyValue) error {
-	tail := string(kv.Key[len(v.dir):])
-	e, _, mine, err := v.store.layout.entry(v.service, tail, kv.Value)
-	e.Unleased = kv.Lease == 0
+// add adds an entry to the snapshot.
+func (s *entrySet) add(kv *mvccpb.KeyValue) error {
+	tail := string(kv.Key[len(s.dir):])
+	e, mine, err := s.decode(tail, kv)
 	switch {
 	case !mine:
 		return nil
 	case err != nil:
-		v.malformed(kv, err)
-	case !v.store.layout.sure(tail):
-		v.keep(tail, e, kv.ModRevision)
+	case !s.store.layout.sure(tail):
+		s.setOdd(tail, e, kv.ModRevision)
 	default:
-		v.first = append(v.first, e)
+		s.first = append(s.first, e)
 	}
-	if v.n++; v.n > naming.MaxEndpoints {
+	if s.n++; s.n > naming.MaxEndpoints {
 		return errEndpoints
 	}
 	return nil
 }
 
-func (v *view) malformed(kv *mvccpb.KeyValue, err error) {
-	v.store.report(&naming.MalformedError{Service: v.service, Key: string(kv.Key), Err: err})
-}
-
-func (v *view) keep(tail string, e naming.Endpoint, rev int64) {
-	if v.odd == nil {
-		v.odd = make(map[string]oddEndpoint)
+// decode returns the endpoint of an entry and whether the entry belongs to the service.
+// It reports an entry that is malformed.
+func (s *entrySet) decode(tail string, kv *mvccpb.KeyValue) (e naming.Endpoint, mine bool, err error) {
+	e, _, mine, err = s.store.layout.entry(s.service, tail, kv.Value)
+	e.Unleased = kv.Lease == 0
+	if mine && err != nil {
+		s.store.report(&naming.MalformedError{Service: s.service, Key: string(kv.Key), Err: err})
 	}
-	v.odd[tail] = oddEndpoint{e, rev}
+	return e, mine, err
 }
 
-// snapshot returns the snapshot that was begun with start.
-func (v *view) snapshot() naming.Batch {
-	b := naming.Batch{Snapshot: true, Put: v.first}
-	v.first = nil
-	for tail, e := range v.odd {
-		if other, ok := v.twin(tail, e.ID); !ok || other.rev < e.rev || other.rev == e.rev && tail != e.ID {
+func (s *entrySet) setOdd(tail string, e naming.Endpoint, rev int64) {
+	if s.odd == nil {
+		s.odd = make(map[string]oddEndpoint)
+	}
+	s.odd[tail] = oddEndpoint{e, rev}
+}
+
+// snapshot returns the snapshot that start began.
+func (s *entrySet) snapshot() naming.Batch {
+	b := naming.Batch{Snapshot: true, Put: s.first}
+	s.first = nil
+	for tail, e := range s.odd {
+		if other, ok := s.twin(tail, e.ID); !ok || other.rev < e.rev || other.rev == e.rev && tail != e.ID {
 			b.Put = append(b.Put, e.Endpoint)
 		}
 	}
 	return b
 }
 
-// twin returns the endpoint of the same ID that is under another key: one that
-// the Store put and one that a program on the old package's API did. The one
-// that was put last counts, and the other if that is gone.
-func (v *view) twin(tail, id string) (oddEndpoint, bool) {
+// twin returns the endpoint of the same ID under another key. One of the two was put by a
+// Store and the other by a program on the old package's API. The endpoint that was put
+// last counts, and the other one once that is gone.
+func (s *entrySet) twin(tail, id string) (oddEndpoint, bool) {
 	other := id
 	if tail == id {
 		other = escape(id)
 	}
-	e, ok := v.odd[other]
+	e, ok := s.odd[other]
 	return e, ok && other != tail && e.ID == id
 }
 
-// batch returns what events come to.
-func (v *view) batch(events []*clientv3.Event) naming.Batch {
+// apply applies events to the set, and returns their net effect.
+func (s *entrySet) apply(events []*clientv3.Event) naming.Batch {
 	var b naming.Batch
 	if len(events) == 1 {
-		v.event(events[0], func(id string, e *naming.Endpoint) { add(&b, id, e) })
+		s.applyEvent(events[0], func(id string, e *naming.Endpoint) { addChange(&b, id, e) })
 		return b
 	}
 	net := make(map[string]*naming.Endpoint, len(events))
 	for _, ev := range events {
-		v.event(ev, func(id string, e *naming.Endpoint) { net[id] = e })
+		s.applyEvent(ev, func(id string, e *naming.Endpoint) { net[id] = e })
 	}
 	for id, e := range net {
-		add(&b, id, e)
+		addChange(&b, id, e)
 	}
 	return b
 }
 
-// event calls set with the ID that an event is about and what the endpoint has
-// become, nil if it is gone: not at all if the event is none of the service's,
-// and twice if the key stands for another ID now.
-func (v *view) event(ev *clientv3.Event, set func(id string, e *naming.Endpoint)) {
-	tail := string(ev.Kv.Key[len(v.dir):])
-	var now *naming.Endpoint
-	if ev.Type != clientv3.EventTypeDelete {
-		e, _, mine, err := v.store.layout.entry(v.service, tail, ev.Kv.Value)
-		e.Unleased = ev.Kv.Lease == 0
-		switch {
-		case mine && err == nil:
-			now = &e
-		case mine:
-			v.malformed(ev.Kv, err)
-		}
-		if mine && ev.IsCreate() && !odd(tail) {
-			v.n++
-		}
-	} else if v.n > 0 && !odd(tail) {
-		v.n--
-	}
-	if v.store.layout.sure(tail) {
-		if id, mine := v.store.layout.identify(v.service, tail); mine {
-			set(id, now)
-		}
-		return
-	}
-	was, had := v.odd[tail]
-	if now != nil {
-		v.keep(tail, *now, ev.Kv.ModRevision)
-		set(now.ID, now)
-	} else {
-		delete(v.odd, tail)
-	}
-	if had && (now == nil || now.ID != was.ID) {
-		if other, ok := v.twin(tail, was.ID); ok {
-			set(was.ID, &other.Endpoint)
-		} else {
-			set(was.ID, nil)
-		}
-	}
-}
-
-func add(b *naming.Batch, id string, e *naming.Endpoint) {
+func addChange(b *naming.Batch, id string, e *naming.Endpoint) {
 	if e != nil {
 		b.Put = append(b.Put, *e)
 	} else {
@@ -208,126 +168,53 @@ func add(b *naming.Batch, id string, e *naming.Endpoint) {
 	}
 }
 
-// Services implements [naming.Store]. It reads the keys of all entries, not
-// their values, once, and has one watch of them. So an entry that cannot be
-// understood counts: a service that has no others is listed. A key that is not
-// made like an entry's, with a service's name, a slash and an ID, is nobody's.
-//
-// Without Options.Prefix, or a Codec with a Root, it looks at the whole
-// registry, other programs' keys too.
-func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
-	return func(yield func([]string, error) bool) {
-		if err := s.services(ctx, yield); err != nil {
-			yield(nil, fmt.Errorf("etcd: services: %w", s.describe(ctx, needs(err, "read", "the keys that begin with %q", s.layout.prefix))))
-		}
+// applyEvent calls set with the ID that an event is about and the new state of the
+// endpoint, nil if the endpoint is gone. It does not call set if the event belongs to
+// another service. It calls set twice if the key now stands for another ID.
+func (s *entrySet) applyEvent(ev *clientv3.Event, set func(id string, e *naming.Endpoint)) {
+	tail := string(ev.Kv.Key[len(s.dir):])
+	now := s.decodeEvent(tail, ev)
+	if !s.store.layout.sure(tail) {
+		s.applyOdd(tail, now, ev.Kv.ModRevision, set)
+	} else if id, mine := s.store.layout.identify(s.service, tail); mine {
+		set(id, now)
 	}
 }
 
-// services returns nil when yield returned false.
-func (s *Store) services(ctx context.Context, yield func([]string, error) bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	var (
-		dir    = s.layout.prefix
-		count  map[string]int    // of entries, by service
-		unsure map[string]string // the service of each key that does not tell
-		doubts []string          // such keys, of the snapshot
-	)
-	at, err := s.read(ctx, dir, true, func(int) {
-		count, unsure, doubts = make(map[string]int), make(map[string]string), nil
-	}, func(kv *mvccpb.KeyValue) error {
-		switch service, _, doubt, ok := s.layout.split(string(kv.Key)); {
-		case doubt:
-			doubts = append(doubts, string(kv.Key))
-		case ok:
-			count[service]++
-		}
-		if len(count) > naming.MaxServices || len(doubts) > naming.MaxEndpoints {
-			return errServices
+// decodeEvent returns the endpoint that an event puts, and nil if there is none that can
+// be used. It keeps n up to date.
+func (s *entrySet) decodeEvent(tail string, ev *clientv3.Event) *naming.Endpoint {
+	if ev.Type == clientv3.EventTypeDelete {
+		if s.n > 0 && !odd(tail) {
+			s.n--
 		}
 		return nil
-	})
-	if err != nil {
-		return err
 	}
-	for most := MaxTxnOps; len(doubts) > 0; {
-		keys := doubts[:min(most, len(doubts))]
-		gets := make([]clientv3.Op, len(keys))
-		for i, key := range keys {
-			gets[i] = clientv3.OpGet(key, clientv3.WithRev(at.at))
-		}
-		resp, err := s.do(ctx, clientv3.OpTxn(nil, gets, nil))
-		if err != nil && errors.Is(typed(err), rpctypes.ErrTooManyOps) && len(keys) > 1 {
-			most = len(keys) / 2 // the server has a limit of its own
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		doubts = doubts[len(keys):]
-		for _, r := range resp.Txn().Responses {
-			for _, kv := range r.GetResponseRange().GetKvs() {
-				key := string(kv.GetKey())
-				if !slices.Contains(keys, key) {
-					return fmt.Errorf("%w: the key %q", errAnswer, naming.SafeText(key))
-				}
-				if service, ok := s.layout.owner(key, kv.Value); ok {
-					count[service]++
-					unsure[key] = service
-				}
-			}
-		}
+	e, mine, err := s.decode(tail, ev.Kv)
+	if mine && ev.IsCreate() && !odd(tail) {
+		s.n++
 	}
-	last := slices.Sorted(maps.Keys(count))
-	if !yield(slices.Clone(last), nil) {
+	if !mine || err != nil {
 		return nil
 	}
-	lose := func(service string) {
-		if count[service]--; count[service] <= 0 {
-			delete(count, service)
-		}
+	return &e
+}
+
+// applyOdd is applyEvent for a key whose value tells the ID.
+func (s *entrySet) applyOdd(tail string, now *naming.Endpoint, rev int64, set func(id string, e *naming.Endpoint)) {
+	was, had := s.odd[tail]
+	if now != nil {
+		s.setOdd(tail, *now, rev)
+		set(now.ID, now)
+	} else {
+		delete(s.odd, tail)
 	}
-	f := &follower{store: s, ctx: ctx, dir: dir, from: at, visit: func(events []*clientv3.Event) (bool, error) {
-		before := len(count)
-		changed := false
-		for _, ev := range events {
-			key := string(ev.Kv.Key)
-			service, _, doubt, ok := s.layout.split(key)
-			deleted := ev.Type == clientv3.EventTypeDelete
-			switch {
-			case !ok:
-			case doubt:
-				if was, ok := unsure[key]; ok {
-					lose(was)
-					delete(unsure, key)
-				}
-				if !deleted {
-					if service, ok := s.layout.owner(key, ev.Kv.Value); ok {
-						count[service]++
-						unsure[key] = service
-					}
-				}
-				changed = true
-			case deleted:
-				lose(service)
-			case ev.IsCreate():
-				count[service]++
-				changed = changed || count[service] == 1
-			}
-		}
-		if len(count) > naming.MaxServices || len(unsure) > naming.MaxEndpoints {
-			return false, errServices
-		}
-		if !changed && len(count) == before {
-			return true, nil
-		}
-		names := slices.Sorted(maps.Keys(count))
-		if slices.Equal(names, last) {
-			return true, nil
-		}
-		last = names
-		return yield(slices.Clone(names), nil), nil
-	}}
-	return f.follow()
+	if !had || now != nil && now.ID == was.ID {
+		return
+	}
+	if other, ok := s.twin(tail, was.ID); ok {
+		set(was.ID, &other.Endpoint)
+	} else {
+		set(was.ID, nil)
+	}
 }
