@@ -10,72 +10,70 @@ import (
 	"github.com/naming-go/naming/backend/etcd/internal/entry"
 )
 
-// Codec is a wire format: where a service's entries are and what is in them. The
-// key of an endpoint is
+// Codec is a wire format: the keys of a service's entries and their values. The key of an
+// endpoint is
 //
 //	Options.Prefix + Root + Name(service) + "/" + Keys.Tail(ID)
 //
-// A Codec must not be modified while a Store uses it, and its functions may be
-// called concurrently.
+// [Default] returns the format of etcd's own naming packages, and package etcdcodec has the
+// formats of other frameworks. A Codec must not be modified while a Store uses it. Its
+// functions may be called concurrently.
 type Codec struct {
-	// Root is the path that all keys begin with, if any. One that does not end
-	// in a slash gets one.
+	// Root is the path that all keys begin with. It may be empty. If it does not end in a
+	// slash, it gets a slash.
 	Root string
 
-	// Name returns what stands for a service in a key. Nil means the service's
-	// name as it is. Store.Services returns what stands in the keys.
+	// Name returns the name of a service in keys. Nil means the service's name,
+	// unchanged. Store.Services returns the names that are in the keys.
 	Name func(service string) string
 
-	// Keys says what follows the service in a key. Nil means the ID with "/" and
-	// "%" escaped as in a URL, and that the last slash of a key ends the name of
-	// the service. Options.Deep changes that.
+	// Keys says what follows the service in a key. Nil means that the ID follows, with
+	// "/" and "%" escaped as in a URL, and that the last slash of a key ends the name of
+	// the service. Options.Deep changes both.
 	Keys *Keys
 
-	// Encode returns the value of an entry. It is given an endpoint as
-	// [naming.Normalize] returns it, except that NoDrain is true if the Store
-	// writes no draining marks. An error means that the format cannot hold the
-	// endpoint, and becomes [naming.ErrInvalid]. Encode must be set. It must neither
-	// change nor keep e.Metadata.
+	// Encode returns the value of an entry. The endpoint is as [naming.Normalize] returns
+	// it, except that NoDrain is true if the Store writes no draining marks. An error
+	// means that the format cannot hold the endpoint: the Store returns it as
+	// [naming.ErrInvalid]. Encode must be set. It must not change e.Metadata or keep it.
 	Encode func(service string, e naming.Endpoint) ([]byte, error)
 
-	// Decode returns the endpoint that Encode made value of. Tail is what
-	// follows the service and a slash in the entry's key, as it is there, for
-	// formats that have the address, or more, in the key. The endpoint may share
-	// value's memory.
+	// Decode returns the endpoint that a value stands for. Tail is what follows the
+	// service and a slash in the entry's key, unchanged, for formats that have the
+	// address, or more, in the key. The endpoint may share value's memory.
 	//
-	// The Store takes the ID from the key. Decode sets an ID if the value names
-	// one itself. The Store then knows that a slash in the key separates parts of
-	// the key, and does not belong to an address. Decode sets NoDrain if the
-	// writer of the entry cannot mark it as draining.
+	// The Store gets the ID from the key. Decode sets any ID if the value itself names an
+	// ID. The Store then knows that a slash in the key separates parts of the key, and
+	// does not belong to an address. Decode sets NoDrain if the writer of the entry
+	// cannot mark the endpoint as draining.
 	//
-	// An error means that the entry is malformed: the Store leaves it out and
-	// reports it. The Store itself checks for the limits of package naming. A
-	// format in which every endpoint has an address should return an error for
-	// a value without one, as that is mostly an entry in another format. Decode must
-	// be set.
+	// An error means that the entry is malformed: the Store leaves it out and reports
+	// it. The Store itself checks the limits of package naming, and that Metadata is JSON.
+	// If every endpoint of the format has an address, Decode should return an error for
+	// a value without an address: it is mostly an entry in another format. Decode must be
+	// set.
 	Decode func(service, tail string, value []byte) (naming.Endpoint, error)
 
-	// NoDraining says that the format has no place for the mark of an endpoint
-	// that drains. The Store then refuses such an endpoint with
-	// [naming.ErrInvalid] before it sends a request, and sets NoDrain on every
-	// endpoint that it reads.
+	// NoDraining says that the format has no place for the mark of an endpoint that
+	// drains. The Store then refuses such an endpoint with [naming.ErrInvalid], without a
+	// request, and sets NoDrain on every endpoint that it reads.
 	NoDraining bool
 
-	known bool // one of this package: its metadata is JSON
+	// valid says that Decode returns no metadata but valid JSON, which the Store then need
+	// not check again.
+	valid bool
 }
 
-// Keys is how a format makes the last part of a key, and takes keys apart. Both
-// functions must be set.
+// Keys makes the last part of a key, and splits keys. Both functions must be set.
 type Keys struct {
-	// Tail returns what follows the service and a slash in the key of an
-	// endpoint, given its ID. It must return different tails for different IDs.
+	// Tail returns what follows the service and a slash in the key of the endpoint with
+	// that ID. It must return different tails for different IDs.
 	Tail func(id string) string
 
-	// Split takes apart what follows Options.Prefix and Root in a key. It
-	// returns the service by the name that stands in the key, which path begins
-	// with, and the ID whose Tail follows it. It returns false for a key that
-	// belongs to something else. A put fails with [naming.ErrInvalid] if Split
-	// returns another ID for the key than the endpoint's.
+	// Split splits what follows Options.Prefix and Root in a key. It returns the name of
+	// the service in the key, with which path begins, and the ID whose Tail follows the
+	// name. It returns false for a key that belongs to something else. A put fails with
+	// [naming.ErrInvalid] if Split returns another ID for the key than the endpoint's.
 	Split func(path string) (service, id string, ok bool)
 }
 
@@ -84,30 +82,28 @@ type Keys struct {
 //
 //	greeter/10.0.0.7:9000 = {"Op":0,"Addr":"10.0.0.7:9000","Metadata":null}
 //
-// What Op says is ignored. Members are read as encoding/json reads them: the case
-// of a name does not matter, and of members with one name the last one counts.
+// The value of Op is ignored. Members are read as encoding/json reads them: the case of a
+// name does not matter, and of several members with one name the last one counts.
 //
-// An endpoint that drains has the member "Draining" as well, beside Metadata and
-// not in it:
+// An endpoint that drains also has the member "Draining", beside Metadata:
 //
 //	greeter/10.0.0.7:9000 = {"Op":0,"Addr":"10.0.0.7:9000","Metadata":null,"Draining":true}
 //
 // Readers of both packages ignore members that they do not know. gRPC up to 1.29,
 // and up to 1.71 under etcd's client 3.5, panics on metadata that is an object.
-// A member "Draining" that is not a bool is another program's.
+// A member "Draining" that is not a bool belongs to another program.
 //
-// Other members of a value are kept: they appear in the endpoint's metadata as
-// the member "@entry", an object, and become members of the value again when
-// such an endpoint is put, be it after a detour through another registry. To
-// hold it, metadata that is no object, or an empty one, becomes
-// {"@entry":{...},"@metadata":...}.
+// Other members of a value are kept. They appear in the endpoint's metadata as the member
+// "@entry", an object. When such an endpoint is put, even after it went through another
+// registry, they become members of the value again. Metadata that is not an object, or an
+// empty object, becomes {"@entry":{...},"@metadata":...}.
 //
-// A member "ID" is added to the value of an endpoint that has neither an address
-// nor metadata, which would be malformed, and of one whose key would be taken
-// for that of another service: that happens only when the name of the service
-// ends like the beginning of an address with a slash.
+// The member "ID" is added in two cases. The value of an endpoint that has neither an
+// address nor metadata would be malformed without it. And some keys would otherwise
+// belong to another service: keys of a service whose name ends like the beginning of an
+// address with a slash.
 func Default() *Codec {
-	return &Codec{Encode: encodeUpdate, Decode: decodeUpdate, known: true}
+	return &Codec{Encode: encodeUpdate, Decode: decodeUpdate, valid: true}
 }
 
 func encodeUpdate(service string, e naming.Endpoint) ([]byte, error) {
@@ -140,8 +136,8 @@ func decodeUpdate(_, _ string, value []byte) (naming.Endpoint, error) {
 	return e, err
 }
 
-// decodePlain decodes as the old package does, which knows no other members. The
-// mark of a server that drains is an exception: [GRPCResolver.Build] heeds it.
+// decodePlain decodes as the old package does, which ignores other members. The mark of
+// an endpoint that drains is the exception: [GRPCResolver.Build] uses it.
 func decodePlain(_, _ string, value []byte) (naming.Endpoint, error) {
 	if e, ok := decodeCanonical(value); ok {
 		return e, nil
@@ -160,8 +156,8 @@ type update struct {
 
 var updateMembers = []string{"Op", "Addr", "Metadata", "Draining"}
 
-// decodeMembers returns the endpoint in a value and the members that are no part
-// of it.
+// decodeMembers returns the endpoint in a value, and the members that are not part of the
+// endpoint.
 func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.RawMessage, err error) {
 	var u update
 	if members, err = entry.DecodeObject(value, &u, &u.Draining, updateMembers...); err != nil {
@@ -171,13 +167,13 @@ func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.Raw
 	e = naming.Endpoint{Addr: u.Addr, Metadata: entry.OmitNull(u.Metadata), Draining: u.Draining.Draining}
 	if id, ok := members["ID"]; ok && id[0] == '"' {
 		delete(members, "ID")
-		e.ID = "ID" // whatever it is, empty too
+		e.ID = "ID" // any text: see Codec.Decode
 	}
 	switch {
 	case e.ID == "" && e.Addr == "" && e.Metadata == nil:
 		return e, nil, errors.New("neither an address nor metadata")
 	case !said:
-		// Another schema that has a member "metadata" as well.
+		// An entry of another format that also has a member "metadata".
 		return e, nil, errors.New("no member \"Addr\"")
 	}
 	return e, members, nil
@@ -186,9 +182,9 @@ func decodeMembers(value []byte) (e naming.Endpoint, members map[string]json.Raw
 // drainingSuffix ends the value of an endpoint that drains.
 const drainingSuffix = `,"Draining":true}`
 
-// decodeCanonical decodes what encoding/json makes of an Update, and that with
-// our mark, which is nearly everything that there is, without looking at each
-// member.
+// decodeCanonical decodes a value that is spelled as encoding/json spells an Update, with
+// our mark or without, and reports whether the value is. Nearly all values are spelled
+// so, and this spares decoding each member.
 func decodeCanonical(value []byte) (e naming.Endpoint, ok bool) {
 	rest, ok := bytes.CutPrefix(value, []byte(`{"Op":0,"Addr":"`))
 	if !ok {

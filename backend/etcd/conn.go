@@ -17,16 +17,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The types of a client's parts unless the user puts others there, which then
-// have a say in what is asked.
+// The types of a client's own parts. A part of another type is the user's, and requests
+// must go through it.
 var (
 	watcherType = reflect.TypeOf(clientv3.NewWatchFromWatchClient(nil, nil))
 	kvType      = reflect.TypeOf(clientv3.NewKVFromKVClient(nil, nil))
 	leaseType   = reflect.TypeOf(clientv3.NewLeaseFromLeaseClient(nil, nil, 0))
 )
 
-// ownConn returns the client's connection if part, one of the client's, is the
-// client's own, and nil if the user has replaced it.
+// ownConn returns the client's connection if part is the client's own part, and nil if the
+// user has replaced it.
 func (s *Store) ownConn(part any, own reflect.Type) *grpc.ClientConn {
 	if reflect.TypeOf(part) != own {
 		return nil
@@ -34,13 +34,14 @@ func (s *Store) ownConn(part any, own reflect.Type) *grpc.ClientConn {
 	return s.client.ActiveConnection()
 }
 
-// refusalTick is how often a call that waits for a connection looks whether there
-// will be one. It gives up when it sees twice in a row that all members refused:
-// after half a second, in which a server that restarts may be back.
+// refusalTick is how often a call that waits for a connection checks whether all members
+// refuse. The call fails after two such checks in a row: after half a second, in which a
+// server that restarts may return. A shorter tick reports an outage earlier, and fails
+// calls during short restarts.
 const refusalTick = 250 * time.Millisecond
 
-// refusal is what cancels a context when no member can be connected to. The
-// client itself makes a call wait for as long as its context lasts.
+// refusal cancels a context when no member can be connected to. Without it, the client
+// lets a call wait as long as its context lasts.
 type refusal struct {
 	conn   *grpc.ClientConn
 	ctx    context.Context
@@ -52,9 +53,9 @@ type refusal struct {
 	stopped bool        // guarded by mu
 }
 
-// watchRefusal returns a context that is canceled, with what a member's refusal
-// was as its cause, when no member can be connected to. The caller calls stop
-// when there is an answer or a stream, which does not cancel the context.
+// watchRefusal returns a refusal whose context is canceled when no member can be connected
+// to, with a member's refusal as the cause. The caller calls stop when there is an answer
+// or a stream. stop does not cancel the context.
 func watchRefusal(ctx context.Context, conn *grpc.ClientConn) *refusal {
 	r := &refusal{conn: conn}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
@@ -94,8 +95,8 @@ func (r *refusal) look() {
 	}
 }
 
-// call calls f with a context that ends early when no member can be connected
-// to, and returns its error, which says so then.
+// call calls f with a context that ends early when no member can be connected to. Its
+// error is then errDisconnected.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	r := watchRefusal(ctx, s.client.ActiveConnection())
 	defer r.cancel(nil)
@@ -110,9 +111,9 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 // maxAttempts is how often the client may make one call of the Store's.
 const maxAttempts = 4
 
-// attempts calls f, which makes a call with the option, and ends the call when
-// the client has made it maxAttempts times: after some errors, such as a token
-// that is refused, the client's interceptor would a hundred times.
+// attempts calls f, which makes a call with the option. It ends the call when the client
+// has made the call maxAttempts times. After some errors, such as a refused token, the
+// client's interceptor would make the call a hundred times.
 func attempts(ctx context.Context, f func(context.Context, grpc.CallOption) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -141,8 +142,8 @@ func disconnected(conn *grpc.ClientConn) error {
 	if conn == nil || conn.GetState() != connectivity.TransientFailure {
 		return nil
 	}
-	// A call that does not wait fails at once, and nothing is sent. Should there
-	// be a connection by now, this asks for the member's status.
+	// A call that does not wait fails at once, and sends nothing. If there is a connection
+	// by now, the call asks for the member's status, which does no harm.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	err := conn.Invoke(ctx, pb.Maintenance_Status_FullMethodName, &pb.StatusRequest{}, new(pb.StatusResponse), grpc.WaitForReady(false))
@@ -152,12 +153,11 @@ func disconnected(conn *grpc.ClientConn) error {
 	return err
 }
 
-// streamConn returns the connection for a stream, and a function that gives it up.
-// It is the client's, unless the stream before failed before anything was heard on
-// it. The client takes its members in turn, one for each request, so the stream of
-// another try may be on the same member for ever: each try makes a read, or
-// fetches a token, before. So the next stream is on a connection of its own to
-// the next member.
+// streamConn returns the connection for a stream, and a function that releases it. It is
+// the client's connection, unless the previous stream failed before an answer. Then it is
+// a connection of its own to the next member. The client uses its members in turn, one for
+// each request, and each try makes a read, or fetches a token, before its stream. So the
+// streams of all tries could be on the same member.
 func (s *Store) streamConn(conn *grpc.ClientConn) (*grpc.ClientConn, func()) {
 	s.mu.Lock()
 	mute := s.mute
@@ -170,11 +170,11 @@ func (s *Store) streamConn(conn *grpc.ClientConn) (*grpc.ClientConn, func()) {
 	if err != nil {
 		return conn, func() {}
 	}
-	return own, func() { _ = own.Close() } // nothing is lost with it
+	return own, func() { _ = own.Close() } // an error loses nothing: the stream has ended
 }
 
-// opened notes whether something was heard on a stream.
-func (s *Store) opened(heard bool) {
+// noteStream records whether there was an answer on a stream.
+func (s *Store) noteStream(heard bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if heard {
@@ -184,10 +184,10 @@ func (s *Store) opened(heard bool) {
 	}
 }
 
-// receive opens a stream and calls hand with each answer, until the stream or hand
+// receive opens a stream and calls route with each answer, until the stream or route
 // fails. It calls fail with that error, and then ends the stream. If the stream fails
-// before the first answer, the Store opens the next one on another connection.
-func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), hand func(*R) error, fail func(error)) {
+// before the first answer, the Store opens the next stream on another connection.
+func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), route func(*R) error, fail func(error)) {
 	conn, release := s.streamConn(conn)
 	defer release()
 	refusal := watchRefusal(ctx, conn)
@@ -203,13 +203,13 @@ func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open f
 		if r, err = recv(); err == nil {
 			if !heard {
 				heard = true
-				s.opened(true)
+				s.noteStream(true)
 			}
-			err = hand(r)
+			err = route(r)
 		}
 	}
 	if cause := context.Cause(ctx); !heard && cause != context.Canceled && cause != errNoLeases {
-		s.opened(false) // it did not end because nobody needs it
+		s.noteStream(false) // it has failed: it did not end because nothing uses it
 	}
 	fail(err)
 }
@@ -219,14 +219,14 @@ var errLearner = rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)
 // members returns how many members the client knows.
 func (s *Store) members() int { return len(s.client.Endpoints()) }
 
-// elsewhere reports whether another member may do what one has refused: a
-// learner has no streams.
+// elsewhere reports whether another member may accept what a member has refused: a learner
+// refuses streams.
 func elsewhere(err error) bool {
 	return err != nil && errors.Is(typed(err), errLearner)
 }
 
-// leaderless reports whether an error says that a member has lost the quorum, or
-// did not reach it in time.
+// leaderless reports whether an error means that a member has lost the quorum, or did not
+// reach the quorum in time.
 func leaderless(err error) bool {
 	if errors.Is(err, errSilent) {
 		return true

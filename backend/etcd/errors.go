@@ -18,7 +18,7 @@ var (
 	errSilent   = errors.New("no answer from etcd within the bound of silence")
 	errReplaced = errors.New("the registry was replaced by another, or restored from a backup")
 	errClosed   = errors.New("the watch was closed, probably because the client was")
-	errBehind   = fmt.Errorf("more than %d changes came that the watch was too slow to take", maxBehind)
+	errBehind   = fmt.Errorf("the watch is too slow: more than %d changes are waiting", maxBehind)
 	errAnswer   = errors.New("an answer from etcd that makes no sense")
 	errLimit    = errors.New("an answer from etcd that exceeds a limit")
 	errOlder    = errors.New("the state that a member of etcd has is older than what was seen")
@@ -29,9 +29,8 @@ var (
 	errServices  = fmt.Errorf("%w: more than %d services", errLimit, naming.MaxServices)
 )
 
-// describe adds to an error of the client what it does not say in a form that
-// errors.Is finds: the context's error, and which of this framework's it is. ctx
-// is the caller's.
+// describe makes an error of the client one that errors.Is finds: it adds the context's
+// error, and the error of package naming that it amounts to. ctx is the caller's.
 func describe(ctx context.Context, err error) error {
 	err = typed(err)
 	var kind error
@@ -52,13 +51,13 @@ func describe(ctx context.Context, err error) error {
 	return naming.SafeError(err)
 }
 
-// wrap adds to the error of a watch what it is of.
+// wrap adds the service, and a missing right, to the error of a watch.
 func (s *Store) wrap(ctx context.Context, service string, err error) error {
 	return fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, needs(err, "read", "the keys that begin with %q", s.layout.dir(service))))
 }
 
-// describe is the function of that name, and says why there is no connection, if
-// there is none and the time is up: the client only waits for one.
+// describe calls the function describe. If the time is up and there is no connection, it
+// adds the reason, which the client does not know: it only waits for a connection.
 func (s *Store) describe(ctx context.Context, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSilent) {
 		if why := disconnected(s.client.ActiveConnection()); why != nil {
@@ -68,8 +67,8 @@ func (s *Store) describe(ctx context.Context, err error) error {
 	return describe(ctx, err)
 }
 
-// needs adds to an error that etcd refused for want of a right which right that
-// is. etcd does not say.
+// needs adds the right that is missing to an error with which etcd denied permission.
+// etcd does not say which right.
 func needs(err error, right, keys string, args ...any) error {
 	if err == nil || !errors.Is(typed(err), rpctypes.ErrPermissionDenied) {
 		return err
@@ -77,8 +76,8 @@ func needs(err error, right, keys string, args ...any) error {
 	return fmt.Errorf("%w; this takes the right to %s %s", err, right, fmt.Sprintf(keys, args...))
 }
 
-// typed returns the etcd error that err is or has the text of: the reason of a
-// watch that the server canceled is told as text.
+// typed returns the etcd error that err is, or whose text err has: the server sends the
+// reason of a canceled watch as text.
 func typed(err error) error {
 	if e := rpctypes.Error(err); e != err {
 		return e
@@ -110,8 +109,7 @@ func refused(err error) bool {
 	return false
 }
 
-// unknownToken reports whether a server does not know the token that it was
-// given.
+// unknownToken reports whether a server does not know the token of a request.
 func unknownToken(err error) bool {
 	if err == nil {
 		return false
@@ -120,10 +118,9 @@ func unknownToken(err error) bool {
 	return errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
 }
 
-// wait waits a little before another try with another token, and reports whether
-// there is to be one. A member that is a moment behind does not know a token
-// that another has just given. The client tries again for simple requests, and
-// not for streams.
+// wait waits before the next try with another token, and reports whether to try: at most
+// 6 times, after 5, 10, ... 160 ms. A member that lags does not know a token yet that
+// another member has just issued. The client itself retries requests, but not streams.
 func wait(ctx context.Context, try int) bool {
 	const tries = 6
 	if try >= tries {

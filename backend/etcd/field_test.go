@@ -253,7 +253,7 @@ func TestFieldLimits(t *testing.T) {
 		}
 	}
 	// The old package writes an update without an address to a key without a tail.
-	plain := &layout{codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, known: true}, plain: true}
+	plain := &layout{codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, valid: true}, plain: true}
 	var ids []string
 	for _, tail := range []string{"", "/", "//", "a", "a/"} {
 		e, _, mine, err := plain.entry(service, tail, value)

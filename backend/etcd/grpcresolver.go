@@ -159,7 +159,7 @@ func acquire(client *clientv3.Client) *share {
 	defer shares.Unlock()
 	sh := shares.of[client]
 	if sh == nil {
-		s := New(client, &Options{Codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, known: true}})
+		s := New(client, &Options{Codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, valid: true}})
 		s.layout.plain = true
 		sh = &share{etcd: client, client: naming.New(s, nil)}
 		sh.builder = resolver.NewBuilder(sh.client, &resolver.Options{Scheme: scheme})

@@ -172,7 +172,7 @@ func (l *layout) entry(service, tail string, value []byte) (e naming.Endpoint, i
 		return e, "", false, nil
 	}
 	e, err = l.codec.Decode(service, tail, value)
-	if err == nil && !l.codec.known && e.Metadata != nil && !json.Valid(e.Metadata) {
+	if err == nil && !l.codec.valid && e.Metadata != nil && !json.Valid(e.Metadata) {
 		err = errors.New("the metadata is not JSON")
 	}
 	if !l.sure(tail) {

@@ -64,9 +64,8 @@ func (s *Store) grant(ctx context.Context, seconds int64) (*lease, error) {
 	return &lease{store: s, id: resp.ID, ttl: time.Duration(resp.TTL) * time.Second}, nil
 }
 
-// LeaseID returns the ID by which etcd knows a lease that a Store granted, and
-// [clientv3.NoLease] for any other, such as nil. It is what [clientv3.WithLease]
-// wants.
+// LeaseID returns the ID of a lease of a Store, for [clientv3.WithLease]. It returns
+// [clientv3.NoLease] for nil and for a lease of another backend.
 func LeaseID(l naming.Lease) clientv3.LeaseID {
 	if l, ok := l.(*lease); ok {
 		return l.id

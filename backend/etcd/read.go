@@ -18,23 +18,24 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// The limits of what a server may answer. Those of endpoints and services are in
-// package naming.
+// The limits of a server's answers. The limits of endpoints and services are in package
+// naming.
 const (
-	// pageSize is how many entries are read at once. A tenth is, and a tenth of
-	// that, if so many are larger than maxMessage.
+	// pageSize is how many entries are read at once. If so many entries are larger than
+	// maxMessage, a tenth is read at once, and so on. Larger pages need fewer requests
+	// and more memory, here and in the server.
 	pageSize = 10_000
 	// maxMessage is the largest answer that is accepted, in bytes.
 	maxMessage = 64 << 20
 	// maxRead is the largest set that is accepted, in bytes of keys and values.
 	maxRead = 1 << 30
-	// maxKeys is the largest number of keys that a read looks at. Those of a
-	// service may be fewer: keys of "a/b" are read with those of "a".
+	// maxKeys is the largest number of keys that a read looks at. A service may have
+	// fewer keys: the keys of "a/b" are read with those of "a".
 	maxKeys = 5_000_000
 )
 
-// epoch is one life of the registry and how much of it was seen. Revisions of
-// different lives cannot be compared.
+// epoch is one life of the registry, and how much of it was seen. Revisions of different
+// lives cannot be compared.
 type epoch struct {
 	number  int    // counts the lives
 	cluster uint64 // 0: nothing was seen
@@ -48,7 +49,7 @@ func (s *Store) epoch() epoch {
 }
 
 // noteYielded records that the state at rev is about to be yielded. It returns an error if
-// the registry is another one by now than e was taken of.
+// the registry was replaced since e.
 func (s *Store) noteYielded(e epoch, rev int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,8 +60,8 @@ func (s *Store) noteYielded(e epoch, rev int64) error {
 	return nil
 }
 
-// noteWritten records the revision of a change that this Store has made: whoever made it
-// finds it when he reads.
+// noteWritten records the revision of a change that this Store has made. Later reads of
+// this Store must find the change.
 func (s *Store) noteWritten(h *pb.ResponseHeader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,8 +73,8 @@ func (s *Store) noteWritten(h *pb.ResponseHeader) {
 	}
 }
 
-// accept decides whether a state may be yielded that was asked for when e was
-// known, and returns what is known now.
+// accept decides whether a state may be yielded that was asked for when e was known. It
+// returns the epoch of the state.
 func (s *Store) accept(e epoch, cluster uint64, rev int64, linearizable bool) (epoch, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +90,8 @@ func (s *Store) accept(e epoch, cluster uint64, rev int64, linearizable bool) (e
 			return e, false, nil
 		}
 	case cluster != s.known.cluster, rev < e.rev:
-		// It is the newest there is. It is held to what was known when the
-		// question was put, not to what others have yielded since.
+		// It is the newest state. It is compared with e, which was known when the state was
+		// asked for. Other watches may have yielded newer states since.
 		s.known = epoch{number: e.number + 1, cluster: cluster}
 	}
 	s.known.rev = max(s.known.rev, rev)
@@ -103,8 +104,8 @@ type position struct {
 	revision int64
 }
 
-// pages checks the pages of a read as they come. Keys that ascend make sure that
-// the read ends.
+// pages checks the pages of a read as they come. Ascending keys make sure that the read
+// ends.
 type pages struct {
 	dir   string
 	at    int64  // the revision of the first page
@@ -130,7 +131,7 @@ func (p *pages) check(r *pb.RangeResponse) error {
 	case p.total > maxKeys:
 		return fmt.Errorf("%w: %d entries; at most %d are read", errLimit, p.total, maxKeys)
 	case r.More && len(r.Kvs) == 0:
-		return fmt.Errorf("%w: an empty page that more are to follow", errAnswer)
+		return fmt.Errorf("%w: an empty page that is not the last", errAnswer)
 	}
 	for _, kv := range r.Kvs {
 		key := string(kv.GetKey())
@@ -296,12 +297,11 @@ func (r *rangeRead) checkNext(p page) error {
 	return r.check.check(p.resp)
 }
 
-// readNewest reads a first page. It asks for the newest state there is
-// (linearizable), for which a member needs its quorum. Only when a member has
-// none, the state of any member has to do, which may be old: etcd's proxy answers
-// such a question from a cache that it does not keep up.
+// readNewest reads a first page. It asks for the newest state (linearizable), for which a
+// member needs its quorum. Without a quorum, it asks for the state of any member, which
+// may be old: etcd's proxy answers such a request from a cache that it does not update.
 func (s *Store) readNewest(ctx context.Context, req *pb.RangeRequest) (resp *pb.RangeResponse, linearizable bool, err error) {
-	// A member that has lost its leader is to say so at once.
+	// A member that has lost its leader then fails at once.
 	resp, err = s.get(clientv3.WithRequireLeader(ctx), req, s.bound/2)
 	if err == nil || ctx.Err() != nil || !leaderless(err) {
 		return resp, true, err
@@ -317,7 +317,7 @@ func (s *Store) readNewest(ctx context.Context, req *pb.RangeRequest) (resp *pb.
 	return old, false, nil
 }
 
-// getPage asks any member that has come as far as the page's revision.
+// getPage reads a page after the first from any member that has reached its revision.
 func (s *Store) getPage(ctx context.Context, req *pb.RangeRequest, cluster uint64) (*pb.RangeResponse, error) {
 	req.Serializable = true
 	resp, err := s.get(ctx, req, s.bound)
@@ -328,8 +328,8 @@ func (s *Store) getPage(ctx context.Context, req *pb.RangeRequest, cluster uint6
 	return resp, err
 }
 
-// get makes a read on behalf of a sequence. When a member is unavailable, another
-// is asked, each once.
+// get makes a read on behalf of a sequence. When a member is unavailable, it asks the
+// others, each once.
 func (s *Store) get(ctx context.Context, req *pb.RangeRequest, bound time.Duration) (*pb.RangeResponse, error) {
 	var resp *pb.RangeResponse
 	err := s.bounded(ctx, bound, func(ctx context.Context) error {
@@ -341,7 +341,7 @@ func (s *Store) get(ctx context.Context, req *pb.RangeRequest, bound time.Durati
 			}
 			return err
 		}
-		// The client's own KV would repeat the read a hundred times.
+		// The client's own KV would repeat the read up to a hundred times.
 		for tries := max(s.members(), 2); ; tries-- {
 			// etcd limits the size of a request, and not that of an answer.
 			err := attempts(ctx, func(ctx context.Context, opt grpc.CallOption) (err error) {
@@ -367,7 +367,7 @@ func maxSize(req *pb.RangeRequest) int {
 	return maxMessage
 }
 
-// op returns a read as the client's KV takes it.
+// op returns a read for the client's KV.
 func op(req *pb.RangeRequest) clientv3.Op {
 	opts := []clientv3.OpOption{clientv3.WithRange(string(req.RangeEnd)), clientv3.WithLimit(req.Limit), clientv3.WithRev(req.Revision)}
 	if req.KeysOnly {
@@ -396,7 +396,7 @@ func (s *Store) bounded(ctx context.Context, bound time.Duration, f func(context
 	defer cancel()
 	err := s.call(bounded, f)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
-		// The error says that a deadline was exceeded, which is not the caller's.
+		// The error is about a deadline that is not the caller's.
 		return fmt.Errorf("%w of %v: %v", errSilent, bound, naming.SafeError(err))
 	}
 	return err

@@ -10,20 +10,19 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxTxnSize is how many bytes of keys and values a transaction has at most, about.
-// etcd's own default limit (--max-request-bytes) is 1.5 MiB, with all that is
-// around them.
+// maxTxnSize is about how many bytes of keys and values a transaction has at most. etcd's
+// own default limit (--max-request-bytes) is 1.5 MiB for the whole request. More bytes
+// would risk a refusal, and fewer would split an Apply, which is then not atomic.
 const maxTxnSize = 1<<20 + 448<<10
 
-// cost is what changes take of a transaction. etcd counts its operations, and
-// those of a transaction in it together with the operations of the outer one:
-// the outer one may only have as many as its limit less the depth of the inner
-// ones.
+// cost is how much of a transaction's limits changes use. etcd counts the operations of a
+// transaction together with those of a transaction inside it. So the outer transaction
+// may have as many operations as the limit less the depth of the inner transactions.
 type cost struct{ ops, depth, size int }
 
 func (c cost) within(most cost) bool { return c.ops+c.depth <= most.ops && c.size <= most.size }
 
-// cost returns what a plan takes at most.
+// cost returns the cost of a plan at most.
 func (p *idPlan) cost() cost {
 	value := 0
 	for _, e := range p.edits {
@@ -41,8 +40,8 @@ func (p *idPlan) cost() cost {
 	return c
 }
 
-// fit returns how many of the plans are within most, at least one, and what they
-// take together.
+// fit returns how many of the plans are within most, at least one, and their cost. It
+// makes a plan readFirst that would not fit otherwise.
 func fit(plans []*idPlan, most cost) (n int, sum cost) {
 	for n < len(plans) {
 		p := plans[n]
@@ -61,8 +60,9 @@ func fit(plans []*idPlan, most cost) (n int, sum cost) {
 	return n, sum
 }
 
-// shrink makes less of what was refused as too much, for a server has limits of
-// its own. It reports false if it was not, or there is nothing less.
+// shrink lowers most, or makes a plan readFirst, after a server has refused the plans as
+// too much: a server may have lower limits. It reports false if that was not the reason,
+// or if the plans cannot shrink.
 func shrink(err error, plans []*idPlan, sum cost, most *cost) bool {
 	switch {
 	case errors.Is(typed(err), rpctypes.ErrTooManyOps):
@@ -82,8 +82,8 @@ func shrink(err error, plans []*idPlan, sum cost, most *cost) bool {
 	return false
 }
 
-// requestTooLarge reports whether a request was refused for its size, by etcd, by
-// the server's gRPC or by the client's.
+// requestTooLarge reports whether etcd, the server's gRPC or the client's gRPC refused a
+// request for its size.
 func requestTooLarge(err error) bool {
 	if errors.Is(typed(err), rpctypes.ErrRequestTooLarge) {
 		return true
@@ -103,7 +103,7 @@ func etcdCode(err error) codes.Code {
 	return codes.OK
 }
 
-// lacking adds to an error which right it takes to change the plans.
+// lacking adds to an error the right that the plans need.
 func lacking(err error, plans []*idPlan) error {
 	right, keys := "write", fmt.Sprintf("the key %q", plans[0].key)
 	if n := len(plans); n > 1 {
