@@ -299,11 +299,10 @@ func (s *Store) readOccupied(ctx context.Context, service string, plans []*idPla
 	found = occupied{own: make(map[*idPlan]*mvccpb.KeyValue), raw: make(map[*idPlan]*mvccpb.KeyValue)}
 	for _, r := range resp.Txn().Responses {
 		for _, kv := range r.GetResponseRange().GetKvs() {
-			key := string(kv.GetKey())
-			if p := byKey[key]; p != nil {
+			if p := byKey[string(kv.GetKey())]; p != nil {
 				found.own[p] = kv
 			}
-			if p := byRaw[key]; p != nil && s.isRawEntry(service, p, kv) {
+			if p := byRaw[string(kv.GetKey())]; p != nil && s.isRawEntry(service, p, kv) {
 				found.raw[p] = kv
 			}
 		}
