@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -134,18 +135,9 @@ func (p *pages) check(r *pb.RangeResponse) error {
 		return fmt.Errorf("%w: an empty page that is not the last", errAnswer)
 	}
 	for _, kv := range r.Kvs {
-		key := string(kv.GetKey())
-		switch {
-		case !strings.HasPrefix(key, p.dir):
-			return fmt.Errorf("%w: the key %q in a read of %q", errAnswer, naming.SafeText(key), p.dir)
-		case p.n > 0 && key <= p.last:
-			return fmt.Errorf("%w: the key %q after %q", errAnswer, naming.SafeText(key), naming.SafeText(p.last))
-		case kv.GetModRevision() <= 0 || kv.ModRevision > p.at:
-			return fmt.Errorf("%w: the revision %d of the key %q in a read at %d", errAnswer, kv.GetModRevision(), naming.SafeText(key), p.at)
+		if err := p.checkEntry(kv); err != nil {
+			return err
 		}
-		p.last = key
-		p.n++
-		p.bytes += len(kv.Key) + len(kv.Value)
 	}
 	switch {
 	case p.n > p.total:
@@ -155,6 +147,24 @@ func (p *pages) check(r *pb.RangeResponse) error {
 	case p.bytes > maxRead:
 		return fmt.Errorf("%w: entries of more than %d bytes", errLimit, maxRead)
 	}
+	return nil
+}
+
+// checkEntry returns an error if an entry does not belong to the read, or not after the
+// entries before.
+func (p *pages) checkEntry(kv *mvccpb.KeyValue) error {
+	key := string(kv.GetKey())
+	switch {
+	case !strings.HasPrefix(key, p.dir):
+		return fmt.Errorf("%w: the key %q in a read of %q", errAnswer, naming.SafeText(key), p.dir)
+	case p.n > 0 && key <= p.last:
+		return fmt.Errorf("%w: the key %q after %q", errAnswer, naming.SafeText(key), naming.SafeText(p.last))
+	case kv.GetModRevision() <= 0 || kv.ModRevision > p.at:
+		return fmt.Errorf("%w: the revision %d of the key %q in a read at %d", errAnswer, kv.GetModRevision(), naming.SafeText(key), p.at)
+	}
+	p.last = key
+	p.n++
+	p.bytes += len(kv.Key) + len(kv.Value)
 	return nil
 }
 
@@ -221,24 +231,26 @@ func (r *rangeRead) readPages() error {
 	}
 	r.start(int(min(r.check.total, naming.MaxEndpoints)))
 	for {
-		next := r.fetchAfter(resp)
+		waitNext := r.fetchAfter(resp)
 		for _, kv := range resp.Kvs {
 			if err == nil {
 				err = r.visit(kv)
 			}
 		}
-		if next == nil {
+		if waitNext == nil {
 			return err
 		}
-		p := <-next // also after an error: the goroutine must have ended
+		next, nextErr := waitNext() // also after an error: the goroutine must have ended
 		if err == nil {
-			err = r.checkNext(p)
+			err = nextErr
+		}
+		if err == nil {
+			err = r.checkNext(next)
 		}
 		if err != nil {
-			r.at = position{}
 			return err
 		}
-		resp = p.resp
+		resp = next
 	}
 }
 
@@ -263,38 +275,32 @@ func (r *rangeRead) firstPage() (*pb.RangeResponse, error) {
 	return resp, nil
 }
 
-// page is the result of a request for a page.
-type page struct {
-	resp *pb.RangeResponse
-	err  error
-}
-
 // fetchAfter requests the page after resp in a goroutine, so that the registry makes it
-// while resp is decoded. It returns nil if resp is the last page. A buffered channel does
-// for one result: an errgroup would bring no more than its Wait.
-func (r *rangeRead) fetchAfter(resp *pb.RangeResponse) <-chan page {
+// while resp is decoded. It returns a function that waits for the page, and nil if resp is
+// the last page.
+func (r *rangeRead) fetchAfter(resp *pb.RangeResponse) (wait func() (*pb.RangeResponse, error)) {
 	if !resp.More {
 		return nil
 	}
-	next := make(chan page, 1)
+	var g errgroup.Group
+	var next *pb.RangeResponse
 	req, cluster := r.request(r.check.last+"\x00"), r.at.cluster
-	go func() {
-		var p page
-		p.resp, p.err = r.store.getPage(r.ctx, req, cluster)
-		next <- p
-	}()
-	return next
+	g.Go(func() (err error) {
+		next, err = r.store.getPage(r.ctx, req, cluster)
+		return err
+	})
+	return func() (*pb.RangeResponse, error) {
+		err := g.Wait()
+		return next, err
+	}
 }
 
-// checkNext returns the error of a page after the first.
-func (r *rangeRead) checkNext(p page) error {
-	switch {
-	case p.err != nil:
-		return p.err
-	case p.resp.GetHeader().GetClusterId() != r.at.cluster:
+// checkNext returns an error if a page after the first makes no sense.
+func (r *rangeRead) checkNext(resp *pb.RangeResponse) error {
+	if resp.GetHeader().GetClusterId() != r.at.cluster {
 		return errReplaced
 	}
-	return r.check.check(p.resp)
+	return r.check.check(resp)
 }
 
 // readNewest reads a first page. It asks for the newest state (linearizable), for which a

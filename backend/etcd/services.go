@@ -47,13 +47,13 @@ func (s *Store) watchServices(ctx context.Context, yield func([]string, error) b
 	if !yield(slices.Clone(list.names), nil) {
 		return nil
 	}
-	return s.runChanges(ctx, s.layout.prefix, from, func(events []*clientv3.Event) (bool, error) {
+	return s.newChangeLoop(ctx, s.layout.prefix, from, func(events []*clientv3.Event) (bool, error) {
 		affected := list.apply(events)
 		if list.tooLarge() {
 			return false, errServices
 		}
 		return !affected || !list.refresh() || yield(slices.Clone(list.names), nil), nil
-	})
+	}).run()
 }
 
 // readDoubtful reads the values of the doubtful keys at the revision of the snapshot, and

@@ -138,13 +138,13 @@ func TestTransports(t *testing.T) {
 				l.transport = srv.transport(l)
 				got, visited, result := []string(nil), make(chan int, 100), make(chan error, 1)
 				go func() {
-					result <- s.runChanges(t.Context(), "dir/", position{epoch: s.known, revision: 10}, func(events []*clientv3.Event) (bool, error) {
+					result <- s.newChangeLoop(t.Context(), "dir/", position{epoch: s.known, revision: 10}, func(events []*clientv3.Event) (bool, error) {
 						for _, ev := range events {
 							got = append(got, fmt.Sprintf("%s@%d", ev.Kv.Key, ev.Kv.ModRevision))
 						}
 						visited <- len(got)
 						return string(events[len(events)-1].Kv.Key) != "dir/end", nil
-					})
+					}).run()
 				}()
 				for _, r := range tt.answers {
 					srv.say(t, r)
@@ -174,7 +174,7 @@ func TestTransportsContext(t *testing.T) {
 		l.transport = srv.transport(l)
 		ctx, cancel := context.WithCancel(t.Context())
 		result := make(chan error, 1)
-		go func() { result <- l.store.runChanges(ctx, "dir/", position{revision: 10}, nil) }()
+		go func() { result <- l.store.newChangeLoop(ctx, "dir/", position{revision: 10}, nil).run() }()
 		cancel()
 		if err := <-result; err != context.Canceled {
 			t.Errorf("%s: %v", name, err)

@@ -29,32 +29,32 @@ func (s *Store) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 
 // watchService returns nil when yield returned false.
 func (s *Store) watchService(ctx context.Context, service string, yield func(naming.Batch, error) bool) error {
-	visit, dir, from, err := s.yieldSnapshot(ctx, service, yield)
-	if visit == nil {
+	c, err := s.yieldSnapshot(ctx, service, yield)
+	if c == nil {
 		return err
 	}
-	return s.runChanges(ctx, dir, from, visit)
+	return c.run()
 }
 
-// yieldSnapshot reads and yields the snapshot. It returns what the changes after the
-// snapshot need, and a nil visit if there is an error or yield returned false. It is a
-// function of its own to keep the stack of the waiting goroutine small: see changeLoop.
-func (s *Store) yieldSnapshot(ctx context.Context, service string, yield func(naming.Batch, error) bool) (visit func([]*clientv3.Event) (bool, error), dir string, from position, err error) {
+// yieldSnapshot reads and yields the snapshot. It returns the loop that delivers the
+// changes, and nil if there is an error or yield returned false. It is a function of its
+// own to keep the stack of the waiting goroutine small: see changeLoop.
+func (s *Store) yieldSnapshot(ctx context.Context, service string, yield func(naming.Batch, error) bool) (*changeLoop, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, "", from, err
+		return nil, err
 	}
 	set := &entrySet{store: s, service: service, dir: s.layout.dir(service)}
-	from, err = s.readEntries(ctx, set.dir, false, set.start, set.add)
+	from, err := s.readEntries(ctx, set.dir, false, set.start, set.add)
 	if err != nil || !yield(set.snapshot(), nil) {
-		return nil, "", from, err
+		return nil, err
 	}
-	return func(events []*clientv3.Event) (bool, error) {
+	return s.newChangeLoop(ctx, set.dir, from, func(events []*clientv3.Event) (bool, error) {
 		b := set.apply(events)
 		if set.n > naming.MaxEndpoints || len(set.odd) > naming.MaxEndpoints {
 			return false, errEndpoints
 		}
 		return len(b.Put) == 0 && len(b.Deleted) == 0 || yield(b, nil), nil
-	}, set.dir, from, nil
+	}), nil
 }
 
 // entrySet makes batches of the entries of a service. It keeps the endpoints that events
