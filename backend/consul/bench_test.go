@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/internal/consultest"
 )
 
-// fill puts instances from to to of a service into the catalogue, as another
+// fill puts the instances of a service from from to to into the catalogue, as another
 // program does.
 func fill(b *testing.B, client *api.Client, service string, from, to int) {
 	b.Helper()
@@ -35,8 +35,8 @@ func fill(b *testing.B, client *api.Client, service string, from, to int) {
 	}
 }
 
-// BenchmarkBigService is a service of many instances: its first set, and one more
-// change to it. The floor is one raw query each.
+// BenchmarkBigService measures a service of many instances: the time to its snapshot, and
+// the time to show a change. The floor is one raw query each.
 func BenchmarkBigService(b *testing.B) {
 	for _, n := range []int{1000, 50_000} {
 		agent := consultest.Start(b, nil)
@@ -144,8 +144,8 @@ func BenchmarkManyServices(b *testing.B) {
 	}
 }
 
-// BenchmarkFanOut is one change to a service of 10 endpoints that 5,000 consumers
-// watch, until the last has it. The floor is one raw query.
+// BenchmarkFanOut measures one change to a service of 10 endpoints that 5,000 consumers
+// watch, until the last consumer has the change. The floor is one raw query.
 func BenchmarkFanOut(b *testing.B) {
 	const consumers = 5000
 	agent := consultest.Start(b, nil)
@@ -188,7 +188,7 @@ func BenchmarkFanOut(b *testing.B) {
 			defer f.Close()
 			followers = append(followers, f)
 		}
-		// told waits until all followers have an endpoint at a port.
+		// told waits until all followers show an endpoint with a port.
 		told := func(port int) {
 			addr := fmt.Sprintf("10.0.0.0:%d", port)
 			for left := consumers; left > 0; {

@@ -50,7 +50,7 @@ func (s *stranger) requests() []string {
 	return s.got
 }
 
-// everything makes each request that a Store makes at first.
+// everything makes every kind of request with which a Store begins.
 func everything(ctx context.Context, s *consul.Store) map[string]error {
 	errs := make(map[string]error)
 	for _, err := range s.Watch(ctx, "greeter") {
@@ -67,8 +67,8 @@ func everything(ctx context.Context, s *consul.Store) map[string]error {
 	return errs
 }
 
-// TestFieldC15RedirectsElsewhere: an agent that redirects does not get the token
-// sent to where it points, whoever made the client.
+// TestFieldC15RedirectsElsewhere: when an agent redirects to another host, the token is
+// not sent there, with a client of any origin.
 func TestFieldC15RedirectsElsewhere(t *testing.T) {
 	elsewhere, secure := newStranger(t, false), newStranger(t, true)
 	for _, status := range []int{301, 302, 303, 307, 308} {
@@ -128,8 +128,8 @@ func TestFieldC15RedirectsElsewhere(t *testing.T) {
 	}
 }
 
-// TestFieldC15Downgrade: neither over the port of https nor with another case does
-// a redirect lead out of TLS.
+// TestFieldC15Downgrade: a redirect never leads out of TLS, neither to the port of https
+// nor with another spelling of the host.
 func TestFieldC15Downgrade(t *testing.T) {
 	plain := newStranger(t, false)
 	agent := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -152,7 +152,7 @@ func TestFieldC15Downgrade(t *testing.T) {
 	}
 }
 
-// redirected sends what is not TLS to an address.
+// redirected sends requests without TLS to an address.
 type redirected struct {
 	http.RoundTripper
 	addr string
@@ -166,8 +166,8 @@ func (r redirected) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.RoundTripper.RoundTrip(req)
 }
 
-// TestFieldC15SameAgent: a redirect to the agent itself is followed, with the method
-// and the token that the request had.
+// TestFieldC15SameAgent: a redirect to the agent itself is followed, with the method and
+// the token of the request.
 func TestFieldC15SameAgent(t *testing.T) {
 	for maker, make := range map[string]func(*api.Config) (*api.Client, error){"ours": consul.NewClient, "api": api.NewClient} {
 		t.Run(maker, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestFieldC15SameAgent(t *testing.T) {
 	}
 }
 
-// TestNewClientLeavesConfig: the configuration is the caller's.
+// TestNewClientLeavesConfig: NewClient does not change the caller's configuration.
 func TestNewClientLeavesConfig(t *testing.T) {
 	own := &http.Client{Transport: &http.Transport{}}
 	config := &api.Config{Address: "http://127.0.0.1:1", HttpClient: own}
@@ -220,7 +220,7 @@ func TestNewClientLeavesConfig(t *testing.T) {
 	}
 }
 
-// TestAnswerLimits: no answer fills the memory.
+// TestAnswerLimits: an answer above a limit fails, and takes little memory.
 func TestAnswerLimits(t *testing.T) {
 	entry := []byte(`{"Node":{"Node":"n"},"Service":{"ID":"x","Service":"other"},"Checks":[]},`)
 	for name, test := range map[string]struct {

@@ -14,8 +14,8 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestConformance holds the Store to the contract, at full length also on an agent
-// without the streaming backend and with the codecs.
+// TestConformance checks the contract of a Store. At full length it also runs on an agent
+// without the streaming backend, and with each codec.
 func TestConformance(t *testing.T) {
 	conform(t, nil, nil)
 	if !mutant.Full() {
@@ -55,7 +55,7 @@ func conform(t *testing.T, config map[string]any, codec *consul.Codec) {
 			return func() { agent.RestoreToken(t, token) }
 		},
 		Cause: consulError,
-		// An idle watch asks once for each wait, which is longer than Quiet.
+		// An idle watch makes one request in each wait, which is longer than Quiet.
 		Calls:     func(s naming.Store) int { return int(s.(*rig).calls.Load()) },
 		Malformed: func(t *testing.T, s naming.Store, service, id string) string { return s.(*rig).spoil(t, service, id) },
 		Beyond:    func(t *testing.T, s naming.Store, service, id string) string { return s.(*rig).exceed(t, service, id) },

@@ -20,7 +20,8 @@ func newDiffer(opts *Options, service string) *differ {
 	return &differ{opts: &o, service: service}
 }
 
-// TestFieldC11WarningWeight: an entry in the state warning has the weight for it.
+// TestFieldC11WarningWeight: an entry whose worst check is warning has the weight for
+// warnings.
 func TestFieldC11WarningWeight(t *testing.T) {
 	entry := `{"Service":{"ID":"x","Service":"s","Address":"h","Port":1,"Weights":{"Passing":100,"Warning":%d}},"Checks":[{"CheckID":"serfHealth","Status":"passing"},{"CheckID":"c","Status":"%s"}]}`
 	for _, test := range []struct {
@@ -35,7 +36,7 @@ func TestFieldC11WarningWeight(t *testing.T) {
 			t.Errorf("%s with %d: %+v, want weight %v", test.status, test.warning, b, test.want)
 		}
 	}
-	// A change of the state alone is news.
+	// A change of the check alone is news.
 	d := newDiffer(&Options{IncludeWarning: true}, "s")
 	for n, status := range []string{"passing", "warning", "passing"} {
 		b := d.batch([]*wire.Entry{wiretest.Parse(t, fmt.Sprintf(entry, 1, status))})
@@ -45,8 +46,8 @@ func TestFieldC11WarningWeight(t *testing.T) {
 	}
 }
 
-// TestFieldR13Errors: an agent's answer is cut and escaped before it is part of an
-// error, and its code is still found.
+// TestFieldR13Errors: the answer of an agent is cut and escaped before it is part of an
+// error. Its status code is still found.
 func TestFieldR13Errors(t *testing.T) {
 	body := strings.Repeat("\x1b[2J\n", 40_000)
 	err := describe(t.Context(), fmt.Errorf("read: %w", api.StatusError{Code: http.StatusForbidden, Body: body}))
@@ -59,7 +60,7 @@ func TestFieldR13Errors(t *testing.T) {
 	}
 }
 
-// TestFieldW1Standing is about what checks say of using an entry.
+// TestFieldW1Standing: what the checks of an entry say of using it.
 func TestFieldW1Standing(t *testing.T) {
 	const ours = `"Meta":{"naming-id":"x"}`
 	const pass, fail = `{"CheckID":"x","Status":"passing"}`, `{"CheckID":"x","Status":"critical"}`
@@ -96,8 +97,8 @@ func TestFieldW1Standing(t *testing.T) {
 	}
 }
 
-// TestFieldW1Differ: an endpoint is in one list of a batch at a time, and each change
-// of its standing is news once.
+// TestFieldW1Differ: an endpoint is in one list of a batch at a time. Each change of its
+// standing is news once.
 func TestFieldW1Differ(t *testing.T) {
 	entry := func(checks string) []*wire.Entry {
 		return []*wire.Entry{wiretest.Parse(t, `{"Service":{"ID":"x","Address":"h","Port":1},"Checks":[`+checks+`]}`)}
@@ -134,7 +135,7 @@ func TestFieldW1Differ(t *testing.T) {
 	}
 }
 
-// TestURLChanges has a service get another port for gRPC, and no other change.
+// TestURLChanges: another port for gRPC is news, without any other change.
 func TestURLChanges(t *testing.T) {
 	codec := &Codec{Format: &wire.Format{Decode: func(i *wire.Entry, e *naming.Endpoint) error {
 		e.Addr = strings.TrimPrefix(i.Service.TaggedAddresses["grpc"], "grpc://")

@@ -21,11 +21,11 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// ttl is long enough for a lease to be renewed on a machine that has much else to
-// do: leases that were lost again and again are put again ever more slowly.
+// ttl is long enough for a lease to be renewed on a busy machine. A lease that is lost
+// repeatedly is put again after longer and longer pauses.
 const ttl = 6 * time.Second
 
-// program is a program that has registered endpoints, and another that watches
+// program is a program that has registered endpoints, and a second program that watches
 // them over the same link.
 type program struct {
 	*rig
@@ -68,7 +68,7 @@ func start(t *testing.T, r *rig) *program {
 	return p
 }
 
-// passing is what Consul itself says.
+// passing returns what Consul itself lists.
 func (p *program) passing() ([]string, error) {
 	entries, _, err := p.admin.Health().Service(p.prefix+"greeter", "", true, &api.QueryOptions{RequireConsistent: true})
 	var got []string
@@ -79,7 +79,7 @@ func (p *program) passing() ([]string, error) {
 	return got, err
 }
 
-// shows returns an error unless Consul and the watch have the endpoints wanted.
+// shows returns an error unless Consul and the watch have the expected endpoints.
 func (p *program) shows(want []string) error {
 	got, err := p.passing()
 	if err != nil {
@@ -102,7 +102,7 @@ func (p *program) shows(want []string) error {
 	return nil
 }
 
-// converged waits until everything is as it should be.
+// converged waits until Consul, the watch and the registrations are as expected.
 func (p *program) converged(t *testing.T) {
 	t.Helper()
 	defer func() {
@@ -133,7 +133,7 @@ func (p *program) gone(t *testing.T) {
 	})
 }
 
-// advance makes the registry's index go up by n.
+// advance raises the registry's index by n.
 func advance(t *testing.T, c *api.Client, n int) {
 	t.Helper()
 	for i := range n {
@@ -158,7 +158,7 @@ func TestFaults(t *testing.T) {
 		{"replaced by an empty one", consultest.Options{}, false, func(t *testing.T, p *program) {
 			p.agent.Wipe(t)
 		}},
-		// go-kit and mbobakov are stale for five minutes then.
+		// go-kit and mbobakov are then stale for five minutes.
 		{"replaced by an empty one that is thousands behind", consultest.Options{}, false, func(t *testing.T, p *program) {
 			advance(t, p.admin, 2000)
 			other := ep("other", "10.9.9.9:80", "")
@@ -204,7 +204,7 @@ func TestFaults(t *testing.T) {
 			if err := p.admin.Agent().ServiceDeregister(entries[0].Service.ID); err != nil {
 				t.Fatal(err)
 			}
-			// At the catalogue only: the agent believes that it is there.
+			// At the catalogue only: the agent still has the registration.
 			if _, err := p.admin.Catalog().Deregister(&api.CatalogDeregistration{Node: p.agent.Name, ServiceID: entries[1].Service.ID}, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -227,8 +227,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// elapse waits for Consul to say that some time has passed in which nothing
-// happened to a key.
+// elapse waits for some time by Consul's clock: for the wait of a blocking query about
+// a key that does not change.
 func elapse(t *testing.T, c *api.Client, d time.Duration) {
 	t.Helper()
 	_, meta, err := c.KV().Get("elapse", nil)
@@ -240,7 +240,7 @@ func elapse(t *testing.T, c *api.Client, d time.Duration) {
 	}
 }
 
-// several starts programs, to which the same fault happens.
+// several starts programs that meet the same fault.
 func several(t *testing.T, agent *consultest.Agent, n int) []*program {
 	t.Helper()
 	var ps []*program
@@ -253,7 +253,7 @@ func several(t *testing.T, agent *consultest.Agent, n int) []*program {
 	return ps
 }
 
-// TestDeregisteredByConsul waits for what Consul does a minute or two after a lease
+// TestDeregisteredByConsul: Consul removes an endpoint a minute or two after its lease
 // has ended.
 func TestDeregisteredByConsul(t *testing.T) {
 	t.Parallel()
@@ -295,9 +295,9 @@ func TestDeregisteredByConsul(t *testing.T) {
 	}
 }
 
-// TestAgentStopped stops the agent, and so every check of it, for longer than the
-// time to live and the time after which Consul deregisters; in the short form for
-// longer than the former.
+// TestAgentStopped stops the agent, and with it all of its checks, for longer than the
+// time to live. At full length, it stops the agent also for longer than the time after
+// which Consul deregisters.
 func TestAgentStopped(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -322,7 +322,7 @@ func TestAgentStopped(t *testing.T) {
 	}
 }
 
-// TestBlackHole lets nothing through for half a minute.
+// TestBlackHole drops all data on the link for half a minute.
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -352,8 +352,8 @@ func TestBlackHole(t *testing.T) {
 // servers are the servers of the client agents.
 var servers sync.Map
 
-// TestSnapshotRestored restores a snapshot, so that the catalogue is that of
-// before, and the index of what nobody puts again is that of before, too.
+// TestSnapshotRestored restores a snapshot, so that the catalogue goes back. The index
+// of a service that nobody puts again goes back as well.
 func TestSnapshotRestored(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -416,8 +416,8 @@ func TestSnapshotRestored(t *testing.T) {
 	})
 }
 
-// TestTokenReplaced revokes the token that everything was registered with, and
-// gives out another.
+// TestTokenReplaced revokes the token that everything was registered with, after the
+// programs got another token.
 func TestTokenReplaced(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, &consultest.Options{ACL: true})
@@ -441,14 +441,14 @@ func TestTokenReplaced(t *testing.T) {
 		secret.Store(token.Secret)
 		p.converged(t)
 
-		// While all is well, a renewal registers it anew with the next token.
+		// While Consul is healthy, a renewal registers the endpoint with the next token.
 		next := agent.CreateToken(t, all)
 		secret.Store(next.Secret)
 		p.renewed(t)
 		agent.RevokeToken(t, token)
 		p.converged(t)
-		// The agent cannot speak for a registration whose token was revoked: this
-		// one it can take away.
+		// The agent cannot remove a registration whose token was revoked. It can remove
+		// this one.
 		p.proxy.BlackHole()
 		p.gone(t)
 		p.proxy.Heal()
@@ -457,8 +457,8 @@ func TestTokenReplaced(t *testing.T) {
 	})
 }
 
-// renewed waits until the leases were renewed, and nothing but the two watches
-// waits for an answer.
+// renewed waits until the leases were renewed, and only the two watches wait for an
+// answer.
 func (p *program) renewed(t *testing.T) {
 	t.Helper()
 	before := p.registered.Load()
@@ -470,8 +470,8 @@ func (p *program) renewed(t *testing.T) {
 	})
 }
 
-// TestFilteredIsNoEmptySet is about a token that may not read any more: Consul
-// says that there is nothing.
+// TestFilteredIsNoEmptySet: a token loses the right to read, and Consul answers with an
+// empty list. The watch ends with an error instead of an empty set.
 func TestFilteredIsNoEmptySet(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, &consultest.Options{ACL: true})
@@ -498,7 +498,7 @@ func TestFilteredIsNoEmptySet(t *testing.T) {
 	}
 }
 
-// TestOtherWriters has registrations of others come and go, with checks.
+// TestOtherWriters: registrations of other writers, with checks, come and go.
 func TestOtherWriters(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -618,7 +618,7 @@ func otherWriters(t *testing.T, agent *consultest.Agent) {
 	next("deleted", names, "")
 }
 
-// TestTwoAgents moves endpoints between programs with agents of their own.
+// TestTwoAgents moves endpoints between two programs that have an agent each.
 func TestTwoAgents(t *testing.T) {
 	t.Parallel()
 	server := consultest.Start(t, nil)
@@ -660,7 +660,7 @@ func twoAgents(t *testing.T, server, client *consultest.Agent) {
 	must(a.Apply(ctx, "greeter", del("x")...))
 	list("[]")
 
-	// A lease on one agent, whose endpoint another takes over.
+	// A lease on one agent, whose endpoint a lease on another agent takes over.
 	l, err := a.Grant(ctx, time.Hour)
 	must(err)
 	must(a.Apply(ctx, "greeter", add(l, ep("x", "h:4", ""))...))
@@ -672,7 +672,7 @@ func twoAgents(t *testing.T, server, client *consultest.Agent) {
 	list("[x h:5]")
 	must(l.Revoke(ctx))
 	list("[x h:5]")
-	// What is another agent's is deleted through the catalogue.
+	// A registration with another agent is deleted through the catalogue.
 	must(a.Apply(ctx, "greeter", del("x")...))
 	list("[]")
 }

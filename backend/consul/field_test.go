@@ -19,8 +19,8 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// state is a service as a watch shows it first: usable endpoints by their IDs, and
-// withheld ones as "id!reason:detail".
+// state returns a service as the snapshot of a watch shows it: usable endpoints by
+// their IDs, and withheld endpoints as "id!reason:detail".
 func state(t testing.TB, s naming.Store, service string) string {
 	t.Helper()
 	for b, err := range s.Watch(t.Context(), service) {
@@ -75,8 +75,8 @@ func batches(t *testing.T, s naming.Store, service string) (next func(want strin
 	}
 }
 
-// TestFieldW1Maintenance: what an operator or a check takes out of use is withheld,
-// with the reason, and not lost; and costs not one request more.
+// TestFieldW1Maintenance: an endpoint that an operator or a check takes out of use is
+// withheld with the reason, and is not lost. This costs no additional request.
 func TestFieldW1Maintenance(t *testing.T) {
 	t.Parallel()
 	server := consultest.Start(t, nil)
@@ -138,7 +138,7 @@ func TestFieldW1Maintenance(t *testing.T) {
 }
 
 // TestFieldW2LeftAlone: a lease is renewed while its endpoint is in maintenance, and
-// nothing is written. To others the endpoint is not free.
+// nothing is written. The endpoint is not free for other programs.
 func TestFieldW2LeftAlone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)
@@ -170,7 +170,7 @@ func TestFieldW2LeftAlone(t *testing.T) {
 		if got := state(t, r, "svc"); got != "a!maintenance:why" {
 			t.Errorf("%s: then it is %q", name, got)
 		}
-		// What is put again stays out of use.
+		// An endpoint that is put again stays out of use.
 		must(t, r.Apply(t.Context(), "svc", add(l, ep("a", "h:1", `{"zone":"a"}`))...))
 		if got := state(t, r, "svc"); got != "a!maintenance:why" {
 			t.Errorf("%s: put again it is %q", name, got)
@@ -193,9 +193,9 @@ func (r *rig) index(t testing.TB, service string) uint64 {
 	return meta.LastIndex
 }
 
-// TestFieldW3OutlivesLease: maintenance of a service outlives the lease of its
-// endpoint: the registration under the next one is never to be used, not even for a
-// moment, until the operator says so.
+// TestFieldW3OutlivesLease: maintenance of a service outlives the lease of its endpoint.
+// The registration under the next lease is out of use from its first moment, until the
+// operator ends the maintenance.
 func TestFieldW3OutlivesLease(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, &consultest.Options{Disk: true})
@@ -219,7 +219,7 @@ func TestFieldW3OutlivesLease(t *testing.T) {
 				}
 				return nil
 			})
-			// Everything that any reader could see from now on.
+			// Records every status that a reader can see from here on.
 			seen := r.statuses(t, "svc")
 			next := batches(t, r, "svc")
 			next("")
@@ -242,7 +242,7 @@ func TestFieldW3OutlivesLease(t *testing.T) {
 			}
 			must(t, r.admin.Agent().DisableServiceMaintenance(id))
 			next("a")
-			// It does not come back with a registration that is repeated.
+			// The maintenance does not return with a repeated registration.
 			must(t, r.Apply(t.Context(), "svc", add(l2, ep("a", "h:2", ""))...))
 			next("a")
 			if got := state(t, r, "svc"); got != "a" {
@@ -252,8 +252,8 @@ func TestFieldW3OutlivesLease(t *testing.T) {
 	}
 }
 
-// statuses watches with Consul's own client until the function is called, which
-// returns the worst statuses of the service's entries that a reader has met.
+// statuses watches with Consul's own client until the returned function is called. The
+// function returns the worst statuses of the service's entries that were seen.
 func (r *rig) statuses(t *testing.T, service string) func() []string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -278,8 +278,8 @@ func (r *rig) statuses(t *testing.T, service string) func() []string {
 	return func() []string { cancel(); <-done; return seen }
 }
 
-// TestFieldC1IDOfAnotherNode: a service ID is unique on one node. What is removed
-// is the entry that was meant, on its node, and nothing that has its ID elsewhere.
+// TestFieldC1IDOfAnotherNode: a service ID is unique on one node only. Apply removes the
+// entry on its node, and no entry with the same ID on another node.
 func TestFieldC1IDOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	server := consultest.Start(t, nil)
@@ -348,8 +348,8 @@ func TestFieldC1IDOfAnotherNode(t *testing.T) {
 	}
 }
 
-// TestFieldC5Names: one entry of another writer spoils nothing, whatever it and its
-// node are called, and no name of theirs becomes part of a path.
+// TestFieldC5Names: an entry of another writer does no harm, whatever the names of the
+// entry and of its node. Such a name never becomes part of a path.
 func TestFieldC5Names(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)
@@ -382,7 +382,7 @@ func TestFieldC5Names(t *testing.T) {
 			if len(b.Withheld) != 1 {
 				t.Fatalf("on a node %q: %+v, want one that is withheld", node, b)
 			}
-			// And it can be removed, and nothing else with it.
+			// It can be removed, and nothing else is removed with it.
 			must(t, r.Apply(t.Context(), service, del(b.Withheld[0].Endpoint.ID)...))
 			break
 		}
@@ -395,8 +395,8 @@ func TestFieldC5Names(t *testing.T) {
 	}
 }
 
-// TestFieldC6Unaskable: what Services lists, Watch shows. Consul knows no way to ask
-// for the instances of "/service.v1".
+// TestFieldC6Unaskable: Watch shows the services that Services lists. Consul has no way
+// to ask for the instances of "/service.v1".
 func TestFieldC6Unaskable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), func(_ *api.Config, o *consul.Options) { o.Prefix = "" })
@@ -450,7 +450,7 @@ func TestFieldC7NodeRead(t *testing.T) {
 			t.Errorf("%q are left behind", left)
 		}
 	}
-	// What was there before the right was taken away stays.
+	// An endpoint that was put before the token lost the right stays.
 	agent.SetRules(t, token, all)
 	must(t, r.Apply(t.Context(), "svc", add(l, ep("a", "h:1", ""))...))
 	agent.SetRules(t, token, `service_prefix "" { policy = "write" }`)
@@ -459,7 +459,7 @@ func TestFieldC7NodeRead(t *testing.T) {
 	}
 	r.registration(t, "svc", "a")
 
-	// A registration learns it as well.
+	// A registration gets the same error.
 	agent.SetRules(t, token, `service_prefix "" { policy = "write" }`)
 	client := naming.New(r.Store, nil)
 	defer client.Close()
@@ -474,8 +474,8 @@ func TestFieldC7NodeRead(t *testing.T) {
 	}
 }
 
-// TestFieldC8NodeRenamed: an agent comes back with its data under another name for
-// its node. Its own entries are not those of another agent.
+// TestFieldC8NodeRenamed: an agent returns with its data and with another name for its
+// node. The Store does not take the agent's own entries for entries of another agent.
 func TestFieldC8NodeRenamed(t *testing.T) {
 	t.Parallel()
 	before := consultest.Start(t, nil)
@@ -519,8 +519,8 @@ func TestFieldC8NodeRenamed(t *testing.T) {
 	}
 }
 
-// TestFieldC12PortNameOfConsul: the same as TestFieldC12PortName, with the answers
-// of Consul.
+// TestFieldC12PortNameOfConsul is TestFieldC12PortName of package wire, with answers of
+// Consul.
 func TestFieldC12PortNameOfConsul(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)
@@ -537,7 +537,7 @@ func TestFieldC12PortNameOfConsul(t *testing.T) {
 			}
 			return nil
 		})
-		// And it can be deleted.
+		// The endpoint can be deleted.
 		if name == "grpc" {
 			eps, err := once(t.Context(), s, "svc")
 			must(t, err)
@@ -551,8 +551,7 @@ func TestFieldC12PortNameOfConsul(t *testing.T) {
 	}
 }
 
-// TestFieldC14Proxies: proxies and gateways are no endpoints unless an option says
-// so.
+// TestFieldC14Proxies: proxies and gateways are endpoints only with IncludeProxies.
 func TestFieldC14Proxies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)
@@ -596,7 +595,7 @@ func TestFieldC14Proxies(t *testing.T) {
 	}
 }
 
-// TestFieldI8ServiceID: what reads Consul finds the caller's ID.
+// TestFieldI8ServiceID: other readers of Consul find the endpoint's ID in the service ID.
 func TestFieldI8ServiceID(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)

@@ -21,7 +21,7 @@ import (
 	"github.com/naming-go/naming/backend/consul"
 )
 
-// nonsense is what a hostile agent answers.
+// nonsense are the answers of a hostile agent.
 type nonsense struct {
 	status  int // 0: 200
 	header  map[string]string
@@ -36,7 +36,7 @@ type nonsense struct {
 
 const sound = `[{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":"x","Service":"greeter","Address":"h","Port":1},"Checks":[]}]`
 
-// with is the sound answer with something else in the place of a part.
+// with returns the sound answer with a part replaced.
 func with(old, new string) string { return strings.Replace(sound, old, new, 1) }
 
 var hostile = map[string]nonsense{
@@ -197,14 +197,14 @@ func (b *hostileBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// presentable reports whether a text can be shown.
+// presentable reports whether a text can be shown on a terminal.
 func presentable(s string) bool {
 	return len(s) <= 4*naming.MaxText && utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// TestHostile: whatever an agent answers, a Client keeps the last good set, says
-// that it is stale within the bound of silence, asks no more often than it may, reads
-// no more than a limit of an answer, and is right again when the agent is.
+// TestHostile: whatever an agent answers, a Client keeps the last good set, reports it as
+// stale within the bound of silence, keeps the limits of requests and of an answer's
+// size, and recovers when the agent does.
 func TestHostile(t *testing.T) {
 	for name, n := range hostile {
 		t.Run(name, func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestHostile(t *testing.T) {
 				if most > 4<<20 {
 					t.Errorf("%d bytes of an answer were read", most)
 				}
-				// And what writes ends with its context.
+				// A write ends with its context.
 				limited, done := context.WithTimeout(ctx, 10*time.Second)
 				began := time.Now()
 				_, gErr := s.Grant(limited, time.Minute)
@@ -294,7 +294,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// FuzzHostile is an agent that answers what a fuzzer says, to all questions.
+// FuzzHostile is an agent that answers every request with what a fuzzer chooses.
 func FuzzHostile(f *testing.F) {
 	for _, n := range hostile {
 		f.Add(n.status, n.header["X-Consul-Index"], []byte(n.body[:min(len(n.body), 1<<12)]))

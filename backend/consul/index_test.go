@@ -24,7 +24,7 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// fake is a Consul that answers as a test says. It does no I/O.
+// fake is a Consul whose answers a test chooses. It does no I/O.
 type fake struct {
 	answer func(q question) answer
 
@@ -32,7 +32,7 @@ type fake struct {
 	log []question
 }
 
-// question is what a request asks.
+// question is a request as fake sees it.
 type question struct {
 	n     int // of the request
 	at    time.Time
@@ -100,7 +100,7 @@ func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.status, Header: h, Body: io.NopCloser(content), Request: r}, nil
 }
 
-// lateReader has nothing to read, and is late to say so.
+// lateReader has nothing to read, and returns io.EOF late.
 type lateReader time.Duration
 
 func (l lateReader) Read([]byte) (int, error) {
@@ -118,8 +118,8 @@ func (f *fake) store(t *testing.T) *consul.Store {
 	return consul.New(client, nil)
 }
 
-// TestIndexRules holds the requests to the rules of blocking queries, whatever is
-// answered (consul#5358, consul#2216).
+// TestIndexRules: the requests keep the rules of blocking queries, whatever the answers
+// (consul#5358, consul#2216).
 func TestIndexRules(t *testing.T) {
 	responses := 1000
 	if mutant.Full() {
@@ -128,7 +128,7 @@ func TestIndexRules(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	synctest.Test(t, func(t *testing.T) {
-		// The registry's state, and what was answered to each question.
+		// The index of the registry, and the answer to each question.
 		index, version := uint64(1_000_000), 1
 		var answers []answer
 		f := &fake{}
@@ -215,7 +215,7 @@ func TestIndexRules(t *testing.T) {
 	})
 }
 
-// atMost fails the test if there were ever more questions than a bucket allows.
+// atMost fails the test if at any time there were more questions than a bucket allows.
 func atMost(t *testing.T, log []question, burst, perSecond float64) {
 	t.Helper()
 	for i := range log {
@@ -230,7 +230,8 @@ func atMost(t *testing.T, log []question, burst, perSecond float64) {
 	}
 }
 
-// TestHotAnswers is about a Consul that answers at once (mbobakov#7).
+// TestHotAnswers: a Consul that answers every query at once is not asked in a loop
+// (mbobakov#7).
 func TestHotAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		version          func(n int) int
@@ -272,9 +273,9 @@ func TestHotAnswers(t *testing.T) {
 	}
 }
 
-// TestRests: changes of a large service that come close together are read together,
-// on a busy machine those of a small one as well, and one that comes alone is read at
-// once. A rest that costs more than it saves is left out.
+// TestRests: changes of a large service that come close together are read together. So
+// are changes of a small service on a busy machine. A change that comes alone is read at
+// once. A rest that costs more than it saves is skipped.
 func TestRests(t *testing.T) {
 	for _, test := range []struct {
 		entries     int
@@ -312,7 +313,7 @@ func TestRests(t *testing.T) {
 	}
 }
 
-// shown watches until n batches were shown, and returns when.
+// shown watches until n batches were shown, and returns the times.
 func (f *fake) shown(t *testing.T, n int) (shown []time.Time) {
 	t.Helper()
 	for _, err := range f.store(t).Watch(t.Context(), "greeter") {
@@ -326,9 +327,9 @@ func (f *fake) shown(t *testing.T, n int) (shown []time.Time) {
 	return shown
 }
 
-// TestSustainedChange: a change every 15 ms to a service of up to 200 instances is
-// shown when it is there, for as long as it goes on. A reader that is behind shows
-// several at once.
+// TestSustainedChange: a change every 15 ms to a service of up to 200 instances is shown
+// at once, for as long as the changes go on. A reader that is behind shows several
+// changes at once.
 func TestSustainedChange(t *testing.T) {
 	changes := 2000 // half a minute
 	if !mutant.Full() {
@@ -340,7 +341,7 @@ func TestSustainedChange(t *testing.T) {
 			began := time.Now()
 			f := &fake{}
 			f.answer = func(q question) answer {
-				// The state of now, or else that of the next change.
+				// The present index, or else the index of the next change.
 				now := uint64(time.Since(began)/every) + 1
 				a := answer{index: now, version: int(now), more: entries - 1, after: way}
 				if now <= q.index {
@@ -358,8 +359,8 @@ func TestSustainedChange(t *testing.T) {
 	}
 }
 
-// TestEntriesRead: what a watch reads is bounded by the entries, be they in few
-// answers or in many, and no answer is so large that the next never comes.
+// TestEntriesRead: the entries that a watch reads are bounded, in few large answers or in
+// many small ones. After an answer of any size there is a next query.
 func TestEntriesRead(t *testing.T) {
 	for _, entries := range []int{0, 1, 1000, 40_000} {
 		synctest.Test(t, func(t *testing.T) {
@@ -387,7 +388,7 @@ func TestEntriesRead(t *testing.T) {
 	}
 }
 
-// TestCloseDuringWait closes a Client whose question waits for an answer.
+// TestCloseDuringWait closes a Client whose query waits for an answer.
 func TestCloseDuringWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{answer: func(q question) answer { return answer{index: 5, version: 1, hang: q.index > 0} }}
@@ -411,8 +412,8 @@ func TestCloseDuringWait(t *testing.T) {
 	})
 }
 
-// TestCloseFreesConnection leaves a watch that waits: grpc-consul-resolver's goes
-// on until the wait is over.
+// TestCloseFreesConnection: a watch that is left gives its connection back at once. The
+// watch of grpc-consul-resolver keeps it until the wait is over.
 func TestCloseFreesConnection(t *testing.T) {
 	asked, gone := make(chan struct{}), make(chan net.Addr, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,9 +9,9 @@ import (
 	"github.com/naming-go/naming/internal/consultest"
 )
 
-// TestCheckRemoved: an operator removes a check and leaves the service. A lease
-// that took the service for lost, or the check for there, would leave an
-// endpoint that nothing ever removes.
+// TestCheckRemoved: an operator removes a check and leaves the service. If the lease
+// assumed that the service is gone, or that the check is there, the endpoint would stay
+// for ever.
 func TestCheckRemoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, consultest.Start(t, nil), nil)

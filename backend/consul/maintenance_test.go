@@ -50,10 +50,10 @@ func serve(t *testing.T, c *naming.Client) *answering {
 	return a
 }
 
-// TestFieldW1W2UnderCalls: four servers on two nodes, and a client that calls them.
-// When one node, or one service, goes into maintenance, no call goes there a second
-// later, nobody writes anything, and the registrations stay as they are; afterwards
-// the calls come back.
+// TestFieldW1W2UnderCalls: a client calls four servers on two nodes. When a node or a
+// service goes into maintenance, no call goes there from a second later on. Nobody writes
+// to Consul, and the registrations stay as they are. After the maintenance the calls
+// return.
 func TestFieldW1W2UnderCalls(t *testing.T) {
 	t.Parallel()
 	lasts := 4 * time.Second // longer than the lease

@@ -30,15 +30,15 @@ import (
 )
 
 const (
-	// maxRequests is how many requests a Store says it has at most, given up ones
-	// included.
+	// maxRequests is the documented limit of the requests of a Store, including
+	// abandoned queries.
 	maxRequests = 100
-	// maxConns is how many connections they are with a transport that has few
-	// idle ones: it may open one for each of the 32 that do not wait for a change,
-	// and then find another free.
+	// maxConns is the number of connections for maxRequests with a transport that keeps
+	// few idle connections. The transport may open a connection for each of the 32
+	// requests that do not wait for a change, and then find another connection free.
 	maxConns = maxRequests + 32 + 3
-	// waiting is how many requests wait for a change when there are more watches
-	// than have a query of their own.
+	// waiting is the number of requests that wait for a change when there are more
+	// watches than can have a query of their own.
 	waiting     = 50 + 3
 	agentsLimit = 200 // of connections from one address
 )
@@ -162,7 +162,7 @@ func (c *crowd) show(consumer int, what string) {
 	}
 }
 
-// await waits until all consumers of some services show what is wanted of them.
+// await waits until all consumers of some services show the expected endpoints.
 func (c *crowd) await(t *testing.T, want map[int]string) {
 	t.Helper()
 	left := make(map[int]bool)
@@ -205,7 +205,7 @@ func (c *crowd) close() {
 	c.wg.Wait()
 }
 
-// put has another program put an endpoint of a service.
+// put puts an endpoint of a service as another program.
 func (c *crowd) put(t *testing.T, i int, addr string) {
 	t.Helper()
 	err := c.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{
@@ -217,8 +217,8 @@ func (c *crowd) put(t *testing.T, i int, addr string) {
 	}
 }
 
-// neighbour is another client on the same host, which connects for each of its
-// requests anew.
+// neighbour is another client on the same host, which makes a new connection for each
+// request.
 func neighbour(t *testing.T, agent *consultest.Agent) (served func() int) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: servertest.Patience}
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -250,7 +250,7 @@ func neighbour(t *testing.T, agent *consultest.Agent) (served func() int) {
 	return func() int { close(stop); <-stopped; return n }
 }
 
-// room returns how many more connections the agent takes from this host.
+// room returns how many more connections the agent accepts from this host.
 func room(t *testing.T, agent *consultest.Agent) int {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -270,9 +270,9 @@ func room(t *testing.T, agent *consultest.Agent) int {
 	}
 }
 
-// TestConnections has 5,000 consumers of more services than an agent takes
-// connections from one address. All of them see every change, and the other
-// programs on the host are served (prometheus#6959, consul#7527).
+// TestConnections: 5,000 consumers watch more services than an agent accepts connections
+// from one address. All consumers see every change, and the agent still serves the other
+// programs on the host (prometheus#6959, consul#7527).
 func TestConnections(t *testing.T) {
 	for _, services := range []int{300, 2000} {
 		t.Run(fmt.Sprint(services), func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestConnections(t *testing.T) {
 			})
 			served := neighbour(t, agent)
 			c := &crowd{rig: r, services: services}
-			// Half of them are there before.
+			// Half of the services exist before.
 			for i := range services / 2 {
 				c.put(t, i, "10.0.0.1")
 			}
@@ -299,9 +299,9 @@ func TestConnections(t *testing.T) {
 			c.await(t, want)
 			first := time.Since(began)
 
-			// One change each, to some of them, put and changed. The first question
-			// that is asked after a change shows it: one may be on the way, and one
-			// more may follow before all consumers have been told.
+			// One change each to some services. The first query after a change shows
+			// it. One query may be on its way then, and one more may follow before all
+			// consumers have the change.
 			var slowest time.Duration
 			rounds, step := 5, services/300
 			if mutant.Full() {
@@ -319,7 +319,7 @@ func TestConnections(t *testing.T) {
 				}
 				slowest = max(slowest, time.Since(began))
 			}
-			// And to all of them, or at least as many as do not fit.
+			// One change to all services, or at least to more than fit.
 			began = time.Now()
 			var writers sync.WaitGroup
 			for n := range 8 {
@@ -346,7 +346,7 @@ func TestConnections(t *testing.T) {
 				t.Errorf("%d connections, want up to %d", n, maxConns)
 			}
 
-			// Nothing is asked while nothing changes. (A wait may just be over.)
+			// While nothing changes, no request is made, except when a wait is over.
 			servertest.Poll(t, "it is never quiet", func() error {
 				before := r.calls.Load()
 				time.Sleep(time.Second)
@@ -363,8 +363,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestGivenUp starts and ends watches more often than a Consul has room for that
-// keeps every query until its wait is over (consul#8524).
+// TestGivenUp starts and ends watches more often than Consul has room for, if Consul
+// keeps every abandoned query until its wait is over (consul#8524).
 func TestGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64
@@ -441,7 +441,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestGivenUpConnections does the same to an agent that keeps the connections.
+// TestGivenUpConnections is TestGivenUp with an agent that keeps the connections.
 func TestGivenUpConnections(t *testing.T) {
 	agent := consultest.Start(t, &consultest.Options{Config: map[string]any{"use_streaming_backend": false}})
 	s := consul.New(agent.Client(t), nil)
@@ -470,8 +470,8 @@ func TestGivenUpConnections(t *testing.T) {
 	}
 }
 
-// TestSharedFails ends all watches that have no connection of their own when the
-// link breaks, and nothing is left.
+// TestSharedFails: when the link breaks, all watches without a connection of their own
+// end, and nothing is left of them.
 func TestSharedFails(t *testing.T) {
 	agent := consultest.Start(t, nil)
 	r := newRig(t, agent, nil)
@@ -510,8 +510,8 @@ func TestSharedFails(t *testing.T) {
 	}
 }
 
-// BenchmarkPropagation puts an endpoint and waits until a watch shows it. More
-// than a hundred, one after the other, meet the limit of ten a second.
+// BenchmarkPropagation puts an endpoint and waits until a watch shows it. More than a
+// hundred iterations meet the limit of ten a second.
 func BenchmarkPropagation(b *testing.B) {
 	agent := consultest.Start(b, nil)
 	r := newRig(b, agent, nil)
@@ -547,9 +547,9 @@ func BenchmarkPropagation(b *testing.B) {
 	}
 }
 
-// TestSharedReadsOnce begins a watch beyond those with a blocking query of their
-// own while another one is there: it reads its service once, and again if
-// something changes before it has the answer.
+// TestSharedReadsOnce begins a watch without a blocking query of its own while another
+// such watch exists. The watch reads its service once, and again if something changes
+// before it has the answer.
 func TestSharedReadsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		changed, never, answer := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -618,8 +618,8 @@ func TestSharedReadsOnce(t *testing.T) {
 	})
 }
 
-// TestNamesEscapedWithoutEnd: a foreign name that looks as if it were escaped many
-// times over does not cost the square of its length, which would be hours.
+// TestNamesEscapedWithoutEnd: another writer's name that looks escaped many times over
+// does not cost the square of its length, which would take hours.
 func TestNamesEscapedWithoutEnd(t *testing.T) {
 	client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		body := "[]"

@@ -42,7 +42,7 @@ func FuzzNames(f *testing.F) {
 		if got := fromConsul(c); got != name || !plain(c) {
 			t.Errorf("%q is %q in Consul, and that %q", name, c, got)
 		}
-		// And the other way: what is in Consul is found there.
+		// The other way round: a name in Consul leads back to itself.
 		if got := toConsul(fromConsul(name)); plain(name) && got != name {
 			t.Errorf("Consul's %q is looked for at %q", name, got)
 		}

@@ -33,7 +33,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// once returns what a service is at the moment.
+// once returns the present endpoints of a service.
 func once(ctx context.Context, s naming.Store, service string) ([]naming.Endpoint, error) {
 	for b, err := range s.Watch(ctx, service) {
 		return b.Put, err
@@ -41,7 +41,7 @@ func once(ctx context.Context, s naming.Store, service string) ([]naming.Endpoin
 	panic("a watch without a batch")
 }
 
-// listed returns the IDs of what is listed at the moment.
+// listed returns the IDs of the present endpoints of a service.
 func listed(t testing.TB, s naming.Store, service string) string {
 	t.Helper()
 	eps, err := once(t.Context(), s, service)
@@ -57,16 +57,16 @@ func ids(eps []naming.Endpoint) string {
 	return strings.Join(list, " ")
 }
 
-// follower is a watch of "greeter" and of the names of services.
-type follower struct {
+// observer is a watch of "greeter" and of the names of services.
+type observer struct {
 	name   string
 	states chan string // the IDs and versions, when they change
 	names  chan string
 }
 
-// follow starts to watch until the test ends.
-func follow(t *testing.T, name string, s naming.Store) *follower {
-	f := &follower{name, make(chan string, 100), make(chan string, 100)}
+// observe starts to watch until the test ends.
+func observe(t *testing.T, name string, s naming.Store) *observer {
+	f := &observer{name, make(chan string, 100), make(chan string, 100)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
@@ -108,19 +108,19 @@ func follow(t *testing.T, name string, s naming.Store) *follower {
 	return f
 }
 
-// shows waits for a state, and fails if another comes.
-func (f *follower) shows(t *testing.T, what, want string) {
+// shows waits for a state, and fails if another state comes first.
+func (f *observer) shows(t *testing.T, what, want string) {
 	t.Helper()
 	f.next(t, what, f.states, want)
 }
 
 // lists is the same for the names of services.
-func (f *follower) lists(t *testing.T, what, want string) {
+func (f *observer) lists(t *testing.T, what, want string) {
 	t.Helper()
 	f.next(t, what, f.names, want)
 }
 
-func (f *follower) next(t *testing.T, what string, c chan string, want string) {
+func (f *observer) next(t *testing.T, what string, c chan string, want string) {
 	t.Helper()
 	select {
 	case got := <-c:
@@ -132,7 +132,7 @@ func (f *follower) next(t *testing.T, what string, c chan string, want string) {
 	}
 }
 
-// backends counts by which way an agent has answered blocking queries.
+// backends counts the ways in which an agent has answered blocking queries.
 type backends struct {
 	http.RoundTripper
 	mu   sync.Mutex
@@ -149,9 +149,9 @@ func (b *backends) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestNarrow has the options that narrow what is read see entries come and go for
-// all reasons that there are, on agents that ask the servers for each answer and
-// on agents that are told of changes in a stream (consul#12640, consul#9758).
+// TestNarrow: with each option that narrows what is read, entries come and go for every
+// possible reason. It runs on agents that ask the servers for each answer, and on agents
+// that get a stream of changes (consul#12640, consul#9758).
 func TestNarrow(t *testing.T) {
 	for _, streaming := range []bool{true, false} {
 		t.Run(fmt.Sprint("streaming ", streaming), func(t *testing.T) {
@@ -173,12 +173,12 @@ func TestNarrow(t *testing.T) {
 			}
 			ctx := t.Context()
 			plain := store(consul.Options{})
-			everything := follow(t, "no option", plain)
-			tagged := follow(t, "Tag", store(consul.Options{Tag: "blue"}))
-			near := follow(t, "NodeMeta", store(consul.Options{NodeMeta: map[string]string{"rack": "r1"}}))
-			both := follow(t, "both", store(consul.Options{Tag: "blue", NodeMeta: map[string]string{"rack": "r1"}}))
-			stale := follow(t, "AllowStale", store(consul.Options{AllowStale: true, IncludeWarning: true}))
-			every := []*follower{everything, tagged, near, both, stale}
+			everything := observe(t, "no option", plain)
+			tagged := observe(t, "Tag", store(consul.Options{Tag: "blue"}))
+			near := observe(t, "NodeMeta", store(consul.Options{NodeMeta: map[string]string{"rack": "r1"}}))
+			both := observe(t, "both", store(consul.Options{Tag: "blue", NodeMeta: map[string]string{"rack": "r1"}}))
+			stale := observe(t, "AllowStale", store(consul.Options{AllowStale: true, IncludeWarning: true}))
+			every := []*observer{everything, tagged, near, both, stale}
 			for _, f := range every {
 				f.shows(t, "nothing", "")
 			}
@@ -186,14 +186,14 @@ func TestNarrow(t *testing.T) {
 				t.Fatal(list)
 			}
 
-			// A Store's own, on the client's node.
+			// An entry of a Store, on the client's node.
 			must(t, plain.Apply(ctx, "greeter", add(nil, ep("a", "h:1", `{"version":"1","tags":["blue","x"]}`))...))
 			for _, f := range every {
 				f.shows(t, "put with tag", "a1")
 			}
 			tagged.lists(t, "put with tag", "greeter")
 			must(t, plain.Apply(ctx, "greeter", add(nil, ep("a", "h:1", `{"version":"2","tags":["x"]}`))...))
-			for _, f := range []*follower{everything, near, stale} {
+			for _, f := range []*observer{everything, near, stale} {
 				f.shows(t, "put without tag", "a2")
 			}
 			tagged.shows(t, "put without tag", "")
@@ -205,7 +205,7 @@ func TestNarrow(t *testing.T) {
 			}
 			tagged.lists(t, "put with tag again", "greeter")
 
-			// Another's, on a node whose metadata changes.
+			// An entry of another writer, on a node whose metadata changes.
 			foreign := &api.CatalogRegistration{Node: "foreign", Address: "192.0.2.1", NodeMeta: map[string]string{"rack": "r2"},
 				Service: &api.AgentService{ID: "b", Service: "greeter", Port: 80, Tags: []string{"blue"}, Meta: map[string]string{"version": "1"}},
 				Check:   &api.AgentCheck{Node: "foreign", CheckID: "b", ServiceID: "b", Status: "passing"}}
@@ -215,7 +215,7 @@ func TestNarrow(t *testing.T) {
 				must(t, err)
 			}
 			register()
-			for _, f := range []*follower{everything, tagged, stale} {
+			for _, f := range []*observer{everything, tagged, stale} {
 				f.shows(t, "on a node of another rack", "a3 b1")
 			}
 			foreign.NodeMeta, foreign.Service.Meta = map[string]string{"rack": "r1"}, map[string]string{"version": "2"}
@@ -225,7 +225,7 @@ func TestNarrow(t *testing.T) {
 			}
 			foreign.Check.Status = "warning"
 			register()
-			for _, f := range []*follower{everything, tagged, near, both} {
+			for _, f := range []*observer{everything, tagged, near, both} {
 				f.shows(t, "warning", "a3")
 			}
 			foreign.Check.Status = "critical"
@@ -236,7 +236,7 @@ func TestNarrow(t *testing.T) {
 			stale.shows(t, "warning", "a3 b2")
 			foreign.Check.Status = "passing"
 			register()
-			for _, f := range []*follower{everything, tagged, near, both} {
+			for _, f := range []*observer{everything, tagged, near, both} {
 				f.shows(t, "passing", "a3 b2")
 			}
 			foreign.NodeMeta = map[string]string{"rack": "r2"}
@@ -280,8 +280,8 @@ func TestNarrow(t *testing.T) {
 	}
 }
 
-// TestTagOfNewest is about an endpoint of which there are two registrations: the
-// newest counts, whatever the tags of the other.
+// TestTagOfNewest: of two registrations of an endpoint the newest counts, whatever the
+// tags of the other one.
 func TestTagOfNewest(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -292,7 +292,7 @@ func TestTagOfNewest(t *testing.T) {
 	must(t, err)
 	s := entries[0].Service
 	gen := s.Meta["naming-gen"]
-	// As another Store would put it before it removes what was there.
+	// As another Store would put the endpoint before it removes the old registration.
 	s.Meta["naming-gen"] = gen + "0"
 	must(t, r.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "newer", Name: name, Address: "h", Port: 2, Meta: s.Meta, Tags: []string{"green"}}))
 	servertest.Poll(t, "the agent has not told the servers", func() error {
@@ -355,7 +355,7 @@ func TestAllowStale(t *testing.T) {
 		}
 		break
 	}
-	// Writes do not profit.
+	// AllowStale has no effect on writes.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := stale.Apply(ctx, "greeter", add(nil, ep("b", "h:1", ""))...); err == nil {
@@ -363,7 +363,7 @@ func TestAllowStale(t *testing.T) {
 	}
 }
 
-// TestDatacenter reads what is in another datacenter.
+// TestDatacenter reads another datacenter.
 func TestDatacenter(t *testing.T) {
 	t.Parallel()
 	ports := servertest.Ports(t, 2)
@@ -387,7 +387,7 @@ func TestDatacenter(t *testing.T) {
 	if got := listed(t, consul.New(client, nil), "greeter"); got != "near" {
 		t.Errorf("dc1 has %q", got)
 	}
-	f := follow(t, "dc2", farther)
+	f := observe(t, "dc2", farther)
 	f.shows(t, "at first", "far")
 	must(t, consul.New(far.Client(t), nil).Apply(t.Context(), "greeter", add(nil, ep("far2", "h:1", ""))...))
 	f.shows(t, "later", "far far2")
@@ -399,8 +399,8 @@ func TestDatacenter(t *testing.T) {
 	}
 }
 
-// TestEnterprise: Consul without a licence refuses partitions and namespaces, and
-// so what is meant for one never ends up in the default one.
+// TestEnterprise: Consul without a licence refuses partitions and namespaces, so that an
+// endpoint for a namespace never ends up in the default namespace.
 func TestEnterprise(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -426,7 +426,7 @@ func TestEnterprise(t *testing.T) {
 	}
 }
 
-// TestBesidePeers has programs of other frameworks and a Store in one service.
+// TestBesidePeers: programs of other frameworks and a Store share a service.
 func TestBesidePeers(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)
@@ -478,7 +478,7 @@ func TestBesidePeers(t *testing.T) {
 		if !slices.Contains(keys, agent.Name+"/"+test.bad.ID) {
 			t.Errorf("%s: reported are %q", test.name, keys)
 		}
-		// What the framework's program has registered can be put again, and deleted.
+		// An entry that the framework's program registered can be put again and deleted.
 		moved := test.want
 		moved.Addr = "127.0.0.1:9001"
 		must(t, r.Apply(t.Context(), "greeter", add(nil, moved)...))
@@ -493,7 +493,7 @@ func TestBesidePeers(t *testing.T) {
 	}
 }
 
-// TestTLS reaches an agent that asks for a certificate, and whose own is replaced
+// TestTLS: the agent asks for a client certificate, and its own certificate is replaced
 // and expires.
 func TestTLS(t *testing.T) {
 	t.Parallel()
@@ -512,7 +512,7 @@ func TestTLS(t *testing.T) {
 		c.Transport.TLSClientConfig.Certificates = nil
 		c.Transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return mine.Load(), nil }
 	})
-	f := follow(t, "TLS", r.Store)
+	f := observe(t, "TLS", r.Store)
 	f.shows(t, "at first", "")
 	lease, err := r.Grant(t.Context(), time.Minute)
 	must(t, err)
@@ -535,7 +535,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("with another CA: %v", err)
 	}
 
-	// Nothing but a new connection notices.
+	// Only a new connection gets the new certificate.
 	agent.RotateCertificate(t, -time.Hour)
 	must(t, lease.Renew(t.Context()))
 	r.proxy.Reset()
@@ -574,8 +574,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestLimits puts metadata at Consul's limits and beyond them on an agent, which
-// has the last word.
+// TestLimits puts metadata at Consul's limits and beyond. A real agent decides what is
+// beyond.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, nil)

@@ -19,11 +19,11 @@ import (
 	"github.com/naming-go/naming/internal/consultest"
 )
 
-// BenchmarkSustainedChange is a change every 15 ms to a service of some instances:
-// how long after the write a reader has it, and what processor time that takes of
-// this process and of the agent, the writer's included. The floor is one raw
-// blocking query after another. Readers take turns in a run, in a random order, so
-// that ratios of one run compare; -benchtime=400x is enough.
+// BenchmarkSustainedChange changes a service of some instances every 15 ms. It measures
+// how long after the write a reader has the change, and how much processor time this
+// process, with the writer, and the agent use. The floor is one raw blocking query after
+// another. The readers of a run take turns in a random order, so that the ratios of one
+// run can be compared. -benchtime=400x is enough.
 func BenchmarkSustainedChange(b *testing.B) {
 	agent := consultest.Start(b, nil)
 	client := agent.Client(b)
@@ -87,7 +87,7 @@ func BenchmarkSustainedChange(b *testing.B) {
 	}
 }
 
-// read sends the port of a service's instance 0 whenever it reads another.
+// read sends the port of a service's instance 0 whenever the port changes.
 func read(ctx context.Context, client *api.Client, reader, service string, ports chan<- int) {
 	if reader == "store" {
 		for b, err := range consul.New(client, nil).Watch(ctx, service) {
@@ -127,7 +127,7 @@ func processorTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// processorTimeOf returns what a process has used, 0 where that is not known.
+// processorTimeOf returns the processor time of a process, 0 where it is not known.
 func processorTimeOf(pid int) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

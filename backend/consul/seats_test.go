@@ -15,8 +15,8 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// TestFieldC10ManyPrograms: six programs of 40 services each on one agent with its
-// limit of 200 connections. Each registers all of its services and loses none.
+// TestFieldC10ManyPrograms: six programs with 40 services each share one agent, which
+// accepts 200 connections. Each program registers all of its services and loses none.
 func TestFieldC10ManyPrograms(t *testing.T) {
 	const programs, services = 6, 40
 	stay := 12 * time.Second
@@ -68,7 +68,7 @@ func TestFieldC10ManyPrograms(t *testing.T) {
 		return nil
 	}
 	servertest.Poll(t, "the programs do not register", missing)
-	// For the time of several renewals.
+	// This takes the time of several renewals.
 	servertest.Throughout(t, "a registration was lost", stay, missing)
 	servertest.Poll(t, "the catalogue has not all services", func() error {
 		tags, _, err := agent.Client(t).Catalog().Services(nil)
@@ -77,7 +77,7 @@ func TestFieldC10ManyPrograms(t *testing.T) {
 		}
 		return err
 	})
-	// And a program that comes now finds a place, and hears of changes.
+	// A program that starts now gets a connection and sees the service.
 	config := agent.Config()
 	t.Cleanup(config.Transport.CloseIdleConnections)
 	client, err := api.NewClient(config)

@@ -24,11 +24,11 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// all is what a program needs to be allowed.
+// all are the rights that a program needs.
 const all = `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`
 
-// TestMain lets more tests run at once than there are processors: what waits for
-// Consul takes none.
+// TestMain lets more tests run at once than there are processors. A test that waits for
+// Consul needs no processor.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if p := flag.Lookup("test.parallel").Value; p.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
@@ -37,8 +37,9 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// each runs a test with a fault once, or thirty times at full length. Every round
-// has programs of its own: those of the last would wait longer and longer.
+// each runs a test with a fault once, or thirty times at full length. Every round has
+// programs of its own, because programs that meet fault after fault wait longer and
+// longer.
 func each(t *testing.T, f func(t *testing.T)) {
 	rounds := 1
 	if mutant.Full() {
@@ -51,8 +52,7 @@ func each(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
-// rig is a store on a client of its own, whose link to the agent can be
-// disturbed.
+// rig is a Store on a client of its own, with a link to the agent that can be disturbed.
 type rig struct {
 	*consul.Store
 	agent  *consultest.Agent
@@ -75,8 +75,7 @@ type rig struct {
 
 var rigs atomic.Int64
 
-// newRig returns a store with names of its own. change, if not nil, changes the
-// options.
+// newRig returns a rig with a prefix of its own. change, if not nil, changes the options.
 func newRig(t testing.TB, a *consultest.Agent, change func(*api.Config, *consul.Options)) *rig {
 	t.Helper()
 	r := &rig{agent: a, admin: a.Client(t), proxy: faultproxy.New(t, a.Addr), prefix: fmt.Sprintf("rig%d.", rigs.Add(1))}
@@ -147,8 +146,8 @@ func (r *rig) reads(service string) int64 {
 	return n.(*atomic.Int64).Load()
 }
 
-// interrupt cuts the link until all that was asked has failed: a transport asks
-// again by itself when a connection breaks that it has used before.
+// interrupt cuts the link until all requests have failed. A transport repeats a request by
+// itself when a connection breaks that it has used before.
 func (r *rig) interrupt(t testing.TB) {
 	t.Helper()
 	r.proxy.Cut()
@@ -161,12 +160,12 @@ func (r *rig) interrupt(t testing.TB) {
 	})
 }
 
-// spoil registers an entry that cannot be understood in the place of an endpoint.
+// spoil replaces an endpoint by an entry that cannot be understood.
 func (r *rig) spoil(t testing.TB, service, id string) (key string) {
 	return r.replace(t, service, id, "{not JSON")
 }
 
-// exceed does the same with an entry that exceeds a limit.
+// exceed replaces an endpoint by an entry that exceeds a limit.
 func (r *rig) exceed(t testing.TB, service, id string) (key string) {
 	deep := strings.Repeat("[", naming.MaxDepth) + strings.Repeat("]", naming.MaxDepth)
 	return r.replace(t, service, id, `{"a":`+deep+`}`)
@@ -205,7 +204,7 @@ func (r *rig) registrations(t testing.TB, service, id string) (ids []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		// A long one is in several pieces.
+		// A long ID is in several pieces.
 		if m := e.Service.Meta["naming-id"]; m != "" && strings.HasPrefix(id, m) && (len(m) == 512 || m == id) {
 			ids = append(ids, e.Service.ID)
 		}
@@ -222,7 +221,7 @@ func (r *rig) registration(t testing.TB, service, id string) string {
 	return ids[0]
 }
 
-// withhold takes an endpoint out of use as an operator does, or a check.
+// withhold takes an endpoint out of use as an operator or a check does.
 func (r *rig) withhold(t testing.TB, service, id string, reason naming.Reason) (undo func()) {
 	t.Helper()
 	admin, registration := r.admin.Agent(), r.registration(t, service, id)
@@ -243,7 +242,7 @@ func (r *rig) withhold(t testing.TB, service, id string, reason naming.Reason) (
 		t.Fatal(err)
 	}
 	return func() {
-		for _, registration := range r.registrations(t, service, id) { // it may be another
+		for _, registration := range r.registrations(t, service, id) { // the registration may be another one now
 			if err := admin.DisableServiceMaintenance(registration); err != nil {
 				t.Error(err)
 			}
@@ -251,7 +250,7 @@ func (r *rig) withhold(t testing.TB, service, id string, reason naming.Reason) (
 	}
 }
 
-// lose deregisters what a lease holds.
+// lose deregisters the endpoints of a lease.
 func (r *rig) lose(t testing.TB, l naming.Lease) {
 	t.Helper()
 	for _, id := range consul.Held(l) {

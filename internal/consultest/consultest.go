@@ -1,17 +1,17 @@
-// Package consultest runs real Consul agents for tests, and does to them what
-// happens to agents.
+// Package consultest runs real Consul agents for tests, and causes the faults that agents
+// have: restarts, pauses, wiped data, restored snapshots, revoked tokens.
 //
 //	a := consultest.Start(t, nil)
 //	client := a.Client(t)
-//	a.Restart(t) // nothing that was in memory is left
+//	a.Restart(t) // everything that was in memory is lost
 //
-// The agents are processes on 127.0.0.1 and end with the test. They serve HTTP,
-// or HTTPS, and nothing else. A test is skipped when there is no binary to run,
-// or fails: see [servertest.Missing].
+// The agents are processes on 127.0.0.1 and end with the test. They serve HTTP, or HTTPS,
+// and nothing else. Without a binary of Consul, a test is skipped or fails: see
+// [servertest.Missing].
 //
-// Every verb gets the test that uses it, and fails that test with FailNow if it
-// cannot be carried out. A verb returns when what it says is so: agents that it
-// started answer, those that it killed are gone.
+// Every verb takes the test that uses it, and fails that test with FailNow if it cannot do
+// its work. A verb returns when its effect is complete: agents that it started answer, and
+// agents that it killed are gone.
 package consultest
 
 import (
@@ -37,19 +37,18 @@ import (
 
 // Options are the options of [Start] and [Agent.StartClient].
 type Options struct {
-	// Disk makes a server keep its data on disk, so that they are there after
-	// a Restart. In memory it starts faster and elects itself at once. Client
-	// agents always keep what is registered with them on disk.
+	// Disk makes a server keep its data on disk, so that the data outlive a Restart.
+	// Without Disk, a server starts faster and elects itself at once. Client agents
+	// always keep their registrations on disk.
 	Disk bool
-	// ACL demands a token that allows it for everything; see
-	// [Agent.CreateToken]. A client agent does as its server.
+	// ACL makes every request need a token that allows it: see [Agent.CreateToken].
+	// A client agent has the setting of its server.
 	ACL bool
-	// TLS makes the agent serve HTTPS in the place of HTTP, and demand a
-	// certificate of its CA from each client. A client agent does as its
-	// server.
+	// TLS makes the agent serve HTTPS instead of HTTP, and require a certificate of
+	// its CA from each client. A client agent has the setting of its server.
 	TLS bool
-	// Config is further configuration, in the form of Consul's configuration
-	// files. It wins over what this package sets.
+	// Config is further configuration, in the form of Consul's configuration files. It
+	// overrides what this package sets.
 	Config map[string]any
 }
 
@@ -57,7 +56,7 @@ type Options struct {
 type Agent struct {
 	// Name is the name of its node.
 	Name string
-	// Addr is the address it serves HTTP at.
+	// Addr is the address at which it serves HTTP.
 	Addr string
 
 	*servertest.Process
@@ -93,7 +92,7 @@ func Start(tb testing.TB, opts *Options) *Agent {
 	return a
 }
 
-// StartClient starts a client agent that joins the server, and waits until it
+// StartClient starts a client agent that joins the server, and waits until the client agent
 // is healthy.
 func (a *Agent) StartClient(tb testing.TB, opts *Options) *Agent {
 	tb.Helper()
@@ -125,8 +124,8 @@ func (a *Agent) start(tb testing.TB, o Options) {
 		a.certFile = filepath.Join(dir, "agent.pem")
 		servertest.WriteFile(tb, a.certFile, a.ca.Issue(tb, a.Name, 24*time.Hour))
 	}
-	// A node that is wiped is the same node: Consul would not let another have
-	// its name before it has found the first one dead.
+	// A wiped agent keeps its node ID. Consul would not give its name to another node
+	// before it has found the first node dead.
 	id := newUUID()
 	servertest.Start(tb, func() []*servertest.Process {
 		dir := tb.TempDir()
@@ -178,8 +177,8 @@ func (a *Agent) config(id string, ports []int) map[string]any {
 		"peering":      map[string]any{"enabled": false},
 		"performance":  map[string]any{"raft_multiplier": 1},
 		"enable_debug": false,
-		// A node that is paused is dead after two seconds or so; on a busy
-		// machine a shorter limit would find living ones dead.
+		// A paused node is found dead after about two seconds. A shorter limit would find
+		// living nodes dead on a busy machine.
 		"gossip_lan": map[string]any{
 			"gossip_interval": "100ms",
 			"probe_interval":  "500ms",
@@ -223,8 +222,8 @@ func (a *Agent) config(id string, ports []int) map[string]any {
 	return config
 }
 
-// healthy asks for what the server's leader knows of the agent. It is asked in
-// the mode that needs a leader that has finished to take office.
+// healthy returns an error until the leader of the servers lists the agent as passing. It
+// asks in the consistent mode, which needs a leader that is ready.
 func (a *Agent) healthy() error {
 	transport := a.transport()
 	defer transport.CloseIdleConnections()
@@ -258,8 +257,8 @@ func (a *Agent) healthy() error {
 	return fmt.Errorf("the leader has not seen it alive: %s", body)
 }
 
-// transport returns what the verbs connect with, whatever was done to the agent
-// and its certificate before.
+// transport returns the transport of the verbs. It works whatever happened to the agent and
+// its certificate before.
 func (a *Agent) transport() *http.Transport {
 	t := &http.Transport{DisableKeepAlives: true}
 	if a.ca != nil {
@@ -269,7 +268,7 @@ func (a *Agent) transport() *http.Transport {
 	return t
 }
 
-// URL returns the URL the agent serves HTTP at.
+// URL returns the URL at which the agent serves HTTP.
 func (a *Agent) URL() string { return a.scheme() + "://" + a.Addr }
 
 func (a *Agent) scheme() string {
@@ -286,17 +285,16 @@ func (a *Agent) TLS() *tls.Config {
 	}
 	cert, err := tls.X509KeyPair(a.certPEM, a.certPEM)
 	if err != nil {
-		panic(err) // it is ours
+		panic(err) // this package made the certificate
 	}
 	return &tls.Config{RootCAs: a.ca.Pool(), Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 }
 
-// CA returns what issues the certificates of agents and clients, nil without
-// TLS.
+// CA returns the CA of the certificates of agents and clients, nil without TLS.
 func (a *Agent) CA() *servertest.CA { return a.ca }
 
-// Config returns what a client needs to connect to the agent, with the token
-// that allows everything. Its transport is used by nobody else.
+// Config returns the configuration of a client of the agent, with the token that allows
+// everything and with a transport of its own.
 func (a *Agent) Config() *api.Config {
 	config := &api.Config{
 		Address:   a.Addr,
@@ -322,11 +320,11 @@ func (a *Agent) Client(tb testing.TB) *api.Client {
 	return client
 }
 
-// admin calls f with a client of its own, one that knows nothing of what was
-// done to the agent before. It is given a context for each of its calls.
+// admin calls f with a new client, which has no connections from before a fault. f uses ctx
+// for each of its calls.
 func (a *Agent) admin(tb testing.TB, verb string, f func(context.Context, *api.Client) error) {
 	tb.Helper()
-	// Not the test's context: verbs are for its cleanups, too.
+	// Not the test's context, because cleanups of the test use verbs too.
 	ctx, cancel := context.WithTimeout(context.Background(), servertest.Patience)
 	defer cancel()
 	config := a.Config()
@@ -341,9 +339,9 @@ func (a *Agent) admin(tb testing.TB, verb string, f func(context.Context, *api.C
 	}
 }
 
-// Wipe replaces the agent by an empty one at the same addresses. Nothing is
-// registered with it, and if it is a server, the catalogue is empty and its
-// index starts again; tokens that were created are gone.
+// Wipe replaces the agent by an empty agent at the same addresses, without registrations. If
+// the agent is a server, the catalogue is empty, its index starts again, and tokens that
+// were created are gone.
 func (a *Agent) Wipe(tb testing.TB) {
 	tb.Helper()
 	a.Kill(tb)
@@ -355,18 +353,17 @@ func (a *Agent) Wipe(tb testing.TB) {
 	a.Restart(tb)
 }
 
-// Continue lets the agent go on after a Pause, and waits until it is healthy.
+// Continue resumes the agent after a Pause, and waits until it is healthy.
 func (a *Agent) Continue(tb testing.TB) {
 	tb.Helper()
 	a.Process.Continue(tb)
 	a.Await(tb)
 }
 
-// Join makes an agent and another that do not know each other one cluster.
-// Client agents look for their server by themselves only when they start, so
-// this is what to do after a Wipe of the server. Even then it may take a client
-// agent some minutes to put again into the catalogue what is registered with
-// it: it does so regularly, and when it has noticed that the server was away.
+// Join joins an agent to another one that does not know it. Call it after a Wipe of the
+// server: client agents look for their server by themselves only when they start. After
+// that, a client agent may take some minutes to restore its registrations in the catalogue.
+// It does so regularly, and when it notices that the server was away.
 func (a *Agent) Join(tb testing.TB, other *Agent) {
 	tb.Helper()
 	a.admin(tb, "join", func(ctx context.Context, client *api.Client) error {
@@ -375,7 +372,7 @@ func (a *Agent) Join(tb testing.TB, other *Agent) {
 	a.Await(tb)
 }
 
-// Index returns the index of the list of services: that of the last change of
+// Index returns the index of the list of services, which is the index of the last change of
 // any service or node.
 func (a *Agent) Index(tb testing.TB) uint64 {
 	tb.Helper()
@@ -406,8 +403,8 @@ func (a *Agent) Snapshot(tb testing.TB) []byte {
 	return b
 }
 
-// Restore replaces the state of the servers by a snapshot. Its index is that of
-// the snapshot: it goes backwards.
+// Restore replaces the state of the servers by a snapshot. The index goes back to that of
+// the snapshot.
 func (a *Agent) Restore(tb testing.TB, snapshot []byte) {
 	tb.Helper()
 	a.admin(tb, "restore", func(ctx context.Context, client *api.Client) error {
@@ -416,14 +413,14 @@ func (a *Agent) Restore(tb testing.TB, snapshot []byte) {
 	a.Await(tb)
 }
 
-// Token is an ACL token. Its Secret is what clients show.
+// Token is an ACL token. Clients send its Secret.
 type Token struct {
 	Secret string
 
 	accessor, policy string
 }
 
-// CreateToken makes a token that allows what the rules say, such as
+// CreateToken makes a token with the rights that the rules say, such as
 // `service_prefix "" { policy = "write" }`.
 func (a *Agent) CreateToken(tb testing.TB, rules string) *Token {
 	tb.Helper()
@@ -439,7 +436,7 @@ func (a *Agent) CreateToken(tb testing.TB, rules string) *Token {
 	return t
 }
 
-// RevokeToken makes a token unknown.
+// RevokeToken deletes a token.
 func (a *Agent) RevokeToken(tb testing.TB, t *Token) {
 	tb.Helper()
 	a.admin(tb, "revoke token", func(ctx context.Context, client *api.Client) error {
@@ -448,7 +445,7 @@ func (a *Agent) RevokeToken(tb testing.TB, t *Token) {
 	})
 }
 
-// RestoreToken makes a token that was revoked good again.
+// RestoreToken makes a revoked token valid again.
 func (a *Agent) RestoreToken(tb testing.TB, t *Token) {
 	tb.Helper()
 	a.admin(tb, "restore token", func(ctx context.Context, client *api.Client) error {
@@ -470,17 +467,17 @@ func (a *Agent) SetRules(tb testing.TB, t *Token, rules string) {
 	})
 }
 
-// Reload makes the agent read its configuration again. As it then begins with
-// what it finds on disk, one without forgets what is registered with it, and
-// some time later takes it out of the catalogue.
+// Reload makes the agent read its configuration again. The agent then starts from what is on
+// disk. An agent without Disk forgets its registrations, and removes them from the catalogue
+// some time later.
 func (a *Agent) Reload(tb testing.TB) {
 	tb.Helper()
 	a.Process.Reload(tb)
 }
 
-// RotateCertificate gives the agent a new certificate, valid for the given time;
-// one that is not positive makes it one that has expired. Connections that are
-// open stay open. The agent needs its data on disk, since this is a Reload.
+// RotateCertificate gives the agent a new certificate that is valid for some time. If the
+// time is not positive, the certificate has expired. Open connections stay open. The agent
+// needs Disk, since this is a Reload.
 func (a *Agent) RotateCertificate(tb testing.TB, valid time.Duration) {
 	tb.Helper()
 	if a.ca == nil || a.dir == "" {

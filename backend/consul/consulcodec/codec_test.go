@@ -21,7 +21,7 @@ import (
 	"github.com/naming-go/naming/backend/consul/internal/wire/wiretest"
 )
 
-// codecs are all of them, by the names of their golden files.
+// codecs are all codecs, by the names of their golden files.
 var codecs = map[string]*consul.Codec{"kratos": Kratos(), "gomicro": GoMicro(), "grpcspring": GRPCSpring()}
 
 // format returns the format of a codec, which may be nil.
@@ -32,9 +32,9 @@ func format(c *consul.Codec) *wire.Format {
 	return c.Format
 }
 
-// golden reads the lines of a golden file: an entry as Consul has it of what the
-// framework's own code has registered, a tab, and the endpoint that it is, as
-// JSON; or what is wrong with it.
+// golden reads the lines of a golden file. A line has an entry as Consul returns it after
+// the framework's own code has registered a service, a tab, and the endpoint as JSON. In
+// the place of the endpoint there may be a part of the expected error.
 func golden(t testing.TB, name string) (lines [][2]string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
@@ -51,8 +51,8 @@ func golden(t testing.TB, name string) (lines [][2]string) {
 	return lines
 }
 
-// tripWith fails the test if an endpoint does not come back from what is put
-// with a codec, whatever codec it is read with.
+// tripWith fails the test if an endpoint that is put with a codec does not come back when
+// it is read with any codec.
 func tripWith(t *testing.T, name string, e naming.Endpoint) {
 	t.Helper()
 	changes, err := naming.Normalize("s", []naming.Change{{Endpoint: e}})
@@ -73,9 +73,8 @@ func tripWith(t *testing.T, name string, e naming.Endpoint) {
 			t.Errorf("%s: got %q %q %.1000s, %v\nwant %q %q %.1000s", name, got.ID, got.Addr, got.Metadata, err, e.ID, e.Addr, e.Metadata)
 		}
 	}
-	// An entry that lost what makes it a Store's is what a program of the
-	// framework would have registered. That must be understood too, if it can be
-	// dialled.
+	// Without the keys of a Store, the entry is what a program of the framework would
+	// have registered. That entry must be understood too, if its address can be dialled.
 	for key := range i.Service.Meta {
 		if strings.HasPrefix(key, "naming-") {
 			delete(i.Service.Meta, key)
@@ -118,7 +117,7 @@ func TestGolden(t *testing.T) {
 			if len(i.Checks) == 0 {
 				continue // no program of the framework has registered it
 			}
-			// A copy says the same to a program of the framework.
+			// A program of the framework reads the same from a copy.
 			r, err := wiretest.Encode(t, got, 1, format(c))
 			if err != nil {
 				t.Fatal(err)
@@ -131,7 +130,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// asPeer returns what a program of the framework takes from an entry.
+// asPeer returns what a program of the framework reads from an entry.
 func asPeer(t *testing.T, name string, i *wire.Entry) string {
 	t.Helper()
 	var version string
@@ -149,7 +148,7 @@ func asPeer(t *testing.T, name string, i *wire.Entry) string {
 			endpoints = []string{fmt.Sprintf("http://%s:%d", s.Address, s.Port)}
 		}
 		maps.Copy(metadata, s.Meta)
-		// They are there for other readers.
+		// These keys are for other readers.
 		maps.DeleteFunc(metadata, func(key, _ string) bool { return key == "version" || strings.HasPrefix(key, "naming-") })
 	case "grpcspring":
 		port := fmt.Sprint(s.Port)
@@ -177,7 +176,7 @@ func asPeer(t *testing.T, name string, i *wire.Entry) string {
 	return fmt.Sprintf("%q %q %q", version, endpoints, metadata)
 }
 
-// inflated returns what a tag of go-micro's says, empty for any other.
+// inflated returns the value of a tag of go-micro's, empty for any other tag.
 func inflated(t *testing.T, tag string) string {
 	if tag[1] == '=' {
 		return tag[2:]
@@ -213,7 +212,7 @@ func TestRoundTripOfPeers(t *testing.T) {
 	}
 }
 
-// TestPeersSee says what programs of a framework find in what a Store has put.
+// TestPeersSee: programs of a framework read what a Store has put.
 func TestPeersSee(t *testing.T) {
 	e := naming.Endpoint{ID: "a", Addr: "[2001:db8::7]:9000", Metadata: json.RawMessage(`{"version":"v1","zone":"é","weight":3,"tags":["canary"]}`)}
 	for name, want := range map[string]string{
@@ -234,7 +233,8 @@ func TestPeersSee(t *testing.T) {
 	}
 }
 
-// TestBomb is about tags that expand to far more than what Consul holds.
+// TestBomb: tags that expand to far more than Consul holds are malformed, and take little
+// memory.
 func TestBomb(t *testing.T) {
 	long := func(n int) string { return deflate(`{"a":"` + strings.Repeat("x", n-8) + `"}`) }
 	for _, test := range []struct {
@@ -265,7 +265,8 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// FuzzPeers: no entry panics, and what is understood survives being put again.
+// FuzzPeers: no entry causes a panic, and an endpoint that was read survives being put
+// again.
 func FuzzPeers(f *testing.F) {
 	for name := range codecs {
 		for _, line := range golden(f, name) {

@@ -13,8 +13,8 @@ import (
 	"github.com/naming-go/naming/backend/consul/internal/wire/wiretest"
 )
 
-// TestFieldI1DrainingMark: the mark is a key of Meta and no part of the metadata,
-// which stay as the caller gave them. The earlier form is read as well.
+// TestFieldI1DrainingMark: the mark is a key of Meta. The metadata stays as the caller
+// gave it. The earlier form of the mark is read as well.
 func TestFieldI1DrainingMark(t *testing.T) {
 	for name, codec := range map[string]*consul.Codec{"none": nil, "kratos": Kratos(), "gomicro": GoMicro(), "grpcspring": GRPCSpring()} {
 		for _, metadata := range []string{``, `{"zone":"a"}`, `[1]`, `{"draining":false}`} {
@@ -46,14 +46,14 @@ func TestFieldI1DrainingMark(t *testing.T) {
 	if e, err := wiretest.Parse(t, before).Endpoint(wire.Rules{}); err != nil || e.Draining || !e.Info().Draining {
 		t.Errorf("the mark in the metadata: %+v, %v", e, err)
 	}
-	s := consul.New(nil, &consul.Options{NoDrainingMark: true}) // and asks nothing
+	s := consul.New(nil, &consul.Options{NoDrainingMark: true}) // makes no request
 	err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "h:1", Draining: true}})
 	if !errors.Is(err, naming.ErrInvalid) {
 		t.Errorf("a mark with NoDrainingMark: %v, want ErrInvalid", err)
 	}
 }
 
-// TestFieldI2NoDrain: an entry of another writer has no way to say that it drains.
+// TestFieldI2NoDrain: an entry of another writer has no mark for draining.
 func TestFieldI2NoDrain(t *testing.T) {
 	entry := `{"Service":{"ID":"x","Address":"h","Port":1,"Meta":{"naming-draining":"true"}}}`
 	for _, c := range []*consul.Codec{nil, Kratos(), GoMicro(), GRPCSpring()} {
@@ -63,8 +63,8 @@ func TestFieldI2NoDrain(t *testing.T) {
 	}
 }
 
-// TestFieldI3Weights: the frameworks have weights as strings, and here a weight is
-// a number.
+// TestFieldI3Weights: the frameworks have weights as strings, and an endpoint has its
+// weight as a number.
 func TestFieldI3Weights(t *testing.T) {
 	for name, c := range map[string]*consul.Codec{"kratos": Kratos(), "gomicro": GoMicro()} {
 		for _, metadata := range []string{`{"weight":30}`, `{"weight":0.5}`, `{"weight":70000}`} {
@@ -92,7 +92,7 @@ func TestFieldI3Weights(t *testing.T) {
 				t.Errorf("%s: the framework's own is %s, %v, want weight %s", name, got.Metadata, err, want)
 			}
 		}
-		// A string is the caller's, and stays one.
+		// A string that the caller chose stays a string.
 		e := naming.Endpoint{ID: "x", Addr: "h:1", Metadata: json.RawMessage(`{"weight":"30"}`)}
 		r, err := wiretest.Encode(t, e, 1, format(c))
 		if err != nil {
@@ -104,8 +104,8 @@ func TestFieldI3Weights(t *testing.T) {
 	}
 }
 
-// TestFieldC9Addresses: what has one plain meaning is understood, and the rest is
-// malformed.
+// TestFieldC9Addresses: an address with one plain meaning is read, and any other address
+// is malformed.
 func TestFieldC9Addresses(t *testing.T) {
 	for _, test := range []struct {
 		host string
@@ -165,7 +165,7 @@ func TestFieldC9Addresses(t *testing.T) {
 			t.Errorf("%s is %q, want malformed", url, e.Addr)
 		}
 	}
-	// Neither does an entry that somebody has edited pass because it was ours.
+	// An entry of a Store that somebody has edited is checked as well.
 	for _, s := range []string{`"Address":"h","Port":-1`, `"Address":"h","Port":65536`, `"Address":"","Port":80`, `"Address":"[::1]","Port":80`} {
 		i := wiretest.Parse(t, `{"Node":{"Address":"192.0.2.1"},"Service":{"ID":"x",`+s+`,"Meta":{"naming-id":"x"}}}`)
 		if e, err := i.Endpoint(wire.Rules{}); err == nil {

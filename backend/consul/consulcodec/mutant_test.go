@@ -26,7 +26,7 @@ func TestMutants(t *testing.T) {
 		{Name: "has a bound for each tag only", File: "gomicro.go",
 			Old: "switch *left -= len(value); {", New: "switch *left = maxInflated - len(value); {", Test: "Bomb"},
 		{Name: "takes a version for text whatever it is", File: "gomicro.go",
-			Old: "	case !utf8.Valid(value):", New: "	case false:", Test: "Golden"},
+			Old: "	case !utf8.Valid(value):", New: "	case !utf8.Valid(value) && false:", Test: "Golden"},
 		{Name: "takes a host for an address", File: "kratos.go",
 			Old: `u.Hostname() == "" || u.Port() == "" || `, New: "", Test: "Golden"},
 		{Name: "has IPv6 addresses without brackets", File: "../internal/wire/address.go",

@@ -27,7 +27,7 @@ func trip(t *testing.T, e naming.Endpoint) {
 	e = changes[0].Endpoint
 	r, err := wiretest.Encode(t, e, 7, nil)
 	if err != nil {
-		// Most of it is in pieces of 512 bytes, and there are some sixty.
+		// Most of the metadata is in pieces of 512 bytes, of which about sixty fit.
 		if len(e.Metadata)+len(e.ID)+len(e.Addr) < 12_000 {
 			t.Errorf("%q %q %.200s: %v", e.ID, e.Addr, e.Metadata, err)
 		}
@@ -157,7 +157,7 @@ func TestOthers(t *testing.T) {
 	}
 }
 
-// As it is in Consul, for those who look at it there.
+// TestWireFormat has the form of a registration, for people who read Consul.
 func TestWireFormat(t *testing.T) {
 	r, err := wiretest.Encode(t, naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(`{"weight":3,"zone":"eu","tags":["x"],"draining":true,"n":1.0}`)}, 5, nil)
 	if err != nil {
@@ -207,7 +207,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// TestDigest: a digest changes with whatever an entry says of its endpoint, and
+// TestDigest: a digest changes with everything that an entry says of its endpoint, and
 // with nothing else.
 func TestDigest(t *testing.T) {
 	const base = `{"Node":{"Node":"n","Address":"a"},"Service":{"ID":"i","Service":"s","Tags":["ab","c"],"Address":"h","Port":80,"Meta":{"k":"v"},"Weights":{"Passing":1}}}`
@@ -253,7 +253,7 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestFieldC12PortName: of several ports the one is taken that the option names.
+// TestFieldC12PortName: of several ports, the port with the name of the option is used.
 func TestFieldC12PortName(t *testing.T) {
 	two := `{"Service":{"ID":"x","Address":"h","Port":8080,"Ports":[{"Name":"http","Port":8080,"Default":true},{"Name":"grpc","Port":9090}]}}`
 	bare := `{"Service":{"ID":"x","Address":"h","Ports":[{"Name":"grpc","Port":9090},{"Name":"http","Port":8080,"Default":true}]}}`
