@@ -14,7 +14,7 @@ import (
 
 var (
 	errSilent    = errors.New("no answer from Consul within the bound of silence")
-	errFiltered  = errors.New("Consul left out entries that the token may not read: the token needs service:read for the service and node:read for the nodes")
+	errFiltered  = errors.New("entries were left out that the token may not read: the token needs service:read for the service and node:read for the nodes")
 	errNodeRead  = errors.New("the token may write the service, but not read it afterwards: the token needs node:read for the agent's node")
 	errNotSynced = errors.New("the agent has not sent the change to the servers yet")
 )

@@ -32,8 +32,8 @@ func register(t *testing.T, c *api.Client, service string) {
 	}
 }
 
-// awaitService waits until the catalogue has a service, or has not. An agent
-// tells the servers when it can.
+// awaitService waits until the catalogue has a service, or does not have it. An agent sends
+// its registrations to the servers when it can.
 func awaitService(t *testing.T, c *api.Client, service string, want bool) {
 	t.Helper()
 	servertest.Poll(t, "service "+service, func() error {
@@ -70,8 +70,8 @@ func TestMemory(t *testing.T) {
 	a.Continue(t)
 	awaitService(t, c, "one", true)
 
-	// The index goes backwards with the state. The changes are made at the
-	// catalogue: what was registered with an agent it would register again.
+	// The index goes backwards with the state. The changes are made at the catalogue,
+	// because an agent would repeat its registrations.
 	snapshot := a.Snapshot(t)
 	for i := range 50 {
 		_, err := c.Catalog().Register(&api.CatalogRegistration{
@@ -124,7 +124,7 @@ func TestClientAgent(t *testing.T) {
 	register(t, c, "one")
 	awaitService(t, server.Client(t), "one", true)
 
-	// What is registered with a client agent outlives it.
+	// The registrations of a client agent outlive its process.
 	agent.Kill(t)
 	agent.Restart(t)
 	awaitService(t, c, "one", true)
@@ -132,13 +132,13 @@ func TestClientAgent(t *testing.T) {
 	agent.Wipe(t)
 	awaitService(t, c, "one", false)
 
-	// A server that was wiped learns of its clients again.
+	// A wiped server gets the registrations of its clients again.
 	server.Wipe(t)
 	agent.Join(t, server)
 	register(t, c, "three")
 	awaitService(t, server.Client(t), "three", true)
 
-	// The tokens of the server are good with its clients, as long as it says.
+	// The client agents accept the tokens of the server, until the server revokes them.
 	token := server.CreateToken(t, allow)
 	config := agent.Config()
 	config.Token = token.Secret
