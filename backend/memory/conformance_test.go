@@ -13,7 +13,7 @@ import (
 	"github.com/naming-go/naming/conformance"
 )
 
-// registry is a store that keeps what its hook is told.
+// registry is a store that keeps the reports of malformed entries.
 type registry struct {
 	memory.Store
 
@@ -21,7 +21,7 @@ type registry struct {
 	reported []naming.MalformedError
 }
 
-// refusal stands for an error of a registry's client library.
+// refusal represents an error of a registry's client library.
 type refusal struct{ why string }
 
 func (r *refusal) Error() string { return r.why }
@@ -68,8 +68,8 @@ func TestConformance(t *testing.T) {
 			defer r.mu.Unlock()
 			return append([]naming.MalformedError(nil), r.reported...)
 		},
-		// No entry of a store in memory exceeds a limit, so that it says what
-		// another store finds.
+		// A store in memory has no format of its own. The entry is reported with
+		// the error that another store finds.
 		Beyond: func(t *testing.T, s naming.Store, service, id string) string {
 			deep := strings.Repeat("[", naming.MaxDepth+1) + strings.Repeat("]", naming.MaxDepth+1)
 			s.(*registry).PutMalformed(service, id, naming.CheckEndpoint(naming.Endpoint{ID: id, Metadata: []byte(deep)}))

@@ -27,7 +27,7 @@ func put(store *memory.Store, service string, addrs ...string) {
 	}
 }
 
-// The tests that examples declare, so that TestExamples runs what they show.
+// declared are the tests that the examples show. TestExamples runs them.
 var declared []func(*testing.T)
 
 func declare(test func(*testing.T)) { declared = append(declared, test) }
@@ -41,8 +41,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// How a program's own test of a failover looks. In a bubble of testing/synctest
-// time passes by itself, so that an outage of an hour takes none.
+// A test of how a program survives an outage. In a bubble of testing/synctest an outage
+// of an hour takes no time.
 func ExampleStore_failover() {
 	TestFailover := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -53,7 +53,7 @@ func ExampleStore_failover() {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := c.Resolve("greeter") // or what the program has instead
+			w, err := c.Resolve("greeter") // or the code of the program under test
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func ExampleStore_failover() {
 			store.Down(errors.New("connection refused"))
 			time.Sleep(time.Hour) // all leases expire
 			store.Up()
-			time.Sleep(time.Minute) // no failed call waits longer than half of that for the next
+			time.Sleep(time.Minute) // a retry comes within 30 seconds
 
 			view, err := c.List(t.Context(), "greeter")
 			if err != nil || len(view.Endpoints) != 1 {
@@ -78,9 +78,9 @@ func ExampleStore_failover() {
 	// Output:
 }
 
-// All leases end in one moment, as they do when a registry was cut off for
-// longer than their time to live. The servers are alive and come back; what
-// clients do meanwhile is worth a test.
+// A test of how a program survives the end of all leases at once, as after a registry was
+// unreachable for longer than their time to live. The servers are alive and register
+// again.
 func ExampleStore_ExpireAll() {
 	TestMassExpiry := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -92,7 +92,7 @@ func ExampleStore_ExpireAll() {
 					t.Fatal(err)
 				}
 			}
-			synctest.Wait() // the watch has told of all three
+			synctest.Wait() // until the watch has shown all three
 			store.ExpireAll()
 			synctest.Wait()
 			for view := range c.Watch(t.Context(), "greeter") {
@@ -123,7 +123,7 @@ func Example() {
 	// Output: 0 <nil>
 }
 
-// A watch begins with all there is, and goes on with what changes.
+// A watch yields a snapshot first, and then changes.
 func ExampleStore_Watch() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000")
@@ -142,7 +142,7 @@ func ExampleStore_Watch() {
 	// snapshot: false put: 1
 }
 
-// Changes of one Apply are made, and seen, together.
+// A watch shows the changes of one Apply together.
 func ExampleStore_Apply() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -172,7 +172,7 @@ func ExampleStore_Services() {
 	// Output: [billing greeter]
 }
 
-// A lease that ended takes its endpoints along.
+// The end of a lease removes its endpoints.
 func ExampleStore_Expire() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -200,7 +200,7 @@ func ExampleStore_Grant() {
 	// Output: 15s <nil>
 }
 
-// The watches that run break; new ones start as usual.
+// Running watches end with the error. New watches start as usual.
 func ExampleStore_Break() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -220,7 +220,7 @@ func ExampleStore_Break() {
 	// snapshot: true <nil>
 }
 
-// The watches that run go on, and everything else is refused.
+// Running watches continue. Every other call is refused.
 func ExampleStore_Refuse() {
 	store := new(memory.Store)
 	store.Refuse(naming.ErrPermission)
@@ -234,7 +234,7 @@ func ExampleStore_Refuse() {
 	// <nil>
 }
 
-// A registry that lets clients read and not write.
+// A registry that allows reads and refuses writes.
 func ExampleStore_RefuseFunc() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -255,7 +255,7 @@ func ExampleStore_RefuseFunc() {
 	// <nil>
 }
 
-// An outage: what was known stays, and is stale.
+// In an outage a Client keeps the known endpoints, and marks them as stale.
 func ExampleStore_Down() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000")
@@ -298,8 +298,7 @@ func ExampleStore_Up() {
 	// <nil>
 }
 
-// A registry that accepts everything and says nothing: calls take as long as
-// their context.
+// In a silence a call blocks until its context is done.
 func ExampleStore_Silence() {
 	store := new(memory.Store)
 	store.Silence()
@@ -310,7 +309,7 @@ func ExampleStore_Silence() {
 	// Output: true
 }
 
-// Speak ends Silence, and calls that wait go on.
+// Speak ends Silence, and blocked calls continue.
 func ExampleStore_Speak() {
 	store := new(memory.Store)
 	store.Silence()
@@ -320,7 +319,7 @@ func ExampleStore_Speak() {
 	// Output: <nil>
 }
 
-// A registry that is slow, for one with less patience.
+// A call whose context is shorter than the delay fails.
 func ExampleStore_Delay() {
 	store := new(memory.Store)
 	store.Delay(time.Second)
@@ -331,8 +330,8 @@ func ExampleStore_Delay() {
 	// Output: true
 }
 
-// Somebody wiped the registry. Its readers see it, and package resolver's keep
-// the endpoints for a while.
+// The registry lost its content. A watch of a Client shows no endpoints. It holds the old
+// endpoints for a while, and package resolver still uses them.
 func ExampleStore_Wipe() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000", "10.0.0.8:9000")
@@ -353,9 +352,8 @@ func ExampleStore_Wipe() {
 	// 0 endpoints, 2 held
 }
 
-// A replica that has lost its leader answers with an older state.
-// An operator takes an endpoint out of use. Its server goes on, and registers it
-// again: it stays withheld until the operator says otherwise.
+// An operator takes an endpoint out of use. Its server registers it again. It stays
+// withheld until the operator ends the maintenance.
 func ExampleStore_Withhold() {
 	store := new(memory.Store)
 	put(store, "greeter", "10.0.0.7:9000", "10.0.0.8:9000")
@@ -389,6 +387,7 @@ func ExampleStore_Withhold() {
 	// use 10.0.0.7:9000
 }
 
+// A replica that has lost its leader shows an older state.
 func ExampleStore_Lag() {
 	store := new(memory.Store)
 	c := naming.New(store, nil)
@@ -410,7 +409,7 @@ func ExampleStore_Lag() {
 	// 1
 }
 
-// CatchUp ends Lag, also for watches that run.
+// CatchUp ends Lag, also for running watches.
 func ExampleStore_CatchUp() {
 	store := new(memory.Store)
 	store.Lag()
@@ -427,7 +426,7 @@ func ExampleStore_CatchUp() {
 	// snapshot: true put: 1
 }
 
-// Another program wrote something that is no endpoint. It hides nothing else.
+// Another program wrote an entry that is not an endpoint. The entry hides no endpoint.
 func ExampleStore_PutMalformed() {
 	store := &memory.Store{OnMalformed: func(m *naming.MalformedError) { fmt.Println(m.Service, m.Key, m.Err) }}
 	put(store, "greeter", "10.0.0.7:9000")
@@ -441,7 +440,7 @@ func ExampleStore_PutMalformed() {
 	// 1 endpoint
 }
 
-// Calls shows that an idle watch asks nothing, and that readers share one.
+// Calls shows that an idle watch makes no request, and that readers share one watch.
 func ExampleStore_Calls() {
 	store := new(memory.Store)
 	c := naming.New(store, nil)

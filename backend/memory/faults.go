@@ -9,52 +9,54 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// SilenceBound is how long a watch bears a store that fell silent (see
-// [Store.Silence]) before it ends with an error, as the contract asks of every
-// backend.
+// SilenceBound is the time after which a watch of a silent store ends with an error. See
+// [Store.Silence]. The contract requires such a bound of every backend.
 const SilenceBound = 10 * time.Second
 
-// faults is what makes a store fail. Its fields are guarded by Store.mu.
+// faults are the faults of a store, and the count of its calls. Its fields are guarded by
+// Store.mu.
 type faults struct {
 	calls       int
 	refuse      func(method, service string) error
 	delay       time.Duration
-	silent      chan struct{}                // not nil: the store is silent; closed when it speaks again
-	lagging     map[string]map[string]*entry // not nil: what new watches see
-	listsBroken *breakage                    // the last one that ended the sequences of Services
+	silent      chan struct{}                // not nil: the store is silent; Speak closes it
+	lagging     map[string]map[string]*entry // not nil: the state that new watches show, by service
+	listsBroken *breakage                    // the last breakage of the sequences of Services
 }
 
+// breakage is one call of Break or Down.
 type breakage struct{ err error }
 
-// Calls returns how many requests were made of the store: the calls of Apply,
-// Grant, Renew and Revoke, and the ranges over a watch or a list of services.
+// Calls returns how many requests the store has got: the calls of Apply, Grant, Renew and
+// Revoke, and the ranges over a sequence of Watch or Services.
 func (s *Store) Calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls
 }
 
-// Break ends every watch and every sequence of Services that is being ranged
-// over now, with an error that wraps err. New ones start as usual.
+// Break ends every sequence of Watch and Services that is being ranged over, with an
+// error that wraps err. New sequences start as usual.
 func (s *Store) Break(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.breakAll(err)
 }
 
+// breakAll is Break. s.mu is held.
 func (s *Store) breakAll(err error) {
 	for _, svc := range s.services {
 		for w := range svc.watches {
 			w.broken = err
-			w.poke()
+			w.signal()
 		}
 	}
 	s.listsBroken = &breakage{err}
 	s.wakeLists()
 }
 
-// Refuse makes every later call fail with an error that wraps err, until it is
-// called with nil. Watches that run go on, and leases expire.
+// Refuse makes every later call fail with an error that wraps err, until Refuse is called
+// with nil. Running watches continue, and leases expire.
 func (s *Store) Refuse(err error) {
 	if err == nil {
 		s.RefuseFunc(nil)
@@ -63,19 +65,18 @@ func (s *Store) Refuse(err error) {
 	s.RefuseFunc(func(string, string) error { return err })
 }
 
-// RefuseFunc makes every later call ask f, and fail with what it returns if
-// that is not nil. The method is "Apply", "Watch", "Services", "Grant", "Renew"
-// or "Revoke"; the service is empty where a method has none. f may be called
-// concurrently and may call the store. A nil f refuses nothing.
+// RefuseFunc makes every later call fail with the error that f returns for it. A call for
+// which f returns nil succeeds. The method is "Apply", "Watch", "Services", "Grant",
+// "Renew" or "Revoke". The service is empty for a method that has no service. f may be
+// called concurrently and may call the store. A nil f refuses nothing.
 func (s *Store) RefuseFunc(f func(method, service string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse = f
 }
 
-// Down takes the registry away: every watch breaks and every call is refused,
-// with an error that wraps err, until [Store.Up] is called. Leases expire
-// meanwhile.
+// Down makes the registry unavailable: every watch breaks and every call is refused, with
+// an error that wraps err, until [Store.Up] is called. Leases expire meanwhile.
 func (s *Store) Down(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,10 +87,10 @@ func (s *Store) Down(err error) {
 // Up ends [Store.Down] and [Store.Refuse].
 func (s *Store) Up() { s.Refuse(nil) }
 
-// Silence makes the store accept and say nothing, as a server that is stopped
-// or a link that lost its packets: calls block until their context is done,
-// and watches yield nothing and end with an error after [SilenceBound]. Leases
-// expire meanwhile. [Store.Speak] ends it, and blocked calls then go on.
+// Silence makes the store accept everything and answer nothing, like a stopped server or
+// a link that loses all packets. Calls block until their context is done. Watches yield
+// nothing, and end with an error after [SilenceBound]. Leases expire meanwhile.
+// [Store.Speak] ends the silence, and blocked calls continue.
 func (s *Store) Silence() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +98,7 @@ func (s *Store) Silence() {
 		s.silent = make(chan struct{})
 		for _, svc := range s.services {
 			for w := range svc.watches {
-				w.poke() // so that the bound starts now
+				w.signal() // so that the bound starts now
 			}
 		}
 		s.wakeLists()
@@ -114,16 +115,16 @@ func (s *Store) Speak() {
 	}
 }
 
-// Delay makes every later call take d longer; 0 ends it. A call whose context
-// ends first has done nothing.
+// Delay makes every later call take d longer. 0 ends the delay. A call whose context is
+// done before has changed nothing.
 func (s *Store) Delay(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delay = d
 }
 
-// Wipe replaces the registry by an empty one: all endpoints are gone, and all
-// leases are lost. Watches go on and see the deletions of a service together.
+// Wipe removes all endpoints and ends all leases, as if an empty registry replaced this
+// one. Watches continue, and show the deletions of a service together.
 func (s *Store) Wipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +138,8 @@ func (s *Store) Wipe() {
 	}
 }
 
-// Expire ends a lease now, as if it had not been renewed for its time to live.
-// It panics if the lease is not of this store.
+// Expire ends a lease now, as if it had not been renewed for its time to live. Expire
+// panics if the lease is of another store.
 func (s *Store) Expire(l naming.Lease) {
 	own, ok := l.(*lease)
 	if !ok || own.store != s {
@@ -149,7 +150,7 @@ func (s *Store) Expire(l naming.Lease) {
 	own.end()
 }
 
-// ExpireAll ends all leases now, together.
+// ExpireAll ends all leases now. Watches show the deletions of a service together.
 func (s *Store) ExpireAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,22 +159,22 @@ func (s *Store) ExpireAll() {
 	}
 }
 
-// Withhold makes the store say that an endpoint is not to be used, as an
-// operator or a check of the registry does: watches yield the endpoint in
-// [naming.Batch.Withheld], with reason and detail. The endpoint may be put,
-// deleted and leased as before, and its service stays in the list of services.
-// An endpoint that does not exist is withheld as soon as it is put.
+// Withhold makes the store say that an endpoint is not to be used, as an operator or a
+// health check of a registry does. Watches yield the endpoint in [naming.Batch.Withheld],
+// with reason and detail. The endpoint may be put, deleted and leased as before, and its
+// service stays in the list of services. An endpoint that does not exist is withheld as
+// soon as it is put.
 //
-// Only [Store.Unwithhold] ends it. New puts, other leases, deletion, expiry and
+// Only [Store.Unwithhold] ends it. New puts, other leases, deletions, expiry and
 // [Store.Wipe] do not. A second call replaces reason and detail.
 func (s *Store) Withhold(service, id string, reason naming.Reason, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.withheld == nil {
-		s.withheld = make(map[key]mark)
+		s.withheld = make(map[key]decision)
 	}
-	s.withheld[key{service, id}] = mark{set: true, reason: reason, detail: naming.SafeText(detail)}
-	s.remark(service, id)
+	s.withheld[key{service, id}] = decision{made: true, reason: reason, detail: naming.SafeText(detail)}
+	s.redecide(service, id)
 }
 
 // Unwithhold ends [Store.Withhold]: watches yield the endpoint in
@@ -182,11 +183,11 @@ func (s *Store) Unwithhold(service, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.withheld, key{service, id})
-	s.remark(service, id)
+	s.redecide(service, id)
 }
 
-// remark puts an entry again, with the mark that it has now. s.mu is held.
-func (s *Store) remark(service, id string) {
+// redecide puts an entry again with the present decision. s.mu is held.
+func (s *Store) redecide(service, id string) {
 	e := s.get(service, id)
 	if e == nil || e.withheld == s.withheld[key{service, id}] {
 		return
@@ -195,10 +196,10 @@ func (s *Store) remark(service, id string) {
 	s.set(service, id, &again)
 }
 
-// Lag makes every watch that starts from now on answer from the state as it is
-// now, as a replica does that has lost its leader: a snapshot of it, and no
-// changes. Watches that run go on. It is the one verb that breaks the contract,
-// which forbids that an older state follows a newer one. [Store.CatchUp] ends it.
+// Lag makes every later watch show the present state and no changes of it, like a replica
+// that has lost its leader. Running watches continue. Lag is the only method that breaks
+// the contract: an older state of an endpoint may follow a newer one. [Store.CatchUp]
+// ends it.
 func (s *Store) Lag() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,8 +209,8 @@ func (s *Store) Lag() {
 	}
 }
 
-// CatchUp ends [Store.Lag]: watches that answered from the older state yield a
-// snapshot of the present one.
+// CatchUp ends [Store.Lag]. Watches that show the older state yield a snapshot of the
+// present state.
 func (s *Store) CatchUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,23 +220,23 @@ func (s *Store) CatchUp() {
 			if w.old != nil {
 				w.old = nil
 				w.whole = true
-				w.poke()
+				w.signal()
 			}
 		}
 	}
 }
 
-// PutMalformed puts an entry that cannot be understood where the endpoint id of
-// a service would be, as another program might; it replaces the endpoint. Every
-// watch that meets it leaves it out and reports it to OnMalformed, with id for
-// the key. Adding or deleting the endpoint removes it.
+// PutMalformed puts an entry that cannot be understood in the place of the endpoint id of
+// a service, as another program may do. It replaces the endpoint. Every watch leaves the
+// entry out and reports it to OnMalformed, with id as the key and err as the error. An Add
+// or a Delete of the endpoint removes the entry.
 func (s *Store) PutMalformed(service, id string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.set(service, id, &entry{endpoint: naming.Endpoint{ID: id}, bad: err})
 }
 
-// enter counts a call and lets it pass, or fails as the store was told to.
+// enter counts a call. It returns an error, or blocks, as the faults of the store say.
 func (s *Store) enter(ctx context.Context, method, service string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -271,7 +272,7 @@ func (s *Store) enter(ctx context.Context, method, service string) error {
 	}
 }
 
-// enterBounded is enter for a sequence, which bears no silence beyond
+// enterBounded is enter for a sequence: in a silence it returns an error after
 // SilenceBound.
 func (s *Store) enterBounded(ctx context.Context, method, service string) error {
 	s.mu.Lock()
@@ -286,8 +287,8 @@ func (s *Store) enterBounded(ctx context.Context, method, service string) error 
 	return err
 }
 
-// await waits for a token in wake. A silent store gives none, and after
-// SilenceBound an error.
+// await waits for a token in wake. In a silence it waits for Speak, and returns an error
+// after SilenceBound.
 func (s *Store) await(ctx context.Context, wake chan struct{}) error {
 	select {
 	case <-wake:

@@ -16,9 +16,8 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// in runs f in a bubble, with a store that has service svc with endpoint a:1,
-// under a lease of an hour, and a function that waits for the next batch of a
-// watch of it, which has yielded its snapshot.
+// in runs f in a bubble. The store has service svc with endpoint a:1 under a lease of an
+// hour. next returns the next batch of a watch of svc that has yielded its snapshot.
 func in(t *testing.T, f func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -48,6 +47,7 @@ func add(t *testing.T, s *memory.Store, addr string, l naming.Lease) {
 	}
 }
 
+// ids returns the IDs of a batch: +ID for Put, -ID for Deleted, !ID for Withheld.
 func ids(b naming.Batch) (list []string) {
 	for _, e := range b.Put {
 		list = append(list, "+"+e.ID)
@@ -126,7 +126,7 @@ func TestRefuseFunc(t *testing.T) {
 			t.Error(err)
 		}
 		if w := []string{"Apply svc", "Watch svc", "Renew"}; !slices.Equal(asked, w) {
-			t.Errorf("asked about %q, want %q", asked, w)
+			t.Errorf("f was called with %q, want %q", asked, w)
 		}
 		s.Refuse(io.EOF)
 		if err := l.Renew(t.Context()); !errors.Is(err, io.EOF) {
@@ -159,7 +159,7 @@ func TestSilence(t *testing.T) {
 		b, err := next()
 		want(t, "after a short silence", b, err, nil, "+b:1")
 
-		<-spoken // twice, or the second would end the silence that follows
+		<-spoken // so that the second Speak does not end the next silence
 		s.Silence()
 		begin = time.Now()
 		if _, err := next(); err == nil || time.Since(begin) != memory.SilenceBound {
@@ -167,7 +167,7 @@ func TestSilence(t *testing.T) {
 		}
 		begin = time.Now()
 		if _, err := first(t, s); err == nil || time.Since(begin) != memory.SilenceBound {
-			t.Errorf("a watch begun in a silence: %v after %v, want an error after %v", err, time.Since(begin), memory.SilenceBound)
+			t.Errorf("a watch that began in a silence: %v after %v, want an error after %v", err, time.Since(begin), memory.SilenceBound)
 		}
 		if err := l.Renew(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call in a silence: %v", err)
@@ -195,7 +195,7 @@ func TestDelay(t *testing.T) {
 		}
 		s.Delay(0)
 		b, err = first(t, s)
-		want(t, "nothing was done", b, err, nil, "+a:1")
+		want(t, "after an Apply that was cancelled", b, err, nil, "+a:1")
 	})
 }
 
@@ -240,19 +240,20 @@ func TestExpire(t *testing.T) {
 	})
 }
 
-// An operator's decision is told apart from a deletion, and outlives puts,
-// deletions and leases (W1, W3).
+// wantServices fails t unless the list of services is the one that is wanted.
+func wantServices(t *testing.T, s *memory.Store, want ...string) {
+	t.Helper()
+	for names, err := range s.Services(t.Context()) {
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("services %q, %v, want %q", names, err, want)
+		}
+		break
+	}
+}
+
+// A withheld endpoint is in Withheld with reason and detail, and its service is listed.
 func TestWithhold(t *testing.T) {
 	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
-		services := func(want ...string) {
-			t.Helper()
-			for names, err := range s.Services(t.Context()) {
-				if err != nil || !slices.Equal(names, want) {
-					t.Errorf("services %q, %v, want %q", names, err, want)
-				}
-				break
-			}
-		}
 		s.Withhold("svc", "a:1", naming.Maintenance, "disk\nfull")
 		b, err := next()
 		want(t, "withheld", b, err, nil, "!a:1")
@@ -261,23 +262,30 @@ func TestWithhold(t *testing.T) {
 		}
 		b, err = first(t, s)
 		want(t, "in a snapshot", b, err, nil, "!a:1")
-		services("svc")
+		wantServices(t, s, "svc")
 		if err := l.Renew(t.Context()); err != nil {
 			t.Error(err)
 		}
-
 		s.Withhold("svc", "a:1", naming.FailedCheck, "")
 		b, err = next()
 		want(t, "for another reason", b, err, nil, "!a:1")
 		if len(b.Withheld) != 1 || b.Withheld[0].Reason != naming.FailedCheck || b.Withheld[0].Detail != "" {
 			t.Errorf("for another reason: %v", b.Withheld)
 		}
+	})
+}
+
+// An operator's decision outlives puts, deletions and leases. Only Unwithhold ends it.
+func TestUnwithhold(t *testing.T) {
+	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
+		s.Withhold("svc", "a:1", naming.Maintenance, "")
+		next()
 		l2, err := s.Grant(t.Context(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		add(t, s, "a:1", l2)
-		b, err = next()
+		b, err := next()
 		want(t, "put under another lease", b, err, nil, "!a:1")
 		if err := l.Revoke(t.Context()); err != nil {
 			t.Error(err)
@@ -285,7 +293,7 @@ func TestWithhold(t *testing.T) {
 		s.Expire(l2)
 		b, err = next()
 		want(t, "expired", b, err, nil, "-a:1")
-		services()
+		wantServices(t, s)
 		s.Wipe()
 		add(t, s, "a:1", nil)
 		b, err = next()
@@ -303,7 +311,7 @@ func TestWithhold(t *testing.T) {
 		s.Withhold("svc", "b:1", naming.Maintenance, "")
 		add(t, s, "c:1", nil)
 		b, err = next()
-		want(t, "what is not there, or not withheld", b, err, nil, "+c:1")
+		want(t, "after calls about endpoints that do not exist or are not withheld", b, err, nil, "+c:1")
 		add(t, s, "b:1", nil)
 		b, err = next()
 		want(t, "withheld before it was put", b, err, nil, "!b:1")
@@ -333,7 +341,7 @@ func TestLag(t *testing.T) {
 		b, err, _ = old()
 		want(t, "a watch of the replica that lags", b, err, nil, "+a:1")
 		for b, err := range s.Watch(t.Context(), "new") {
-			want(t, "a service the replica does not know", b, err, nil)
+			want(t, "a service that the replica does not have", b, err, nil)
 			break
 		}
 		add(t, s, "c:1", nil)
@@ -365,7 +373,8 @@ func TestMalformed(t *testing.T) {
 	})
 }
 
-// A set and a list that exceed the limits end the sequence, and are not cut.
+// A set or a list that exceeds its limit ends the sequence with an error, and is not
+// truncated.
 func TestTooMany(t *testing.T) {
 	s, ctx := new(memory.Store), t.Context()
 	pull, stop := iter.Pull2(s.Watch(ctx, "svc"))
@@ -400,7 +409,7 @@ func TestTooMany(t *testing.T) {
 	}
 }
 
-// A watch that is not read costs memory for the set, and then yields it whole.
+// A watch with a slow loop takes memory for the set only, and then yields the whole set.
 func TestSlowWatch(t *testing.T) {
 	in(t, func(t *testing.T, s *memory.Store, l naming.Lease, next func() (naming.Batch, error)) {
 		for i := range 1000 {

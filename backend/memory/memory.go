@@ -1,15 +1,15 @@
 // Package memory is a registry in memory: the reference implementation of
-// [naming.Store], and the fake for tests of everything that stands on one.
+// [naming.Store], and the fake registry for tests.
 //
-// It holds every rule of the contract, atomic changes and expiring leases
-// included. Its time is that of package time, so that in a testing/synctest
-// bubble an hour-long lease expires at once; it keeps no goroutine, and needs
-// no Close.
+// An author of a backend reads it first: it keeps every rule of the contract, with
+// atomic changes and leases that expire. Its time is that of package time: in a
+// testing/synctest bubble a lease of an hour expires at once. A Store has no goroutine
+// and needs no Close.
 //
-// A Store can be made to fail the ways registries do, for tests of what a
-// program does then: [Store.Break], [Store.Refuse], [Store.Silence],
-// [Store.Down], [Store.Wipe] and the others. Only such a call makes it fail. It can
-// be made to withhold endpoints, as an operator does, with [Store.Withhold].
+// A test makes a Store fail in the ways in which registries fail, and checks what the
+// program does then: [Store.Break], [Store.Refuse], [Store.Silence], [Store.Down],
+// [Store.Wipe] and others. A Store fails only after such a call. [Store.Withhold]
+// withholds an endpoint, as an operator does.
 package memory
 
 import (
@@ -26,42 +26,42 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// Store is a registry in memory. The zero value is an empty one, ready to use.
-// All methods may be called concurrently. A Store must not be copied.
+// Store is a registry in memory. The zero value is empty and ready to use. All methods
+// may be called concurrently. A Store must not be copied.
 type Store struct {
 	// OnMalformed, if not nil, is called for every entry that is left out of a
-	// batch because of [Store.PutMalformed]. It is called from the loops that
-	// range over a watch, concurrently if there are several. Set it before the
-	// store is used.
+	// batch because of [Store.PutMalformed]. The loops that range over watches call
+	// it, several of them concurrently. Set it before the store is used.
 	OnMalformed func(*naming.MalformedError)
 
 	mu       sync.Mutex
 	services map[string]*service
-	lists    map[chan struct{}]struct{} // wakes the sequences of Services
+	lists    map[chan struct{}]struct{} // the wake channels of the sequences of Services
 	leases   map[*lease]struct{}        // those that have not ended
-	withheld map[key]mark               // what Withhold says, also of endpoints that do not exist
+	withheld map[key]decision           // also for endpoints that do not exist
 	faults
 }
 
-// service is what the store has of one service, and who watches it. It exists
-// while there is either.
+// service is the endpoints and the watches of one service. It exists while it has any
+// of them.
 type service struct {
 	entries map[string]*entry // by ID
-	good    int               // how many of the entries are not malformed
-	watches map[*watch]struct{}
+	good    int               // the number of entries that are not malformed
+	watches map[*subscription]struct{}
 }
 
 // entry is never modified once it is in a service.
 type entry struct {
 	endpoint naming.Endpoint
-	lease    *lease // nil: stays until it is deleted
-	bad      error  // not nil: malformed, and endpoint has only an ID
-	withheld mark   // from Store.withheld; its zero value: the endpoint may be used
+	lease    *lease   // nil: the entry stays until it is deleted
+	bad      error    // not nil: the entry is malformed, and endpoint has only an ID
+	withheld decision // the one of Store.withheld when the entry was put
 }
 
-// mark is what [Store.Withhold] says of an endpoint.
-type mark struct {
-	set    bool
+// decision is an operator's decision to withhold an endpoint. The zero value means that
+// the endpoint may be used.
+type decision struct {
+	made   bool
 	reason naming.Reason
 	detail string
 }
@@ -77,6 +77,29 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	leases, err := s.leasesOf(name, changes)
+	if err != nil {
+		return err
+	}
+	for i, c := range changes {
+		id, l := c.Endpoint.ID, leases[i]
+		old := s.get(name, id)
+		switch {
+		case c.Op == naming.Add:
+			if !c.IfFree || old == nil || old.lease == l || c.Reclaim && old.lease == nil {
+				c.Endpoint.Unleased = l == nil
+				s.set(name, id, &entry{endpoint: c.Endpoint, lease: l})
+			}
+		case old != nil && (l == nil || l == old.lease || c.Reclaim && old.lease == nil):
+			s.set(name, id, nil)
+		}
+	}
+	return nil
+}
+
+// leasesOf returns the lease of each change, or an error if a change must not be made.
+// s.mu is held.
+func (s *Store) leasesOf(name string, changes []naming.Change) ([]*lease, error) {
 	leases := make([]*lease, len(changes))
 	for i, c := range changes {
 		if c.Lease == nil {
@@ -84,30 +107,17 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 		}
 		l, ok := c.Lease.(*lease)
 		if !ok || l.store != s {
-			return fmt.Errorf("%w: lease of %q in service %q is of another store", naming.ErrInvalid, c.Endpoint.ID, name)
+			return nil, fmt.Errorf("%w: lease of %q in service %q is of another store", naming.ErrInvalid, c.Endpoint.ID, name)
 		}
 		if c.Op == naming.Add && !l.live() {
-			return fmt.Errorf("memory: apply to %q: put %q: %w", name, c.Endpoint.ID, naming.ErrLeaseLost)
+			return nil, fmt.Errorf("memory: apply to %q: put %q: %w", name, c.Endpoint.ID, naming.ErrLeaseLost)
 		}
 		leases[i] = l
 	}
-	for i, c := range changes {
-		id := c.Endpoint.ID
-		old := s.get(name, id)
-		switch {
-		case c.Op == naming.Add:
-			if !c.IfFree || old == nil || old.lease == leases[i] || c.Reclaim && old.lease == nil {
-				c.Endpoint.Unleased = leases[i] == nil
-				s.set(name, id, &entry{endpoint: c.Endpoint, lease: leases[i]})
-			}
-		case old != nil && (leases[i] == nil || leases[i] == old.lease || c.Reclaim && old.lease == nil):
-			s.set(name, id, nil)
-		}
-	}
-	return nil
+	return leases, nil
 }
 
-// get returns an entry, nil if there is none. s.mu is held.
+// get returns an entry, or nil if it does not exist. s.mu is held.
 func (s *Store) get(name, id string) *entry {
 	svc := s.services[name]
 	if svc == nil {
@@ -116,18 +126,18 @@ func (s *Store) get(name, id string) *entry {
 	return svc.entries[id]
 }
 
-// set replaces an entry, by nil to remove it, and tells those who watch. What
-// is set while s.mu is held is seen together. s.mu is held.
+// set replaces an entry and wakes the watches. A nil entry removes the old one. Watches
+// show together everything that is set while s.mu is held. s.mu is held.
 func (s *Store) set(name, id string, e *entry) {
-	svc := s.open(name)
-	defer s.tidy(name, svc)
+	svc := s.ensure(name)
+	defer s.removeIfUnused(name, svc)
 	old, before := svc.entries[id], svc.good
 	if old != nil {
 		if old.bad == nil {
 			svc.good--
 		}
 		if old.lease != nil {
-			delete(old.lease.holds, key{name, id})
+			delete(old.lease.entries, key{name, id})
 		}
 	}
 	if e == nil {
@@ -139,7 +149,7 @@ func (s *Store) set(name, id string, e *entry) {
 			svc.good++
 		}
 		if e.lease != nil {
-			e.lease.holds[key{name, id}] = struct{}{}
+			e.lease.entries[key{name, id}] = struct{}{}
 		}
 	}
 	for w := range svc.watches {
@@ -150,11 +160,11 @@ func (s *Store) set(name, id string, e *entry) {
 	}
 }
 
-// open returns a service, which it makes if need be. s.mu is held.
-func (s *Store) open(name string) *service {
+// ensure returns a service, and makes it if it does not exist. s.mu is held.
+func (s *Store) ensure(name string) *service {
 	svc := s.services[name]
 	if svc == nil {
-		svc = &service{entries: make(map[string]*entry), watches: make(map[*watch]struct{})}
+		svc = &service{entries: make(map[string]*entry), watches: make(map[*subscription]struct{})}
 		if s.services == nil {
 			s.services = make(map[string]*service)
 		}
@@ -163,26 +173,26 @@ func (s *Store) open(name string) *service {
 	return svc
 }
 
-// tidy forgets a service that has nothing left. s.mu is held.
-func (s *Store) tidy(name string, svc *service) {
+// removeIfUnused removes a service that has neither entries nor watches. s.mu is held.
+func (s *Store) removeIfUnused(name string, svc *service) {
 	if len(svc.entries) == 0 && len(svc.watches) == 0 {
 		delete(s.services, name)
 	}
 }
 
-// watch is one sequence of Watch that is being ranged over. Its fields are
+// subscription is one sequence of Watch that is being ranged over. Its fields are
 // guarded by Store.mu.
-type watch struct {
-	wake   chan struct{}       // capacity 1: holds a token when there is something to look at
+type subscription struct {
+	wake   chan struct{}       // capacity 1: has a token when a field has changed
 	dirty  map[string]struct{} // IDs that changed since the last batch
 	whole  bool                // the next batch is a snapshot; dirty is empty
-	broken error               // ends the watch
-	old    map[string]*entry   // not nil: the state of a replica that lags, which is all this watch sees
+	broken error               // not nil: ends the sequence
+	old    map[string]*entry   // not nil: the state of a replica that lags, which is all this watch shows
 }
 
-// touch notes that the entry of id changed. The notes are kept for a reader
-// that is slow, and never take more room than the set itself. s.mu is held.
-func (w *watch) touch(id string, size int) {
+// touch notes that the entry of id changed. The notes of a slow loop never take more
+// memory than the set itself: beyond that, the next batch is a snapshot. s.mu is held.
+func (w *subscription) touch(id string, size int) {
 	if w.old != nil {
 		return
 	}
@@ -193,69 +203,46 @@ func (w *watch) touch(id string, size int) {
 			w.whole = true
 		}
 	}
-	w.poke()
+	w.signal()
 }
 
-func (w *watch) poke() {
+// signal wakes the loop of the subscription.
+func (w *subscription) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Watch implements [naming.Store]. Its bound for a registry that fell silent
-// is [SilenceBound].
+// Watch implements [naming.Store]. The bound within which it notices a silence is
+// [SilenceBound].
 func (s *Store) Watch(ctx context.Context, name string) iter.Seq2[naming.Batch, error] {
 	return func(yield func(naming.Batch, error) bool) {
-		err := naming.CheckService(name)
-		if err == nil {
-			err = s.watch(ctx, name, yield)
-		}
-		if err != nil {
+		if err := naming.CheckService(name); err != nil {
 			yield(naming.Batch{}, err)
+			return
+		}
+		if err := s.yieldBatches(ctx, name, yield); err != nil {
+			yield(naming.Batch{}, fmt.Errorf("memory: watch %q: %w", name, err))
 		}
 	}
 }
 
-// watch returns nil when yield returned false.
-func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch, error) bool) error {
-	fail := func(err error) error { return fmt.Errorf("memory: watch %q: %w", name, err) }
+// yieldBatches returns nil when yield has returned false.
+func (s *Store) yieldBatches(ctx context.Context, name string, yield func(naming.Batch, error) bool) error {
 	if err := s.enterBounded(ctx, "Watch", name); err != nil {
-		return fail(err)
+		return err
 	}
-	w := &watch{wake: make(chan struct{}, 1), dirty: make(map[string]struct{}), whole: true}
-	w.wake <- struct{}{}
-	s.mu.Lock()
-	svc := s.open(name)
-	if s.lagging != nil {
-		w.old = s.lagging[name]
-		if w.old == nil {
-			w.old = map[string]*entry{}
-		}
-	}
-	svc.watches[w] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(svc.watches, w)
-		s.tidy(name, svc)
-	}()
+	w, unsubscribe := s.subscribe(name)
+	defer unsubscribe()
 	for {
 		if err := s.await(ctx, w.wake); err != nil {
-			return fail(err)
+			return err
 		}
-		s.mu.Lock()
-		if err := w.broken; err != nil {
-			s.mu.Unlock()
-			return fail(err)
+		b, bad, err := s.nextBatch(name, w)
+		if err != nil {
+			return err
 		}
-		if n := len(svc.entries); n > naming.MaxEndpoints {
-			s.mu.Unlock()
-			return fail(fmt.Errorf("%d endpoints; at most %d are allowed", n, naming.MaxEndpoints))
-		}
-		b, bad := w.take(name, svc)
-		s.mu.Unlock()
 		if s.OnMalformed != nil {
 			for _, m := range bad {
 				s.OnMalformed(m)
@@ -269,9 +256,40 @@ func (s *Store) watch(ctx context.Context, name string, yield func(naming.Batch,
 	}
 }
 
-// take returns what changed since it was last called. s.mu is held.
-func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.MalformedError) {
-	entries := svc.entries
+// subscribe adds a subscription to a service. Its first batch is a snapshot.
+func (s *Store) subscribe(name string) (w *subscription, unsubscribe func()) {
+	w = &subscription{wake: make(chan struct{}, 1), dirty: make(map[string]struct{}), whole: true}
+	w.signal()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	svc := s.ensure(name)
+	if s.lagging != nil {
+		w.old = s.lagging[name]
+		if w.old == nil {
+			w.old = map[string]*entry{}
+		}
+	}
+	svc.watches[w] = struct{}{}
+	return w, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(svc.watches, w)
+		s.removeIfUnused(name, svc)
+	}
+}
+
+// nextBatch returns what changed since the last batch of a subscription, and the
+// malformed entries that it left out.
+func (s *Store) nextBatch(name string, w *subscription) (b naming.Batch, bad []*naming.MalformedError, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := s.services[name].entries
+	if w.broken != nil {
+		return b, nil, w.broken
+	}
+	if n := len(entries); n > naming.MaxEndpoints {
+		return b, nil, fmt.Errorf("%d endpoints; at most %d are allowed", n, naming.MaxEndpoints)
+	}
 	if w.old != nil {
 		entries = w.old
 	}
@@ -279,7 +297,7 @@ func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.M
 		switch {
 		case e.bad != nil:
 			bad = append(bad, &naming.MalformedError{Service: name, Key: e.endpoint.ID, Err: e.bad})
-		case e.withheld.set:
+		case e.withheld.made:
 			b.Withheld = append(b.Withheld, naming.Withheld{Endpoint: e.endpoint, Reason: e.withheld.reason, Detail: e.withheld.detail})
 		default:
 			b.Put = append(b.Put, e.endpoint)
@@ -304,63 +322,42 @@ func (w *watch) take(name string, svc *service) (b naming.Batch, bad []*naming.M
 		}
 		clear(w.dirty)
 	}
-	// In order, so that a test which fails does so again.
+	sortBatch(b)
+	return b, bad, nil
+}
+
+// sortBatch sorts the lists of a batch by ID, so that a test that fails does so again.
+func sortBatch(b naming.Batch) {
 	slices.SortFunc(b.Put, func(a, b naming.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(b.Withheld, func(a, b naming.Withheld) int { return cmp.Compare(a.Endpoint.ID, b.Endpoint.ID) })
 	slices.Sort(b.Deleted)
-	return b, bad
 }
 
 // Services implements [naming.Store].
 func (s *Store) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		if err := s.list(ctx, yield); err != nil {
+		if err := s.yieldNames(ctx, yield); err != nil {
 			yield(nil, fmt.Errorf("memory: services: %w", err))
 		}
 	}
 }
 
-// list returns nil when yield returned false.
-func (s *Store) list(ctx context.Context, yield func([]string, error) bool) error {
+// yieldNames returns nil when yield has returned false.
+func (s *Store) yieldNames(ctx context.Context, yield func([]string, error) bool) error {
 	if err := s.enterBounded(ctx, "Services", ""); err != nil {
 		return err
 	}
-	wake := make(chan struct{}, 1)
-	wake <- struct{}{}
-	s.mu.Lock()
-	broken := s.listsBroken
-	if s.lists == nil {
-		s.lists = make(map[chan struct{}]struct{})
-	}
-	s.lists[wake] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.lists, wake)
-	}()
+	wake, broken, unsubscribe := s.subscribeNames()
+	defer unsubscribe()
 	var last []string
 	for first := true; ; first = false {
 		if err := s.await(ctx, wake); err != nil {
 			return err
 		}
-		names := []string{}
-		s.mu.Lock()
-		if s.listsBroken != broken {
-			err := s.listsBroken.err
-			s.mu.Unlock()
+		names, err := s.names(broken)
+		if err != nil {
 			return err
 		}
-		for name, svc := range s.services {
-			if svc.good > 0 {
-				names = append(names, name)
-			}
-		}
-		s.mu.Unlock()
-		if n := len(names); n > naming.MaxServices {
-			return fmt.Errorf("%d services; at most %d are allowed", n, naming.MaxServices)
-		}
-		slices.Sort(names)
 		if first || !slices.Equal(names, last) {
 			last = slices.Clone(names)
 			if !yield(names, nil) {
@@ -370,7 +367,45 @@ func (s *Store) list(ctx context.Context, yield func([]string, error) bool) erro
 	}
 }
 
-// wakeLists makes the sequences of Services look again. s.mu is held.
+// subscribeNames adds a sequence of Services. broken is the last breakage before it.
+func (s *Store) subscribeNames() (wake chan struct{}, broken *breakage, unsubscribe func()) {
+	wake = make(chan struct{}, 1)
+	wake <- struct{}{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lists == nil {
+		s.lists = make(map[chan struct{}]struct{})
+	}
+	s.lists[wake] = struct{}{}
+	return wake, s.listsBroken, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.lists, wake)
+	}
+}
+
+// names returns the names of the services that have endpoints, sorted. It returns an
+// error if the sequences of Services broke after the breakage broken.
+func (s *Store) names(broken *breakage) ([]string, error) {
+	names := []string{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listsBroken != broken {
+		return nil, s.listsBroken.err
+	}
+	for name, svc := range s.services {
+		if svc.good > 0 {
+			names = append(names, name)
+		}
+	}
+	if n := len(names); n > naming.MaxServices {
+		return nil, fmt.Errorf("%d services; at most %d are allowed", n, naming.MaxServices)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// wakeLists wakes the sequences of Services. s.mu is held.
 func (s *Store) wakeLists() {
 	for wake := range s.lists {
 		select {
@@ -380,21 +415,21 @@ func (s *Store) wakeLists() {
 	}
 }
 
-// key is where an entry is.
+// key is the place of an entry.
 type key struct{ service, id string }
 
-// lease is a naming.Lease. Its fields are guarded by Store.mu, but for those
-// that never change: store and ttl.
+// lease is a naming.Lease. Its fields are guarded by Store.mu, except store and ttl,
+// which never change.
 type lease struct {
 	store   *Store
 	ttl     time.Duration
 	expires time.Time
 	timer   *time.Timer
 	ended   bool
-	holds   map[key]struct{}
+	entries map[key]struct{} // those that are under the lease
 }
 
-// Grant implements [naming.Store]. It takes ttl as it is.
+// Grant implements [naming.Store]. It does not round ttl.
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
 	if ttl <= 0 {
 		return nil, fmt.Errorf("%w: time to live %v of a lease", naming.ErrInvalid, ttl)
@@ -402,14 +437,14 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, err
 	if err := s.enter(ctx, "Grant", ""); err != nil {
 		return nil, fmt.Errorf("memory: grant: %w", err)
 	}
-	l := &lease{store: s, ttl: ttl, holds: make(map[key]struct{})}
+	l := &lease{store: s, ttl: ttl, entries: make(map[key]struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.expires = time.Now().Add(ttl)
 	l.timer = time.AfterFunc(ttl, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if !l.ended && !l.live() { // else it was renewed while the timer fired
+		if !l.ended && !l.live() { // a live lease was renewed while the timer fired
 			l.end()
 		}
 	})
@@ -420,11 +455,11 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, err
 	return l, nil
 }
 
-// live reports whether the lease has not ended, also when its timer is late.
-// s.mu is held.
+// live reports whether the lease has not ended. It does not depend on the timer, which
+// may be late. s.mu is held.
 func (l *lease) live() bool { return !l.ended && time.Now().Before(l.expires) }
 
-// end removes what the lease holds. s.mu is held.
+// end ends the lease and removes its entries. s.mu is held.
 func (l *lease) end() {
 	if l.ended {
 		return
@@ -432,7 +467,7 @@ func (l *lease) end() {
 	l.ended = true
 	l.timer.Stop()
 	delete(l.store.leases, l)
-	for k := range maps.Clone(l.holds) {
+	for k := range maps.Clone(l.entries) {
 		l.store.set(k.service, k.id, nil)
 	}
 }
