@@ -21,8 +21,9 @@ import (
 
 var consulParams = []string{"codec", "dc", "include-proxies", "include-warning", "no-draining-mark", "node-meta", "ns", "partition", "port-name", "prefix", "stale", "tag", "token-env", "token-file"}
 
+// openConsul makes a client and a store of package backend/consul. It makes no requests.
 func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Options) (naming.Store, func() error, error) {
-	where, err := consulAgent(u)
+	where, err := agentOfURL(u)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -31,7 +32,8 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 		return nil, nil, err
 	}
 	o.OnMalformed = opts.OnMalformed
-	// These first: the client would log a value that is neither true nor false.
+	// Before DefaultConfig: it logs the value of a variable that is neither true nor
+	// false.
 	secure, err := envBool(api.HTTPSSLEnvName, false)
 	if err != nil {
 		return nil, nil, err
@@ -47,30 +49,18 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 		return nil, nil, err
 	}
 	config := api.DefaultConfig()
-	transport := config.Transport
-	// If all requests had one connection, all would wait for one that is dead.
-	transport.ForceAttemptHTTP2 = false
-	// A Store has up to 100 requests at once, more than the client keeps
-	// connections. The limit of an agent is 200, for all programs of the host.
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 100
-	if where.scheme == "https" {
-		if transport.TLSClientConfig, err = consulTLS(params, verify); err != nil {
-			return nil, nil, err
-		}
-	}
-	if where.socket != "" {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", where.socket)
-		}
+	if err := setTransport(config.Transport, where, params, verify); err != nil {
+		return nil, nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
+	transport := config.Transport
 	config.Scheme, config.Address, config.PathPrefix = where.scheme, where.addr, where.path
 	config.HttpClient = &http.Client{Transport: transport}
 	config.Namespace, config.Partition = o.Namespace, o.Partition
-	// The token is the Store's. The client would read the environment's anew, but
-	// for a file that it is given, which is empty.
+	// The Store sends the token. An empty token file keeps the client from reading the
+	// token of the environment.
 	config.Token, config.TokenFile = "", os.DevNull
 	client, err := consul.NewClient(config)
 	if err != nil {
@@ -83,17 +73,37 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 	return consul.New(client, o), done, nil
 }
 
+// setTransport sets how the client connects to the agent.
+func setTransport(transport *http.Transport, where *agent, params url.Values, verify bool) (err error) {
+	// On HTTP/2 all requests share one connection, and all of them wait if it is dead.
+	transport.ForceAttemptHTTP2 = false
+	// A Store has up to 100 requests at once. By default the client keeps fewer
+	// connections. The limit of an agent is 200, for all programs of the host.
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = 0, 100, 100
+	if where.scheme == "https" {
+		if transport.TLSClientConfig, err = consulTLS(params, verify); err != nil {
+			return err
+		}
+	}
+	if where.socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", where.socket)
+		}
+	}
+	return nil
+}
+
 // agent is where an agent serves HTTP.
 type agent struct {
 	scheme string // http or https
 	addr   string // host:port
-	path   string // of a proxy before the agent
-	socket string // if not empty, it is there
-	given  bool   // by the URL
+	path   string // of a proxy in front of the agent
+	socket string // the path of a unix socket; replaces addr
+	given  bool   // the URL says where the agent is
 }
 
-// consulAgent returns what the URL says about the agent. It asks nobody.
-func consulAgent(u *url.URL) (*agent, error) {
+// agentOfURL returns what the URL says about the agent.
+func agentOfURL(u *url.URL) (*agent, error) {
 	if u.Opaque != "" {
 		return nil, invalid("there are no slashes before the host: write %s://host:port", u.Scheme)
 	}
@@ -106,7 +116,7 @@ func consulAgent(u *url.URL) (*agent, error) {
 	case u.Host == "":
 		a.addr, a.socket, a.given = net.JoinHostPort("localhost", port), path, path != ""
 	case path != "":
-		return nil, invalid("it has a path after the host, and none is defined: what the names of services begin with is a parameter, ?prefix=naming.")
+		return nil, invalid("it has a path after the host: the beginning of the names of services is a parameter, ?prefix=naming.")
 	default:
 		var ok bool
 		if a.addr, ok = hostPort(u.Host, port); !ok {
@@ -117,11 +127,12 @@ func consulAgent(u *url.URL) (*agent, error) {
 	return a, nil
 }
 
-// complete adds what the environment says about the agent, as Consul's tools
-// understand it. Errors do not repeat what it says.
+// complete adds what the environment says about the agent, as Consul's tools read it.
+// secure says that the environment wants TLS. The errors do not contain the value of a
+// variable.
 func (a *agent) complete(secure bool) error {
 	if addr := os.Getenv(api.HTTPAddrEnvName); addr != "" && !a.given {
-		bad := fmt.Errorf("%s is not host:port, nor that or a path as a URL of http, https or unix", api.HTTPAddrEnvName)
+		bad := fmt.Errorf("%s is neither host:port nor a URL of http, https or unix", api.HTTPAddrEnvName)
 		scheme, rest, ok := strings.Cut(addr, "://")
 		if !ok {
 			scheme, rest = "http", addr
@@ -162,8 +173,8 @@ var consulCodecs = map[string]func() *consul.Codec{
 	"kratos":      consulcodec.Kratos,
 }
 
-// consulOptions returns the options that parameters stand for, and those that are
-// in the environment if there is no parameter.
+// consulOptions returns the options that the parameters set. The environment sets those
+// that have a variable and no parameter.
 func consulOptions(params url.Values) (*consul.Options, error) {
 	o := &consul.Options{
 		Prefix:     params.Get("prefix"),
@@ -196,8 +207,8 @@ func consulOptions(params url.Values) (*consul.Options, error) {
 	})
 }
 
-// consulToken returns what reads the token, nil if there is none. A file is read
-// again each time: tokens are replaced while programs run.
+// consulToken returns the function that reads the token, or nil if no token is set. The
+// function reads a file again each time: tokens are replaced while programs run.
 func consulToken(params url.Values) (func(context.Context) (string, error), error) {
 	read := func() (string, error) { return secret(params, "token") }
 	if params.Get("token-file") == "" && params.Get("token-env") == "" {
@@ -229,8 +240,7 @@ func consulToken(params url.Values) (func(context.Context) (string, error), erro
 	return token, err
 }
 
-// consulTLS returns the configuration of TLS, for which it reads files and the
-// environment.
+// consulTLS returns the configuration of TLS. It reads files and the environment.
 func consulTLS(params url.Values, verify bool) (*tls.Config, error) {
 	config, err := tlsConfig(params, api.HTTPCAFile, api.HTTPClientCert, api.HTTPClientKey)
 	if err != nil {
@@ -247,11 +257,13 @@ func consulTLS(params url.Values, verify bool) (*tls.Config, error) {
 	if host, _, err := net.SplitHostPort(config.ServerName); err == nil {
 		config.ServerName = host
 	}
-	// Who says what to check certificates against wants them checked.
+	// A URL with cacert wants the certificate verified.
 	config.InsecureSkipVerify = !verify && params.Get("cacert") == ""
 	return config, nil
 }
 
+// envBool returns the value of a variable that is true or false, or otherwise if it is not
+// set.
 func envBool(name string, otherwise bool) (bool, error) {
 	s := os.Getenv(name)
 	if s == "" {

@@ -22,8 +22,8 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// What a Store asks, given a URL and an environment. In both, AGENT is where an
-// agent is that refuses everything, and DIR a directory with a token.
+// The requests of a store, by its URL and environment. In both of them, AGENT is the
+// address of an agent that refuses every request, and DIR a directory with a token.
 func TestConsulRequests(t *testing.T) {
 	dir := t.TempDir()
 	servertest.WriteFile(t, filepath.Join(dir, "token"), []byte("from-file\n\n"))
@@ -41,9 +41,9 @@ func TestConsulRequests(t *testing.T) {
 	}
 	for _, c := range []struct {
 		url  string
-		env  string // with spaces between
+		env  string // separated by spaces
 		who  *refuser
-		want string // a part of what is asked; of "!x", x is none
+		want string // see wantRequest
 	}{
 		{"consul://AGENT", "", plain, "/v1/health/service/greeter?consistent= token= auth=/"},
 		{"consul://AGENT/?prefix=a.", "", plain, "/v1/health/service/a.greeter?"},
@@ -71,7 +71,7 @@ func TestConsulRequests(t *testing.T) {
 		{"consul://AGENT", "CONSUL_HTTP_TOKEN=x CONSUL_HTTP_TOKEN_FILE=DIR/token", plain, "token=from-file "},
 		{"consul://AGENT", "CONSUL_HTTP_AUTH=user:pass:word", plain, "auth=user/pass:word"},
 
-		// On HTTP/2, all requests would share one connection, alive or dead.
+		// On HTTP/2 all requests share one connection, and wait if it is dead.
 		{"consuls://AGENT?cacert=DIR/ca/pem", "", secure, "HTTP/1.1"},
 		{"consuls://AGENT", "CONSUL_CACERT=DIR/ca/pem", secure, "greeter"},
 		{"consuls://AGENT", "CONSUL_CAPATH=DIR/ca", secure, "greeter"},
@@ -90,31 +90,37 @@ func TestConsulRequests(t *testing.T) {
 				name, value, _ := strings.Cut(v, "=")
 				t.Setenv(name, value)
 			}
-			store := mustOpen(t, fill(c.url, c.who))
-			c.who.take()
-			var err error
-			for _, err = range store.Watch(t.Context(), "greeter") {
-				break
-			}
-			asked := c.who.take()
-			if strings.Contains(c.want, "ns=") { // and in the same way when it writes
-				err = store.Apply(t.Context(), "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}})
-				if put := c.who.take(); !strings.Contains(put, c.want) {
-					t.Errorf("to write it asked %q, with error %v, want something with %q", put, err, c.want)
-				}
-			}
-			if want, none := strings.CutPrefix(c.want, "!"); none {
-				if asked != "" || err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("it asked %q, with error %v, want one with %q", asked, err, want)
-				}
-			} else if !strings.Contains(asked, want) {
-				t.Errorf("it asked %q, with error %v, want something with %q", asked, err, want)
-			}
+			wantRequest(t, mustOpen(t, fill(c.url, c.who)), c.who, c.want)
 		})
 	}
 }
 
-// refuser refuses every request, and notes the last.
+// wantRequest watches a service, and fails t unless the request has the text that is
+// wanted. A text "!x" means that there is no request, and an error with x.
+func wantRequest(t *testing.T, store naming.Store, who *refuser, want string) {
+	t.Helper()
+	who.takeRequest()
+	var err error
+	for _, err = range store.Watch(t.Context(), "greeter") {
+		break
+	}
+	got := who.takeRequest()
+	if strings.Contains(want, "ns=") { // writes have the same parameters
+		err = store.Apply(t.Context(), "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}})
+		if put := who.takeRequest(); !strings.Contains(put, want) {
+			t.Errorf("the request of a write is %q, with error %v, want %q in it", put, err, want)
+		}
+	}
+	if text, none := strings.CutPrefix(want, "!"); none {
+		if got != "" || err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("the request is %q, with error %v, want an error with %q", got, err, text)
+		}
+	} else if !strings.Contains(got, want) {
+		t.Errorf("the request is %q, with error %v, want %q in it", got, err, want)
+	}
+}
+
+// refuser is a server that refuses every request, and keeps the last.
 type refuser struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -146,7 +152,7 @@ func startRefuser(t *testing.T, network, addr string, secure bool) *refuser {
 	return r
 }
 
-func (r *refuser) take() string {
+func (r *refuser) takeRequest() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.last
@@ -154,24 +160,24 @@ func (r *refuser) take() string {
 	return last
 }
 
-// What is wrong in the environment is said without what it is.
+// An error about a variable of the environment does not contain its value.
 func TestConsulEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	servertest.WriteFile(t, filepath.Join(dir, "junk"), []byte("hunter2"))
 	for _, c := range []struct{ url, env, want string }{
-		{"consul:", "CONSUL_HTTP_ADDR=user:hunter2@h:8500", "CONSUL_HTTP_ADDR is not host:port"},
-		{"consul:", "CONSUL_HTTP_ADDR=http://hunter2@h:8500", "CONSUL_HTTP_ADDR is not host:port"},
-		{"consul:", "CONSUL_HTTP_ADDR=hunter2://h", "CONSUL_HTTP_ADDR is not host:port"},
-		{"consul:", "CONSUL_HTTP_ADDR=h1:1,hunter2:2", "CONSUL_HTTP_ADDR is not host:port"},
-		{"consul:", "CONSUL_HTTP_ADDR=http://h?token=hunter2", "CONSUL_HTTP_ADDR is not host:port"},
-		{"consul:", "CONSUL_HTTP_ADDR=unix://", "CONSUL_HTTP_ADDR is not host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=user:hunter2@h:8500", "CONSUL_HTTP_ADDR is neither host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=http://hunter2@h:8500", "CONSUL_HTTP_ADDR is neither host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=hunter2://h", "CONSUL_HTTP_ADDR is neither host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=h1:1,hunter2:2", "CONSUL_HTTP_ADDR is neither host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=http://h?token=hunter2", "CONSUL_HTTP_ADDR is neither host:port"},
+		{"consul:", "CONSUL_HTTP_ADDR=unix://", "CONSUL_HTTP_ADDR is neither host:port"},
 		{"consul:", "CONSUL_HTTP_SSL=hunter2", "CONSUL_HTTP_SSL is neither true nor false"},
 		{"consul:", "CONSUL_HTTP_SSL_VERIFY=hunter2", "CONSUL_HTTP_SSL_VERIFY is neither true nor false"},
 		{"consul:", "CONSUL_HTTP_TOKEN_FILE=hunter2", "CONSUL_HTTP_TOKEN_FILE: no such file"},
 		{"consuls:", "CONSUL_CACERT=DIR/junk", "CONSUL_CACERT: " + dir + "/junk has no certificate in PEM"},
 		{"consuls:", "CONSUL_CAPATH=DIR/none", "CONSUL_CAPATH: "},
 		{"consuls:", "CONSUL_CAPATH=DIR", "CONSUL_CAPATH: "},
-		{"consuls:", "CONSUL_CLIENT_CERT=DIR/junk", "of CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY one is set without the other"},
+		{"consuls:", "CONSUL_CLIENT_CERT=DIR/junk", "only one of CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY is set"},
 		{"consuls:", "CONSUL_CLIENT_CERT=DIR/junk CONSUL_CLIENT_KEY=DIR/junk", "CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY: "},
 		{"consuls://h?cert=DIR/junk&key=DIR/junk", "CONSUL_CLIENT_CERT=DIR/none", `parameter "cert" and parameter "key": `},
 	} {
@@ -188,7 +194,7 @@ func TestConsulEnvironment(t *testing.T) {
 	}
 }
 
-// shortDir returns a directory for sockets, whose paths have to be short.
+// shortDir returns a directory for sockets. The paths of sockets must be short.
 func shortDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
@@ -211,7 +217,7 @@ func TestConsul(t *testing.T) {
 	}
 }
 
-// allowed is what a program needs to be allowed.
+// allowed is the policy that a program needs.
 const allowed = `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`
 
 func TestConsulTLSAndTokens(t *testing.T) {
@@ -232,23 +238,23 @@ func TestConsulTLSAndTokens(t *testing.T) {
 	put := func() error {
 		return store.Apply(t.Context(), "greeter", naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}})
 	}
-	// A token that is replaced is used from the next request on.
+	// The next request uses the new token.
 	a.RevokeToken(t, first)
 	if err := put(); !errors.Is(err, naming.ErrPermission) {
 		t.Errorf("with a token that was revoked: error %v, want ErrPermission", err)
 	}
 	file("token", []byte(second.Secret))
 	if err := put(); err != nil {
-		t.Errorf("with the token that came for it: %v", err)
+		t.Errorf("with the new token: %v", err)
 	}
 	if err := os.Remove(token); err != nil {
 		t.Fatal(err)
 	}
 	if err := put(); !errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), second.Secret) {
-		t.Errorf("without the file: error %v, want that it is not there", err)
+		t.Errorf("without the file: error %v, want ErrNotExist", err)
 	}
 
-	// As Consul's tools are told.
+	// The variables of Consul's own tools.
 	for name, value := range map[string]string{
 		"CONSUL_HTTP_ADDR": a.Addr, "CONSUL_HTTP_SSL": "1", "CONSUL_HTTP_TOKEN": second.Secret,
 		"CONSUL_CACERT": ca, "CONSUL_CLIENT_CERT": pair, "CONSUL_CLIENT_KEY": pair,
@@ -258,7 +264,7 @@ func TestConsulTLSAndTokens(t *testing.T) {
 	roundTrip(t, mustOpen(t, "consul:"))
 	roundTrip(t, mustOpen(t, url+"&token-env=CONSUL_HTTP_TOKEN"))
 
-	// The certificate is read again for a new connection.
+	// A new connection reads the certificate again.
 	t.Setenv("CONSUL_CLIENT_CERT", "")
 	t.Setenv("CONSUL_CLIENT_KEY", "")
 	store = mustOpen(t, url)
@@ -268,7 +274,7 @@ func TestConsulTLSAndTokens(t *testing.T) {
 	}
 	file("pair.pem", a.CA().Issue(t, "", time.Hour))
 	if err := put(); err != nil {
-		t.Errorf("with the certificate that came for it: %v", err)
+		t.Errorf("with the new certificate: %v", err)
 	}
 }
 
@@ -293,7 +299,7 @@ func TestFieldC15Redirect(t *testing.T) {
 				t.Errorf("%d: %s: %v, want a redirect that is refused", status, what, err)
 			}
 		}
-		if asked := stranger.take(); asked != "" {
+		if asked := stranger.takeRequest(); asked != "" {
 			t.Errorf("%d: the stranger was asked %q", status, asked)
 		}
 		agent.Close()

@@ -22,9 +22,10 @@ var (
 	tlsParams  = []string{"cacert", "cert", "key"}
 )
 
-// tokenTimeout bounds the call for a token that comes with a password.
+// tokenTimeout bounds the request for a token, which a client with a password makes.
 const tokenTimeout = 5 * time.Second
 
+// openEtcd makes a client and a store of package backend/etcd.
 func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options) (naming.Store, func() error, error) {
 	o, err := etcdOptions(params)
 	if err != nil {
@@ -38,7 +39,8 @@ func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	// The client's context is for as long as it lives, ours for its making.
+	// The context of the client must outlive ctx, which bounds only the start of the
+	// client.
 	var cancel context.CancelFunc
 	config.Context, cancel = context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, cancel)
@@ -75,7 +77,7 @@ var etcdCodecs = map[string]func() *etcd.Codec{
 	"kratos-grpcs": func() *etcd.Codec { return etcdcodec.KratosScheme("grpcs") },
 }
 
-// etcdOptions returns the options that parameters stand for.
+// etcdOptions returns the options that the parameters set.
 func etcdOptions(params url.Values) (*etcd.Options, error) {
 	o := &etcd.Options{Prefix: params.Get("prefix")}
 	codec, err := oneOf(params, "codec", etcdCodecs)
@@ -88,14 +90,14 @@ func etcdOptions(params url.Values) (*etcd.Options, error) {
 	return o, flags(params, map[string]*bool{"deep": &o.Deep, "no-draining-mark": &o.NoDrainingMark})
 }
 
-// silence turns the client's own log off. What it would write comes back as the
-// errors of calls, which the Client logs once, and without it a registry that
-// is down fills a program's standard error. The variable of the environment that
-// the client reads for its log turns it on again.
+// disableLog turns off the log of the etcd client. The client reports the same failures as
+// errors of calls, which the naming.Client logs once. With the log on, a registry that is
+// down fills the standard error of a program. The variable of the environment that the
+// client reads turns the log on again.
 //
-// The client takes a logger of a package that this module has no other use for.
-// The logger's configuration is JSON, and has no output.
-func silence(config *clientv3.Config) error {
+// The logger of the client is of a package that this module does not import. So its
+// configuration is made from JSON. It has no output.
+func disableLog(config *clientv3.Config) error {
 	if os.Getenv("ETCD_CLIENT_DEBUG") != "" {
 		return nil
 	}
@@ -103,19 +105,18 @@ func silence(config *clientv3.Config) error {
 	return json.Unmarshal([]byte(`{"level":"fatal","encoding":"json"}`), config.LogConfig)
 }
 
-// alloc returns a new value of the type that a pointer is to.
+// alloc returns a pointer to a new value of the type of its argument.
 func alloc[T any](*T) *T { return new(T) }
 
-// etcdConfig returns the configuration of the client, for which it reads files
-// and the environment.
+// etcdConfig returns the configuration of the client. It reads files and the environment.
 func etcdConfig(u *url.URL, params url.Values) (*clientv3.Config, error) {
 	config := &clientv3.Config{
 		DialTimeout: tokenTimeout,
-		// A dead connection is noticed, for requests too.
+		// So that a request on a dead connection fails.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 	}
-	if err := silence(config); err != nil {
+	if err := disableLog(config); err != nil {
 		return nil, err
 	}
 	var err error
@@ -134,17 +135,18 @@ func etcdConfig(u *url.URL, params url.Values) (*clientv3.Config, error) {
 		return nil, err
 	}
 	if (config.Username == "") != (config.Password == "") {
-		return nil, invalid("of the name of a user and a password it has one without the other")
+		return nil, invalid("it has only one of the name of a user and a password")
 	}
 	return config, nil
 }
 
+// endpoints returns the URLs of the members.
 func endpoints(u *url.URL, params url.Values) ([]string, error) {
 	if u.Opaque != "" {
 		return nil, invalid("there are no slashes before the host: write %s://host:port", u.Scheme)
 	}
 	if u.Path != "" && u.Path != "/" {
-		return nil, invalid("it has a path, and none is defined: what keys begin with is a parameter, ?prefix=/naming/")
+		return nil, invalid("it has a path: the beginning of the keys is a parameter, ?prefix=/naming/")
 	}
 	scheme := "http://"
 	if u.Scheme == "etcds" {

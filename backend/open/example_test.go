@@ -9,10 +9,10 @@ import (
 	"github.com/naming-go/naming/backend/open"
 )
 
-// The registry is a matter of configuration.
+// The configuration of a program says which registry it uses.
 func ExampleStore() {
 	ctx := context.Background()
-	url := "memory:" // from a flag, or the environment
+	url := "memory:" // from a flag or the environment
 	store, done, err := open.Store(ctx, url, nil)
 	if err != nil {
 		log.Fatal(err)
@@ -25,8 +25,8 @@ func ExampleStore() {
 	// Output: 0 <nil>
 }
 
-// A URL that cannot work is refused in words that one can act on, and that may
-// be logged: a password in it is not repeated.
+// The error of a URL that can never work says what to change. It may be logged, as it does
+// not contain a password of the URL.
 func ExampleStore_refused() {
 	ctx := context.Background()
 	for _, url := range []string{

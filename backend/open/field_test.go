@@ -39,7 +39,7 @@ func read(t *testing.T, store naming.Store, service string) []naming.Endpoint {
 	return nil
 }
 
-// TestFieldI10Codec: a URL says which framework's entries there are.
+// TestFieldI10Codec: a URL says which framework wrote the entries.
 func TestFieldI10Codec(t *testing.T) {
 	client := etcdtest.Start(t, nil)
 	addr := "etcd://" + client.Members[0].Addr
@@ -85,7 +85,7 @@ func TestFieldI10Codec(t *testing.T) {
 	}
 }
 
-// TestFieldI10ConsulCodec is that of Consul.
+// TestFieldI10ConsulCodec: so does a URL of Consul.
 func TestFieldI10ConsulCodec(t *testing.T) {
 	agent := consultest.Start(t, nil)
 	client, err := api.NewClient(&api.Config{Address: agent.Addr})
@@ -112,7 +112,7 @@ func TestFieldI10ConsulCodec(t *testing.T) {
 	if got := read(t, mustOpen(t, "consul://"+agent.Addr+"?codec=grpc-spring"), "spring"); len(got) != 1 || got[0].Addr != "127.0.0.1:9090" {
 		t.Errorf("codec=grpc-spring reads %+v", got)
 	}
-	// go-micro's and the default codec read it as well, and see no version.
+	// The default codec and that of go-micro read the entry too, without its version.
 	for codec, version := range map[string]string{"kratos": "v1", "go-micro": "", "default": ""} {
 		got := read(t, mustOpen(t, "consul://"+agent.Addr+"?codec="+codec), "greeter")
 		if len(got) != 1 || got[0].Addr != "127.0.0.1:1" || got[0].Info().Version != version {
@@ -121,8 +121,8 @@ func TestFieldI10ConsulCodec(t *testing.T) {
 	}
 }
 
-// TestFieldI10Logger: an entry that cannot be understood is logged once for each
-// reason, in a form that does not steer a terminal, and not for ever.
+// TestFieldI10Logger: a malformed entry is logged once for each reason, without control
+// characters, and the number of logged entries is bounded.
 func TestFieldI10Logger(t *testing.T) {
 	var text bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&text, nil))
@@ -170,8 +170,8 @@ func TestFieldI10Logger(t *testing.T) {
 	}
 }
 
-// TestFieldR10OneLog: a registry that is down is in one log, the Client's, with
-// its cause, and the client of etcd writes nothing of its own.
+// TestFieldR10OneLog: the Client logs that a registry is down, with the cause. The client
+// of etcd logs nothing.
 func TestFieldR10OneLog(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -191,7 +191,7 @@ func TestFieldR10OneLog(t *testing.T) {
 		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "connection refused") {
 			t.Errorf("logged %s", line)
 		}
-	case <-time.After(10 * time.Second): // it is half a second, and 20 with one that is silent
+	case <-time.After(10 * time.Second): // it takes half a second, or 20 seconds if the registry is silent
 		t.Error("nothing is logged")
 	}
 	w.Close()
@@ -211,7 +211,7 @@ func (w writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// capture returns what is written to standard error until its result is called.
+// capture captures standard error until the function that it returns is called.
 func capture(t *testing.T) func() string {
 	t.Helper()
 	r, w, err := os.Pipe()

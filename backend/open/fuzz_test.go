@@ -8,7 +8,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// check does all of Store that asks nobody.
+// check runs all parts of Store that make no requests.
 func check(url string) error {
 	u, _, params, err := parse(url)
 	if err != nil {
@@ -20,15 +20,15 @@ func check(url string) error {
 			_, err = etcdOptions(params)
 		}
 	case "consul", "consuls":
-		if _, err = consulAgent(u); err == nil {
+		if _, err = agentOfURL(u); err == nil {
 			_, err = consulOptions(params)
 		}
 	}
 	return err
 }
 
-// FuzzSecret puts a password, with anything in its middle, anywhere into a URL:
-// no error has a part of it.
+// FuzzSecret puts a password anywhere into a URL, with any text in the middle of the
+// password. No error contains a part of it.
 func FuzzSecret(f *testing.F) {
 	f.Add("etcd://", "", "host:2379")
 	f.Add("etcd://", "#", "host:2379?prefix=/a/")
@@ -45,7 +45,7 @@ func FuzzSecret(f *testing.F) {
 	f.Add("consul://h:1?codec=", "", "")
 	f.Fuzz(func(t *testing.T, before, middle, after string) {
 		if strings.Contains(strings.ToLower(before+"\x00"+middle+"\x00"+after), "hun") || strings.Contains(middle, "ter2") {
-			return // something else is equal to a part of the password: no error could be told apart
+			return // another part of the URL equals a part of the password
 		}
 		err := check(before + "user:hunter1" + middle + "hunter2@" + after)
 		if err == nil {
@@ -60,7 +60,7 @@ func FuzzSecret(f *testing.F) {
 	})
 }
 
-// FuzzStore opens anything that refers to no file and to no variable.
+// FuzzStore opens URLs that refer to no files and no variables.
 func FuzzStore(f *testing.F) {
 	for _, url := range []string{"memory:", "etcd://h:1?endpoint=i&prefix=/x/", "etcds://[::1]", "etcd://[fe80::1%25eth0]:1", "etcd://h1,h2", "etcd:", "http://x",
 		"consul:", "consul://h:1?dc=x&tag=y", "consuls://[::1]?stale=1", "consul:///run/x?ns=a",

@@ -1,5 +1,5 @@
-// Package open makes a [naming.Store] of a URL, so that a program's
-// configuration says which registry it uses:
+// Package open makes a [naming.Store] from a URL, so that the configuration of a program
+// says which registry it uses.
 //
 //	store, done, err := open.Store(ctx, "etcd://10.0.0.1:2379?prefix=/naming/", nil)
 //	if err != nil {
@@ -9,107 +9,107 @@
 //	c := naming.New(store, nil)
 //	defer c.Close()
 //
-// A program that imports this package links the client of every registry. One
-// that needs a single registry, or more say in how its client is made, imports
-// that backend instead.
+// A program that imports this package links the clients of all registries. A program
+// that needs a single registry, or configures its client in another way, imports the
+// package of the backend instead.
 //
 // # memory:
 //
-// A [memory.Store] of its own for each call.
+// Each call returns a new [memory.Store].
 //
 // # etcd://host:port and etcds://host:port
 //
-// A [naming.Store] of package backend/etcd on a client of its own, with TLS in
-// the case of etcds. The port is 2379 if there is none. Parameters of the query:
+// The result is a [naming.Store] of package backend/etcd, with its own client. The client
+// uses TLS if the scheme is etcds. The default port is 2379. Parameters of the query:
 //
-//	endpoint          host:port of another member; may come more than once
-//	prefix            the path that every key begins with, such as /naming/
+//	endpoint          host:port of another member; may occur more than once
+//	prefix            the beginning of every key, such as /naming/
 //	codec             the wire format, to share services with programs on other
 //	                  frameworks: default, kratos, kratos-grpcs (kratos with
 //	                  TLS), kitex, go-micro, go-zero or go-kit
-//	deep              true: what is below a service's path is the service's,
-//	                  as etcd's endpoints.Manager has it
-//	no-draining-mark  true: no endpoint is ever marked as draining
-//	cacert            file with the certificates that the servers' are checked
-//	                  against, in PEM; the system's if there is none (etcds)
+//	deep              true: keys below a service's path belong to the service,
+//	                  as in etcd's endpoints.Manager
+//	no-draining-mark  true: endpoints are never marked as draining
+//	cacert            file with the certificates that verify the servers', in PEM;
+//	                  the default is the system's (etcds)
 //	cert, key         files with the client's certificate and key, in PEM
 //	                  (etcds); read again for every connection
 //	username-file     file with the name of the user, and
-//	password-file     with the password; a line end after them is cut off
+//	password-file     file with the password; a line end at the end is removed
 //	username-env      name of the environment variable with the name of the
-//	password-env      user, and with the password
+//	password-env      user, and of the one with the password
 //
-// The options of package backend/etcd tell more of the second to the fifth.
+// The options of package backend/etcd describe prefix, codec, deep and no-draining-mark.
 //
-// Further members are parameters because package net/url takes
-// "host1:2379,host2:2379" for no host.
+// Further members are parameters because package net/url does not parse
+// "host1:2379,host2:2379" as a host.
 //
-// The client is made as etcd's is, without waiting, except that one with a
-// password fetches a token first. Store waits for that, until ctx is done or
-// for five seconds, and fails if etcd cannot be reached. The client's own log is
-// off: what it would say comes back as errors, which the Client logs. With the
-// variable ETCD_CLIENT_DEBUG in the environment, the client logs to standard error
+// Store does not wait for a connection, with one exception: a client with a password
+// fetches a token first. Store waits for the token until ctx is done, at most five
+// seconds, and returns an error if etcd cannot be reached. The log of the etcd client is
+// off: the same failures are errors of the Store, which the Client logs. If the
+// environment has the variable ETCD_CLIENT_DEBUG, the etcd client logs to standard error,
 // as it does by default.
 //
 // # consul://host:port and consuls://host:port
 //
-// A [naming.Store] of package backend/consul on a client of its own, of the agent
-// at that address: with TLS in the case of consuls. The port is 8500, or 8501 of
-// consuls, if there is none. With a path in the place of host and port, as in
-// consul:///run/consul.sock, the agent serves at this unix socket; with neither,
-// the environment says where, or it is localhost. Parameters of the query:
+// The result is a [naming.Store] of package backend/consul, with its own client of the
+// agent at that address. The client uses TLS if the scheme is consuls. The default port
+// is 8500, or 8501 with consuls. A path instead of host and port, as in
+// consul:///run/consul.sock, is the unix socket of the agent. Without host and path, the
+// environment says where the agent is. The default is localhost. Parameters of the query:
 //
-//	prefix            what the name of every service begins with
+//	prefix            the beginning of the name of every service
 //	codec             the wire format, to share services with programs on other
 //	                  frameworks: default, kratos, go-micro or grpc-spring
 //	dc                datacenter to read from; such a Store cannot write
 //	partition, ns     partition and namespace, of Consul Enterprise
 //	tag               only services that have this tag
 //	node-meta         key:value; only services on nodes that have this metadata;
-//	                  may come more than once
-//	port-name         which port is meant of another writer's entry that has
-//	                  several with names, such as grpc
+//	                  may occur more than once
+//	port-name         the name of the port to use, such as grpc, of another
+//	                  writer's entry that has several named ports
 //	stale             true: any server may answer, not only the leader
-//	include-warning   true: services count whose worst check is warning
-//	include-proxies   true: the mesh's proxies and gateways are services as well
-//	no-draining-mark  true: no endpoint is ever marked as draining
+//	include-warning   true: services whose worst check is warning are included
+//	include-proxies   true: proxies and gateways of the mesh are included
+//	no-draining-mark  true: endpoints are never marked as draining
 //	token-file        file with the ACL token, read again for every request, or
-//	token-env         name of the environment variable with it
-//	cacert            file with the certificates that the agent's is checked
-//	                  against, in PEM (consuls)
+//	token-env         name of the environment variable with the ACL token
+//	cacert            file with the certificates that verify the agent's, in PEM
+//	                  (consuls)
 //	cert, key         files with the client's certificate and key, in PEM
 //	                  (consuls); read again for every connection
 //
-// The options of package backend/consul tell more of those before token-file.
+// The options of package backend/consul describe the parameters before token-file.
 //
-// What the URL does not say is taken from the environment, as Consul's own tools
-// do:
+// The environment sets what the URL does not set, as for Consul's own tools:
 //
-//	CONSUL_HTTP_ADDR        if the URL has no host and no path: host:port, or that
-//	                        as a URL of http or https, also with the path of a
-//	                        proxy, or unix:// and the path of a socket
-//	CONSUL_HTTP_SSL         true: TLS also with consul
-//	CONSUL_HTTP_SSL_VERIFY  false: any certificate will do, unless there is cacert
-//	CONSUL_CACERT           as cacert; or
+//	CONSUL_HTTP_ADDR        if the URL has no host and no path: host:port, or a
+//	                        URL of http or https, also with the path of a proxy,
+//	                        or unix:// and the path of a socket
+//	CONSUL_HTTP_SSL         true: TLS also with the scheme consul
+//	CONSUL_HTTP_SSL_VERIFY  false: any certificate is accepted, unless the URL
+//	                        has cacert
+//	CONSUL_CACERT           like cacert; or
 //	CONSUL_CAPATH           a directory of such files
-//	CONSUL_CLIENT_CERT,     as cert
+//	CONSUL_CLIENT_CERT,     like cert
 //	CONSUL_CLIENT_KEY       and key
-//	CONSUL_TLS_SERVER_NAME  the name that the agent's certificate has to be for
-//	CONSUL_HTTP_TOKEN_FILE  as token-file; it comes before
+//	CONSUL_TLS_SERVER_NAME  the name that the agent's certificate must have
+//	CONSUL_HTTP_TOKEN_FILE  like token-file; has precedence over
 //	CONSUL_HTTP_TOKEN       the ACL token
-//	CONSUL_HTTP_AUTH        user:password for a proxy that wants them
-//	CONSUL_NAMESPACE        as ns
-//	CONSUL_PARTITION        as partition
+//	CONSUL_HTTP_AUTH        user:password for a proxy that requires them
+//	CONSUL_NAMESPACE        like ns
+//	CONSUL_PARTITION        like partition
 //
-// Store asks the agent nothing: one that is down is no error.
+// Store makes no request to the agent. It succeeds while the agent is down.
 //
 // # Secrets
 //
-// URLs end up in logs, process lists and bug reports, so there is no place in
-// one for a password: a URL with a user in it is refused. No error repeats what
-// might be a secret that came to the wrong place; it names the part of the URL
-// or the variable of the environment that is wrong, and quotes of it only the
-// scheme, the names of parameters and of certificate files.
+// URLs appear in logs, process lists and bug reports. So a URL has no place for a
+// password: Store refuses a URL with a user. No error contains a value that may be a
+// secret in the wrong place. An error names the part of the URL, or the variable of the
+// environment, that is wrong. It quotes only the scheme, the names of parameters and the
+// names of certificate files.
 package open
 
 import (
@@ -128,32 +128,31 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// Options are the options of [Store]. A nil pointer means the defaults.
+// Options configures [Store]. A nil pointer means the defaults.
 type Options struct {
-	// Logger receives a Warn for every entry of the registry that cannot be
-	// understood, once for each entry and reason, and for the first 1,000 entries
-	// of a Store. Nil means slog.Default(). What else there is to log, the
-	// [naming.Client] logs.
+	// Logger logs a warning for an entry of the registry that the store cannot
+	// understand: once for each entry and reason, and for the first 1,000 entries of
+	// a store. Nil means slog.Default(). The [naming.Client] logs all other events.
 	Logger *slog.Logger
 
-	// OnMalformed, if not nil, is called for every entry of the registry that
-	// cannot be understood, each time that it is read, and nothing is logged
-	// then. It may be called concurrently and must not block.
+	// OnMalformed, if not nil, is called each time the store reads an entry that it
+	// cannot understand. Nothing is logged then. OnMalformed may be called
+	// concurrently and must not block.
 	OnMalformed func(*naming.MalformedError)
 }
 
-// maxLogged is for how many entries a Store logs that they cannot be understood.
+// maxLogged bounds the entries that a store logs, and the memory for them.
 const maxLogged = 1000
 
-// malformedLog logs entries that cannot be understood. Its method may be called
-// concurrently.
+// malformedLog logs malformed entries. Its methods may be called concurrently.
 type malformedLog struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	logged map[string]string // guarded by mu: the reason by the key
+	logged map[string]string // guarded by mu: the last reason of each key
 }
 
+// report logs an entry, unless it was logged for the same reason.
 func (l *malformedLog) report(m *naming.MalformedError) {
 	reason := naming.SafeError(m.Err).Error()
 	if !l.first(naming.SafeText(m.Key), reason) {
@@ -163,7 +162,7 @@ func (l *malformedLog) report(m *naming.MalformedError) {
 		slog.String("key", naming.SafeText(m.Key)), slog.String("err", reason))
 }
 
-// first reports whether an entry is to be logged.
+// first reports whether the entry must be logged, and remembers it.
 func (l *malformedLog) first(key, reason string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,10 +177,10 @@ func (l *malformedLog) first(key, reason string) bool {
 	return true
 }
 
-// opener makes a store of a URL. It is given the parameters of the query that it
-// knows.
+// opener makes a store from a URL of one scheme. The parameters that open gets are among
+// params.
 type opener struct {
-	params []string // those that it knows
+	params []string // the names of the parameters that the scheme has
 	open   func(context.Context, *url.URL, url.Values, *Options) (naming.Store, func() error, error)
 }
 
@@ -196,12 +195,11 @@ func openers() map[string]opener {
 	}
 }
 
-// Store returns the store that a URL names, and a function that releases what it
-// holds, to be called after the last use of the store. ctx bounds Store and
-// has no effect afterwards.
+// Store returns the store that a URL names, and a function that closes its client. Call
+// the function after the last use of the store. ctx bounds Store and has no effect
+// afterwards.
 //
-// An error is [naming.ErrInvalid] if the URL can never work. No error contains a
-// secret.
+// The error is [naming.ErrInvalid] if the URL can never work. No error contains a secret.
 func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, func() error, error) {
 	var own Options
 	if opts != nil {
@@ -224,7 +222,8 @@ func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, fun
 	return store, done, nil
 }
 
-// parse takes a URL apart. It neither reads files nor asks anybody.
+// parse checks a URL and returns its opener and parameters. It reads no files and makes
+// no requests.
 func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 	fail := func(format string, args ...any) (*url.URL, opener, url.Values, error) {
 		return nil, opener{}, nil, invalid(format, args...)
@@ -246,7 +245,7 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 		return fail("unknown scheme %q; known are %s", u.Scheme, schemes)
 	}
 	if u.Fragment != "" {
-		return fail("it has a fragment (#), and none is defined; %q in a parameter is written %q", "#", "%23")
+		return fail("it has a fragment (#), which no scheme has; %q in a parameter is written %q", "#", "%23")
 	}
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -257,7 +256,7 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 		case !slices.Contains(o.params, name):
 			return fail("unknown %s", describe(name, u.Scheme, o.params))
 		case len(params[name]) > 1 && name != "endpoint" && name != "node-meta":
-			return fail("parameter %q comes more than once", name)
+			return fail("parameter %q occurs more than once", name)
 		case slices.Contains(params[name], ""):
 			return fail("parameter %q is empty", name)
 		}
@@ -265,8 +264,8 @@ func parse(rawURL string) (*url.URL, opener, url.Values, error) {
 	return u, o, params, nil
 }
 
-// describe names a parameter, unless it looks like something else that came to
-// its place, and lists those that there are.
+// describe returns the name of a parameter and the names that the scheme has. It leaves
+// out a name that does not look like the name of a parameter, as it may be a secret.
 func describe(name, scheme string, known []string) string {
 	const letters = "abcdefghijklmnopqrstuvwxyz-_"
 	if name != "" && len(name) <= 20 && strings.Trim(strings.ToLower(name), letters) == "" {
@@ -281,8 +280,8 @@ func describe(name, scheme string, known []string) string {
 	return fmt.Sprintf("%s; known for %s are %s", name, scheme, strings.Join(known, ", "))
 }
 
-// reason says what is wrong with a URL that does not parse. The error of package
-// url says it with the URL.
+// reason returns what is wrong with a URL that does not parse. The error of package url
+// contains the URL, which may contain a secret.
 func reason(rawURL string, err error) string {
 	var parse *url.Error
 	if errors.As(err, &parse) {
@@ -304,7 +303,7 @@ func reason(rawURL string, err error) string {
 	return "it is not a URL"
 }
 
-// oneOf returns what the value of a parameter stands for, or the zero value if the
+// oneOf returns the entry of known for the value of a parameter, or the zero value if the
 // parameter is not set.
 func oneOf[T any](params url.Values, name string, known map[string]T) (v T, err error) {
 	s := params.Get(name)
@@ -318,7 +317,7 @@ func oneOf[T any](params url.Values, name string, known map[string]T) (v T, err 
 	return v, nil
 }
 
-// flags sets what parameters that are true or false stand for.
+// flags sets the variables of the parameters that are true or false.
 func flags(params url.Values, known map[string]*bool) error {
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if s := params.Get(name); s != "" {
@@ -332,13 +331,15 @@ func flags(params url.Values, known map[string]*bool) error {
 	return nil
 }
 
+// invalid returns an error that wraps ErrInvalid.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: URL of a store: "+format, append([]any{naming.ErrInvalid}, args...)...)
 }
 
+// openMemory returns a new store of package backend/memory.
 func openMemory(_ context.Context, u *url.URL, _ url.Values, opts *Options) (naming.Store, func() error, error) {
 	if u.Host != "" || u.Path != "" || u.Opaque != "" {
-		return nil, nil, invalid("there is something after %q", "memory:")
+		return nil, nil, invalid("unexpected text after %q", "memory:")
 	}
 	return &memory.Store{OnMalformed: opts.OnMalformed}, func() error { return nil }, nil
 }

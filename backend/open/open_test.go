@@ -17,7 +17,7 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// What is set for the registries of whoever runs the tests is not for ours.
+// The variables of the developer's registries must not affect the tests.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "CONSUL_") {
@@ -80,7 +80,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// Each URL that can never work is refused with words that say what is wrong.
+// A URL that can never work is refused, and the error says what is wrong.
 func TestInvalid(t *testing.T) {
 	const knownConsul = "known for consul are codec, dc, include-proxies, include-warning, no-draining-mark, node-meta, ns, partition, port-name, prefix, stale, tag, token-env, token-file"
 	const known = "known for etcd are codec, deep, endpoint, no-draining-mark, password-env, password-file, prefix, username-env, username-file"
@@ -91,8 +91,8 @@ func TestInvalid(t *testing.T) {
 		"localhost:2379":                     `unknown scheme "localhost"; known are consul, consuls, etcd, etcds, memory`,
 		"::":                                 "it has no scheme",
 		"etcd://[::1":                        "it is not a URL",
-		"memory://h":                         `something after "memory:"`,
-		"memory:x":                           `something after "memory:"`,
+		"memory://h":                         `unexpected text after "memory:"`,
+		"memory:x":                           `unexpected text after "memory:"`,
 		"memory:?x=1":                        `unknown parameter "x": memory has none`,
 		"etcd:":                              "there is no host: write etcd://host:port",
 		"etcd://":                            "there is no host: write etcd://host:port",
@@ -111,11 +111,11 @@ func TestInvalid(t *testing.T) {
 		"etcd://h?password=hunter2":          `unknown parameter "password"; ` + known,
 		"etcd://h?hunter2:hunter2=1":         "unknown parameter; " + known,
 		"etcd://h?cacert=x":                  `unknown parameter "cacert"; ` + known,
-		"etcd://h?prefix=a&prefix=b":         `parameter "prefix" comes more than once`,
+		"etcd://h?prefix=a&prefix=b":         `parameter "prefix" occurs more than once`,
 		"etcd://h?prefix=":                   `parameter "prefix" is empty`,
 		"etcd://h?endpoint=i:1&endpoint=j:x": `parameter "endpoint" number 2 is not host:port`,
 		"etcd://h?endpoint=http://i:1":       `parameter "endpoint" number 1 is not host:port`,
-		"etcds://h?cert=x":                   `of the parameters "cert" and "key" it has one without the other`,
+		"etcds://h?cert=x":                   `only one of the parameters "cert" and "key"`,
 		"etcd://user:hunter2@h":              "it has a user before the host",
 		"etcd://user@h":                      "it has a user before the host",
 		"etcd://us er:hunter2@h":             "it has a user before the host",
@@ -125,7 +125,7 @@ func TestInvalid(t *testing.T) {
 		"etcd://h?username-file=/dev/null&username-env=X": `both of the parameters "username-file" and "username-env"`,
 
 		"etcd://h?codec=hunter2":            `parameter "codec" must be one of default, go-kit, go-micro, go-zero, kitex, kratos, kratos-grpcs`,
-		"etcd://h?codec=kratos&codec=kitex": `parameter "codec" comes more than once`,
+		"etcd://h?codec=kratos&codec=kitex": `parameter "codec" occurs more than once`,
 		"etcd://h?deep=hunter2":             `parameter "deep" is neither true nor false`,
 		"etcd://h?no-draining-mark=x":       `parameter "no-draining-mark" is neither true nor false`,
 		"consul://h?codec=hunter2":          `parameter "codec" must be one of default, go-micro, grpc-spring, kratos`,
@@ -144,14 +144,14 @@ func TestInvalid(t *testing.T) {
 		"consul://h?endpoint=i:1":                     `unknown parameter "endpoint"; ` + knownConsul,
 		"consul://h?cacert=x":                         `unknown parameter "cacert"; ` + knownConsul,
 		"consul://h?hunter2:hunter2=1":                `unknown parameter; ` + knownConsul,
-		"consul://h?dc=a&dc=b":                        `parameter "dc" comes more than once`,
+		"consul://h?dc=a&dc=b":                        `parameter "dc" occurs more than once`,
 		"consul://h?stale":                            `parameter "stale" is empty`,
 		"consul://h?stale=hunter2":                    `parameter "stale" is neither true nor false`,
 		"consul://h?include-warning=x":                `parameter "include-warning" is neither true nor false`,
 		"consul://h?node-meta=a:b&node-meta=":         `parameter "node-meta" is empty`,
 		"consul://h?node-meta=a:&node-meta=x":         `parameter "node-meta" number 2 is not key:value`,
 		"consul://h?node-meta=:hunter2":               `parameter "node-meta" number 1 is not key:value`,
-		"consuls://h?cert=x":                          `of the parameters "cert" and "key" it has one without the other`,
+		"consuls://h?cert=x":                          `only one of the parameters "cert" and "key"`,
 		"consul://h?token-file=/dev/null&token-env=X": `both of the parameters "token-file" and "token-env"`,
 	} {
 		_, _, err := open.Store(t.Context(), url, nil)
@@ -164,7 +164,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// What URLs refer to, and is not there or no good.
+// The files and variables of a URL are missing or wrong.
 func TestReferences(t *testing.T) {
 	dir := t.TempDir()
 	empty, junk := filepath.Join(dir, "empty"), filepath.Join(dir, "junk")
@@ -187,8 +187,8 @@ func TestReferences(t *testing.T) {
 		{"etcd://h?password-file=" + empty, "empty", nil},
 		{"etcd://h?password-file=" + large, "more than 65536 bytes", nil},
 		{"etcd://h?password-env=hunter2", `parameter "password-env": the environment variable is not set`, nil},
-		{"etcd://h?username-env=OPEN_TEST_USER", "one without the other", naming.ErrInvalid},
-		{"etcd://h?password-file=" + junk, "one without the other", naming.ErrInvalid},
+		{"etcd://h?username-env=OPEN_TEST_USER", "only one of", naming.ErrInvalid},
+		{"etcd://h?password-file=" + junk, "only one of", naming.ErrInvalid},
 		{"consuls://h?cacert=" + dir + "/none", dir + "/none: no such file", fs.ErrNotExist},
 		{"consuls://h?cert=" + junk + "&key=" + junk, `parameter "cert" and parameter "key"`, nil},
 		{"consul://h?token-file=hunter2", `parameter "token-file": no such file`, fs.ErrNotExist},
@@ -206,8 +206,8 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// Without credentials nobody is asked, so that a registry that is down is no
-// error. With them Store waits, no longer than its context.
+// Without credentials Store makes no request, and succeeds while the registry is down.
+// With credentials Store waits, no longer than its context.
 func TestDown(t *testing.T) {
 	mustOpen(t, "etcd://127.0.0.1:1")
 	mustOpen(t, "consul://127.0.0.1:1")
@@ -241,7 +241,7 @@ func TestEtcd(t *testing.T) {
 	if err != nil || len(resp.Kvs) != 1 {
 		t.Errorf("at the key with the prefix there is %v, %v", resp, err)
 	}
-	// The others are there for this. An election may cost a call or two.
+	// The client uses the other members. An election may fail a call or two.
 	c.Members[0].Kill(t)
 	servertest.Poll(t, "a member that answers", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

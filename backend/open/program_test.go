@@ -29,159 +29,149 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// A program goes from one registry to another by its URL, and behaves the same.
+// A program changes its registry by changing the URL, and behaves the same.
 func TestProgram(t *testing.T) {
-	memory := program(t, "memory:")
+	memory := runProgram(t, "memory:")
 	t.Logf("in memory:\n%s", strings.Join(memory, "\n"))
 	for _, url := range []string{
 		"etcd://" + etcdtest.Start(t, nil).Members[0].Addr + "?prefix=/naming/",
 		"consul://" + consultest.Start(t, nil).Addr + "?prefix=naming.",
 	} {
-		if got := program(t, url); !slices.Equal(got, memory) {
-			t.Errorf("%s: what happened is\n%s\nand in memory\n%s", url, strings.Join(got, "\n"), strings.Join(memory, "\n"))
+		if got := runProgram(t, url); !slices.Equal(got, memory) {
+			t.Errorf("%s: the diary is\n%s\nand in memory it is\n%s", url, strings.Join(got, "\n"), strings.Join(memory, "\n"))
 		}
 	}
 }
 
-// program runs servers and a client, which know of the registry nothing but its
-// URL, and returns what happened.
-func program(t *testing.T, url string) (diary []string) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	store, done, err := open.Store(ctx, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := done(); err != nil {
-			t.Error(err)
-		}
-	}()
-	c := naming.New(store, nil)
-	defer c.Close()
+// program is servers and a client that know only the URL of their registry.
+type program struct {
+	t     *testing.T
+	ctx   context.Context
+	url   string
+	store naming.Store
+	c     *naming.Client
+	conn  *grpc.ClientConn
+	names map[string]string // of servers, by address
+	diary []string          // everything that happened
+}
 
-	// The client is there first.
-	names := make(map[string]string) // of servers, by address
-	builder := resolver.NewBuilder(c, nil)
-	conn, err := grpc.NewClient(builder.Target("greeter"), grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+func (p *program) note(format string, args ...any) {
+	p.diary = append(p.diary, fmt.Sprintf(format, args...))
+}
+
+// call calls a server and returns its name.
+func (p *program) call() (server string, err error) {
+	var at peer.Peer
+	_, err = healthpb.NewHealthClient(p.conn).Check(p.ctx, new(healthpb.HealthCheckRequest), grpc.Peer(&at))
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	defer conn.Close()
-	call := func() (server string, err error) {
-		var p peer.Peer
-		_, err = healthpb.NewHealthClient(conn).Check(ctx, new(healthpb.HealthCheckRequest), grpc.Peer(&p))
-		if err != nil {
-			return "", err
-		}
-		return names[p.Addr.String()], nil
-	}
-	note := func(format string, args ...any) { diary = append(diary, fmt.Sprintf(format, args...)) }
-	// answering waits until just these servers answer, one after the other.
-	answering := func(want ...string) {
-		servertest.Poll(t, fmt.Sprint(url, ": calls do not go to ", want), func() error {
-			var got []string
-			for range 2 * len(want) {
-				server, err := call()
-				if err != nil {
-					return err
-				}
-				got = append(got, server)
-			}
-			slices.Sort(got)
-			if !slices.Equal(slices.Compact(got), want) {
-				return fmt.Errorf("they go to %v", got)
-			}
-			return nil
-		})
-		note("calls go to %v", want)
-	}
-	listed := func() {
-		view, err := c.List(ctx, "greeter")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, e := range view.Endpoints {
-			var metadata any // the order of an object's members does not count
-			if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
-				t.Error(err)
-			}
-			note("listed is %s with %v", e.ID, metadata)
-			if names[e.Addr] != e.ID {
-				t.Errorf("endpoint %d has the address %s, which is that of %q", i, e.Addr, names[e.Addr])
-			}
-		}
-		// The names are watched, and known some time after the endpoints.
-		want := []string{}
-		if len(view.Endpoints) > 0 {
-			want = append(want, "greeter")
-		}
-		limited, cancel := context.WithTimeout(ctx, 30*time.Second)
-		defer cancel()
-		for services, err := range c.Services(limited) {
+	return p.names[at.Addr.String()], nil
+}
+
+// answering waits until calls go to exactly these servers.
+func (p *program) answering(want ...string) {
+	servertest.Poll(p.t, fmt.Sprint(p.url, ": calls do not go to ", want), func() error {
+		var got []string
+		for range 2 * len(want) {
+			server, err := p.call()
 			if err != nil {
-				t.Fatalf("%s: services are not %v: %v", url, want, err)
+				return err
 			}
-			if slices.Equal(services, want) {
-				break
-			}
+			got = append(got, server)
 		}
-		note("services are %v", want)
-	}
+		slices.Sort(got)
+		if !slices.Equal(slices.Compact(got), want) {
+			return fmt.Errorf("they go to %v", got)
+		}
+		return nil
+	})
+	p.note("calls go to %v", want)
+}
 
-	listed()
-	_, err = call()
-	note("a call without servers is %v: %v", status.Code(err), strings.Contains(err.Error(), "greeter"))
-
-	type running struct {
-		stop context.CancelFunc
-		done chan error
-		reg  *naming.Registration
+// listed notes the endpoints and the list of services.
+func (p *program) listed() {
+	view, err := p.c.List(p.ctx, "greeter")
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	start := func(name string) *running {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
+	want := []string{}
+	for i, e := range view.Endpoints {
+		want = []string{"greeter"}
+		var metadata any // the order of the members of an object does not matter
+		if err := json.Unmarshal(e.Metadata, &metadata); err != nil {
+			p.t.Error(err)
+		}
+		p.note("listed is %s with %v", e.ID, metadata)
+		if p.names[e.Addr] != e.ID {
+			p.t.Errorf("endpoint %d has the address %s of server %q", i, e.Addr, p.names[e.Addr])
+		}
+	}
+	// The list of services may change some time after the endpoints.
+	limited, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	for services, err := range p.c.Services(limited) {
 		if err != nil {
-			t.Fatal(err)
+			p.t.Fatalf("%s: services are not %v: %v", p.url, want, err)
 		}
-		names[lis.Addr().String()] = name
-		s, h := grpc.NewServer(), health.NewServer()
-		healthpb.RegisterHealthServer(s, h)
-		ctx, stop := context.WithCancel(ctx)
-		p := &running{stop: stop, done: make(chan error, 1)}
-		registered := make(chan *naming.Registration, 1)
-		go func() {
-			p.done <- serve.Run(ctx, c, "greeter", s, lis, &serve.Options{
-				ID: name, Metadata: []byte(`{"zone":"a","weight":2,"tags":["x"],"more":[1,null]}`), Health: h,
-				Register:       &naming.RegisterOptions{TTL: 5 * time.Second},
-				OnRegistration: func(reg *naming.Registration) { registered <- reg },
-			})
-		}()
-		p.reg = <-registered
-		if err := p.reg.Wait(ctx); err != nil {
-			t.Fatal(err)
+		if slices.Equal(services, want) {
+			break
 		}
-		return p
 	}
-	a := start("a")
-	answering("a")
-	b := start("b")
-	answering("a", "b")
-	listed()
+	p.note("services are %v", want)
+}
 
-	if err := a.reg.Update(ctx, []byte(`{"zone":"b"}`)); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.reg.Drain(ctx); err != nil {
-		t.Fatal(err)
-	}
-	answering("a")
-	listed()
-	if err := b.reg.Resume(ctx); err != nil {
-		t.Fatal(err)
-	}
-	answering("a", "b")
+// server is a running server.
+type server struct {
+	stop context.CancelFunc
+	done chan error
+	reg  *naming.Registration
+}
 
-	// No call fails while a server leaves in order.
+// start starts a server and waits until it is registered.
+func (p *program) start(name string) *server {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.names[lis.Addr().String()] = name
+	s, h := grpc.NewServer(), health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	ctx, stop := context.WithCancel(p.ctx)
+	r := &server{stop: stop, done: make(chan error, 1)}
+	registered := make(chan *naming.Registration, 1)
+	go func() {
+		r.done <- serve.Run(ctx, p.c, "greeter", s, lis, &serve.Options{
+			ID: name, Metadata: []byte(`{"zone":"a","weight":2,"tags":["x"],"more":[1,null]}`), Health: h,
+			Register:       &naming.RegisterOptions{TTL: 5 * time.Second},
+			OnRegistration: func(reg *naming.Registration) { registered <- reg },
+		})
+	}()
+	r.reg = <-registered
+	if err := r.reg.Wait(p.ctx); err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
+// drain updates server a, and drains and resumes server b.
+func (p *program) drain(a, b *server) {
+	if err := a.reg.Update(p.ctx, []byte(`{"zone":"b"}`)); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := b.reg.Drain(p.ctx); err != nil {
+		p.t.Fatal(err)
+	}
+	p.answering("a")
+	p.listed()
+	if err := b.reg.Resume(p.ctx); err != nil {
+		p.t.Fatal(err)
+	}
+	p.answering("a", "b")
+}
+
+// leave stops server a while calls are made. None of them fails.
+func (p *program) leave(a *server) {
 	var calls, failed atomic.Int64
 	leave := make(chan struct{})
 	counted := make(chan struct{})
@@ -193,34 +183,65 @@ func program(t *testing.T, url string) (diary []string) {
 				return
 			default:
 			}
-			if _, err := call(); err != nil {
+			if _, err := p.call(); err != nil {
 				failed.Add(1)
 			}
 			calls.Add(1)
 		}
 	}()
 	a.stop()
-	note("server a ends with %v", <-a.done)
+	p.note("server a ends with %v", <-a.done)
 	close(leave)
 	<-counted
-	note("while it left, calls were made: %v, and %d failed", calls.Load() > 0, failed.Load())
-	answering("b")
-	listed()
+	p.note("while it left, calls were made: %v, and %d failed", calls.Load() > 0, failed.Load())
+}
 
-	// What the registry refuses.
+// runProgram runs two servers and a client, and returns the diary.
+func runProgram(t *testing.T, url string) (diary []string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	store, done, err := open.Store(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	}()
+	p := &program{t: t, ctx: ctx, url: url, store: store, c: naming.New(store, nil), names: make(map[string]string)}
+	defer p.c.Close()
+	builder := resolver.NewBuilder(p.c, nil)
+	p.conn, err = grpc.NewClient(builder.Target("greeter"), grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.conn.Close()
+
+	p.listed()
+	_, err = p.call()
+	p.note("a call without servers is %v: %v", status.Code(err), strings.Contains(err.Error(), "greeter"))
+	a := p.start("a")
+	p.answering("a")
+	b := p.start("b")
+	p.answering("a", "b")
+	p.listed()
+	p.drain(a, b)
+	p.leave(a)
+	p.answering("b")
+	p.listed()
 	for _, e := range []naming.Endpoint{{}, {Addr: "c:1", Metadata: []byte("{")}} {
 		err := store.Apply(ctx, "greeter", naming.Change{Endpoint: e})
-		note("to put %q is invalid: %v", e.Addr, errors.Is(err, naming.ErrInvalid))
+		p.note("to put %q is invalid: %v", e.Addr, errors.Is(err, naming.ErrInvalid))
 	}
-
 	b.stop()
-	note("server b ends with %v", <-b.done)
-	servertest.Poll(t, url+": calls find no error", func() error {
-		if _, err := call(); status.Code(err) != codes.Unavailable {
+	p.note("server b ends with %v", <-b.done)
+	servertest.Poll(t, url+": calls still succeed", func() error {
+		if _, err := p.call(); status.Code(err) != codes.Unavailable {
 			return fmt.Errorf("got %v", err)
 		}
 		return nil
 	})
-	listed()
-	return diary
+	p.listed()
+	return p.diary
 }

@@ -16,10 +16,11 @@ import (
 	"strings"
 )
 
-// This file has what URLs of several registries have in common: hosts,
-// certificates and secrets.
+// The parts that URLs of several registries have in common: hosts, certificates and
+// secrets.
 
-// hostPort completes and checks the address of a host.
+// hostPort checks the address of a host, and adds the default port if it has none. It
+// reports whether the address is valid.
 func hostPort(s, defaultPort string) (string, bool) {
 	u, err := url.Parse("//" + s)
 	if err != nil || u.Host != s {
@@ -27,7 +28,7 @@ func hostPort(s, defaultPort string) (string, bool) {
 	}
 	host, port := u.Hostname(), u.Port()
 	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":, ")) {
-		return "", false // such as several hosts
+		return "", false // for example several hosts
 	}
 	if port == "" {
 		port = defaultPort
@@ -38,10 +39,11 @@ func hostPort(s, defaultPort string) (string, bool) {
 	return net.JoinHostPort(host, port), true
 }
 
-// setting is a value, and where it is from.
+// setting is a value, and the parameter or variable that set it.
 type setting struct{ value, from string }
 
-// lookup returns a parameter, or else what a variable of the environment says.
+// lookup returns the value of a parameter, or of the variable env if the parameter is not
+// set.
 func lookup(params url.Values, name, env string) setting {
 	if s := params.Get(name); s != "" || env == "" {
 		return setting{s, fmt.Sprintf("parameter %q", name)}
@@ -49,9 +51,8 @@ func lookup(params url.Values, name, env string) setting {
 	return setting{os.Getenv(env), env}
 }
 
-// tlsConfig returns the configuration of a client that the parameters cacert,
-// cert and key describe, or else the variables of the environment with the names
-// given.
+// tlsConfig returns the configuration of a client. The parameters cacert, cert and key set
+// it, or else the variables cacertEnv, certEnv and keyEnv.
 func tlsConfig(params url.Values, cacertEnv, certEnv, keyEnv string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if file := lookup(params, "cacert", cacertEnv); file.value != "" {
@@ -65,14 +66,14 @@ func tlsConfig(params url.Values, cacertEnv, certEnv, keyEnv string) (*tls.Confi
 		}
 	}
 	if params.Has("cert") != params.Has("key") {
-		return nil, invalid("of the parameters %q and %q it has one without the other", "cert", "key")
+		return nil, invalid("it has only one of the parameters %q and %q", "cert", "key")
 	}
 	cert, key := lookup(params, "cert", certEnv), lookup(params, "key", keyEnv)
 	if (cert.value == "") != (key.value == "") {
-		return nil, fmt.Errorf("of %s and %s one is set without the other", certEnv, keyEnv)
+		return nil, fmt.Errorf("only one of %s and %s is set", certEnv, keyEnv)
 	}
 	if cert.value != "" {
-		// Once to find what is wrong with it, and then for every connection:
+		// Once now, so that Store returns the error, and again for every connection:
 		// certificates are replaced while programs run.
 		load := func() (*tls.Certificate, error) {
 			c, err := tls.LoadX509KeyPair(cert.value, key.value)
@@ -89,9 +90,9 @@ func tlsConfig(params url.Values, cacertEnv, certEnv, keyEnv string) (*tls.Confi
 	return config, nil
 }
 
-// secret returns what the parameters name-file or name-env refer to, and nothing
-// if there is neither. Errors do not say what they refer to: it may be the secret
-// itself, by mistake.
+// secret returns the content of the file or the variable that the parameter name-file or
+// name-env names, or "" if neither is set. Errors do not contain the value of the
+// parameter: it may be the secret itself, by mistake.
 func secret(params url.Values, name string) (string, error) {
 	file, env := params.Get(name+"-file"), params.Get(name+"-env")
 	switch {
@@ -100,7 +101,7 @@ func secret(params url.Values, name string) (string, error) {
 	case env != "":
 		s := os.Getenv(env)
 		if s == "" {
-			return "", fmt.Errorf("parameter %q: the environment variable is not set, or empty", name+"-env")
+			return "", fmt.Errorf("parameter %q: the environment variable is not set or empty", name+"-env")
 		}
 		return s, nil
 	case file != "":
@@ -113,6 +114,8 @@ func secret(params url.Values, name string) (string, error) {
 	return "", nil
 }
 
+// readSecret returns the content of a file without a line end at the end. Errors do not
+// contain the path.
 func readSecret(file string) (string, error) {
 	const most = 64 << 10
 	f, err := os.Open(file)
@@ -134,6 +137,7 @@ func readSecret(file string) (string, error) {
 	return string(b), nil
 }
 
+// withoutPath returns the cause of an error of a file.
 func withoutPath(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
