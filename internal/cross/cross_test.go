@@ -1,16 +1,16 @@
-// Package cross does one history of operations to every backend, and compares
-// what comes of it.
+// Package cross applies one history of operations to every backend and compares the
+// results.
 //
-// Paced, each operation is waited for, and after each one these are equal for
-// all: the class of its error, the endpoints that are listed, and the events,
-// with their kinds, of which a watch of the store and a reader of a Client on
-// it are told. At full speed nothing but the classes of errors and the end are
-// compared: the endpoints, the names of the services, and what the readers hold.
+// In the mode paced, each operation is followed by a comparison. These must be equal for
+// all backends: the class of the error, the endpoints of a list, and the events that a
+// watch of the store and a reader of a Client on the store show. At full speed, only the
+// classes of the errors and the final state are compared: the endpoints, the names of the
+// services, and the sets that the readers have.
 //
-// Consul makes the changes of a batch one after the other, so there the events of
-// a batch may come in several; memory and etcd are held to one. Where a batch
-// names an endpoint twice, and where a Registration leaves, the states between
-// may or may not be seen, and the events of that step are not compared.
+// Consul makes the changes of a batch one after the other, so that it may show their
+// events in several batches. Memory and etcd must show them in one batch. If a batch has
+// two changes of one endpoint, or a Registration is closed, the states between may be
+// shown or not. The events of such an operation are not compared.
 package cross
 
 import (
@@ -40,23 +40,23 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// mode is how a history is done.
+// mode applies a history to the sides and compares them.
 type mode func(ctx context.Context, h *history, sides []*side) (counts, error)
 
-// counts says how much there was to compare.
+// counts are the numbers of what was compared.
 type counts struct{ operations, failed, listed, events, slow int }
 
-// failure is what is wrong after a step of a history.
+// failure is a difference after an operation of a history.
 type failure struct {
-	step int
-	err  error
+	index int
+	err   error
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 
-// TestBackends does histories to memory, etcd and Consul.
+// TestBackends applies histories to memory, etcd and Consul.
 func TestBackends(t *testing.T) {
-	t.Setenv("ETCD_CLIENT_DEBUG", "error") // it warns of every lease that was lost
+	t.Setenv("ETCD_CLIENT_DEBUG", "error") // the client warns of every lost lease
 	cluster := etcdtest.Start(t, nil)
 	agent := consultest.Start(t, nil)
 	backends := real(cluster.Client(t), agent.Client(t))
@@ -90,13 +90,14 @@ func TestBackends(t *testing.T) {
 				sum.events += c.events
 				sum.slow += c.slow
 			})
-			t.Logf("%d histories on %d backends: %d operations on each, %d of them with an error; %d endpoints listed and %d events compared, not those of %d steps for which the machine was too slow; %v",
+			t.Logf("%d histories on %d backends: %d operations on each, %d of them with an error; %d endpoints listed and %d events compared, without those of %d operations for which the machine was too slow; %v",
 				n, len(backends), sum.operations, sum.failed, sum.listed, sum.events, sum.slow, time.Since(started).Round(time.Second))
 		})
 	}
 }
 
-// each calls f for seeds, some at once; or for that of NAMING_SEED alone.
+// each calls f for a number of seeds, atOnce of them concurrently. If the environment has
+// NAMING_SEED, each calls f for that seed only.
 func each(t *testing.T, seeds, atOnce int, f func(seed uint64)) {
 	start := rand.Uint64N(1 << 32)
 	if s := os.Getenv("NAMING_SEED"); s != "" {
@@ -119,33 +120,33 @@ func each(t *testing.T, seeds, atOnce int, f func(seed uint64)) {
 	wg.Wait()
 }
 
-// report reports a history that failed.
+// report fails t with the shortest failing beginning of a history.
 func report(t *testing.T, m mode, h *history, backends []backend, err error) {
 	t.Helper()
-	short, err := cut(t.Context(), m, h, backends, err)
-	t.Errorf("seed %d: %v\nto run this history again: NAMING_SEED=%d go test -run '^%s$' ./internal/cross\nthe history up to there: %v", h.seed, err, h.seed, t.Name(), short)
+	short, err := shorten(t.Context(), m, h, backends, err)
+	t.Errorf("seed %d: %v\nto run this history again: NAMING_SEED=%d go test -run '^%s$' ./internal/cross\nthe history up to the failure: %v", h.seed, err, h.seed, t.Name(), short)
 }
 
-// cut returns the shortest beginning of a history that fails, and how it does.
-func cut(ctx context.Context, m mode, h *history, backends []backend, err error) (*history, error) {
+// shorten returns the shortest beginning of a history that fails, and its failure.
+func shorten(ctx context.Context, m mode, h *history, backends []backend, err error) (*history, error) {
 	short := *h
 	if f, ok := errors.AsType[*failure](err); ok {
-		short.steps = h.steps[:f.step+1]
+		short.operations = h.operations[:f.index+1]
 		return &short, err
 	}
-	n := sort.Search(len(h.steps), func(n int) bool {
-		short.steps = h.steps[:n]
+	n := sort.Search(len(h.operations), func(n int) bool {
+		short.operations = h.operations[:n]
 		_, failed := run(ctx, m, &short, backends)
 		if failed != nil {
 			err = failed
 		}
 		return failed != nil
 	})
-	short.steps = h.steps[:n]
+	short.operations = h.operations[:n]
 	return &short, err
 }
 
-// run does a history to new stores of each backend.
+// run applies a history to a new store of each backend.
 func run(ctx context.Context, m mode, h *history, backends []backend) (counts, error) {
 	var sides []*side
 	defer func() {
@@ -163,7 +164,7 @@ func run(ctx context.Context, m mode, h *history, backends []backend) (counts, e
 	return m(ctx, h, sides)
 }
 
-// together does something to all sides at once, and returns the errors of each.
+// together calls f for all sides concurrently, and returns the error of each side.
 func together(sides []*side, f func(*side) error) []error {
 	errs := make([]error, len(sides))
 	var wg sync.WaitGroup
@@ -174,42 +175,43 @@ func together(sides []*side, f func(*side) error) []error {
 	return errs
 }
 
-// paced compares after each step.
+// paced compares the sides after each operation.
 func paced(ctx context.Context, h *history, sides []*side) (counts, error) {
 	var c counts
-	for i, st := range h.steps {
+	for i, op := range h.operations {
 		if i%10 == 0 {
-			st.service = all
+			op.service = all
 		}
-		if err := c.step(ctx, st, sides); err != nil {
-			return c, &failure{i, fmt.Errorf("step %d: %s\n%w", i, st.text, err)}
+		if err := c.compareAfter(ctx, op, sides); err != nil {
+			return c, &failure{i, fmt.Errorf("operation %d: %s\n%w", i, op.text, err)}
 		}
 		if i%20 == 0 {
 			if err := c.names(ctx, sides); err != nil {
-				return c, &failure{i, fmt.Errorf("after step %d: %w", i, err)}
+				return c, &failure{i, fmt.Errorf("after operation %d: %w", i, err)}
 			}
 		}
 	}
 	if err := c.end(ctx, sides); err != nil {
-		return c, &failure{len(h.steps) - 1, fmt.Errorf("at the end: %w", err)}
+		return c, &failure{len(h.operations) - 1, fmt.Errorf("at the end: %w", err)}
 	}
 	return c, nil
 }
 
-func (c *counts) step(ctx context.Context, st step, sides []*side) error {
+// compareAfter applies one operation to all sides and compares them.
+func (c *counts) compareAfter(ctx context.Context, op operation, sides []*side) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	for _, s := range sides {
 		s.slow = false
 	}
-	errs := together(sides, func(s *side) error { return st.do(ctx, s) })
+	errs := together(sides, func(s *side) error { return op.do(ctx, s) })
 	if err := c.classes(sides, errs); err != nil {
 		return err
 	}
-	if err := c.sets(ctx, st.service, sides); err != nil {
+	if err := c.sets(ctx, op.service, sides); err != nil {
 		return err
 	}
-	return c.same(st, sides)
+	return c.same(op, sides)
 }
 
 // classes compares the errors of the sides.
@@ -227,8 +229,8 @@ func (c *counts) classes(sides []*side, errs []error) error {
 	return nil
 }
 
-// sets compares what is listed of a service, or of all, and waits until the
-// readers know it.
+// sets compares the lists of one service or of all services, and waits until the readers
+// have the same sets.
 func (c *counts) sets(ctx context.Context, service int, sides []*side) error {
 	want := make([]set, len(sides[0].subjects))
 	for j, sub := range sides[0].subjects {
@@ -260,8 +262,8 @@ func (c *counts) sets(ctx context.Context, service int, sides []*side) error {
 	})...)
 }
 
-// same compares the events of a step.
-func (c *counts) same(st step, sides []*side) error {
+// same compares the events of an operation.
+func (c *counts) same(op operation, sides []*side) error {
 	slow := false
 	for _, s := range sides {
 		slow = slow || s.slow
@@ -272,23 +274,23 @@ func (c *counts) same(st step, sides []*side) error {
 	for j, sub := range sides[0].subjects {
 		var want []event
 		for i, s := range sides {
-			noted, told, batches := s.subjects[j].events()
-			if st.loose || slow {
+			ofStore, ofClient, batches := s.subjects[j].events()
+			if op.loose || slow {
 				continue
 			}
 			if i == 0 {
-				want = noted
+				want = ofStore
 			}
-			if !sameEvents(noted, want) {
-				return fmt.Errorf("events of %s: %q has %v, compared with %s: %v", s.name, sub.name, noted, sides[0].name, want)
+			if !sameEvents(ofStore, want) {
+				return fmt.Errorf("events of %s: %q has %v, compared with %s: %v", s.name, sub.name, ofStore, sides[0].name, want)
 			}
-			if !sameEvents(told, want) {
-				return fmt.Errorf("events of a Client on %s: %q has %v, compared with %s: %v", s.name, sub.name, told, sides[0].name, want)
+			if !sameEvents(ofClient, want) {
+				return fmt.Errorf("events of a Client on %s: %q has %v, compared with %s: %v", s.name, sub.name, ofClient, sides[0].name, want)
 			}
 			if s.batches && batches > 1 {
-				return fmt.Errorf("events of %s: %q has %v in %d batches", s.name, sub.name, noted, batches)
+				return fmt.Errorf("events of %s: %q has %v in %d batches", s.name, sub.name, ofStore, batches)
 			}
-			c.events += len(noted) + len(told)
+			c.events += len(ofStore) + len(ofClient)
 		}
 	}
 	return nil
@@ -314,30 +316,30 @@ func (c *counts) names(ctx context.Context, sides []*side) error {
 	return nil
 }
 
-// fullSpeed compares in the end.
+// fullSpeed compares the sides after the last operation.
 func fullSpeed(ctx context.Context, h *history, sides []*side) (counts, error) {
 	var c counts
 	errs := make([][]error, len(sides))
 	together(sides, func(s *side) error {
 		i := slices.Index(sides, s)
-		for _, st := range h.steps {
+		for _, op := range h.operations {
 			ctx, cancel := context.WithTimeout(ctx, 2*patience)
-			err := st.do(ctx, s)
+			err := op.do(ctx, s)
 			cancel()
 			errs[i] = append(errs[i], err)
 			if !expected(class(err)) {
-				break // later steps may need what this one did not make
+				break // later operations may depend on this one
 			}
 		}
 		return nil
 	})
-	for n, st := range h.steps {
+	for n, op := range h.operations {
 		now := make([]error, len(sides))
 		for i := range sides {
 			now[i] = errs[i][n]
 		}
 		if err := c.classes(sides, now); err != nil {
-			return c, &failure{n, fmt.Errorf("step %d: %s\n%w", n, st.text, err)}
+			return c, &failure{n, fmt.Errorf("operation %d: %s\n%w", n, op.text, err)}
 		}
 	}
 	if err := c.end(ctx, sides); err != nil {
@@ -346,7 +348,7 @@ func fullSpeed(ctx context.Context, h *history, sides []*side) (counts, error) {
 	return c, nil
 }
 
-// end compares all that is there when the history is over.
+// end compares the final state of the sides.
 func (c *counts) end(ctx context.Context, sides []*side) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
@@ -356,7 +358,7 @@ func (c *counts) end(ctx context.Context, sides []*side) error {
 	if err := c.names(ctx, sides); err != nil {
 		return err
 	}
-	// The same, as a program reads it that watches a service.
+	// A program that watches a service sees the same set.
 	for _, s := range sides {
 		for j, sub := range s.subjects {
 			var view set
@@ -364,7 +366,7 @@ func (c *counts) end(ctx context.Context, sides []*side) error {
 				if err != nil {
 					return fmt.Errorf("view of %s: %w", s.name, err)
 				}
-				view.take(naming.Batch{Put: v.Endpoints})
+				view.applyBatch(naming.Batch{Put: v.Endpoints})
 				break
 			}
 			if d := diff(view, sides[0].subjects[j].set); d != "" {
@@ -377,13 +379,14 @@ func (c *counts) end(ctx context.Context, sides []*side) error {
 
 var opened atomic.Int64
 
+// inMemory returns the backend of package memory.
 func inMemory(ttl, patience time.Duration) backend {
 	return backend{"memory", true, func() (store, other naming.Store) { return new(memory.Store), new(memory.Store) }, ttl, patience}
 }
 
-// real returns the backends: the first is what the others are compared with.
+// real returns the backends. The others are compared with the first.
 func real(etcdClient *clientv3.Client, consulClient *api.Client) []backend {
-	const ttl = 3 * time.Second // etcd has no less than two
+	const ttl = 3 * time.Second // the minimum of etcd is two
 	return []backend{
 		inMemory(ttl, patience),
 		{"etcd", true, func() (store, other naming.Store) {

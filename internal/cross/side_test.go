@@ -15,24 +15,25 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// patience is how long anything may take that does happen.
+// patience bounds the wait for an event that must happen.
 const patience = time.Minute
 
 // backend makes the stores of one registry.
 type backend struct {
 	name string
-	// batches says that changes made at once are in one batch.
+	// batches says that changes made at once are shown in one batch.
 	batches bool
-	// open returns two stores, which nobody else shares endpoints with.
+	// open returns two stores. No other store has their endpoints.
 	open func() (store, other naming.Store)
-	// ttl is of the leases that expire; the same for all that are compared.
+	// ttl is the time to live of leases that expire. It is the same for all backends.
 	ttl time.Duration
-	// patience is how long to wait for what readers are told.
+	// patience bounds the wait for the readers.
 	patience time.Duration
 }
 
-// side is one of the stores that a history is done to, with a Client on it
-// that watches all services. But for noted it is used by one goroutine at a time.
+// side is a store that a history is applied to, and a Client on the store that watches all
+// services. One goroutine at a time uses it. Only the fields of subject that mu guards are
+// shared.
 type side struct {
 	backend
 	store    naming.Store
@@ -43,29 +44,29 @@ type side struct {
 	leases        []naming.Lease
 	foreign       naming.Lease
 	registrations []*naming.Registration
-	slow          bool // in this step a lease may have expired before it was to
+	slow          bool // a lease may have expired too early in this operation
 }
 
-// subject is a service as a side's readers know it.
+// subject is a service, and what the readers of a side have seen of it.
 type subject struct {
-	name     string
-	follower *naming.Follower
-	set      set // nil: not known yet
-	told     []event
+	name         string
+	follower     *naming.Follower
+	set          set // of the Client; nil: not synced yet
+	clientEvents []event
 
-	mu      sync.Mutex
-	raw     set
-	noted   []event
-	batches int // that told of anything
+	mu          sync.Mutex
+	storeSet    set
+	storeEvents []event
+	batches     int // those with an event
 }
 
-// set is endpoints by their ID.
+// set is the endpoints of a service by ID.
 type set map[string]naming.Endpoint
 
-// event is what a reader is told of an endpoint.
+// event is one change of an endpoint that a reader sees.
 type event struct {
 	kind     string
-	endpoint naming.Endpoint // of a deletion: only the ID
+	endpoint naming.Endpoint // a deletion has only the ID
 }
 
 func (e event) String() string { return e.kind + " " + text(e.endpoint) }
@@ -75,11 +76,11 @@ const (
 	added    = "added"
 	updated  = "updated"
 	deleted  = "deleted"
-	repeated = "repeated" // a state, or that there is none, that was known
+	repeated = "repeated" // the reader has seen this state before
 )
 
-// take folds a batch into a set and returns what it tells.
-func (s *set) take(b naming.Batch) (events []event) {
+// applyBatch applies a batch to a set and returns its events.
+func (s *set) applyBatch(b naming.Batch) (events []event) {
 	put := make(set)
 	for _, e := range b.Put {
 		put[e.ID] = e
@@ -116,7 +117,7 @@ func (s *set) take(b naming.Batch) (events []event) {
 	return events
 }
 
-// diff says how two sets differ, nothing if they do not.
+// diff returns how two sets differ, or "".
 func diff(got, want set) string {
 	var list []string
 	for id, e := range want {
@@ -147,24 +148,25 @@ func newSide(ctx context.Context, b backend, services []string) (*side, error) {
 		s.subjects = append(s.subjects, &subject{name: name})
 	}
 	for _, sub := range s.subjects {
-		if sub.follower, err = s.client.Follow(sub.name, s.poke); err != nil {
+		if sub.follower, err = s.client.Follow(sub.name, s.signal); err != nil {
 			return s, err
 		}
 	}
 	return s, s.until(ctx, "the watches", func() string { return s.differ(make([]set, len(services))) })
 }
 
-// close ends what the side does.
+// close closes the Client.
 func (s *side) close() { s.client.Close() }
 
-func (s *side) poke() {
+// signal wakes until.
+func (s *side) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// tap notes what the watches of a Client yield.
+// tap is a store that records the batches that the watches of a Client get.
 type tap struct {
 	naming.Store
 	side *side
@@ -174,7 +176,7 @@ func (t tap) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, 
 	return func(yield func(naming.Batch, error) bool) {
 		for b, err := range t.Store.Watch(ctx, service) {
 			if err == nil {
-				t.side.note(service, b)
+				t.side.record(service, b)
 			}
 			if !yield(b, err) {
 				return
@@ -183,35 +185,37 @@ func (t tap) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, 
 	}
 }
 
-func (s *side) note(service string, b naming.Batch) {
+// record appends the events of a batch of the store.
+func (s *side) record(service string, b naming.Batch) {
 	for _, sub := range s.subjects {
 		if sub.name == service {
 			sub.mu.Lock()
 			defer sub.mu.Unlock()
-			n := len(sub.noted)
-			for _, e := range sub.raw.take(naming.Batch{Snapshot: b.Snapshot, Put: b.Put, Deleted: slices.Clone(b.Deleted)}) {
-				// A Store may repeat itself.
+			n := len(sub.storeEvents)
+			for _, e := range sub.storeSet.applyBatch(naming.Batch{Snapshot: b.Snapshot, Put: b.Put, Deleted: slices.Clone(b.Deleted)}) {
+				// A Store may repeat a state.
 				if e.kind != repeated {
-					sub.noted = append(sub.noted, e)
+					sub.storeEvents = append(sub.storeEvents, e)
 				}
 			}
-			if len(sub.noted) > n {
+			if len(sub.storeEvents) > n {
 				sub.batches++
 			}
 		}
 	}
 }
 
-// lacks says that the readers of a service do not know an endpoint, if so.
+// lacks returns a text if the Client does not have an endpoint, or "".
 func (s *side) lacks(service int, id string) string {
 	if _, ok := s.subjects[service].set[id]; ok {
 		return ""
 	}
-	return fmt.Sprintf("%.40q is not there", id)
+	return fmt.Sprintf("%.40q is missing", id)
 }
 
-// until reads what there is to read until ok returns nothing, or fails.
-func (s *side) until(ctx context.Context, what string, ok func() string) error {
+// until reads the events of the Client until amiss returns "". It returns an error with
+// the text of amiss after the patience of the side.
+func (s *side) until(ctx context.Context, what string, amiss func() string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	for {
@@ -220,10 +224,10 @@ func (s *side) until(ctx context.Context, what string, ok func() string) error {
 				if !e.Status.Synced || e.Status.Stale() && !e.Snapshot && len(e.Put)+len(e.Deleted) == 0 {
 					continue
 				}
-				sub.told = append(sub.told, sub.set.take(e.Batch)...)
+				sub.clientEvents = append(sub.clientEvents, sub.set.applyBatch(e.Batch)...)
 			}
 		}
-		why := ok()
+		why := amiss()
 		if why == "" {
 			return nil
 		}
@@ -235,11 +239,11 @@ func (s *side) until(ctx context.Context, what string, ok func() string) error {
 	}
 }
 
-// differ says how what the readers know differs from some sets.
+// differ returns how the sets of the Client differ from those that are wanted, or "".
 func (s *side) differ(want []set) string {
 	for i, sub := range s.subjects {
 		if sub.set == nil {
-			return fmt.Sprintf("%q is not known", sub.name)
+			return fmt.Sprintf("%q is not synced", sub.name)
 		}
 		if d := diff(sub.set, want[i]); d != "" {
 			return fmt.Sprintf("%q is %s", sub.name, d)
@@ -248,25 +252,24 @@ func (s *side) differ(want []set) string {
 	return ""
 }
 
-// events returns what the readers were told since it was last called, in the
-// order of IDs, by the store's watch and by the Client; and whether it was in
-// one batch.
-func (sub *subject) events() (noted, told []event, batches int) {
+// events returns the events since its last call, sorted by ID: those of the store's watch
+// and those of the Client. batches is the number of the store's batches.
+func (sub *subject) events() (ofStore, ofClient []event, batches int) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	noted, told, batches = sub.noted, sub.told, sub.batches
-	sub.noted, sub.told, sub.batches = nil, nil, 0
+	ofStore, ofClient, batches = sub.storeEvents, sub.clientEvents, sub.batches
+	sub.storeEvents, sub.clientEvents, sub.batches = nil, nil, 0
 	byID := func(a, b event) int { return cmp.Compare(a.endpoint.ID, b.endpoint.ID) }
-	slices.SortStableFunc(noted, byID)
-	slices.SortStableFunc(told, byID)
-	return noted, told, batches
+	slices.SortStableFunc(ofStore, byID)
+	slices.SortStableFunc(ofClient, byID)
+	return ofStore, ofClient, batches
 }
 
 func sameEvents(a, b []event) bool {
 	return slices.EqualFunc(a, b, func(a, b event) bool { return a.kind == b.kind && a.endpoint.Equal(b.endpoint) })
 }
 
-// changes gives changes the leases of the side.
+// changes returns changes with the leases of the side.
 func (s *side) changes(list []change) []naming.Change {
 	var changes []naming.Change
 	for _, c := range list {
@@ -281,14 +284,14 @@ func (s *side) changes(list []change) []naming.Change {
 	return changes
 }
 
-// list reads a service.
+// list returns the endpoints of a service.
 func (s *side) list(ctx context.Context, service int) (set, error) {
 	var got set
 	for b, err := range s.store.Watch(ctx, s.subjects[service].name) {
 		if err != nil {
 			return nil, err
 		}
-		got.take(b)
+		got.applyBatch(b)
 		if len(got) != len(b.Put) || !b.Snapshot {
 			return nil, fmt.Errorf("the first batch is %v", b)
 		}
@@ -297,7 +300,7 @@ func (s *side) list(ctx context.Context, service int) (set, error) {
 	return got, nil
 }
 
-// names reads the list of services.
+// names returns the list of services.
 func (s *side) names(ctx context.Context) ([]string, error) {
 	for names, err := range s.store.Services(ctx) {
 		return names, err
@@ -305,7 +308,7 @@ func (s *side) names(ctx context.Context) ([]string, error) {
 	return nil, errors.New("no list of services")
 }
 
-// The classes of errors. Any other is one that must not happen here.
+// The classes of errors that a history may cause.
 const (
 	classNone     = "no error"
 	classLost     = "lease lost"
@@ -313,6 +316,7 @@ const (
 	classCanceled = "canceled"
 )
 
+// class returns the class of an error.
 func class(err error) string {
 	if err == nil {
 		return classNone
@@ -334,6 +338,7 @@ func class(err error) string {
 	return "other: " + err.Error()
 }
 
+// expected reports whether a history may cause an error of the class.
 func expected(class string) bool {
 	return class == classNone || class == classLost || class == classInvalid || class == classCanceled
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// memories are three stores in memory, the last of which wrong may spoil. They
-// are not in a bubble: the race detector crashes in one now and then when many
+// memories returns three backends in memory. wrong may put a defect into the stores of the
+// last one. They do not run in a bubble: the race detector sometimes crashes there when many
 // timers are stopped (golang/go#78156).
 func memories(wrong func(naming.Store) naming.Store) []backend {
 	const ttl = 100 * time.Millisecond
@@ -31,8 +31,8 @@ func memories(wrong func(naming.Store) naming.Store) []backend {
 	return list
 }
 
-// TestMemory does histories to stores that do not differ: the comparison finds
-// nothing where there is nothing.
+// TestMemory applies histories to stores that do not differ. The comparison finds no
+// difference.
 func TestMemory(t *testing.T) {
 	backends := memories(func(s naming.Store) naming.Store { return s })
 	seeds := 4
@@ -51,212 +51,219 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestWrong does histories to two right stores and a wrong one, and finds it out
-// by what is wrong with it.
-func TestWrong(t *testing.T) {
-	for i, w := range []struct {
-		name string
-		make func(naming.Store) naming.Store
-		find string // what the failure says, when paced
-		fast bool   // it shows at full speed too
-	}{
-		{"drops an update", wrongApply(func(now set, c naming.Change) (naming.Change, bool) {
-			old, there := now[c.Endpoint.ID]
-			return c, c.Op == naming.Delete || c.Lease != nil || !there || old.Addr != c.Endpoint.Addr
-		}), "list of wrong", true},
-		{"ignores IfFree", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			c.IfFree, c.Reclaim = false, false
-			return c, true
-		}), "list of wrong", true},
-		{"never puts what is to be free", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			return c, !c.IfFree
-		}), "list of wrong", true},
-		{"deletes what is under another lease", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			if c.Op == naming.Delete {
-				c.Lease = nil
-			}
-			return c, true
-		}), "list of wrong", true},
-		{"leaves a state that is there under its lease", wrongApply(func(now set, c naming.Change) (naming.Change, bool) {
-			old, there := now[c.Endpoint.ID]
-			return c, c.Op == naming.Delete || !there || !old.Equal(c.Endpoint)
-		}), "(list|expiry) of wrong", true},
-		{"loses a metadata member", wrongApply(metadata(func(m any) any {
-			if o, ok := m.(map[string]any); ok {
-				delete(o, "zone")
-			}
-			return m
-		})), "list of wrong", true},
-		{"spells numbers anew", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			var v any
-			if json.Unmarshal(c.Endpoint.Metadata, &v) == nil {
-				c.Endpoint.Metadata, _ = json.Marshal(v)
-			}
-			return c, true
-		}), "list of wrong", true},
-		{"takes an empty object for none", wrongApply(metadata(func(m any) any {
-			if o, ok := m.(map[string]any); ok && len(o) == 0 {
-				return nil
-			}
-			return m
-		})), "list of wrong", true},
-		{"folds the case of IDs", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			c.Endpoint.ID = strings.ToLower(c.Endpoint.ID)
-			return c, true
-		}), "list of wrong", true},
-		{"loses the brackets of an address", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
-			c.Endpoint.Addr = strings.NewReplacer("[", "", "]", "").Replace(c.Endpoint.Addr)
-			return c, true
-		}), "list of wrong", true},
-		{"does what it can of a batch", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
-				if _, err := naming.Normalize(service, changes); err != nil {
-					return err
-				}
-				for _, c := range changes {
-					if err := s.Apply(ctx, service, c); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			return w
-		}, "(list|events) of wrong", true},
-		{"does not say that a lease was lost", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
-				err := s.Apply(ctx, service, changes...)
-				if errors.Is(err, naming.ErrLeaseLost) {
-					err = fmt.Errorf("%w: lease", naming.ErrInvalid)
-				}
+// wrongStore makes a store with a defect from a store without one.
+type wrongStore struct {
+	name string
+	make func(naming.Store) naming.Store
+	find string // a regular expression for the failure in the mode paced
+	fast bool   // full speed finds the defect too
+}
+
+var wrongStores = []wrongStore{
+	{"drops an update", wrongApply(func(now set, c naming.Change) (naming.Change, bool) {
+		old, there := now[c.Endpoint.ID]
+		return c, c.Op == naming.Delete || c.Lease != nil || !there || old.Addr != c.Endpoint.Addr
+	}), "list of wrong", true},
+	{"ignores IfFree", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		c.IfFree, c.Reclaim = false, false
+		return c, true
+	}), "list of wrong", true},
+	{"skips every Add with IfFree", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		return c, !c.IfFree
+	}), "list of wrong", true},
+	{"deletes an endpoint that is under another lease", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		if c.Op == naming.Delete {
+			c.Lease = nil
+		}
+		return c, true
+	}), "list of wrong", true},
+	{"skips an Add that changes only the lease", wrongApply(func(now set, c naming.Change) (naming.Change, bool) {
+		old, there := now[c.Endpoint.ID]
+		return c, c.Op == naming.Delete || !there || !old.Equal(c.Endpoint)
+	}), "(list|expiry) of wrong", true},
+	{"loses a metadata member", wrongApply(metadata(func(m any) any {
+		if o, ok := m.(map[string]any); ok {
+			delete(o, "zone")
+		}
+		return m
+	})), "list of wrong", true},
+	{"decodes numbers as float64", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		var v any
+		if json.Unmarshal(c.Endpoint.Metadata, &v) == nil {
+			c.Endpoint.Metadata, _ = json.Marshal(v)
+		}
+		return c, true
+	}), "list of wrong", true},
+	{"treats an empty object as none", wrongApply(metadata(func(m any) any {
+		if o, ok := m.(map[string]any); ok && len(o) == 0 {
+			return nil
+		}
+		return m
+	})), "list of wrong", true},
+	{"folds the case of IDs", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		c.Endpoint.ID = strings.ToLower(c.Endpoint.ID)
+		return c, true
+	}), "list of wrong", true},
+	{"loses the brackets of an address", wrongApply(func(_ set, c naming.Change) (naming.Change, bool) {
+		c.Endpoint.Addr = strings.NewReplacer("[", "", "]", "").Replace(c.Endpoint.Addr)
+		return c, true
+	}), "list of wrong", true},
+	{"makes the changes of a batch one by one", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+			if _, err := naming.Normalize(service, changes); err != nil {
 				return err
 			}
-			return w
-		}, "of wrong: naming: invalid argument: lease", true},
-		{"does not look at the context", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
-				return s.Apply(context.WithoutCancel(ctx), service, changes...)
-			}
-			return w
-		}, "context canceled; of wrong: <nil>", true},
-		{"renews a lease that has ended", wrongLeases(func(_ *wrong, l *wrongLease) {
-			l.renew = func(ctx context.Context) error { _ = l.Lease.Renew(ctx); return nil }
-		}), "of wrong: <nil>", true},
-		{"leaves what was under a lease", wrongLeases(func(_ *wrong, l *wrongLease) {
-			l.revoke = func(context.Context) error { return nil }
-		}), "list of wrong", true},
-		{"removes with a lease what was put again since", wrongLeases(func(w *wrong, l *wrongLease) {
-			l.revoke = func(ctx context.Context) error {
-				for _, p := range l.puts {
-					if err := w.Store.Apply(ctx, p.service, naming.Change{Op: naming.Delete, Endpoint: p.Endpoint}); err != nil {
-						return err
-					}
-				}
-				return l.Lease.Revoke(ctx)
-			}
-		}), "list of wrong", true},
-		{"forgets that a lease expires", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			w.ttl = time.Hour
-			return w
-		}, "the expiry of wrong", true},
-		{"tells of an update as a deletion and an addition", wrongWatch(func(known set, b naming.Batch) []naming.Batch {
-			first := naming.Batch{}
-			for _, e := range b.Put {
-				if _, there := known[e.ID]; there {
-					first.Deleted = append(first.Deleted, e.ID)
+			for _, c := range changes {
+				if err := s.Apply(ctx, service, c); err != nil {
+					return err
 				}
 			}
-			return []naming.Batch{first, b}
-		}), "events of wrong", false},
-		{"does not tell of a deletion", wrongWatch(func(_ set, b naming.Batch) []naming.Batch {
-			b.Deleted = nil
-			return []naming.Batch{b}
-		}), "(watch|registration|expiry) of wrong", true},
-		{"tears a batch apart", wrongWatch(func(_ set, b naming.Batch) (list []naming.Batch) {
-			for _, id := range b.Deleted {
-				list = append(list, naming.Batch{Deleted: []string{id}})
+			return nil
+		}
+		return w
+	}, "(list|events) of wrong", true},
+	{"returns ErrInvalid for a lost lease", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+			err := s.Apply(ctx, service, changes...)
+			if errors.Is(err, naming.ErrLeaseLost) {
+				err = fmt.Errorf("%w: lease", naming.ErrInvalid)
 			}
-			for _, e := range b.Put {
-				list = append(list, naming.Batch{Put: []naming.Endpoint{e}})
-			}
-			return list
-		}), "in .* batches", false},
-		{"tells of a state that never was", wrongWatch(func(_ set, b naming.Batch) []naming.Batch {
-			first := naming.Batch{}
-			for _, e := range b.Put {
-				e.Metadata = nil
-				first.Put = append(first.Put, e)
-			}
-			return []naming.Batch{first, b}
-		}), "events of wrong", false},
-		{"lists a service that has no endpoints", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			ever := make(map[string]bool)
-			w.names = func(names []string) []string {
-				for _, name := range names {
-					ever[name] = true
+			return err
+		}
+		return w
+	}, "of wrong: naming: invalid argument: lease", true},
+	{"ignores the context", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
+			return s.Apply(context.WithoutCancel(ctx), service, changes...)
+		}
+		return w
+	}, "context canceled; of wrong: <nil>", true},
+	{"returns nil when it renews a lease that has ended", wrongLeases(func(_ *wrong, l *wrongLease) {
+		l.renew = func(ctx context.Context) error { _ = l.Lease.Renew(ctx); return nil }
+	}), "of wrong: <nil>", true},
+	{"does nothing to revoke", wrongLeases(func(_ *wrong, l *wrongLease) {
+		l.revoke = func(context.Context) error { return nil }
+	}), "list of wrong", true},
+	{"removes every endpoint that was ever under a lease", wrongLeases(func(w *wrong, l *wrongLease) {
+		l.revoke = func(ctx context.Context) error {
+			for _, p := range l.puts {
+				if err := w.Store.Apply(ctx, p.service, naming.Change{Op: naming.Delete, Endpoint: p.Endpoint}); err != nil {
+					return err
 				}
-				return slices.Sorted(maps.Keys(ever))
 			}
-			return w
-		}, "services of wrong", false},
-		{"mixes services up whose names fold", func(s naming.Store) naming.Store {
-			w := newWrong(s)
-			w.name = func(name string) string { return strings.TrimRight(strings.ToLower(name), "/") }
-			return w
-		}, "(services|list|watch|registration|watches) of wrong", true},
-	} {
+			return l.Lease.Revoke(ctx)
+		}
+	}), "list of wrong", true},
+	{"lets no lease expire", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		w.ttl = time.Hour
+		return w
+	}, "the expiry of wrong", true},
+	{"shows an update as a deletion and an addition", wrongWatch(func(known set, b naming.Batch) []naming.Batch {
+		first := naming.Batch{}
+		for _, e := range b.Put {
+			if _, there := known[e.ID]; there {
+				first.Deleted = append(first.Deleted, e.ID)
+			}
+		}
+		return []naming.Batch{first, b}
+	}), "events of wrong", false},
+	{"does not show deletions", wrongWatch(func(_ set, b naming.Batch) []naming.Batch {
+		b.Deleted = nil
+		return []naming.Batch{b}
+	}), "(watch|registration|expiry) of wrong", true},
+	{"splits batches", wrongWatch(func(_ set, b naming.Batch) (list []naming.Batch) {
+		for _, id := range b.Deleted {
+			list = append(list, naming.Batch{Deleted: []string{id}})
+		}
+		for _, e := range b.Put {
+			list = append(list, naming.Batch{Put: []naming.Endpoint{e}})
+		}
+		return list
+	}), "in .* batches", false},
+	{"shows a state that the registry never had", wrongWatch(func(_ set, b naming.Batch) []naming.Batch {
+		first := naming.Batch{}
+		for _, e := range b.Put {
+			e.Metadata = nil
+			first.Put = append(first.Put, e)
+		}
+		return []naming.Batch{first, b}
+	}), "events of wrong", false},
+	{"lists a service that has no endpoints", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		ever := make(map[string]bool)
+		w.names = func(names []string) []string {
+			for _, name := range names {
+				ever[name] = true
+			}
+			return slices.Sorted(maps.Keys(ever))
+		}
+		return w
+	}, "services of wrong", false},
+	{"confuses services whose names fold", func(s naming.Store) naming.Store {
+		w := newWrong(s)
+		w.name = func(name string) string { return strings.TrimRight(strings.ToLower(name), "/") }
+		return w
+	}, "(services|list|watch|registration|watches) of wrong", true},
+}
+
+// TestWrong applies histories to two right stores and a wrong one, and finds the defect.
+func TestWrong(t *testing.T) {
+	for i, w := range wrongStores {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			modes := map[string]mode{"paced": paced}
+			w.findPaced(t)
 			if w.fast && (i < 1 || mutant.Full()) {
-				modes["full speed"] = fullSpeed
-			}
-			for name, m := range modes {
-				caught := false
-				// Not every history has what it takes.
-				const most = 60
-				for seed := uint64(1); seed <= most && !caught; seed++ {
-					h := generate(seed)
-					backends := memories(w.make)
-					backends[2].patience = 5 * time.Second // it may wait in vain
-					_, err := run(t.Context(), m, h, backends)
-					if err == nil {
-						continue
-					}
-					caught = true
-					short, err := cut(t.Context(), m, h, backends, err)
-					t.Logf("%s, seed %d, the first %d steps of %d: %.300v", name, seed, len(short.steps), len(h.steps), err)
-					find := w.find
-					if name != "paced" {
-						find = "of wrong" // it may show in many ways
-					}
-					if !regexp.MustCompile(find).MatchString(err.Error()) {
-						t.Errorf("%s: not found out by %q: %v", name, find, err)
-					}
-				}
-				if !caught {
-					t.Errorf("%s: a store that %s passes %d histories", name, w.name, most)
-				}
+				w.findFast(t)
 			}
 		})
 	}
 }
 
-// wrong is a store with something wrong.
+func (w *wrongStore) findPaced(t *testing.T) { w.findIn(t, "paced", paced, w.find) }
+
+// findFast accepts any failure of the wrong store: at full speed a defect shows in many
+// ways.
+func (w *wrongStore) findFast(t *testing.T) { w.findIn(t, "full speed", fullSpeed, "of wrong") }
+
+// findIn applies histories until one finds the defect. Not every history has the operations
+// that a defect needs.
+func (w *wrongStore) findIn(t *testing.T, name string, m mode, find string) {
+	t.Helper()
+	const most = 60
+	for seed := uint64(1); seed <= most; seed++ {
+		h := generate(seed)
+		backends := memories(w.make)
+		backends[2].patience = 5 * time.Second // the readers may wait in vain
+		_, err := run(t.Context(), m, h, backends)
+		if err == nil {
+			continue
+		}
+		short, err := shorten(t.Context(), m, h, backends, err)
+		t.Logf("%s, seed %d, the first %d operations of %d: %.300v", name, seed, len(short.operations), len(h.operations), err)
+		if !regexp.MustCompile(find).MatchString(err.Error()) {
+			t.Errorf("%s: found by another difference than %q: %v", name, find, err)
+		}
+		return
+	}
+	t.Errorf("%s: a store that %s passes %d histories", name, w.name, most)
+}
+
+// wrong is a store with a defect.
 type wrong struct {
 	naming.Store
 	name  func(service string) string
 	apply func(ctx context.Context, service string, changes []naming.Change) error
 	watch func(known set, b naming.Batch) []naming.Batch
 	names func([]string) []string
-	ttl   time.Duration // at least
+	ttl   time.Duration // the minimum of Grant
 	lease func(*wrongLease)
 }
 
+// newWrong returns a wrong store that has no defect yet.
 func newWrong(s naming.Store) *wrong {
 	w := &wrong{Store: s}
 	w.name = func(service string) string { return service }
@@ -269,8 +276,8 @@ func newWrong(s naming.Store) *wrong {
 	return w
 }
 
-// wrongApply makes a store that changes changes, of endpoints as they are now, or
-// leaves them out.
+// wrongApply makes a store whose Apply replaces each change by the result of f, or leaves
+// it out. now is the state of the service.
 func wrongApply(f func(now set, c naming.Change) (naming.Change, bool)) func(naming.Store) naming.Store {
 	return func(s naming.Store) naming.Store {
 		w := newWrong(s)
@@ -284,7 +291,7 @@ func wrongApply(f func(now set, c naming.Change) (naming.Change, bool)) func(nam
 				if err != nil {
 					return err
 				}
-				now.take(b)
+				now.applyBatch(b)
 				break
 			}
 			var do []naming.Change
@@ -299,7 +306,7 @@ func wrongApply(f func(now set, c naming.Change) (naming.Change, bool)) func(nam
 	}
 }
 
-// metadata makes a function for wrongApply that changes metadata.
+// metadata returns a function for wrongApply that replaces metadata.
 func metadata(f func(any) any) func(set, naming.Change) (naming.Change, bool) {
 	return func(_ set, c naming.Change) (naming.Change, bool) {
 		d := json.NewDecoder(strings.NewReader(string(c.Endpoint.Metadata)))
@@ -312,8 +319,8 @@ func metadata(f func(any) any) func(set, naming.Change) (naming.Change, bool) {
 	}
 }
 
-// wrongWatch makes a store whose watches tell something else than the batches
-// that come after the first.
+// wrongWatch makes a store whose watches replace each batch after the first by those that
+// f returns.
 func wrongWatch(f func(known set, b naming.Batch) []naming.Batch) func(naming.Store) naming.Store {
 	return func(s naming.Store) naming.Store {
 		w := newWrong(s)
@@ -322,7 +329,7 @@ func wrongWatch(f func(known set, b naming.Batch) []naming.Batch) func(naming.St
 	}
 }
 
-// wrongLeases makes a store with other leases.
+// wrongLeases makes a store whose leases have a defect.
 func wrongLeases(f func(*wrong, *wrongLease)) func(naming.Store) naming.Store {
 	return func(s naming.Store) naming.Store {
 		w := newWrong(s)
@@ -337,7 +344,7 @@ func (w *wrong) Apply(ctx context.Context, service string, changes ...naming.Cha
 		if l, ok := c.Lease.(*wrongLease); ok {
 			changes[i].Lease = l.Lease
 			if c.Op == naming.Add {
-				l.note(w.name(service), c.Endpoint)
+				l.record(w.name(service), c.Endpoint)
 			}
 		}
 	}
@@ -359,7 +366,7 @@ func (w *wrong) Watch(ctx context.Context, service string) iter.Seq2[naming.Batc
 				if err == nil && !b.Snapshot && len(b.Put)+len(b.Deleted) == 0 {
 					continue
 				}
-				known.take(b)
+				known.applyBatch(b)
 				if !yield(b, err) {
 					return
 				}
@@ -397,7 +404,7 @@ type wrongLease struct {
 	renew, revoke func(context.Context) error
 
 	mu   sync.Mutex
-	puts []wrongPut // under it, and maybe under another since
+	puts []wrongPut // guarded by mu: every Add under the lease
 }
 
 type wrongPut struct {
@@ -405,7 +412,8 @@ type wrongPut struct {
 	naming.Endpoint
 }
 
-func (l *wrongLease) note(service string, e naming.Endpoint) {
+// record appends an Add under the lease.
+func (l *wrongLease) record(service string, e naming.Endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.puts = append(l.puts, wrongPut{service, e})
