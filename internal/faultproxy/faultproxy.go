@@ -1,5 +1,5 @@
-// Package faultproxy is a TCP proxy for tests that does to connections what
-// networks do: it cuts them, lets them fall silent, delays and throttles them.
+// Package faultproxy is a TCP proxy for tests. It does to connections what networks do: it
+// resets, silences, delays and throttles them.
 package faultproxy
 
 import (
@@ -13,13 +13,13 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// Proxy forwards connections to one target. Its methods can be called at any
-// time, by several goroutines at once. Faults add up until Heal ends them all.
+// Proxy forwards connections to one target. Its methods may be called concurrently, at any
+// time. Several faults may last at once. Heal ends all of them.
 type Proxy struct {
 	tb     testing.TB
 	addr   string
 	target string
-	ctx    context.Context // over once the proxy is closed
+	ctx    context.Context // done when the proxy is closed
 	cancel context.CancelFunc
 
 	up, down atomic.Int64 // bytes delivered
@@ -27,31 +27,31 @@ type Proxy struct {
 
 	wg sync.WaitGroup // every goroutine of the proxy
 
-	listening sync.Mutex    // held before mu
-	listener  net.Listener  // nil while cut
-	deaf      chan struct{} // closed when nothing accepts from it any more
+	listening sync.Mutex    // locked before mu
+	listener  net.Listener  // guarded by listening: nil while cut
+	deaf      chan struct{} // guarded by listening: closed when the last Accept has returned
 
 	mu      sync.Mutex
-	faults  faults
-	changed chan struct{} // closed and replaced when faults change
-	links   map[*link]struct{}
-	closed  bool
+	faults  faults             // guarded by mu
+	changed chan struct{}      // guarded by mu: closed and replaced when faults change
+	links   map[*link]struct{} // guarded by mu: the open connections
+	closed  bool               // guarded by mu
 }
 
-// faults is what is wrong with the network.
+// faults are the faults that last.
 type faults struct {
 	held  [2]bool // by direction
 	delay time.Duration
 	rate  int // bytes per second, 0 for no limit
 	cut   bool
-	// after is how many bytes a new connection carries to the client before
-	// it is reset, negative for no limit.
+	// after is the number of bytes that a new connection delivers to its client
+	// before it is reset. A negative number means no limit.
 	after int64
 }
 
 var healthy = faults{after: -1}
 
-// direction indexes what there is one of for each.
+// direction is an index for values that each direction has.
 type direction int
 
 const (
@@ -59,23 +59,23 @@ const (
 	downstream                  // from the target to the client
 )
 
-// Stats counts what a proxy did since it was made.
+// Stats are counts since the proxy was made.
 type Stats struct {
 	// Accepted is the number of connections that clients made.
 	Accepted int64
-	// Open is how many of them there are now.
+	// Open is the number of connections that are open now.
 	Open int
-	// Up is the number of bytes delivered to the target, Down to clients.
+	// Up is the number of bytes delivered to the target, Down of those to clients.
 	Up, Down int64
 }
 
-// New starts a proxy on 127.0.0.1 for the server at target, host:port. It is
-// closed when tb ends.
+// New starts a proxy on 127.0.0.1 for the server at target, which is host:port. The proxy
+// is closed when tb ends.
 func New(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	p := newProxy(tb, target)
-	// After a Cut the port has to be had again, so the kernel must not give it
-	// to somebody who asks for any.
+	// After a Cut the proxy listens on the same port again. So the port must be one that
+	// the kernel gives to no other program that asks for any port.
 	for range 5 {
 		p.addr = servertest.Addr(servertest.Ports(tb, 1)[0])
 		if err := p.listen(); err == nil {
@@ -99,7 +99,7 @@ func newProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr returns the address clients dial.
+// Addr returns the address that clients dial.
 func (p *Proxy) Addr() string { return p.addr }
 
 // Stats returns the counts.
@@ -109,8 +109,8 @@ func (p *Proxy) Stats() Stats {
 	return Stats{Accepted: p.accepted.Load(), Open: len(p.links), Up: p.up.Load(), Down: p.down.Load()}
 }
 
-// Close resets all connections and refuses new ones, for good. It returns when
-// no goroutine of the proxy is left.
+// Close resets all connections and refuses new connections for good. It returns when no
+// goroutine of the proxy is left.
 func (p *Proxy) Close() {
 	p.listening.Lock()
 	defer p.listening.Unlock()
@@ -123,7 +123,7 @@ func (p *Proxy) Close() {
 	p.wg.Wait()
 }
 
-// Cut resets all connections and refuses new ones.
+// Cut resets all connections and refuses new connections.
 func (p *Proxy) Cut() {
 	p.listening.Lock()
 	defer p.listening.Unlock()
@@ -134,39 +134,38 @@ func (p *Proxy) Cut() {
 	p.unlisten()
 }
 
-// Reset resets all connections that there are. New ones are accepted.
+// Reset resets all open connections. New connections are accepted.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reset()
 }
 
-// BlackHole delivers nothing more in either direction, on connections that
-// there are and on new ones, which are accepted but not made to the target. Not
-// even the end of a connection reaches the other side. As TCP repeats what is
-// lost, nothing is: Heal delivers it, if the connection lasts so long.
+// BlackHole delivers nothing in either direction, not even the end of a connection. New
+// connections are accepted, and not made to the target. As TCP sends lost bytes again,
+// no bytes are lost: Heal delivers them if the connection still exists.
 func (p *Proxy) BlackHole() { p.set(func(f *faults) { f.held = [2]bool{true, true} }) }
 
-// DropUpstream is BlackHole in one direction only: the target hears nothing of
-// its clients, and they hear the target.
+// DropUpstream is BlackHole in one direction: the target receives nothing, and clients
+// receive what the target sends.
 func (p *Proxy) DropUpstream() { p.set(func(f *faults) { f.held[upstream] = true }) }
 
-// DropDownstream is BlackHole in one direction only: clients hear nothing of
-// the target, and it hears them.
+// DropDownstream is BlackHole in one direction: clients receive nothing, and the target
+// receives what clients send.
 func (p *Proxy) DropDownstream() { p.set(func(f *faults) { f.held[downstream] = true }) }
 
-// Delay delivers everything, in each direction, d after it came.
+// Delay delivers all bytes, in each direction, d after they arrived.
 func (p *Proxy) Delay(d time.Duration) { p.set(func(f *faults) { f.delay = d }) }
 
-// Throttle limits each direction of each connection to a number of bytes per
-// second; 0 is no limit.
+// Throttle limits each direction of each connection to a number of bytes per second. 0 means
+// no limit.
 func (p *Proxy) Throttle(bytesPerSecond int) {
 	p.set(func(f *faults) { f.rate = max(bytesPerSecond, 0) })
 }
 
-// CutAfter resets every connection, those that there are and new ones, as soon
-// as it has delivered n more bytes to its client; with 0, when the first would
-// be. An answer ends in its middle, while the request took effect.
+// CutAfter resets every open and every new connection when it has delivered n more bytes to
+// its client. With 0 it resets a connection instead of delivering the first byte. So an
+// answer ends in its middle, and its request has taken effect.
 func (p *Proxy) CutAfter(n int64) {
 	p.set(func(f *faults) {
 		f.after = max(n, 0)
@@ -177,7 +176,7 @@ func (p *Proxy) CutAfter(n int64) {
 }
 
 // Release ends BlackHole, DropUpstream and DropDownstream, and no other fault.
-// What was held back is delivered.
+// The bytes that were kept back are delivered.
 func (p *Proxy) Release() { p.set(func(f *faults) { f.held = [2]bool{} }) }
 
 // Restore ends Cut, and no other fault.
@@ -186,7 +185,7 @@ func (p *Proxy) Restore() {
 	p.heal(func(f *faults) { f.cut = false })
 }
 
-// Heal ends all faults. What was held back is delivered.
+// Heal ends all faults. The bytes that were kept back are delivered.
 func (p *Proxy) Heal() {
 	p.tb.Helper()
 	p.heal(func(f *faults) {
@@ -197,7 +196,7 @@ func (p *Proxy) Heal() {
 	})
 }
 
-// heal changes the faults to some without a cut, and listens.
+// heal calls change, which ends a cut, and listens again.
 func (p *Proxy) heal(change func(*faults)) {
 	p.tb.Helper()
 	p.listening.Lock()
@@ -215,7 +214,7 @@ func (p *Proxy) heal(change func(*faults)) {
 	}
 }
 
-// set changes the faults and tells everybody.
+// set changes the faults and wakes all links.
 func (p *Proxy) set(change func(*faults)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,8 +230,7 @@ func (p *Proxy) now() (faults, <-chan struct{}) {
 	return p.faults, p.changed
 }
 
-// listen begins to accept connections; p.listening is held, or p is not shared
-// yet.
+// listen starts to accept connections. p.listening is held, or p is not shared yet.
 func (p *Proxy) listen() error {
 	l, err := net.Listen("tcp", p.addr)
 	if err != nil {
@@ -253,18 +251,19 @@ func (p *Proxy) listen() error {
 	return nil
 }
 
-// unlisten refuses connections; p.listening is held, and p.mu is not.
+// unlisten stops accepting connections. p.listening is held. p.mu is not held, as the
+// goroutine that accepts may wait for p.mu.
 func (p *Proxy) unlisten() {
 	if p.listener == nil {
 		return
 	}
 	p.listener.Close()
-	// Until the last Accept has returned the kernel keeps the port open.
+	// The kernel keeps the port open until the last Accept has returned.
 	<-p.deaf
 	p.listener = nil
 }
 
-// reset resets all connections; p.mu is held.
+// reset resets all connections. p.mu is held.
 func (p *Proxy) reset() {
 	for l := range p.links {
 		l.reset()
@@ -272,14 +271,14 @@ func (p *Proxy) reset() {
 	}
 }
 
-// accept serves a connection until it ends.
+// accept starts to serve a connection.
 func (p *Proxy) accept(client net.Conn) {
 	l := newLink(p, client)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.accepted.Add(1)
 	if p.closed || p.faults.cut {
-		// It came while the listener was being closed.
+		// The connection was made while the listener was being closed.
 		l.reset()
 		return
 	}

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// patience bounds what a test waits for and must happen.
+// patience bounds the wait for an event that must happen.
 const patience = 20 * time.Second
 
-// target is a server that does nothing by itself.
+// target is a server that only accepts connections.
 type target struct {
 	addr  string
-	conns chan net.Conn // as they come
+	conns chan net.Conn // accepted connections
 }
 
 func newTarget(t *testing.T) *target {
@@ -80,7 +80,7 @@ func (s *target) accept(t *testing.T) net.Conn {
 	}
 }
 
-// pass checks that what is sent from one end arrives at the other.
+// pass checks that one end receives what the other end sends.
 func pass(t *testing.T, from, to net.Conn, text string) {
 	t.Helper()
 	send(t, from, text)
@@ -103,7 +103,7 @@ func receive(t *testing.T, c net.Conn, text string) {
 	}
 }
 
-// silent checks that nothing comes, and that the connection is open.
+// silent checks that nothing arrives, and that the connection is open.
 func silent(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -132,7 +132,7 @@ func TestForward(t *testing.T) {
 		t.Errorf("stats %+v, want %+v", got, want)
 	}
 
-	// One end may stop talking and go on listening.
+	// One end may close its direction and still receive.
 	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestForward(t *testing.T) {
 		t.Errorf("read %d bytes, %v, want the end", n, err)
 	}
 
-	// Resets pass as resets, either way.
+	// A reset arrives as a reset, in either direction.
 	client, server = dial(t, p, s)
 	abort(client)
 	isReset(t, server)
@@ -154,7 +154,7 @@ func TestForward(t *testing.T) {
 	abort(server)
 	isReset(t, client)
 
-	// Much passes whole.
+	// A large amount arrives whole.
 	client, server = dial(t, p, s)
 	much := bytes.Repeat([]byte("0123456789abcdef"), 1<<17)
 	go func() {
@@ -173,7 +173,7 @@ func TestNoTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	// The reset may come before the dialer has seen that it is connected.
+	// The reset may come before Dial has returned.
 	c, err := net.DialTimeout("tcp", New(t, l.Addr().String()).Addr(), patience)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return
@@ -188,7 +188,7 @@ func TestNoTarget(t *testing.T) {
 func TestCut(t *testing.T) {
 	s := newTarget(t)
 	p := New(t, s.addr)
-	// More than once: the port has to be had again each time.
+	// More than once: the proxy must get its port again each time.
 	for range 20 {
 		client, server := dial(t, p, s)
 		pass(t, client, server, "x")
@@ -233,7 +233,7 @@ func TestBlackHole(t *testing.T) {
 	silent(t, client)
 	silent(t, server)
 
-	// A new connection is made, as far as the client can see.
+	// A new connection is made, as the client sees it.
 	late := dialOnly(t, p)
 	send(t, late, "late")
 	silent(t, late)
@@ -243,7 +243,7 @@ func TestBlackHole(t *testing.T) {
 	default:
 	}
 
-	// The end of a connection is not heard of either.
+	// The end of a connection does not arrive either.
 	leaver.Close()
 	silent(t, half)
 
@@ -278,7 +278,7 @@ func TestDrop(t *testing.T) {
 	p.Heal()
 	receive(t, client, "held")
 
-	// Both are a black hole.
+	// Both directions together are a black hole.
 	p.DropUpstream()
 	p.DropDownstream()
 	dialOnly(t, p)
@@ -318,8 +318,9 @@ func TestCutAfter(t *testing.T) {
 	pass(t, server, client, "any number of bytes")
 }
 
-// bubble runs f in a synctest bubble, with two ends of a connection that is
-// forwarded there: pipes of the network would not let time pass.
+// bubble runs f in a synctest bubble, with two ends of a connection that is forwarded
+// there. The ends are pipes: a goroutine that waits for a network connection keeps the
+// time of the bubble from passing.
 func bubble(t *testing.T, f func(t *testing.T, p *Proxy, client, server net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProxy(t, "")
@@ -337,7 +338,7 @@ func TestDelay(t *testing.T) {
 	bubble(t, func(t *testing.T, p *Proxy, client, server net.Conn) {
 		p.Delay(time.Second)
 		start := time.Now()
-		// What is sent at once arrives at once: a delay is no throttle.
+		// Bytes that are sent at once arrive at once: a delay does not throttle.
 		for _, c := range "abcde" {
 			send(t, client, string(c))
 		}
@@ -348,7 +349,7 @@ func TestDelay(t *testing.T) {
 			t.Errorf("received after %v, want 1s", d)
 		}
 
-		// The end is delayed, too.
+		// The end of the connection is delayed too.
 		start = time.Now()
 		client.Close()
 		if n, err := server.Read(make([]byte, 1)); err != io.EOF {
@@ -376,7 +377,7 @@ func TestThrottle(t *testing.T) {
 		start := time.Now()
 		text := strings.Repeat("x", 5000)
 		go func() { _, _ = io.WriteString(client, text) }()
-		// The first piece need not wait, the one after the last second must.
+		// The first piece does not wait.
 		for i := range 5 {
 			receive(t, server, text[:1000])
 			if d := time.Since(start).Round(100 * time.Millisecond); d != time.Duration(i+1)*time.Second {
@@ -392,11 +393,11 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
-// Verbs from everywhere while connections come and go: for the race detector,
-// and to see that nothing is left.
+// All methods are called concurrently while connections come and go. No goroutine is left,
+// and the race detector finds nothing.
 func TestConcurrent(t *testing.T) {
 	var wg sync.WaitGroup
-	t.Cleanup(wg.Wait) // after the target has ended
+	t.Cleanup(wg.Wait) // runs after the target has ended
 	s := newTarget(t)
 	p := New(t, s.addr)
 	wg.Go(func() {
@@ -438,7 +439,7 @@ func TestConcurrent(t *testing.T) {
 	work.Wait()
 	p.Close()
 	p.Close()
-	p.Heal() // after Close it does nothing
+	p.Heal() // has no effect after Close
 	if n := p.Stats().Open; n != 0 {
 		t.Errorf("%d connections are open after Close", n)
 	}

@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// link is a connection of a client and the one to the target that belongs to it.
+// link is a connection of a client, and the connection to the target that belongs to it.
 type link struct {
 	proxy *Proxy
-	left  atomic.Int64 // bytes until it is reset, see faults.after
+	left  atomic.Int64 // bytes until the link is reset; see faults.after
 
-	// The context is over when the link is.
+	// The context is done when the link has ended.
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
-	conns []net.Conn // to be closed at the end
-	over  bool
+	conns []net.Conn // guarded by mu: closed at the end
+	over  bool       // guarded by mu
 }
 
 func newLink(p *Proxy, client net.Conn) *link {
@@ -34,14 +34,14 @@ func newLink(p *Proxy, client net.Conn) *link {
 
 // serve forwards in both directions until both have ended.
 func (l *link) serve(client net.Conn) {
-	// In a black hole not even the target hears of a connection.
+	// In a black hole no connection is made to the target.
 	if _, ok := l.wait(func(f faults) (time.Duration, bool) {
 		return 0, f.held[upstream] && f.held[downstream]
 	}); !ok {
 		return
 	}
-	// Not the context of the link: when that ends, a connection that is just
-	// being made has to be reset and not closed.
+	// Not with the context of the link: when the link ends, a connection that is being
+	// made must be reset and not closed.
 	target, err := (&net.Dialer{}).DialContext(l.proxy.ctx, "tcp", l.proxy.target)
 	if err != nil {
 		l.reset()
@@ -50,16 +50,12 @@ func (l *link) serve(client net.Conn) {
 	l.forward(client, target)
 }
 
-// forward is serve with a connection to the target.
+// forward is serve after the connection to the target was made.
 func (l *link) forward(client, target net.Conn) {
-	l.mu.Lock()
-	if l.over {
+	if !l.own(target) {
 		abort(target)
-		l.mu.Unlock()
 		return
 	}
-	l.conns = append(l.conns, target)
-	l.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { l.pump(upstream, target, client) })
 	wg.Go(func() { l.pump(downstream, client, target) })
@@ -67,9 +63,22 @@ func (l *link) forward(client, target net.Conn) {
 	l.end(func(c net.Conn) { c.Close() })
 }
 
+// own adds a connection to those that are closed with the link. It reports false if the
+// link has ended.
+func (l *link) own(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return false
+	}
+	l.conns = append(l.conns, c)
+	return true
+}
+
 // reset ends both connections as a crash does.
 func (l *link) reset() { l.end(abort) }
 
+// end closes both connections with how, once.
 func (l *link) end(how func(net.Conn)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +92,7 @@ func (l *link) end(how func(net.Conn)) {
 	}
 }
 
-// abort closes a connection so that the peer gets a reset.
+// abort closes a connection with a reset.
 func abort(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -91,9 +100,9 @@ func abort(c net.Conn) {
 	c.Close()
 }
 
-// wait returns once f does not hold up the caller, and reports false if the
-// link ends before. f returns how long to wait, or that only a change of the
-// faults helps.
+// wait returns the faults when f returns neither a wait nor held. It reports false if the
+// link has ended. f returns how long to wait, or that only a change of the faults ends
+// the wait.
 func (l *link) wait(f func(faults) (d time.Duration, held bool)) (faults, bool) {
 	for {
 		now, changed := l.proxy.now()
@@ -114,22 +123,22 @@ func (l *link) wait(f func(faults) (d time.Duration, held bool)) (faults, bool) 
 	}
 }
 
-// chunk is what one read returned.
+// chunk is the result of one read.
 type chunk struct {
 	data []byte
 	err  error
 	came time.Time
 }
 
-// pump forwards in one direction until that has ended. It reads ahead, so that
-// a delay delays and does not limit the throughput.
+// pump forwards in one direction until the direction has ended. It reads ahead, so that a
+// delay does not limit the throughput.
 func (l *link) pump(dir direction, dst, src net.Conn) {
 	const ahead = 1024
 	queue := make(chan chunk, ahead)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.read(src, queue) })
-	var next time.Time // when the throttle lets the next bytes pass
+	var next time.Time // when the throttle allows the next bytes
 	for {
 		var c chunk
 		select {
@@ -153,7 +162,7 @@ func (l *link) pump(dir direction, dst, src net.Conn) {
 			}
 			n := len(c.data)
 			if f.rate > 0 {
-				// Small pieces, so that it is slow and not in bursts.
+				// Small pieces: the bytes must not come in bursts.
 				n = min(n, max(f.rate/20, 1))
 				next = time.Now().Add(time.Duration(n) * time.Second / time.Duration(f.rate))
 			}
@@ -166,7 +175,7 @@ func (l *link) pump(dir direction, dst, src net.Conn) {
 		switch {
 		case c.err == nil:
 		case errors.Is(c.err, io.EOF):
-			// The other direction may have more to say.
+			// The other direction may continue.
 			closeWrite(dst)
 			return
 		default:
@@ -176,7 +185,7 @@ func (l *link) pump(dir direction, dst, src net.Conn) {
 	}
 }
 
-// read puts what comes from src into the queue.
+// read puts everything that it reads from src into the queue.
 func (l *link) read(src net.Conn, queue chan<- chunk) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -192,7 +201,7 @@ func (l *link) read(src net.Conn, queue chan<- chunk) {
 	}
 }
 
-// write writes some of data, and reports whether the link is to go on.
+// write writes the beginning of data, and reports whether the link continues.
 func (l *link) write(dir direction, dst net.Conn, data []byte) (int, bool) {
 	if dir == upstream {
 		n, err := count(&l.proxy.up, dst, data)
@@ -212,8 +221,8 @@ func (l *link) write(dir direction, dst net.Conn, data []byte) (int, bool) {
 	return n, err == nil
 }
 
-// count writes data and counts it; first, so that whoever has received it finds
-// it counted.
+// count writes data and adds its length to total. It adds first: the receiver of the data
+// must find it counted.
 func count(total *atomic.Int64, dst net.Conn, data []byte) (int, error) {
 	total.Add(int64(len(data)))
 	n, err := dst.Write(data)
@@ -221,6 +230,7 @@ func count(total *atomic.Int64, dst net.Conn, data []byte) (int, error) {
 	return n, err
 }
 
+// closeWrite ends one direction of a connection.
 func closeWrite(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()

@@ -1,4 +1,4 @@
-// Package mutant tests tests: it plants a bug and sees whether a test notices.
+// Package mutant tests tests: it puts a fault into the code and checks that a test fails.
 package mutant
 
 import (
@@ -10,28 +10,29 @@ import (
 	"testing"
 )
 
-// Mutant is a bug: in File, Old is replaced by New.
+// Mutant is a fault: New replaces Old in File.
 type Mutant struct {
-	// Name says what is wrong with the mutant.
+	// Name says what the faulty code does.
 	Name string
-	// File is the path of a file, from the directory of the tests: its mere name
-	// if it is of the same package.
+	// File is the path of the file, relative to the directory of the tests. A file of
+	// the same package needs only its name.
 	File string
-	// Old is a text that occurs in File exactly once, so that a mutant cannot
-	// silently fall out of step with the code; New takes its place.
+	// Old is a text that occurs in File exactly once. Run fails if it does not, so
+	// that a mutant follows the changes of the code. New replaces Old.
 	Old, New string
-	// Test is a regular expression, as for go test -run, of the tests that
-	// must fail.
+	// Test is a regular expression, as for go test -run. One of the tests that it
+	// matches must fail.
 	Test string
 }
 
-// Full reports whether tests run at full length, which make full asks for.
+// Full reports whether the environment has NAMING_FULL, as under make full: tests then run at
+// full length.
 func Full() bool { return os.Getenv("NAMING_FULL") != "" }
 
-// Run fails t for every mutant that passes its test, which is in the package in
-// dir, or does not compile. The files in the tree are not touched. Every mutant
-// compiles the package anew, so unless tests run at full length only the first
-// of few mutants do.
+// Run fails t for every mutant that passes its test or does not compile. The tests are those
+// of the package in dir. Run does not change the files of the tree. Every mutant needs a new
+// build of the package. So Run builds only the first few mutants, unless [Full] reports
+// true. It checks Old of all of them.
 func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 	t.Helper()
 	dir, err := filepath.Abs(dir)
@@ -39,7 +40,7 @@ func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 		t.Fatal(err)
 	}
 	for _, m := range mutants {
-		mutate(t, filepath.Join(dir, m.File), m) // also of those that are left out
+		mutate(t, filepath.Join(dir, m.File), m) // checks Old of every mutant
 	}
 	if !Full() && len(mutants) > few {
 		t.Logf("%d of %d mutants; all of them with NAMING_FULL=1", few, len(mutants))
@@ -50,7 +51,7 @@ func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 			out, err := run(t, dir, m)
 			switch {
 			case err == nil:
-				t.Errorf("the mutant passes %s: no test sees that it %s", m.Test, m.Name)
+				t.Errorf("the mutant passes %s: no test fails when it %s", m.Test, m.Name)
 			case strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]") || !strings.Contains(out, "FAIL"):
 				t.Errorf("the mutant does not run: %v\n%s", err, out)
 			}
@@ -58,6 +59,7 @@ func Run(t *testing.T, dir string, few int, mutants []Mutant) {
 	}
 }
 
+// run tests the package in dir with a mutant.
 func run(t *testing.T, dir string, m Mutant) (string, error) {
 	file := filepath.Join(dir, m.File)
 	src := mutate(t, file, m)
@@ -81,7 +83,7 @@ func run(t *testing.T, dir string, m Mutant) (string, error) {
 	return string(out), err
 }
 
-// mutate returns the text of a file with the bug in it.
+// mutate returns the text of a file with the fault.
 func mutate(t *testing.T, file string, m Mutant) string {
 	t.Helper()
 	src, err := os.ReadFile(file)

@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// CA is a certificate authority of one test.
+// CA is the certificate authority of a test.
 type CA struct {
-	// PEM is its certificate.
+	// PEM is the certificate of the authority.
 	PEM []byte
 
 	cert *x509.Certificate
@@ -46,11 +46,10 @@ func NewCA(tb testing.TB) *CA {
 	return &CA{PEM: pemBlock("CERTIFICATE", der), cert: cert, key: key}
 }
 
-// Issue makes a certificate, good for servers on 127.0.0.1 and localhost, and
-// under further names, and for clients called name. It is valid for the given
-// time; one that is not positive makes a certificate that has expired. The
-// result is the PEM of the certificate and of its key, in one piece so that a
-// file with both can be replaced at once.
+// Issue makes a certificate for servers on 127.0.0.1, localhost and further names, and for
+// clients called name. It is valid for the time valid. A time that is not positive makes
+// an expired certificate. Issue returns the certificate and its key as one PEM, so that a
+// file with both can be replaced atomically.
 func (ca *CA) Issue(tb testing.TB, name string, valid time.Duration, names ...string) []byte {
 	tb.Helper()
 	template := template(tb, name, valid)
@@ -70,8 +69,8 @@ func (ca *CA) Issue(tb testing.TB, name string, valid time.Duration, names ...st
 	return bytes.Join([][]byte{pemBlock("CERTIFICATE", cert), pemBlock("PRIVATE KEY", der)}, nil)
 }
 
-// ClientConfig returns the configuration of a client of the servers that have
-// certificates of ca. The client has a certificate of its own for name.
+// ClientConfig returns the configuration of a client for servers with certificates of ca.
+// The client has a certificate for name.
 func (ca *CA) ClientConfig(tb testing.TB, name string) *tls.Config {
 	tb.Helper()
 	both := ca.Issue(tb, name, 24*time.Hour)
@@ -82,13 +81,14 @@ func (ca *CA) ClientConfig(tb testing.TB, name string) *tls.Config {
 	return &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 }
 
-// Pool returns the pool with nothing but ca.
+// Pool returns a pool that has only ca.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
 	return pool
 }
 
+// template returns a certificate without its uses.
 func template(tb testing.TB, name string, valid time.Duration) *x509.Certificate {
 	tb.Helper()
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
@@ -117,7 +117,7 @@ func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// WriteFile replaces a file at once: nobody reads a part of it.
+// WriteFile replaces a file atomically: no reader gets a part of it.
 func WriteFile(tb testing.TB, path string, data []byte) {
 	tb.Helper()
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
@@ -136,12 +136,12 @@ func WriteFile(tb testing.TB, path string, data []byte) {
 	}
 }
 
-// ServedSerial returns the serial number of the certificate that the server at
-// addr shows to clients now.
+// ServedSerial returns the serial number of the certificate that the server at addr presents
+// now.
 func ServedSerial(tb testing.TB, addr string, config *tls.Config) string {
 	tb.Helper()
 	config = config.Clone()
-	// A certificate that has expired is shown too.
+	// An expired certificate has a serial number too.
 	config.InsecureSkipVerify = true
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// A test that is killed, as go test does with one that takes too long, leaves
-// no server.
+// A test that is killed leaves no server. go test kills a test that takes too long.
 func TestKilledTest(t *testing.T) {
 	addr := Addr(Ports(t, 1)[0])
 	cmd := exec.Command(os.Args[0], "-test.run=^TestOrphan$")

@@ -15,45 +15,47 @@ import (
 	"testing"
 )
 
-// Command says how to run a server.
+// Command is how to run a server.
 type Command struct {
-	// Path is the program, Args are its arguments.
+	// Path is the path of the program. Args are its arguments.
 	Path string
 	Args []string
 	// Env is added to the environment of the test.
 	Env []string
-	// Healthy returns nil once the server can be used. It is polled; a call of
-	// it must end by itself.
+	// Healthy returns nil when the server can be used. It is polled, and must
+	// return soon.
 	Healthy func() error
-	// Serving, if any, returns nil once the other servers of a cluster can
-	// talk to it. It is polled before the next one is started.
+	// Serving, if not nil, returns nil when the other servers of a cluster can connect
+	// to this one. It is polled before the next server is started.
 	Serving func() error
 }
 
-// Process is a server. Its methods are verbs of a test: one that cannot be
-// carried out fails the test that it is given, with FailNow.
+// Process is a server. A method that cannot do its work fails its test with FailNow. All
+// methods may be called concurrently.
 type Process struct {
 	name, log string
 
-	mu      sync.Mutex // serializes the verbs
-	cmd     Command
-	running *running // nil when there is none
+	cmd Command
+
+	mu      sync.Mutex // held while the process starts or ends
+	running *running   // guarded by mu: nil before the first start and after Kill
 }
 
 // running is one run of a program.
 type running struct {
 	os   *os.Process
-	done chan struct{} // closed when the process is gone and waited for
-	err  error         // as of [exec.Cmd.Wait]; valid when done is closed
+	done chan struct{} // closed when the process has ended
+	err  error         // of [exec.Cmd.Wait]; valid when done is closed
 
 	paused bool // guarded by Process.mu
 }
 
-// NewProcess returns a server that does not run yet. It is killed when tb ends.
-// If tb fails, the end of what the server wrote is logged.
+// NewProcess returns a server that does not run yet. The end of tb kills it. If tb has
+// failed, NewProcess logs the end of the server's output.
 func NewProcess(tb testing.TB, name string, cmd Command) *Process {
 	tb.Helper()
-	// The directory comes first, since it has to be removed last.
+	// TempDir comes before Cleanup: the directory must be removed after the server has
+	// ended.
 	p := &Process{name: name, cmd: cmd, log: filepath.Join(tb.TempDir(), name+".log")}
 	tb.Cleanup(func() {
 		p.mu.Lock()
@@ -66,12 +68,12 @@ func NewProcess(tb testing.TB, name string, cmd Command) *Process {
 	return p
 }
 
-// errTaken is why a start is worth to be tried again, with other ports.
+// errTaken is the error of a start that another program's use of a port failed.
 var errTaken = errors.New("a port was taken")
 
-// Start starts what build returns until it is healthy. Should one of the
-// processes find its port taken by somebody else, all are killed, and Start
-// tries again with what build returns then.
+// Start starts the processes that build returns, and waits until all are healthy. If another
+// program uses a port of a process, Start kills all of them, calls build again and starts
+// the new processes, up to five times.
 func Start(tb testing.TB, build func() []*Process) {
 	tb.Helper()
 	var err error
@@ -88,11 +90,12 @@ func Start(tb testing.TB, build func() []*Process) {
 		if !errors.Is(err, errTaken) {
 			break
 		}
-		tb.Log(err, "- again with other ports")
+		tb.Log(err, "- retry with other ports")
 	}
 	tb.Fatal(err)
 }
 
+// startAll is StartAll that returns an error.
 func startAll(ps []*Process) error {
 	for _, p := range ps {
 		if err := p.launch(); err != nil {
@@ -100,7 +103,7 @@ func startAll(ps []*Process) error {
 		}
 	}
 	for _, p := range ps {
-		// If one has ended, the others may wait for it for ever.
+		// If one process has ended, the others may wait for it forever.
 		if err := p.await(ps...); err != nil {
 			return err
 		}
@@ -108,8 +111,8 @@ func startAll(ps []*Process) error {
 	return nil
 }
 
-// StartAll starts those of the processes that do not run, one after the other,
-// and waits until all are healthy.
+// StartAll starts the processes that do not run, one after the other, and waits until all
+// processes are healthy.
 func StartAll(tb testing.TB, ps []*Process) {
 	tb.Helper()
 	if err := startAll(ps); err != nil {
@@ -119,13 +122,7 @@ func StartAll(tb testing.TB, ps []*Process) {
 
 // launch starts the process, if it does not run, and waits until it serves.
 func (p *Process) launch() error {
-	p.mu.Lock()
-	var err error
-	if !p.isRunning() {
-		err = p.exec()
-	}
-	p.mu.Unlock()
-	if err != nil {
+	if err := p.ensureRunning(); err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
 	if p.cmd.Serving == nil {
@@ -134,6 +131,17 @@ func (p *Process) launch() error {
 	return p.poll("does not serve", p.cmd.Serving, p)
 }
 
+// ensureRunning starts the process if it does not run.
+func (p *Process) ensureRunning() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isRunning() {
+		return nil
+	}
+	return p.exec()
+}
+
+// exec starts the process. p.mu is held.
 func (p *Process) exec() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -142,20 +150,20 @@ func (p *Process) exec() error {
 	defer log.Close()
 	fmt.Fprintf(log, "--- %s %q\n", p.cmd.Path, p.cmd.Args)
 	cmd := exec.Command(p.cmd.Path, p.cmd.Args...)
-	// What is set for the servers of whoever runs the tests is not for ours.
+	// The variables of the developer's servers must not affect those of the tests.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "ETCD_") || strings.HasPrefix(v, "CONSUL_")
 	})
 	cmd.Env = append(cmd.Env, p.cmd.Env...)
-	// Files, unlike other writers, need no goroutine that copies.
+	// A file needs no goroutine that copies the output.
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = procAttr()
 
 	r := &running{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel kills the process when the thread that started it ends,
-		// not the whole test: that thread has to stay.
+		// The kernel kills the process when the thread that started it ends. So this
+		// thread must not end before the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
@@ -191,8 +199,8 @@ func (p *Process) await(group ...*Process) error {
 func (p *Process) poll(what string, f func() error, group ...*Process) error {
 	var ended error
 	err := poll(p.name+" "+what, func() error {
-		// Also after it answered: if p has ended, that was somebody else's
-		// server on our port.
+		// Also if f returned nil: if p has ended, another server on the same port
+		// answered.
 		err := f()
 		for _, q := range group {
 			if ended = q.ended(); ended != nil {
@@ -207,7 +215,7 @@ func (p *Process) poll(what string, f func() error, group ...*Process) error {
 	return err
 }
 
-// ended returns nil as long as there is a process, or why there is none.
+// ended returns nil while the process runs, or why it does not.
 func (p *Process) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -232,8 +240,8 @@ func (p *Process) Restart(tb testing.TB) {
 	StartAll(tb, []*Process{p})
 }
 
-// Kill kills the process as kill -9 does, stopped or not, and returns when it
-// is gone. It does nothing if there is none.
+// Kill kills the process as kill -9 does, also a paused one, and returns when the process has
+// ended. It does nothing if the process does not run.
 func (p *Process) Kill(tb testing.TB) {
 	tb.Helper()
 	p.mu.Lock()
@@ -241,18 +249,19 @@ func (p *Process) Kill(tb testing.TB) {
 	p.kill()
 }
 
+// kill is Kill. p.mu is held.
 func (p *Process) kill() {
 	if p.running == nil {
 		return
 	}
-	// It fails if the process has ended, which is as good.
+	// The error means that the process has ended already.
 	_ = p.running.os.Kill()
 	<-p.running.done
 	p.running = nil
 }
 
-// Pause stops the process as kill -STOP does: its connections stay open, and
-// nothing on them is answered. It returns when every thread of it stands still.
+// Pause stops the process as kill -STOP does: its connections stay open, and get no answers.
+// It returns when every thread of the process has stopped.
 func (p *Process) Pause(tb testing.TB) {
 	tb.Helper()
 	p.signal(tb, "pause", func(r *running) error {
@@ -261,7 +270,7 @@ func (p *Process) Pause(tb testing.TB) {
 	})
 }
 
-// Continue lets a process go on that was paused.
+// Continue resumes a paused process.
 func (p *Process) Continue(tb testing.TB) {
 	tb.Helper()
 	p.signal(tb, "continue", func(r *running) error {
@@ -276,6 +285,7 @@ func (p *Process) Reload(tb testing.TB) {
 	p.signal(tb, "reload", func(r *running) error { return reload(r.os) })
 }
 
+// signal calls send with the running process.
 func (p *Process) signal(tb testing.TB, verb string, send func(*running) error) {
 	tb.Helper()
 	p.mu.Lock()
@@ -288,13 +298,14 @@ func (p *Process) signal(tb testing.TB, verb string, send func(*running) error) 
 	}
 }
 
-// Up reports whether there is a process that is not paused.
+// Up reports whether the process runs and is not paused.
 func (p *Process) Up() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.isRunning() && !p.running.paused
 }
 
+// isRunning reports whether the process runs. p.mu is held.
 func (p *Process) isRunning() bool {
 	if p.running == nil {
 		return false
@@ -307,7 +318,7 @@ func (p *Process) isRunning() bool {
 	}
 }
 
-// Pid returns the id of the process, 0 if there is none.
+// Pid returns the id of the process, or 0 if it does not run.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -317,7 +328,7 @@ func (p *Process) Pid() int {
 	return p.running.os.Pid
 }
 
-// tail returns the end of what the process wrote.
+// tail returns the end of the output of the process.
 func (p *Process) tail() []byte {
 	const enough = 16 << 10
 	f, err := os.Open(p.log)

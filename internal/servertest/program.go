@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// Program is what the packages that start servers want of a test, for a
-// program. Its methods must not be called concurrently.
+// Program is a testing.TB for a program that starts servers. Its methods must not be called
+// concurrently.
 type Program struct {
-	testing.TB // nil: what is missing here is not called
+	testing.TB // nil: methods that Program does not have must not be called
 
 	name     string
 	out      io.Writer
@@ -25,8 +25,8 @@ func NewProgram(name string, out io.Writer) *Program { return &Program{name: nam
 
 var errFailed = errors.New("failed")
 
-// Run runs f, and then what f registered with Cleanup. It reports false if f
-// returned false, or was ended by Fatal, or called Error.
+// Run calls f, and then the functions that f registered with Cleanup. It reports false if f
+// returned false, called Error, or was ended by Fatal.
 func (p *Program) Run(f func() bool) (ok bool) {
 	defer func() {
 		for _, c := range slices.Backward(p.cleanups) {
@@ -79,4 +79,4 @@ func (p *Program) Fatal(args ...any) {
 
 func (p *Program) Fatalf(format string, args ...any) { p.Fatal(fmt.Sprintf(format, args...)) }
 
-func (p *Program) Skip(args ...any) { p.Fatal(args...) } // there is nothing else to do
+func (p *Program) Skip(args ...any) { p.Fatal(args...) } // a program cannot be skipped

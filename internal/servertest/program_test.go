@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// A program that fails still cleans up, in reverse, and says so.
+// A program that fails calls its cleanups in reverse order, and Run reports false.
 func TestProgram(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		f    func(p *Program) bool
 		want bool
 	}{
-		{"well", func(*Program) bool { return true }, true},
+		{"true", func(*Program) bool { return true }, true},
 		{"false", func(*Program) bool { return false }, false},
 		{"error", func(p *Program) bool { p.Error("no"); return true }, false},
 		{"fatal", func(p *Program) bool { p.Fatalf("n%s", "o"); return true }, false},

@@ -1,7 +1,6 @@
-// Package servertest runs real servers for tests: it finds their binaries, or
-// says why a test cannot run, picks ports, starts processes that do not outlive
-// the test, and makes certificates. Packages etcdtest and consultest build on
-// it.
+// Package servertest runs real servers for tests. It finds their binaries, chooses ports,
+// starts processes that end with the test, and makes certificates. A test whose server is
+// missing is skipped with the reason. Packages etcdtest and consultest use servertest.
 package servertest
 
 import (
@@ -19,21 +18,21 @@ import (
 	"time"
 )
 
-// Patience bounds every wait for a server. It is far more than one needs, since
-// what runs beside the tests is not known.
+// Patience bounds every wait for a server. It is far longer than a server needs, as other
+// programs may use the machine at the same time.
 const Patience = 90 * time.Second
 
 // Root returns the root directory of this module.
 func Root(tb testing.TB) string {
 	tb.Helper()
-	// Tests run in the directory of their package. The path of this file would
-	// not do: -trimpath removes it.
+	// Tests run in the directory of their package. The path of this source file is not
+	// known: -trimpath removes it.
 	dir, err := os.Getwd()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	for {
-		// bin/ is in the root, not in a module below it.
+		// The root has this package. A module below the root does not.
 		if _, err := os.Stat(filepath.Join(dir, "internal", "servertest")); err == nil {
 			return dir
 		}
@@ -45,8 +44,8 @@ func Root(tb testing.TB) string {
 	}
 }
 
-// Binary returns the path of bin/name, which make servers builds. Without it
-// the test is left out as [Missing] says.
+// Binary returns the path of bin/name, which make servers builds. If the file does not
+// exist, Binary calls [Missing].
 func Binary(tb testing.TB, name string) string {
 	tb.Helper()
 	path := filepath.Join(Root(tb), "bin", name)
@@ -62,15 +61,15 @@ func Binary(tb testing.TB, name string) string {
 	return path
 }
 
-// Missing ends a test whose server is missing, for the reason given. It skips
-// the test, unless the environment has NAMING_SERVERS=required, as under make
-// test: there the test fails, so that none is left out unnoticed.
+// Missing skips a test whose server is missing, with the reason. If the environment has
+// NAMING_SERVERS=required, as under make test, Missing fails the test, so that a missing
+// test is noticed.
 func Missing(tb testing.TB, reason string) {
 	tb.Helper()
 	if os.Getenv("NAMING_SERVERS") == "required" {
 		tb.Fatalf("%s (NAMING_SERVERS=required)", reason)
 	}
-	tb.Skip("left out: " + reason)
+	tb.Skip("skipped: " + reason)
 }
 
 var ports struct {
@@ -78,13 +77,13 @@ var ports struct {
 	given map[int]bool
 }
 
-// Ports returns n ports that were free on 127.0.0.1 just now. None is returned
-// twice by one process; another process can take one before it is used, so
-// start servers with [Start], which tries again with others.
+// Ports returns n ports that are free on 127.0.0.1. It returns no port twice in one process.
+// Another process may take a port before the test uses it: [Start] then tries again with
+// other ports.
 //
-// The ports are below those that the kernel gives to outgoing connections: a
-// server that is down has to find its port free when it returns, and a client
-// that dials the port meanwhile must not get that same port as its own.
+// The ports are below those that the kernel gives to outgoing connections. A server that
+// is down must find its port free when it starts again, and a client that dials the port
+// meanwhile must not get the same port as its own.
 func Ports(tb testing.TB, n int) []int {
 	tb.Helper()
 	const low, high = 15_000, 32_000
@@ -109,7 +108,7 @@ func Ports(tb testing.TB, n int) []int {
 	return nil
 }
 
-// isFree tries both transports: Consul's gossip needs a port on each.
+// isFree reports whether a port is free for TCP and UDP. The gossip of Consul needs both.
 func isFree(port int) bool {
 	addr := Addr(port)
 	l, err := net.Listen("tcp4", addr)
@@ -128,9 +127,8 @@ func isFree(port int) bool {
 // Addr returns the address of a port on 127.0.0.1.
 func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// Poll calls f until it returns nil, and fails the test with its last error if
-// that takes longer than [Patience]. It is for what a server does by itself and
-// tells nobody; what can be waited for is to be waited for.
+// Poll calls f until f returns nil. It fails the test with the last error of f after
+// [Patience]. Use Poll only for events that a server does not report: wait for all others.
 func Poll(tb testing.TB, what string, f func() error) {
 	tb.Helper()
 	if err := poll(what, f); err != nil {
@@ -158,6 +156,7 @@ func Throughout(tb testing.TB, what string, d time.Duration, f func() error) {
 	}
 }
 
+// poll is Poll that returns an error.
 func poll(what string, f func() error) error {
 	give := time.NewTimer(Patience)
 	defer give.Stop()

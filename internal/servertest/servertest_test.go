@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// serve in the environment makes the test binary a server at that address.
+// serve is the variable of the environment that makes the test binary a server at its value.
 const serve = "SERVERTEST_SERVE"
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// server returns how to run the test binary as a server.
+// server returns the command that runs the test binary as a server.
 func server(addr string) Command {
 	return Command{
 		Path:    os.Args[0],
@@ -63,14 +63,14 @@ func greeting(addr string) error {
 
 // fake is a test that may fail.
 type fake struct {
-	testing.TB // of the test that uses it
+	testing.TB // the test that uses the fake
 	failed     bool
 	skipped    bool
 	log        strings.Builder
 	cleanups   []func()
 }
 
-// run runs f as a test, and its cleanups, and returns what it logged.
+// run runs test with the fake, calls the cleanups, and returns the log.
 func (f *fake) run(test func(testing.TB)) string {
 	done := make(chan struct{})
 	go func() {
@@ -146,7 +146,7 @@ func TestProcess(t *testing.T) {
 		t.Error("not up after Start")
 	}
 	pid := p.Pid()
-	StartAll(t, []*Process{p}) // it runs already
+	StartAll(t, []*Process{p}) // has no effect
 	if p.Pid() != pid {
 		t.Error("a second process was started")
 	}
@@ -163,7 +163,7 @@ func TestProcess(t *testing.T) {
 	if err := greeting(addr); err == nil || p.Up() || p.Pid() != 0 {
 		t.Error("a killed process answers")
 	}
-	p.Kill(t) // there is none
+	p.Kill(t) // has no effect
 	p.Restart(t)
 	p.Restart(t)
 	if p.Pid() == pid {
@@ -179,7 +179,7 @@ func TestProcess(t *testing.T) {
 	}
 }
 
-// What a server says is what explains a test that failed, so it is shown then.
+// The output of a server is logged if the test failed.
 func TestProcessLog(t *testing.T) {
 	for _, failed := range []bool{false, true} {
 		f := &fake{TB: t, failed: failed}
@@ -224,7 +224,7 @@ func TestStartTaken(t *testing.T) {
 		p.Await(t)
 	}
 
-	// It does not try for ever, and not at all if something else is wrong.
+	// Start tries five times, and only once if another error occurs.
 	for _, path := range []string{os.Args[0], "no such program"} {
 		attempts = 0
 		f := &fake{TB: t}
