@@ -593,7 +593,7 @@ func slowReader(e *env) error {
 	release()
 	return slow.until(patience, func() string {
 		if !state.equal(s.now) {
-			return "it does not show what it should: " + diff(state, s.now)
+			return "it does not show the wanted state: " + diff(state, s.now)
 		}
 		return ""
 	})
@@ -695,7 +695,7 @@ func batchIsTheReceivers(e *env) error {
 	}
 	if err := keeper.until(patience, func() string {
 		if !keeper.state.equal(s.now) {
-			return "it does not show what it should: " + diff(keeper.state, s.now)
+			return "it does not show the wanted state: " + diff(keeper.state, s.now)
 		}
 		return ""
 	}); err != nil {

@@ -123,7 +123,7 @@ func revokeAgain(e *env) error {
 	}
 	for range 2 {
 		if err := e.revoke(leases[0]); err != nil {
-			return fmt.Errorf("of a lease that was revoked: %w", err)
+			return fmt.Errorf("a lease that was revoked: %w", err)
 		}
 	}
 	short, err := e.grant(e.ttl)
@@ -138,7 +138,7 @@ func revokeAgain(e *env) error {
 		return err
 	}
 	if err := e.revoke(short); err != nil {
-		return fmt.Errorf("of a lease that expired: %w", err)
+		return fmt.Errorf("a lease that expired: %w", err)
 	}
 	return s.stays()
 }
@@ -209,7 +209,7 @@ func (e *env) renewInTime(service string) (late bool, err error) {
 				return err
 			}
 			if err := renewed(e.renew(l)); err != nil {
-				return fmt.Errorf("of a lease of %v, after a quarter of it: %w", l.TTL(), err)
+				return fmt.Errorf("a lease of %v, after a quarter of it: %w", l.TTL(), err)
 			}
 			if err := e.listed(service, want); err != nil {
 				return renewed(err)
@@ -251,7 +251,7 @@ func renewAfterEnd(e *env) error {
 		}
 		for range 2 {
 			if err := renewEnded(s, l, eps...); err != nil {
-				return fmt.Errorf("of a lease that was %s: %w", end.name, err)
+				return fmt.Errorf("a lease that was %s: %w", end.name, err)
 			}
 		}
 	}
@@ -503,8 +503,8 @@ func (s *scene) conditional(next set, changes ...naming.Change) error {
 	return s.advance(next, func() error { return s.e.apply(s.service, changes...) })
 }
 
-// skipped makes changes whose conditions do not hold: each list changes nothing.
-func (s *scene) skipped(lists ...[]naming.Change) error {
+// ineffective makes changes whose conditions do not hold: each list changes nothing.
+func (s *scene) ineffective(lists ...[]naming.Change) error {
 	for _, changes := range lists {
 		if err := s.conditional(s.now, changes...); err != nil {
 			return err
@@ -533,7 +533,7 @@ func deleteOnlyUnderLease(e *env) error {
 	if err := s.apply(add(other, d)...); err != nil {
 		return err
 	}
-	if err := s.skipped(
+	if err := s.ineffective(
 		deleteUnder(l, b), deleteUnder(l, c), deleteUnder(l, d), deleteUnder(other, a), deleteUnder(other, c),
 		deleteUnder(l, ep("nothing", "", "")),
 		deleteUnder(ended, a), deleteUnder(ended, b), deleteUnder(ended, c),
@@ -591,7 +591,7 @@ func putOnlyIfFree(e *env) error {
 			return err
 		}
 	}
-	if err := s.skipped(
+	if err := s.ineffective(
 		ifFree(l, changed(b)), ifFree(l, b), ifFree(l, changed(c)), ifFree(l, c), ifFree(other, changed(a)), ifFree(other, changed(c)),
 		slices.Concat(ifFree(l, changed(b), changed(c)), ifFree(other, changed(a))),
 	); err != nil {
@@ -703,11 +703,11 @@ func manyUnderOneLease(e *env) error {
 			return err
 		}
 		if err := e.renew(l); err != nil {
-			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
+			return fmt.Errorf("a lease with %d endpoints: %w", e.many, err)
 		}
 		e.stopRenewing(l)
 		if err := end.act(e, l); err != nil {
-			return fmt.Errorf("of a lease with %d endpoints: %w", e.many, err)
+			return fmt.Errorf("a lease with %d endpoints: %w", e.many, err)
 		}
 		if err := r.settled(expiry(l), sets(stays)); err != nil {
 			return fmt.Errorf("a lease with %d endpoints was %s: %w", e.many, end.name, err)
@@ -765,7 +765,7 @@ func reclaim(e *env) error {
 			return err
 		}
 	}
-	if err := s.skipped(
+	if err := s.ineffective(
 		reclaimPut(l, d), reclaimDelete(l, d), // d is under the other lease
 		reclaimDelete(l, ep("nothing", "", "")),
 		reclaimDelete(other, a),

@@ -346,7 +346,7 @@ func (e *env) newLeaseAfterLoss(service string, now set, eps []naming.Endpoint) 
 		return fmt.Errorf("under a new lease, after the registry has lost one: %w", err)
 	}
 	if err := e.renew(leases[0]); err != nil {
-		return fmt.Errorf("of a new lease, after the registry has lost one: %w", err)
+		return fmt.Errorf("a new lease, after the registry has lost one: %w", err)
 	}
 	if err := s.stays(); err != nil {
 		return err

@@ -272,7 +272,7 @@ func withheldIsKept(e *env) error {
 		v.forbid(a.ID)
 		for range 3 {
 			if err := e.renew(l); err != nil {
-				return fmt.Errorf("of a lease whose endpoint is withheld: %w", err)
+				return fmt.Errorf("a lease whose endpoint is withheld: %w", err)
 			}
 		}
 		var err error

@@ -268,7 +268,7 @@ func (e *env) grant(ttl time.Duration) (naming.Lease, error) {
 		return nil, err
 	}
 	if l == nil {
-		return nil, errors.New("Grant returned neither a lease nor an error")
+		return nil, errors.New("got neither a lease nor an error from Grant")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -407,7 +407,7 @@ func (e *env) list(service string) (set, error) {
 func (e *env) listed(service string, want set) error {
 	got, err := e.list(service)
 	if err == nil && !got.equal(want) {
-		err = fmt.Errorf("a list of %s is not what it should be: %s", brief(service), diff(got, want))
+		err = fmt.Errorf("a list of %s is not the wanted set: %s", brief(service), diff(got, want))
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func drain[T any](seq iter.Seq2[T, error], each func(T) error) (end, fault error
 		n++
 		switch {
 		case end != nil:
-			return end, fmt.Errorf("the sequence went on after its error %q: it yielded %+v, %v", end, v, err)
+			return end, fmt.Errorf("the sequence continued after its error %q: it yielded %+v, %v", end, v, err)
 		case n > endless:
 			return nil, fmt.Errorf("the sequence yielded %d times: it repeats itself without end", n)
 		case err != nil:
@@ -43,7 +43,7 @@ func drain[T any](seq iter.Seq2[T, error], each func(T) error) (end, fault error
 		}
 	}
 	if end == nil {
-		return nil, errors.New("the sequence ended without an error, though nobody left its loop")
+		return nil, errors.New("the sequence ended without an error, though its loop was not left")
 	}
 	return end, nil
 }
@@ -154,7 +154,7 @@ func (l *loop) during(d time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.end != nil {
-		return fmt.Errorf("%s ended with error %q, though nothing was wrong", l.what, l.end)
+		return fmt.Errorf("%s ended with error %q, though nothing failed", l.what, l.end)
 	}
 	return nil
 }
@@ -297,7 +297,7 @@ func (r *reader) acceptAny() {
 func (r *reader) await(limit time.Duration, want set) error {
 	return r.until(limit, func() string {
 		if !r.state.equal(want) {
-			return "it does not show what it should: " + diff(r.state, want)
+			return "it does not show the wanted state: " + diff(r.state, want)
 		}
 		return ""
 	})
@@ -308,7 +308,7 @@ func (r *reader) await(limit time.Duration, want set) error {
 func (r *reader) settled(limit time.Duration, want set) error {
 	return r.until(limit, func() string {
 		if !r.state.equal(want) {
-			return "it does not show what it should: " + diff(r.state, want)
+			return "it does not show the wanted state: " + diff(r.state, want)
 		}
 		r.truth = []set{clone(want)}
 		return ""

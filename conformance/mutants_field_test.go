@@ -88,7 +88,7 @@ var fieldMutants = []claim{
 			return err
 		}
 	}},
-	{"drops the draining mark", "DrainingRoundTrip", "does not show what it should", func(w *wrong) {
+	{"drops the draining mark", "DrainingRoundTrip", "does not show the wanted state", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change {
 			c.Endpoint.Draining = false
 			return c
@@ -340,7 +340,7 @@ var fieldMutants = []claim{
 	{"does not report an entry that exceeds a limit", "BeyondLimitsIsMalformed", "was not reported", func(w *wrong) {
 		w.report = func(*naming.MalformedError) {}
 	}},
-	{"keeps the value that an entry beyond a limit replaced", "BeyondLimitsIsMalformed", "does not show what it should", func(w *wrong) {
+	{"keeps the value that an entry beyond a limit replaced", "BeyondLimitsIsMalformed", "does not show the wanted state", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -212,7 +212,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"drops every 7th delta", "EveryChangeArrives", "does not show what it should", func(w *wrong) {
+	{"drops every 7th delta", "EveryChangeArrives", "does not show the wanted state", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			n := 0
 			return func(b naming.Batch) []naming.Batch {
@@ -223,7 +223,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"loses a change of metadata", "PutReplaces", "does not show what it should", func(w *wrong) {
+	{"loses a change of metadata", "PutReplaces", "does not show the wanted state", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
@@ -239,7 +239,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"loses a change of address", "AddressChange", "does not show what it should", func(w *wrong) {
+	{"loses a change of address", "AddressChange", "does not show the wanted state", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
@@ -278,7 +278,7 @@ var mutants = []claim{
 			return only(b)
 		})
 	}},
-	{"shows a delete as a put", "DeleteRemoves", "does not show what it should", func(w *wrong) {
+	{"shows a delete as a put", "DeleteRemoves", "does not show the wanted state", func(w *wrong) {
 		w.batches(func(string) func(naming.Batch) []naming.Batch {
 			state, applyBatch := known()
 			return func(b naming.Batch) []naming.Batch {
@@ -654,7 +654,7 @@ var mutants = []claim{
 	{"returns a TTL of zero", "LeaseReturnsTTL", "has a TTL of 0s", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.ttl = func() time.Duration { return 0 } })
 	}},
-	{"does nothing to revoke", "RevokeRemoves", "does not show what it should", func(w *wrong) {
+	{"does nothing to revoke", "RevokeRemoves", "does not show the wanted state", func(w *wrong) {
 		w.leases(func(l *wrongLease) { l.revoke = func(context.Context) error { return nil } })
 	}},
 	{"puts endpoints back after a revoke", "RevokeRemoves", "a state that the service does not have", func(w *wrong) {
@@ -672,7 +672,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"removes a whole service when a lease is revoked", "RevokeRemoves", "does not show what it should", func(w *wrong) {
+	{"removes a whole service when a lease is revoked", "RevokeRemoves", "does not show the wanted state", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				for _, h := range l.all() {
@@ -682,7 +682,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"cannot revoke a revoked lease", "RevokeAgain", "of a lease that was revoked", func(w *wrong) {
+	{"cannot revoke a revoked lease", "RevokeAgain", "a lease that was revoked", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			var once sync.Once
 			l.revoke = func(ctx context.Context) error {
@@ -692,7 +692,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"cannot revoke an expired lease", "RevokeAgain", "of a lease that expired", func(w *wrong) {
+	{"cannot revoke an expired lease", "RevokeAgain", "a lease that expired", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			end := time.Now().Add(l.Lease.TTL())
 			l.revoke = func(ctx context.Context) error {
@@ -775,7 +775,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"removes by ID when a lease is revoked", "ReplacedLeaseIsRevoked", "does not show what it should", func(w *wrong) {
+	{"removes by ID when a lease is revoked", "ReplacedLeaseIsRevoked", "does not show the wanted state", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				for _, h := range l.all() {
@@ -787,7 +787,7 @@ var mutants = []claim{
 			}
 		})
 	}},
-	{"leaves an endpoint under its first lease", "ReplacedLeaseIsRevoked", "does not show what it should", func(w *wrong) {
+	{"leaves an endpoint under its first lease", "ReplacedLeaseIsRevoked", "does not show the wanted state", func(w *wrong) {
 		first := make(map[string]naming.Lease)
 		w.changes(func(c naming.Change) naming.Change {
 			w.mu.Lock()
@@ -835,7 +835,7 @@ var mutants = []claim{
 			return err
 		}
 	}},
-	{"removes one service of a lease", "SharedLease", "does not show what it should", func(w *wrong) {
+	{"removes one service of a lease", "SharedLease", "does not show the wanted state", func(w *wrong) {
 		w.leases(func(l *wrongLease) {
 			l.revoke = func(ctx context.Context) error {
 				for _, h := range l.all() {
@@ -884,7 +884,7 @@ var mutants = []claim{
 	{"ignores that a put is conditional", "PutOnlyIfFree", "", func(w *wrong) {
 		w.changes(func(c naming.Change) naming.Change { c.IfFree = false; return c })
 	}},
-	{"skips a put of an endpoint that is under the lease already", "PutOnlyIfFree", "does not show what it should", func(w *wrong) {
+	{"skips a put of an endpoint that is under the lease already", "PutOnlyIfFree", "does not show the wanted state", func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			there := w.list(ctx, service)
 			return w.good(ctx, service, slices.DeleteFunc(slices.Clone(changes), func(c naming.Change) bool {
@@ -923,7 +923,7 @@ var mutants = []claim{
 			yield(naming.Batch{}, context.Canceled)
 		})
 	}},
-	{"continues after its error", "CancelEnds", "went on after its error", func(w *wrong) {
+	{"continues after its error", "CancelEnds", "continued after its error", func(w *wrong) {
 		w.ends(func(_ context.Context, err error, yield func(naming.Batch, error) bool) {
 			if yield(naming.Batch{}, err) {
 				yield(naming.Batch{}, err)
@@ -1307,7 +1307,7 @@ var mutants = []claim{
 			w.reported = append(w.reported, naming.MalformedError{Key: m.Key, Err: m.Err})
 		}
 	}},
-	{"keeps the good value that a malformed one replaced", "MalformedEndsGoodValue", "does not show what it should", func(w *wrong) {
+	{"keeps the good value that a malformed one replaced", "MalformedEndsGoodValue", "does not show the wanted state", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -1315,7 +1315,7 @@ var mutants = []claim{
 			return only(b)
 		})
 	}},
-	{"never shows an endpoint again whose entry was malformed", "MalformedIsPutRight", "does not show what it should", func(w *wrong) {
+	{"never shows an endpoint again whose entry was malformed", "MalformedIsPutRight", "does not show the wanted state", func(w *wrong) {
 		w.each(func(_ string, b naming.Batch) []naming.Batch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -1367,7 +1367,7 @@ var mutants = []claim{
 			return []naming.Batch{b}
 		})
 	}},
-	{"loses a change that is made at the same time as another", "Converges", "does not show what it should", func(w *wrong) {
+	{"loses a change that is made at the same time as another", "Converges", "does not show the wanted state", func(w *wrong) {
 		n := 0
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			w.mu.Lock()

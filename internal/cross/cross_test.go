@@ -43,7 +43,7 @@ import (
 // mode applies a history to the sides and compares them.
 type mode func(ctx context.Context, h *history, sides []*side) (counts, error)
 
-// counts are the numbers of what was compared.
+// counts are the numbers of the compared values.
 type counts struct{ operations, failed, listed, events, slow int }
 
 // failure is a difference after an operation of a history.
