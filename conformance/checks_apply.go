@@ -70,7 +70,7 @@ func snapshotIsWhole(e *env) error {
 			return err
 		}
 	}
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	s.now = want
 	return s.watch()
 }
@@ -105,7 +105,7 @@ func listIsOneRead(e *env) error {
 }
 
 func applyIsStored(e *env) error {
-	s := e.scene("greeter") // without a watch
+	s := e.newScene("greeter") // without a watch
 	for i := range 8 {
 		a, b := ep(strconv.Itoa(i), "10.0.0.1:80", `{"n":1}`), ep(strconv.Itoa(i), "10.0.0.2:80", `{"n":2}`)
 		c := ep("moving", "10.0.1."+strconv.Itoa(i)+":80", "")
@@ -122,7 +122,7 @@ func applyIsStored(e *env) error {
 }
 
 func applyAgain(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func applyAgain(e *env) error {
 }
 
 func applyKeepsNothing(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func applyKeepsNothing(e *env) error {
 }
 
 func oneIDTwice(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func deleteOfNothing(e *env) error {
 	if err := e.apply("nobody", del(ep("nothing", "", ""))...); err != nil {
 		return err
 	}
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func deleteOfNothing(e *env) error {
 }
 
 func invalidIsRefused(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	good := ep("good", "10.0.0.1:80", `{"weight":1}`)
 	if err := s.apply(add(nil, good)...); err != nil {
 		return err
@@ -331,7 +331,7 @@ func (foreignLease) Revoke(context.Context) error { return nil }
 func (foreignLease) TTL() time.Duration           { return time.Hour }
 
 func foreignLeaseIsRefused(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	a := ep("a", "10.0.0.1:80", "")
 	if err := s.apply(add(nil, a)...); err != nil {
 		return err
@@ -349,7 +349,7 @@ func foreignLeaseIsRefused(e *env) error {
 }
 
 func putIsSeen(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, ep("a", "10.0.0.1:80", `{"version":"1"}`))...); err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func putIsSeen(e *env) error {
 }
 
 func everyChangeArrives(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -392,7 +392,7 @@ func everyChangeArrives(e *env) error {
 }
 
 func putReplaces(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, ep("other", "10.0.0.9:80", `{"weight":9}`))...); err != nil {
 		return err
 	}
@@ -411,7 +411,7 @@ func putReplaces(e *env) error {
 }
 
 func addressChange(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -428,7 +428,7 @@ func addressChange(e *env) error {
 }
 
 func equalAddresses(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -451,7 +451,7 @@ func equalAddresses(e *env) error {
 }
 
 func deleteRemoves(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	a, b, c := ep("a", "10.0.0.1:80", `{"weight":1}`), ep("", "10.0.0.2:80", ""), ep("c", "10.0.0.3:80", "")
 	if err := s.apply(add(nil, a, b, c)...); err != nil {
 		return err
@@ -477,7 +477,7 @@ func deleteRemoves(e *env) error {
 }
 
 func atomicBatch(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -510,7 +510,7 @@ func atomicBatch(e *env) error {
 }
 
 func snapshotIsNotOlder(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -568,7 +568,7 @@ func (e *env) slowLoop(service string) (slow *loop, state set, release func(), e
 }
 
 func slowReader(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, ep("a", "10.0.0.1:80", `0`))...); err != nil {
 		return err
 	}
@@ -659,7 +659,7 @@ func (e *env) scribble(service string) *loop {
 }
 
 func batchIsTheReceivers(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	eps := some(5, `{"weight":1}`)
 	if err := s.apply(add(nil, eps...)...); err != nil {
 		return err

@@ -64,7 +64,7 @@ func leaseReturnsTTL(e *env) error {
 }
 
 func revokeRemoves(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	leases, err := e.grants(2)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func revokeRemoves(e *env) error {
 }
 
 func revokeAgain(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func revokeAgain(e *env) error {
 }
 
 func leaseExpires(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, ep("stays", "10.0.0.1:80", ""))...); err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (e *env) renewInTime(service string) (late bool, err error) {
 
 func renewAfterEnd(e *env) error {
 	for _, end := range ends {
-		s := e.scene("greeter-" + end.name)
+		s := e.newScene("greeter-" + end.name)
 		stays := ep("stays", "10.0.0.1:80", "")
 		if err := s.apply(add(nil, stays)...); err != nil {
 			return err
@@ -287,7 +287,7 @@ var ends = []struct {
 }
 
 func renewBringsNothingBack(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func replacedLeaseExpires(e *env) error {
 // replacedLease puts endpoints of a lease of ttl under other leases, and calls end,
 // which ends the lease. A nil end lets the lease expire.
 func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -399,7 +399,7 @@ func replacedLease(e *env, ttl time.Duration, end func(*env, naming.Lease) error
 
 func applyUnderLostLease(e *env) error {
 	for _, end := range ends {
-		s := e.scene("greeter-" + end.name)
+		s := e.newScene("greeter-" + end.name)
 		a := ep("a", "10.0.0.1:80", "")
 		if err := s.apply(add(nil, a)...); err != nil {
 			return err
@@ -442,7 +442,7 @@ func sharedLease(e *env) error {
 	}
 	var scenes []*scene
 	for i := range 3 {
-		s := e.scene("greeter-" + strconv.Itoa(i))
+		s := e.newScene("greeter-" + strconv.Itoa(i))
 		if err := s.watch(); err != nil {
 			return err
 		}
@@ -514,7 +514,7 @@ func (s *scene) ineffective(lists ...[]naming.Change) error {
 }
 
 func deleteOnlyUnderLease(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -567,7 +567,7 @@ func changed(ep naming.Endpoint) naming.Endpoint {
 }
 
 func putOnlyIfFree(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -744,7 +744,7 @@ func reclaimDelete(l naming.Lease, eps ...naming.Endpoint) []naming.Change {
 // reclaim puts back, and deletes, endpoints that are under no lease. Endpoints under
 // another lease stay.
 func reclaim(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}

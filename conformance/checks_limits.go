@@ -20,7 +20,7 @@ func nested(n int) string {
 func text(n int) string { return `"` + strings.Repeat("x", n-2) + `"` }
 
 func limitsAreRefused(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	good, fresh := ep("good", "10.0.0.1:80", `{"weight":1}`), ep("fresh", "10.0.0.2:80", "")
 	if err := s.apply(add(nil, good)...); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (e *env) watchRefused(what, service string) error {
 }
 
 func atTheLimits(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	good := ep("good", "10.0.0.1:80", `{"weight":1}`)
 	if err := s.apply(add(nil, good)...); err != nil {
 		return err
@@ -111,7 +111,7 @@ func atTheLimits(e *env) error {
 	if e.prefix != "" {
 		return s.flush()
 	}
-	long := e.scene(strings.Repeat("x", naming.MaxServiceName))
+	long := e.newScene(strings.Repeat("x", naming.MaxServiceName))
 	err := long.apply(add(nil, good)...)
 	if err == nil {
 		err = long.flush()
@@ -155,7 +155,7 @@ func draining(ep naming.Endpoint) naming.Endpoint {
 }
 
 func drainingRoundTrip(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	leases, err := e.grants(1)
 	if err != nil {
 		return err
@@ -235,7 +235,7 @@ func (s *scene) drainingIsStored(l naming.Lease, a, b, c naming.Endpoint) error 
 }
 
 func beyondLimitsIsMalformed(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, around...)...); err != nil {
 		return err
 	}

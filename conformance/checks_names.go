@@ -33,7 +33,7 @@ func servicesAreApart(e *env) error {
 	names := nastyNames()
 	scenes := make([]*scene, len(names))
 	for i, name := range names {
-		s := e.scene(name)
+		s := e.newScene(name)
 		scenes[i] = s
 		// The watch starts before the service exists, so that it shows changes of
 		// other services.
@@ -117,7 +117,7 @@ func quietAll(e *env, scenes []*scene) error {
 }
 
 func idsRoundTrip(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func addressesRoundTrip(e *env) error {
 	}
 	// An endpoint may have no address.
 	eps = append(eps, ep("nowhere", "", ""), ep("nowhere with metadata", "", `{"weight":1}`))
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func metadataRoundTrip(e *env) error {
 	for i, metadata := range values {
 		eps = append(eps, ep(fmt.Sprintf("id-%02d", i), "10.0.0.1:80", metadata))
 	}
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.watch(); err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func verdictAfterSilence(e *env) error { return e.verdicts(silent, 1) }
 // expires lets a lease expire while the registry is away. The endpoints are gone soon
 // after the registry is back.
 func (e *env) expires(how away) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	stays := ep("stays", "10.0.0.1:80", "")
 	if err := s.apply(add(nil, stays)...); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (e *env) expires(how away) error {
 	back := how.begin(e)
 	e.pause(e.outage(l))
 	back()
-	again := e.scene(s.service)
+	again := e.newScene(s.service)
 	again.now = sets(stays)
 	if err := e.within(expiry(l), func() error { return e.listed(s.service, again.now) }); err != nil {
 		return fmt.Errorf("a lease of %v expired while the registry was %s for %v, and is not renewed: %w", l.TTL(), how.what, e.outage(l), err)
@@ -260,7 +260,7 @@ func (e *env) short(service string, ttl, outage time.Duration) (late bool, err e
 }
 
 func lostLease(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	stays := ep("stays", "10.0.0.1:80", "")
 	if err := s.apply(add(nil, stays)...); err != nil {
 		return err
@@ -335,7 +335,7 @@ func (e *env) newLeaseAfterLoss(service string, now set, eps []naming.Endpoint) 
 	if err != nil {
 		return err
 	}
-	s := e.scene(service)
+	s := e.newScene(service)
 	if s.now, err = e.list(service); err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func servicesLists(e *env) error {
 		}
 	}
 	// A watch of a service does not add it to the list.
-	if err := e.scene("nobody").watch(); err != nil {
+	if err := e.newScene("nobody").watch(); err != nil {
 		return err
 	}
 	if err := l.during(e.quiet); err != nil {
@@ -246,7 +246,7 @@ func breakReleases(e *env) error {
 }
 
 func rangedAgain(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
 	seq := e.store.Watch(ctx, e.prefix+s.service)
@@ -331,7 +331,7 @@ func nothingBeforeRange(e *env) error {
 }
 
 func nothingIsLeft(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, some(3, "")...)...); err != nil {
 		return err
 	}
@@ -380,7 +380,7 @@ func (e *env) cancelled(start func(context.Context) *loop) error {
 // idle. yielded returns how many values the sequences have yielded so far. still waits
 // for the harness's Quiet, and returns an error if a sequence breaks a rule or ends.
 func (e *env) quietly() (yielded func() int, still func() error, err error) {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	leases, err := e.grants(1)
 	if err != nil {
 		return nil, nil, err
@@ -568,7 +568,7 @@ func (e *env) changeUnwatched(service string, now set, eps []naming.Endpoint) (s
 	if !got.equal(next) {
 		return nil, fmt.Errorf("the first list after an interruption: %s", diff(got, next))
 	}
-	s := e.scene(service)
+	s := e.newScene(service)
 	s.now = next
 	if err := e.eventually(s.watch); err != nil {
 		return nil, err
@@ -587,7 +587,7 @@ func (e *env) changeUnwatched(service string, now set, eps []naming.Endpoint) (s
 }
 
 func silenceEnds(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, some(3, "")...)...); err != nil {
 		return err
 	}
@@ -816,7 +816,7 @@ func errorsKeepCause(e *env) error {
 var around = []naming.Endpoint{ep("a", "10.0.0.1:80", `{"weight":1}`), ep("c", "10.0.0.3:80", ""), ep("d", "10.0.0.4:80", "")}
 
 func malformedHidesNothing(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, around[:2]...)...); err != nil {
 		return err
 	}
@@ -845,7 +845,7 @@ func malformedHidesNothing(e *env) error {
 }
 
 func malformedIsReported(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, around...)...); err != nil {
 		return err
 	}
@@ -896,7 +896,7 @@ func (e *env) awaitReport(service, key string) error {
 }
 
 func malformedEndsGoodValue(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	leases, err := e.grants(1)
 	if err != nil {
 		return err
@@ -919,7 +919,7 @@ func malformedEndsGoodValue(e *env) error {
 }
 
 func malformedIsPutRight(e *env) error {
-	s := e.scene("greeter")
+	s := e.newScene("greeter")
 	if err := s.apply(add(nil, around...)...); err != nil {
 		return err
 	}

@@ -201,7 +201,7 @@ func (h *Harness) run(t *testing.T, c check) error {
 	var err error
 	body := func(t *testing.T) {
 		scoped(context.Background(), func(ctx context.Context, scope string) {
-			e := h.env(ctx, t)
+			e := h.newEnv(ctx, t)
 			e.scope = scope
 			defer e.cancel()
 			err = e.run(c)
@@ -233,8 +233,8 @@ func bubble(t *testing.T, body func(*testing.T)) (left error) {
 	return nil
 }
 
-// env returns an environment with a new store of the harness.
-func (h *Harness) env(ctx context.Context, t *testing.T) *env {
+// newEnv returns an environment with a new store of the harness.
+func (h *Harness) newEnv(ctx context.Context, t *testing.T) *env {
 	s := h.New(t)
 	e := &env{
 		store:        s,
@@ -311,15 +311,15 @@ func Check(ctx context.Context, store naming.Store, o *Options) iter.Seq[Result]
 	}
 	return func(yield func(Result) bool) {
 		for _, c := range checks {
-			if !yield(own.check(ctx, store, c)) {
+			if !yield(own.runCheck(ctx, store, c)) {
 				return
 			}
 		}
 	}
 }
 
-// check runs one check against a store that is older than the check.
-func (o *Options) check(ctx context.Context, store naming.Store, c check) Result {
+// runCheck runs one check against a store that is older than the check.
+func (o *Options) runCheck(ctx context.Context, store naming.Store, c check) Result {
 	r := Result{Name: c.name, Rule: c.rule}
 	if missing := c.missing(nil); len(missing) > 0 {
 		r.Skipped = "needs a harness with " + strings.Join(missing, " and ")

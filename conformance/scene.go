@@ -15,8 +15,8 @@ type scene struct {
 	readers []*reader
 }
 
-// scene returns a scene of a service without endpoints, with no watch.
-func (e *env) scene(service string) *scene {
+// newScene returns a scene of a service without endpoints, with no watch.
+func (e *env) newScene(service string) *scene {
 	return &scene{e: e, service: service, now: make(set)}
 }
 

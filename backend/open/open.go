@@ -36,8 +36,8 @@
 //	                  (etcds); read again for every connection
 //	username-file     file with the name of the user, and
 //	password-file     file with the password; a line end at the end is removed
-//	username-env      name of the environment variable with the name of the
-//	password-env      user, and of the one with the password
+//	username-env      environment variable with the name of the user, and
+//	password-env      environment variable with the password
 //
 // The options of package backend/etcd describe prefix, codec, deep and no-draining-mark.
 //
@@ -74,7 +74,7 @@
 //	include-proxies   true: proxies and gateways of the mesh are included
 //	no-draining-mark  true: endpoints are never marked as draining
 //	token-file        file with the ACL token, read again for every request, or
-//	token-env         name of the environment variable with the ACL token
+//	token-env         environment variable with the ACL token
 //	cacert            file with the certificates that verify the agent's, in PEM
 //	                  (consuls)
 //	cert, key         files with the client's certificate and key, in PEM

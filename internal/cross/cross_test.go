@@ -28,6 +28,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hashicorp/consul/api"
 
@@ -108,16 +109,12 @@ func each(t *testing.T, seeds, atOnce int, f func(seed uint64)) {
 		seeds = 1
 	}
 	t.Logf("seeds %d to %d", start, start+uint64(seeds)-1)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range atOnce {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(seeds) && !t.Failed(); i = next.Add(1) - 1 {
-				f(start + uint64(i))
-			}
-		})
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i := uint64(0); i < uint64(seeds) && !t.Failed(); i++ {
+		g.Go(func() error { f(start + i); return nil })
 	}
-	wg.Wait()
+	_ = g.Wait() // f reports to t
 }
 
 // report fails t with the shortest failing beginning of a history.
