@@ -67,6 +67,11 @@ type env struct {
 	count     atomic.Int64  // makes values that differ
 	renewTurn chan struct{} // capacity 1: has a token while a renewer renews or is paused
 
+	started
+}
+
+// started is what a check has started and put. env.run and env.cleanUp end it.
+type started struct {
 	mu       sync.Mutex
 	loops    []*loop
 	services map[string]struct{} // those that the check put endpoints to, for cleanUp
@@ -484,7 +489,7 @@ func (e *env) methods(service string, lease naming.Lease) []method {
 	}
 }
 
-// kinds are the errors that a caller tells apart.
+// kinds are the errors that a caller distinguishes.
 var kinds = []error{naming.ErrInvalid, naming.ErrLeaseLost, naming.ErrPermission}
 
 // kind returns an error if err is not of the kind that is wanted, or is also of

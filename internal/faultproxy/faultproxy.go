@@ -17,7 +17,7 @@ import (
 // time. Several faults may last at once. Heal ends all of them.
 type Proxy struct {
 	tb     testing.TB
-	addr   string
+	addr   string // never changes after New
 	target string
 	ctx    context.Context // done when the proxy is closed
 	cancel context.CancelFunc

@@ -13,7 +13,7 @@ import (
 
 // link is a connection of a client, and the connection to the target that belongs to it.
 type link struct {
-	proxy *Proxy
+	proxy *Proxy       // never changes
 	left  atomic.Int64 // bytes until the link is reset; see faults.after
 
 	// The context is done when the link has ended.

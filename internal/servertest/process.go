@@ -35,7 +35,7 @@ type Command struct {
 type Process struct {
 	name, log string
 
-	cmd Command
+	cmd Command // never changes
 
 	mu      sync.Mutex // held while the process starts or ends
 	running *running   // guarded by mu: nil before the first start and after Kill
