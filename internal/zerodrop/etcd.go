@@ -25,24 +25,38 @@ func Etcd(tb testing.TB) Backend {
 		proxies = append(proxies, p)
 		endpoints = append(endpoints, p.Addr())
 	}
-	// What the client logs of calls that fail is what the scenarios are about.
+	// The scenarios make calls fail on purpose. The client would log every such call.
 	if os.Getenv("ETCD_CLIENT_DEBUG") == "" {
 		os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
 	}
-	store := func() *etcd.Store {
-		config := c.Config(endpoints...)
-		// A link that has healed is found to have: to wait longer is safe, and
-		// makes a run longer.
-		quick := backoff.DefaultConfig
-		quick.BaseDelay, quick.MaxDelay = 20*time.Millisecond, 500*time.Millisecond
-		config.DialOptions = append(config.DialOptions, grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}))
-		client, err := clientv3.New(config)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(func() { _ = client.Close() })
-		return etcd.New(client, &etcd.Options{Prefix: "/zerodrop/", SilenceBound: 5 * time.Second})
+	return Backend{
+		Name:       "etcd",
+		Servers:    newEtcdStore(tb, c.Config(endpoints...)),
+		Clients:    newEtcdStore(tb, c.Config(endpoints...)),
+		TTL:        3 * time.Second,
+		DrainDelay: 300 * time.Millisecond,
+		Close:      4 * time.Second,
+		Settle:     90 * time.Second,
+		Verbs:      etcdVerbs(tb, c, proxies),
 	}
+}
+
+// newEtcdStore returns a store on a client of its own. The client ends with tb.
+func newEtcdStore(tb testing.TB, config clientv3.Config) *etcd.Store {
+	// The client reconnects soon after a link has healed. A longer backoff would be
+	// safe as well, and would make a run longer.
+	quick := backoff.DefaultConfig
+	quick.BaseDelay, quick.MaxDelay = 20*time.Millisecond, 500*time.Millisecond
+	config.DialOptions = append(config.DialOptions, grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}))
+	client, err := clientv3.New(config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = client.Close() })
+	return etcd.New(client, &etcd.Options{Prefix: "/zerodrop/", SilenceBound: 5 * time.Second})
+}
+
+func etcdVerbs(tb testing.TB, c *etcdtest.Cluster, proxies []*faultproxy.Proxy) Verbs {
 	each := func(f func(*faultproxy.Proxy)) func() error {
 		return func() error {
 			for _, p := range proxies {
@@ -56,33 +70,24 @@ func Etcd(tb testing.TB) Backend {
 		return func() error { f(tb); return nil }
 	}
 	var lost *etcdtest.Member
-	return Backend{
-		Name:       "etcd",
-		Servers:    store(),
-		Clients:    store(),
-		TTL:        3 * time.Second,
-		DrainDelay: 300 * time.Millisecond,
-		Close:      4 * time.Second,
-		Settle:     90 * time.Second,
-		Verbs: Verbs{
-			Down:    each((*faultproxy.Proxy).Cut),
-			Up:      each((*faultproxy.Proxy).Heal),
-			Restart: verb(c.Restart),
-			Silence: verb(c.Pause),
-			Speak:   verb(c.Continue),
-			Wipe:    verb(c.Wipe),
-			ExpireLeases: verb(func(tb testing.TB) {
-				for _, id := range c.ListLeases(tb) {
-					c.RevokeLease(tb, id)
-				}
-			}),
-			BreakWatches: each((*faultproxy.Proxy).Reset),
-			ChangeLeader: verb(func(tb testing.TB) { c.MoveLeader(tb) }),
-			LoseMember: verb(func(tb testing.TB) {
-				lost = c.Leader(tb)
-				lost.Kill(tb)
-			}),
-			RegainMember: verb(func(tb testing.TB) { lost.Restart(tb) }),
-		},
+	return Verbs{
+		Down:    each((*faultproxy.Proxy).Cut),
+		Up:      each((*faultproxy.Proxy).Heal),
+		Restart: verb(c.Restart),
+		Silence: verb(c.Pause),
+		Speak:   verb(c.Continue),
+		Wipe:    verb(c.Wipe),
+		ExpireLeases: verb(func(tb testing.TB) {
+			for _, id := range c.ListLeases(tb) {
+				c.RevokeLease(tb, id)
+			}
+		}),
+		BreakWatches: each((*faultproxy.Proxy).Reset),
+		ChangeLeader: verb(func(tb testing.TB) { c.MoveLeader(tb) }),
+		LoseMember: verb(func(tb testing.TB) {
+			lost = c.Leader(tb)
+			lost.Kill(tb)
+		}),
+		RegainMember: verb(func(tb testing.TB) { lost.Restart(tb) }),
 	}
 }

@@ -225,11 +225,10 @@ func (t *total) newRun(ctx context.Context) *run {
 	return r
 }
 
-// play sets a scenario up, plays it until share calls were made, and takes it
-// down.
+// play sets a scenario up, plays it until share calls were made, and takes it down.
 func (r *run) play(name string, share int) error {
 	all := r.scenarios()
-	s := all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
+	s := &all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
 	r.phase.name, r.service, r.strict = name, "zero/drop/"+name, !s.faulty
 	defer r.fleet.stopAll()
 	if _, err := r.fleet.startMany(fleetSize); err != nil {
@@ -242,21 +241,50 @@ func (r *run) play(name string, share int) error {
 	if err := r.settle(); err != nil {
 		return fmt.Errorf("before the first call: %w", err)
 	}
+	stopWorkers := r.startWorkers()
+	out := r.repeat(s, share)
+	r.ending.Store(true)
+	stopWorkers()
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	r.judge(s, share, out)
+	return nil
+}
 
-	stop := make(chan struct{})
+// startWorkers starts the closed loops. The function it returns ends them, and waits.
+func (r *run) startWorkers() (stop func()) {
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range len(r.clients) * perConn {
 		r.workers++
 		w := &worker{run: r, id: r.workers << 40, client: r.clients[i%len(r.clients)]}
-		wg.Go(func() { w.loop(stop) })
+		wg.Go(func() { w.loop(done) })
 	}
-	start, accepts, published, cycles := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load(), 0
-	// A fault may pass unnoticed: it is repeated, within reason.
-	showed := func() bool {
+	return func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
+// outcome is what the cycles of a scenario caused.
+type outcome struct {
+	cycles             int
+	took               time.Duration
+	accepts, published int64 // connections and sets since the first cycle
+	effective          bool  // there was the effect that the scenario is about
+}
+
+// repeat repeats the cycle of a scenario until share calls were made, and the time
+// that is allowed has not passed. A cycle may have no effect, so that up to 20 are
+// made for one.
+func (r *run) repeat(s *scenario, share int) (out outcome) {
+	start, accepts, published := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load()
+	effective := func() bool {
 		return !(s.publishes && r.phase.published.Load() == published) && (s.effect == nil || s.effect(&r.phase) > 0)
 	}
-	for cycles == 0 || time.Since(start) < r.opts.Limit && (r.phase.calls.Load() < int64(share) || !showed() && cycles < 20) {
-		cycles++
+	for out.cycles == 0 || time.Since(start) < r.opts.Limit && (r.phase.calls.Load() < int64(share) || !effective() && out.cycles < 20) {
+		out.cycles++
 		err := s.cycle()
 		if err == nil {
 			err = r.settle()
@@ -265,37 +293,34 @@ func (r *run) play(name string, share int) error {
 			break
 		}
 		if err != nil {
-			r.broken("cycle %d: %v", cycles, err)
+			r.broken("cycle %d: %v", out.cycles, err)
 			break
 		}
 	}
-	took, effective := time.Since(start), showed()
-	accepts, published = r.fleet.accepts.Load()-accepts, r.phase.published.Load()-published
-	r.ending.Store(true)
-	close(stop)
-	wg.Wait()
-	if err := r.ctx.Err(); err != nil {
-		return err
-	}
+	out.took, out.effective = time.Since(start), effective()
+	out.accepts, out.published = r.fleet.accepts.Load()-accepts, r.phase.published.Load()-published
+	return out
+}
 
+// judge logs what a scenario caused, and notes the rules that it broke.
+func (r *run) judge(s *scenario, share int, out outcome) {
 	p := &r.phase
 	gap := time.Duration(p.gap.Load())
 	r.opts.Logf("%-30s %6d calls, %d failed, longest gap %3d ms; %3d connections, %3d sets published, %2d held, %d lost, %d stale, %d resyncs; %d cycles in %v",
-		name, p.calls.Load(), p.failed.Load(), gap.Milliseconds(), accepts, published, p.held.Load(), p.lost.Load(), p.stale.Load(), p.resynced.Load(), cycles, took.Round(time.Millisecond))
-	if accepts != 0 && s.still && p.lost.Load() == 0 {
-		r.broken("%d new connections, want none", accepts)
+		s.name, p.calls.Load(), p.failed.Load(), gap.Milliseconds(), out.accepts, out.published, p.held.Load(), p.lost.Load(), p.stale.Load(), p.resynced.Load(), out.cycles, out.took.Round(time.Millisecond))
+	if out.accepts != 0 && s.still && p.lost.Load() == 0 {
+		r.broken("%d new connections, want none", out.accepts)
 	}
-	if !effective {
+	if !out.effective {
 		r.invalid("it had no effect")
 	}
 	if n := p.calls.Load(); n < int64(share) {
 		r.invalid("%d calls were made, want %d", n, share)
 	}
-	if name == quietScenario {
+	if s.name == quietScenario {
 		r.report.QuietGap = gap
 	}
 	r.report.Gap = max(r.report.Gap, gap)
-	return nil
 }
 
 // broken notes that a rule was broken.
