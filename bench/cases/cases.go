@@ -15,8 +15,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/naming-go/naming/bench/peer"
 	"github.com/naming-go/naming/internal/faultproxy"
@@ -129,8 +130,8 @@ func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 		os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
 	}
 	var results []*Result
-	var wg sync.WaitGroup
-	tokens := make(chan struct{}, opts.Parallel)
+	var trials errgroup.Group
+	trials.SetLimit(opts.Parallel)
 	for _, c := range table {
 		if len(opts.Only) > 0 && !slices.Contains(opts.Only, c.letter) {
 			continue
@@ -144,15 +145,14 @@ func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 			if c.backend != "" && c.backend != p.Backend {
 				continue
 			}
-			tokens <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-tokens }()
+			trials.Go(func() error {
 				try(ctx, p, c, opts, res)
 				opts.Logf("%-16s (%s) %s after %v %s", p.Name, c.letter, res, res.Took.Round(time.Second), res.Details())
+				return nil
 			})
 		}
 	}
-	wg.Wait()
+	_ = trials.Wait() // a trial's error is in its result
 	out := make([]Result, len(results))
 	for i, r := range results {
 		out[i] = *r

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/naming-go/naming/bench/peer"
 	"github.com/naming-go/naming/internal/consultest"
@@ -69,24 +69,15 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// many calls f n times, 32 at a time.
+// many calls f n times, 32 at a time. It returns the first error, after which it makes
+// no further calls.
 func many(n int, f func(i int) error) error {
-	var wg sync.WaitGroup
-	errs := make([]error, 32)
-	for w := range errs {
-		wg.Go(func() {
-			for i := w; i < n && errs[w] == nil; i += len(errs) {
-				errs[w] = f(i)
-			}
-		})
+	calls, ctx := errgroup.WithContext(context.Background())
+	calls.SetLimit(32)
+	for i := 0; i < n && ctx.Err() == nil; i++ {
+		calls.Go(func() error { return f(i) })
 	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return calls.Wait()
 }
 
 type etcdServer struct {

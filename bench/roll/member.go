@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -106,14 +107,15 @@ func (p *process) open(req message) (err error) {
 func (p *process) serverDo(req message) (message, error) {
 	switch req.Do {
 	case "start":
-		errs := make([]error, req.N)
 		p.servers = make([]*server, req.N)
-		var wg sync.WaitGroup
-		for i := range errs {
-			wg.Go(func() { p.servers[i], errs[i] = p.start() })
+		var starts errgroup.Group
+		for i := range p.servers {
+			starts.Go(func() (err error) {
+				p.servers[i], err = p.start()
+				return err
+			})
 		}
-		wg.Wait()
-		return message{}, errors.Join(errs...)
+		return message{}, starts.Wait()
 	case "count":
 		return message{N: int(p.open_.Load())}, nil
 	case "restart":

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/naming-go/naming/bench/actor"
 	"github.com/naming-go/naming/bench/peer"
 )
@@ -265,18 +267,17 @@ func (r *run) phase(name string, cpu *time.Duration) error {
 // connected to all.
 func (r *run) roll(res *Result) error {
 	for from := 0; from < r.Servers; from += r.Batch {
-		var wg sync.WaitGroup
+		var restarts errgroup.Group
 		replies := make([]message, min(r.Batch, r.Servers-from))
-		errs := make([]error, len(replies))
-		for i := range errs {
+		for i := range replies {
 			// The batch is spread over the processes.
 			n := from + i
-			wg.Go(func() {
-				replies[i], errs[i] = r.servers[n%r.Processes].ask(r.ctx, message{Do: "restart", N: n / r.Processes})
+			restarts.Go(func() (err error) {
+				replies[i], err = r.servers[n%r.Processes].ask(r.ctx, message{Do: "restart", N: n / r.Processes})
+				return err
 			})
 		}
-		wg.Wait()
-		if err := errors.Join(errs...); err != nil {
+		if err := restarts.Wait(); err != nil {
 			return err
 		}
 		for _, reply := range replies {
