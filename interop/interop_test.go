@@ -254,61 +254,92 @@ func (f *fleet) addrs() []string {
 	return all
 }
 
+// readTrial is a trial in which the library reads what we register.
+type readTrial struct {
+	*testing.T
+	library *library
+	service string
+	store   naming.Store
+	ours    *ours
+	fleet   fleet
+	reader  reader
+	cells   row
+}
+
 // readsOurs has the library read what we register.
 func (l *library) readsOurs(t *testing.T, s servers, service string) []string {
-	cells := make(row)
-	// A default store for the old packages, which must bear the mark. Where a
-	// framework's readers do not know it, a server does better to leave first and to
-	// stop later.
+	// The old packages get a default store, because their readers know the mark. The
+	// readers of a framework do not: such a server leaves first and stops later.
 	store := l.store(t, s, !l.marked)
-	o := newOurs(t, store)
-	var f fleet
+	r := &readTrial{T: t, library: l, service: service, store: store, ours: newOurs(t, store), cells: make(row)}
 	for range 3 {
 		srv := listen(t, "")
-		f.servers = append(f.servers, srv)
-		f.regs = append(f.regs, o.register(t, service, srv, nil))
+		r.fleet.servers = append(r.fleet.servers, srv)
+		r.fleet.regs = append(r.fleet.regs, r.ours.register(t, service, srv, nil))
 	}
-	r := reader{l.program.start(t, l.name, s.addrs()), l, t}
-	r.do(t, peer.Request{Do: "watch", Service: service})
-	r.seen(service, f.addrs())
-	r.do(t, peer.Request{Do: "call", Service: service})
-	r.reaches(f.addrs())
-	cells["read"] = "yes"
+	r.reader = reader{l.program.start(t, l.name, s.addrs()), l, t}
+	r.reader.do(t, peer.Request{Do: "watch", Service: service})
+	r.reader.seen(service, r.fleet.addrs())
+	r.reader.do(t, peer.Request{Do: "call", Service: service})
+	r.reader.reaches(r.fleet.addrs())
+	r.cells["read"] = "yes"
 
-	if !l.noMetadata {
-		// Without calls: an object in Metadata makes balancers of gRPC up to 1.71
-		// panic, which is why this library puts none there of its own.
-		cells["metadata"] = "yes"
-		metadata := map[string]any{"color": "red"}
-		if !l.noWeight {
-			cells["weight"] = "yes"
-			metadata["weight"] = 30
-		}
-		labelled := listen(t, "")
-		reg := o.register(t, service+"-labels", labelled, metadata)
-		r.do(t, peer.Request{Do: "watch", Service: service + "-labels"})
-		i := r.seen(service+"-labels", []string{labelled.addr})[0]
-		if i.Metadata["color"] != "red" {
-			t.Errorf("metadata %v", i.Metadata)
-		}
-		if !l.noWeight && i.Weight != 30 {
-			t.Errorf("weight %d, metadata %v", i.Weight, i.Metadata)
-		}
-		stop(t, labelled, reg)
+	r.metadata()
+	r.drain()
+	r.comeAndGo()
+	if n := r.ours.alarms.Load(); n > 0 {
+		t.Errorf("%d alarms, although nothing failed", n)
 	}
+	r.leaseEnd()
+	r.deregistration()
+	return r.cells.cells()
+}
 
-	// One leaves in order, while calls are made.
+// metadata registers an endpoint with metadata. No calls are made to it: an object in
+// Metadata makes balancers of gRPC up to 1.71 panic. This library puts no object there
+// of its own.
+func (r *readTrial) metadata() {
+	l := r.library
+	if l.noMetadata {
+		return
+	}
+	r.cells["metadata"] = "yes"
+	metadata := map[string]any{"color": "red"}
+	if !l.noWeight {
+		r.cells["weight"] = "yes"
+		metadata["weight"] = 30
+	}
+	labelled := listen(r.T, "")
+	reg := r.ours.register(r.T, r.service+"-labels", labelled, metadata)
+	r.reader.do(r.T, peer.Request{Do: "watch", Service: r.service + "-labels"})
+	i := r.reader.seen(r.service+"-labels", []string{labelled.addr})[0]
+	if i.Metadata["color"] != "red" {
+		r.Errorf("metadata %v", i.Metadata)
+	}
+	if !l.noWeight && i.Weight != 30 {
+		r.Errorf("weight %d, metadata %v", i.Weight, i.Metadata)
+	}
+	stop(r.T, labelled, reg)
+}
+
+// drain stops a server in order, while calls are made.
+func (r *readTrial) drain() {
+	f := &r.fleet
 	gone := f.servers[0].addr
-	stop(t, f.servers[0], f.regs[0])
+	stop(r.T, f.servers[0], f.regs[0])
 	f.servers, f.regs = f.servers[1:], f.regs[1:]
-	r.seen(service, f.addrs())
-	r.reaches(f.addrs())
-	report := r.do(t, peer.Request{Do: "report"})
+	r.reader.seen(r.service, f.addrs())
+	r.reader.reaches(f.addrs())
+	report := r.reader.do(r.T, peer.Request{Do: "report"})
 	if report.To[gone] > 0 || report.Failed > 0 {
-		t.Errorf("%d calls to a server that has gone, %d failed: %s", report.To[gone], report.Failed, report.FirstErr)
+		r.Errorf("%d calls to a server that has gone, %d failed: %s", report.To[gone], report.Failed, report.FirstErr)
 	}
-	cells["drain"] = "0 failed"
+	r.cells["drain"] = "0 failed"
+}
 
+// comeAndGo replaces servers, at the same address and at others, while calls are made.
+func (r *readTrial) comeAndGo() {
+	f := &r.fleet
 	restarts := 4
 	if full() {
 		restarts = 20
@@ -316,151 +347,192 @@ func (l *library) readsOurs(t *testing.T, s servers, service string) []string {
 	calls := 0
 	for n := range restarts {
 		i := n % len(f.servers)
-		stop(t, f.servers[i], f.regs[i])
+		stop(r.T, f.servers[i], f.regs[i])
 		addr := ""
 		if n/len(f.servers)%2 == 0 {
 			addr = f.servers[i].addr
 		}
-		f.servers[i] = listen(t, addr)
-		f.regs[i] = o.register(t, service, f.servers[i], nil)
-		r.seen(service, f.addrs())
-		report := r.do(t, peer.Request{Do: "report"})
+		f.servers[i] = listen(r.T, addr)
+		f.regs[i] = r.ours.register(r.T, r.service, f.servers[i], nil)
+		r.reader.seen(r.service, f.addrs())
+		report := r.reader.do(r.T, peer.Request{Do: "report"})
 		if report.Failed > 0 {
-			t.Fatalf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
+			r.Fatalf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
 		}
 		calls += report.Calls
-		r.reaches(f.addrs())
+		r.reader.reaches(f.addrs())
 	}
-	t.Logf("%d restarts, %d calls, 0 failed", restarts, calls)
-	cells["come and go"] = "0 failed"
+	r.Logf("%d restarts, %d calls, 0 failed", restarts, calls)
+	r.cells["come and go"] = "0 failed"
+}
 
-	if n := o.alarms.Load(); n > 0 {
-		t.Errorf("%d alarms, although nothing failed", n)
-	}
-
-	// A crash: nobody renews the lease.
-	lease, err := store.Grant(t.Context(), 3*time.Second)
+// leaseEnd registers an endpoint whose lease nobody renews, as after a crash.
+func (r *readTrial) leaseEnd() {
+	lease, err := r.store.Grant(r.Context(), 3*time.Second)
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	dead := listen(t, "")
-	err = store.Apply(t.Context(), service, naming.Change{Endpoint: naming.Endpoint{Addr: dead.addr}, Lease: lease})
+	dead := listen(r.T, "")
+	err = r.store.Apply(r.Context(), r.service, naming.Change{Endpoint: naming.Endpoint{Addr: dead.addr}, Lease: lease})
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	with := append(f.addrs(), dead.addr)
+	with := append(r.fleet.addrs(), dead.addr)
 	slices.Sort(with)
-	r.seen(service, with)
-	r.seen(service, f.addrs())
-	cells["lease end"] = "gone"
+	r.reader.seen(r.service, with)
+	r.reader.seen(r.service, r.fleet.addrs())
+	r.cells["lease end"] = "gone"
+}
 
-	for i := range f.servers {
-		stop(t, f.servers[i], f.regs[i])
+// deregistration stops all servers in order.
+func (r *readTrial) deregistration() {
+	for i := range r.fleet.servers {
+		stop(r.T, r.fleet.servers[i], r.fleet.regs[i])
 	}
-	if l.keepsLast {
-		cells["deregistration"] = "keeps the last"
-	} else {
-		r.seen(service, nil)
-		cells["deregistration"] = "gone"
+	if r.library.keepsLast {
+		r.cells["deregistration"] = "keeps the last"
+		return
 	}
-	return cells.cells()
+	r.reader.seen(r.service, nil)
+	r.cells["deregistration"] = "gone"
+}
+
+// writeTrial is a trial in which we read what the library registers.
+type writeTrial struct {
+	*testing.T
+	library *library
+	service string
+	ours    *ours
+	child   *child
+	fleet   fleet
+	views   *views
+	calls   *traffic
+	cells   row
 }
 
 // writesTheirs has us read what the library registers.
 func (l *library) writesTheirs(t *testing.T, s servers, service string) []string {
-	cells := make(row)
+	w := &writeTrial{T: t, library: l, service: service, cells: make(row)}
 	if l.readsOnly {
-		return cells.cells()
+		return w.cells.cells()
 	}
-	// All writers are theirs, and none of them marks a server that drains.
-	o := newOurs(t, l.store(t, s, true))
-	c := l.program.start(t, l.name, s.addrs())
-	instance := func(srv *server) peer.Instance {
-		return peer.Instance{ID: service + "-" + srv.addr[len("127.0.0.1:"):], Addr: srv.addr}
-	}
-	var f fleet
+	// All writers are the library's. None of them marks a server that drains.
+	w.ours = newOurs(t, l.store(t, s, true))
+	w.child = l.program.start(t, l.name, s.addrs())
 	for range 4 {
 		srv := listen(t, "")
-		f.servers = append(f.servers, srv)
-		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(srv)})
+		w.fleet.servers = append(w.fleet.servers, srv)
+		w.register(w.instance(srv))
 	}
-	views := watch(t, o, service)
-	views.wait(t, f.addrs())
-	calls := o.traffic(t, service)
-	calls.wait(t, f.addrs())
-	cells["read"] = "yes"
+	w.views = watch(t, w.ours, service)
+	w.views.wait(t, w.fleet.addrs())
+	w.calls = w.ours.traffic(t, service)
+	w.calls.wait(t, w.fleet.addrs())
+	w.cells["read"] = "yes"
 
-	if !l.noMetadata {
-		cells["metadata"] = "yes"
-		labelled := listen(t, "")
-		i := instance(labelled)
-		i.Metadata = map[string]string{"color": "red"}
-		if !l.noWeight {
-			cells["weight"] = "yes"
-			i.Weight = 30
-		}
-		c.do(t, peer.Request{Do: "register", Service: service + "-labels", Instance: i})
-		labels := watch(t, o, service+"-labels")
-		e := labels.wait(t, []string{labelled.addr}).Endpoints[0]
-		if !strings.Contains(string(e.Metadata), `"color":"red"`) {
-			t.Errorf("metadata %s", e.Metadata)
-		}
-		if w := e.Info().Weight; !l.noWeight && w != 30 {
-			t.Errorf("weight %v of %s", w, e.Metadata)
-		}
-	}
-
-	// Two of four leave in order; strangers are at their addresses afterwards.
-	left := map[string]bool{f.servers[0].addr: true, f.servers[1].addr: true}
-	for _, srv := range f.servers[:2] {
-		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(srv)})
-	}
-	f.servers = f.servers[2:]
-	view := views.wait(t, f.addrs())
-	if len(view.Held) > 0 {
-		t.Errorf("held although they left in order: %v", view.Held)
-	}
-	calls.wait(t, f.addrs())
-	for a, n := range calls.report().To {
-		if left[a] && n > 0 {
-			t.Errorf("%d calls to %s, which has left", n, a)
-		}
-	}
-	cells["drain"] = "0 failed"
-	for range 4 {
-		srv := listen(t, "")
-		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(srv)})
-		f.servers = append(f.servers, srv)
-		views.wait(t, f.addrs())
-		calls.wait(t, f.addrs())
-		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(f.servers[0])})
-		f.servers = f.servers[1:]
-		views.wait(t, f.addrs())
-	}
-	if report := calls.end(); report.Failed > 0 {
-		t.Errorf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
-	}
-	cells["come and go"] = "0 failed"
-
-	last := f.servers
+	w.metadata()
+	w.drain()
+	w.comeAndGo()
+	last := w.fleet.servers
 	for _, srv := range last {
-		c.do(t, peer.Request{Do: "deregister", Service: service, Instance: instance(srv)})
+		w.deregister(srv)
 	}
-	view = views.wait(t, nil)
-	if len(view.Held) > 0 {
-		t.Errorf("held although they left in order: %v", view.Held)
-	}
-	cells["deregistration"] = "gone"
-	if n := o.alarms.Load(); n > 0 {
+	w.noneHeld(w.views.wait(t, nil))
+	w.cells["deregistration"] = "gone"
+	if n := w.ours.alarms.Load(); n > 0 {
 		t.Errorf("%d alarms, although nothing failed", n)
 	}
-
 	if !l.noLease {
-		c.do(t, peer.Request{Do: "register", Service: service, Instance: instance(last[0])})
-		views.wait(t, []string{last[0].addr})
-		c.kill()
-		views.wait(t, nil)
-		cells["lease end"] = "gone"
+		w.register(w.instance(last[0]))
+		w.views.wait(t, []string{last[0].addr})
+		w.child.kill()
+		w.views.wait(t, nil)
+		w.cells["lease end"] = "gone"
 	}
-	return cells.cells()
+	return w.cells.cells()
+}
+
+func (w *writeTrial) instance(srv *server) peer.Instance {
+	return peer.Instance{ID: w.service + "-" + srv.addr[len("127.0.0.1:"):], Addr: srv.addr}
+}
+
+func (w *writeTrial) register(i peer.Instance) {
+	w.Helper()
+	w.child.do(w.T, peer.Request{Do: "register", Service: w.service, Instance: i})
+}
+
+func (w *writeTrial) deregister(srv *server) {
+	w.Helper()
+	w.child.do(w.T, peer.Request{Do: "deregister", Service: w.service, Instance: w.instance(srv)})
+}
+
+// noneHeld fails the test if endpoints are held.
+func (w *writeTrial) noneHeld(view naming.View) {
+	w.Helper()
+	if len(view.Held) > 0 {
+		w.Errorf("held although they left in order: %v", view.Held)
+	}
+}
+
+// metadata has the library register an endpoint with metadata.
+func (w *writeTrial) metadata() {
+	l := w.library
+	if l.noMetadata {
+		return
+	}
+	w.cells["metadata"] = "yes"
+	labelled := listen(w.T, "")
+	i := w.instance(labelled)
+	i.Metadata = map[string]string{"color": "red"}
+	if !l.noWeight {
+		w.cells["weight"] = "yes"
+		i.Weight = 30
+	}
+	w.child.do(w.T, peer.Request{Do: "register", Service: w.service + "-labels", Instance: i})
+	labels := watch(w.T, w.ours, w.service+"-labels")
+	e := labels.wait(w.T, []string{labelled.addr}).Endpoints[0]
+	if !strings.Contains(string(e.Metadata), `"color":"red"`) {
+		w.Errorf("metadata %s", e.Metadata)
+	}
+	if weight := e.Info().Weight; !l.noWeight && weight != 30 {
+		w.Errorf("weight %v of %s", weight, e.Metadata)
+	}
+}
+
+// drain has two of four servers leave in order. Strangers may be at their addresses
+// afterwards, so no call may go there.
+func (w *writeTrial) drain() {
+	f := &w.fleet
+	left := map[string]bool{f.servers[0].addr: true, f.servers[1].addr: true}
+	for _, srv := range f.servers[:2] {
+		w.deregister(srv)
+	}
+	f.servers = f.servers[2:]
+	w.noneHeld(w.views.wait(w.T, f.addrs()))
+	w.calls.wait(w.T, f.addrs())
+	for a, n := range w.calls.report().To {
+		if left[a] && n > 0 {
+			w.Errorf("%d calls to %s, which has left", n, a)
+		}
+	}
+	w.cells["drain"] = "0 failed"
+}
+
+// comeAndGo replaces servers while calls are made. It ends the calls.
+func (w *writeTrial) comeAndGo() {
+	f := &w.fleet
+	for range 4 {
+		srv := listen(w.T, "")
+		w.register(w.instance(srv))
+		f.servers = append(f.servers, srv)
+		w.views.wait(w.T, f.addrs())
+		w.calls.wait(w.T, f.addrs())
+		w.deregister(f.servers[0])
+		f.servers = f.servers[1:]
+		w.views.wait(w.T, f.addrs())
+	}
+	if report := w.calls.end(); report.Failed > 0 {
+		w.Errorf("%d of %d calls failed: %s", report.Failed, report.Calls, report.FirstErr)
+	}
+	w.cells["come and go"] = "0 failed"
 }
