@@ -2,13 +2,13 @@ package zerodrop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -95,13 +95,15 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 
 // startMany starts n servers at once.
 func (f *fleet) startMany(n int) ([]*server, error) {
-	started, errs := make([]*server, n), make([]error, n)
-	var wg sync.WaitGroup
+	started := make([]*server, n)
+	var starts errgroup.Group
 	for i := range n {
-		wg.Go(func() { started[i], errs[i] = f.start("", true) })
+		starts.Go(func() (err error) {
+			started[i], err = f.start("", true)
+			return err
+		})
 	}
-	wg.Wait()
-	return started, errors.Join(errs...)
+	return started, starts.Wait()
 }
 
 // stop stops a server in order, and returns when it has ended.
@@ -120,13 +122,11 @@ func (s *server) stop() error {
 
 // stopMany stops servers at once.
 func stopMany(servers []*server) error {
-	errs := make([]error, len(servers))
-	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() { errs[i] = s.stop() })
+	var stops errgroup.Group
+	for _, s := range servers {
+		stops.Go(s.stop)
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return stops.Wait()
 }
 
 // stopAll stops all that is left, at the end.
