@@ -20,7 +20,7 @@ import (
 	"github.com/naming-go/naming/interop/peer"
 )
 
-// library is one of other people's, and what its format can say.
+// library is a library of other authors, and what its format can express.
 type library struct {
 	name    string // for the program, and the table
 	version string
@@ -28,11 +28,11 @@ type library struct {
 	store   func(t *testing.T, s servers, noMark bool) naming.Store
 
 	noMetadata bool // the format has no metadata
-	noWeight   bool // nor a weight that the library knows of
-	readsOnly  bool // it announces nothing
-	noLease    bool // what it announces stays when its process dies
-	marked     bool // its readers are shown the mark of a server that drains
-	keepsLast  bool // it goes on with its last addresses when there are none
+	noWeight   bool // the format has no weight that the library knows
+	readsOnly  bool // the library registers nothing
+	noLease    bool // what the library registers stays when its process dies
+	marked     bool // the library's readers see the mark of a server that drains
+	keepsLast  bool // the library keeps its last addresses when a set is empty
 }
 
 // servers are the registries of the table.
@@ -109,7 +109,7 @@ func TestTable(t *testing.T) {
 		}
 	})
 	if t.Failed() {
-		return // what it would print is not what is wanted
+		return // the table would be wrong
 	}
 	table := render(rows)
 	if os.Getenv("NAMING_UPDATE") != "" {
@@ -129,30 +129,30 @@ func TestTable(t *testing.T) {
 
 const preamble = `# Other libraries
 
-What happens between this library and others, tried with the libraries themselves on
-etcd 3.7.3 and Consul 1.22.5: each runs in a process of its own and makes a real call
-every 5 ms. ` + "`go test ./...` in `interop/`" + ` runs this and compares it with this page;
-` + "`NAMING_UPDATE=1`" + ` writes it.
+This page shows what happens between this library and others. Each library runs in a
+process of its own, on etcd 3.7.3 and Consul 1.22.5, and makes a real call every 5 ms.
+` + "`go test ./...`" + ` in ` + "`interop/`" + ` runs all of it and compares the results with this page.
+` + "`NAMING_UPDATE=1`" + ` writes the page.
 
 - **read**: three servers are found, and calls reach each of them.
 - **metadata**, **weight**: a string and a weight of 30 arrive.
-- **drain**: a server stops in order. The other side stops calling it, no call fails,
-  and no alarm is logged.
-- **come and go**: servers are replaced, at the same and at new addresses; no call
-  fails.
-- **lease end**: the process dies; its entry is gone once its lease is over.
-- **deregistration**: the last servers leave in order, and none is left.
+- **drain**: a server stops in order. The other side stops calling the server, no call
+  fails, and no warning is logged.
+- **come and go**: servers are replaced, at the same and at new addresses. No call fails.
+- **lease end**: the process dies. Its entry is gone once its lease has ended.
+- **deregistration**: the last servers leave in order, and no entry is left.
 
-"–" means that the format or the library has no such thing. The stores for frameworks
-other than etcd's own naming have ` + "`Options.NoDrainingMark`" + `: a server that stops in
-order is removed first and serves on for the drain delay, since the readers of a
-framework do not know the mark. A store whose writers are all of another library has
-the option as well, so that their orderly leaving is not taken for a loss.
+"–" means that the format or the library does not have the feature. The stores for
+frameworks other than etcd's own naming have ` + "`Options.NoDrainingMark`" + `. With this option a
+server that stops in order is removed first, and then serves on for the drain delay. The
+readers of a framework do not know the mark. A store whose writers all belong to another
+library has the option as well. Without the option, servers that leave in order would
+count as lost.
 
 An object in the metadata of etcd's naming format makes balancers of gRPC up to 1.29
-panic, and those of gRPC 1.50 to 1.71 behind etcd client 3.5 when the endpoint changes.
-That is so with their own writers too. This library puts nothing there that a program
-did not.
+panic. It also makes balancers of gRPC 1.50 to 1.71 behind etcd client 3.5 panic when the
+endpoint changes. Objects from the libraries' own writers cause the same panics. This
+library puts no object there that a program did not.
 
 `
 
@@ -183,7 +183,7 @@ func (r row) cells() []string {
 	return cells
 }
 
-// addrs returns the addresses of what was seen, sorted.
+// addrs returns the addresses of instances, sorted.
 func addrs(list []peer.Instance) []string {
 	var all []string
 	for _, i := range list {
@@ -200,8 +200,7 @@ type reader struct {
 	t       *testing.T
 }
 
-// seen waits until the library sees the addresses of a fleet, and returns what it
-// sees.
+// seen waits until the library sees the wanted addresses, and returns the instances.
 func (r reader) seen(service string, want []string) (list []peer.Instance) {
 	r.t.Helper()
 	servertest.Poll(r.t, "what the library sees", func() error {
@@ -214,7 +213,8 @@ func (r reader) seen(service string, want []string) (list []peer.Instance) {
 	return list
 }
 
-// reaches waits until a call has reached each address; none may fail.
+// reaches waits until a call has reached each address. It fails the test if a call
+// fails.
 func (r reader) reaches(want []string) {
 	r.t.Helper()
 	to := make(map[string]int)
