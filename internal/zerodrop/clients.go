@@ -17,7 +17,7 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// client is a ClientConn, and what it was given.
+// client is a ClientConn, and the addresses that it got.
 type client struct {
 	run      *run
 	name     string
@@ -26,13 +26,13 @@ type client struct {
 	client   *naming.Client
 
 	mu  sync.Mutex
-	set map[string]bool // the addresses it has; nil before the first
+	set map[string]bool // the addresses of the last set; nil before the first; guarded by mu
 }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// startClients makes ClientConns of both kinds on Clients of their own, and
-// waits until they are connected.
+// startClients makes ClientConns of both policies on two Clients, and waits until they
+// are connected.
 func (r *run) startClients() error {
 	for i := range 2 {
 		nc := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
@@ -92,9 +92,8 @@ func (r *run) balancing() (n int) {
 	return n
 }
 
-// take notes a set that the client is given, and holds it against the servers
-// that there are.
-func (c *client) take(addrs []string) {
+// applySet records a set that gRPC gets, and compares the set with the live servers.
+func (c *client) applySet(addrs []string) {
 	r := c.run
 	c.mu.Lock()
 	first := c.set == nil
@@ -105,7 +104,7 @@ func (c *client) take(addrs []string) {
 	c.mu.Unlock()
 	r.phase.published.Add(1)
 	if !first && !r.ending.Load() && !r.fleet.anyLive(addrs) {
-		r.broken("%s was given %v, none of which is alive", c.name, addrs)
+		r.broken("%s got %v without a live server", c.name, addrs)
 	}
 	r.changed()
 }
@@ -122,9 +121,9 @@ func (c *client) addrs() []string {
 	return slices.Sorted(maps.Keys(c.set))
 }
 
-// settled returns an error unless the client is up to date and has the
-// addresses in want. It may have held ones besides, which the panic threshold lets
-// in: what a server that left while the watch was broken had no chance to say.
+// settled returns an error unless the client is fresh and has the addresses in want. The
+// client may have held addresses as well, which the panic threshold lets in. They belong
+// to servers that left while the watch was broken, and could not announce it.
 func (c *client) settled(ctx context.Context, want []string) error {
 	for v, err := range c.client.Watch(ctx, c.run.service) {
 		switch {
@@ -144,7 +143,7 @@ func (c *client) settled(ctx context.Context, want []string) error {
 	return nil
 }
 
-// recorder is a resolver's Builder that tells a client what gRPC is given.
+// recorder is a resolver's Builder that records the sets that gRPC gets.
 type recorder struct {
 	grpcresolver.Builder
 	client *client
@@ -166,6 +165,6 @@ func (cc recordedConn) UpdateState(s grpcresolver.State) error {
 			addrs = append(addrs, a.Addr)
 		}
 	}
-	cc.client.take(addrs)
+	cc.client.applySet(addrs)
 	return cc.ClientConn.UpdateState(s)
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// Consul returns a new Consul agent, which is a server and keeps on disk what it
-// has. It ends with tb. Servers and clients of the scenarios have a client of
-// Consul each, and reach it through a proxy.
+// Consul returns a new Consul agent, which is a server and stores its state on disk. The
+// agent ends with tb. Servers and clients of the scenarios have a client of Consul each,
+// and reach the agent through a proxy.
 //
-// There is one server, as the agents that are the registry's face to programs
-// hide from them which server leads.
+// There is one server only. Programs talk to agents, which hide from them which server
+// leads.
 func Consul(tb testing.TB) Backend {
 	a := consultest.Start(tb, &consultest.Options{Disk: true})
 	proxy := faultproxy.New(tb, a.Addr)
@@ -29,7 +29,7 @@ func Consul(tb testing.TB) Backend {
 	store := func() *consul.Store {
 		config := a.Config()
 		config.Address = proxy.Addr()
-		// The requests of a scenario find connections to use again.
+		// The requests of a scenario reuse connections.
 		config.Transport.MaxIdleConnsPerHost = 32
 		tb.Cleanup(config.Transport.CloseIdleConnections)
 		config.HttpClient = &http.Client{Transport: counted{config.Transport, &flying}}
@@ -47,7 +47,7 @@ func Consul(tb testing.TB) Backend {
 		Servers: store(),
 		Clients: store(),
 		TTL:     3 * time.Second,
-		// A watch asks ten times a second while much changes.
+		// A watch asks at most ten times a second while much changes.
 		DrainDelay: 500 * time.Millisecond,
 		Close:      4 * time.Second,
 		Settle:     90 * time.Second,
@@ -58,11 +58,11 @@ func Consul(tb testing.TB) Backend {
 			Silence: verb(func() { a.Pause(tb) }),
 			Speak:   verb(func() { a.Continue(tb) }),
 			Wipe:    verb(func() { a.Wipe(tb) }),
-			// Consul has no leases. What ends them is that the agent has
-			// forgotten what is under them.
+			// Consul has no leases. A lease ends when the agent no longer has the
+			// endpoints under it.
 			ExpireLeases: func() error { return deregisterAll(a.Client(tb)) },
-			// A transport asks again by itself on another connection: until all
-			// has failed that was asked, there is none.
+			// A transport retries by itself on another connection. The link stays
+			// cut until all requests have failed.
 			BreakWatches: func() error {
 				proxy.Cut()
 				defer proxy.Heal()
@@ -90,7 +90,7 @@ func (c counted) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.RoundTripper.RoundTrip(req)
 }
 
-// deregisterAll deregisters with the agent what is registered with it.
+// deregisterAll deregisters all services of the agent.
 func deregisterAll(client *api.Client) error {
 	services, err := client.Agent().Services()
 	for id := range services {

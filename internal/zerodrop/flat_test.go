@@ -19,8 +19,8 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// TestDialAndClose: ClientConns that come and go leave nothing behind, whatever
-// they were in the middle of.
+// TestDialAndClose: ClientConns that come and go leave nothing behind, whatever they
+// were doing when they were closed.
 func TestDialAndClose(t *testing.T) {
 	cycles := 500
 	if mutant.Full() {
@@ -63,7 +63,7 @@ func TestDialAndClose(t *testing.T) {
 		case 0: // never used
 		case 1:
 			conn.Connect()
-		default: // in use; it fails while the store is down
+		default: // a call, which fails while the store is down
 			_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 			if down := i%10 >= 3 && i%10 < 6; (err != nil) != down {
 				t.Fatalf("cycle %d: %v", i, err)
@@ -86,15 +86,15 @@ func TestDialAndClose(t *testing.T) {
 		buf := make([]byte, 1<<20)
 		t.Errorf("%d goroutines, want %d:\n%s", goroutines2, goroutines, buf[:runtime.Stack(buf, true)])
 	}
-	// A ClientConn is some 50 KiB, so a leak of one in a hundred would show.
+	// A ClientConn has about 50 KiB. A leak of one in a hundred would show.
 	if grown := int64(heap2) - int64(heap); grown > 512<<10 {
 		t.Errorf("the heap grew by %d bytes in %d cycles", grown, cycles)
 	}
 }
 
-// settledAt waits until there are no more than n goroutines, or what is left is
-// there to stay, and returns how many there are and what is in use of the heap.
-// gRPC ends some of its goroutines after Close has returned.
+// settledAt waits until there are at most n goroutines, or their number stays the same.
+// It returns this number and the size of the heap. gRPC ends some goroutines after Close
+// has returned.
 func settledAt(n int) (goroutines int, heap uint64) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -107,13 +107,13 @@ func settledAt(n int) (goroutines int, heap uint64) {
 	}
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what the first made unreachable by finalizers
+	runtime.GC() // frees what the finalizers of the first collection released
 	runtime.ReadMemStats(&m)
 	return runtime.NumGoroutine(), m.HeapAlloc
 }
 
-// BenchmarkDialWhileDown is the time that the first use of a ClientConn blocks
-// in the resolver's Build while the registry does not answer.
+// BenchmarkDialWhileDown measures how long the first use of a ClientConn blocks in the
+// resolver's Build while the registry does not answer.
 func BenchmarkDialWhileDown(b *testing.B) {
 	for _, c := range []struct {
 		name  string

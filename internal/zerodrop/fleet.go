@@ -17,15 +17,15 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// fleet is the servers. What it says of them is from the servers themselves,
-// not from the registry.
+// fleet is the servers. Its state comes from the servers themselves, not from the
+// registry.
 type fleet struct {
 	run     *run
 	accepts atomic.Int64 // connections
 
 	mu      sync.Mutex
-	servers []*server          // those that were started and not stopped
-	live    map[string]*server // those that accept, by address
+	servers []*server          // servers that were started and not stopped; guarded by mu
+	live    map[string]*server // servers that accept, by address; guarded by mu
 }
 
 // server is a server that package serve runs.
@@ -42,8 +42,8 @@ type server struct {
 	reg        *naming.Registration
 }
 
-// start starts a server at an address, or at one of its own, and returns when
-// it was announced; or, if the registry is not there, when it serves.
+// start starts a server at an address, or at any address if addr is empty. It returns
+// when the server is registered, or without a registry when the server serves.
 func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -106,7 +106,7 @@ func (f *fleet) startMany(n int) ([]*server, error) {
 	return started, starts.Wait()
 }
 
-// stop stops a server in order, and returns when it has ended.
+// stop stops a server in order. It returns when the server has ended.
 func (s *server) stop() error {
 	f := s.fleet
 	s.cancel()
@@ -129,7 +129,7 @@ func stopMany(servers []*server) error {
 	return stops.Wait()
 }
 
-// stopAll stops all that is left, at the end.
+// stopAll stops all servers at the end of a scenario.
 func (f *fleet) stopAll() {
 	f.run.ending.Store(true)
 	_ = stopMany(f.all())
@@ -142,8 +142,7 @@ func (f *fleet) all() []*server {
 	return slices.Clone(f.servers)
 }
 
-// addrs returns the addresses of those that were started and not stopped,
-// sorted.
+// addrs returns the addresses of the servers that were started and not stopped, sorted.
 func (f *fleet) addrs() (addrs []string) {
 	for _, s := range f.all() {
 		addrs = append(addrs, s.addr)
@@ -168,7 +167,7 @@ func (f *fleet) connected(n int) error {
 	return nil
 }
 
-// listener tells the fleet when its server accepts, and counts.
+// listener tells the fleet when its server accepts, and counts connections.
 type listener struct {
 	net.Listener
 	server      *server
@@ -195,7 +194,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return &conn{Conn: c, server: l.server}, nil
 }
 
-// Close is the first that a server does to stop.
+// Close closes the listener. A server that stops calls Close before anything else.
 func (l *listener) Close() error {
 	l.end_.Do(func() {
 		f, addr := l.server.fleet, l.server.addr
@@ -214,7 +213,7 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// conn counts down.
+// conn is a connection that its server counts while it is open.
 type conn struct {
 	net.Conn
 	server *server

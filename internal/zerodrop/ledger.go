@@ -13,11 +13,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ledger is who called, and who was called, by the ids of the calls.
+// ledger records calls on both sides, by their ids.
 type ledger struct {
 	mu      sync.Mutex
-	ok      []uint64
-	handled map[uint64]int
+	ok      []uint64       // calls that succeeded; guarded by mu
+	handled map[uint64]int // how often a server handled a call; guarded by mu
 }
 
 func (l *ledger) handle(id uint64) {
@@ -46,7 +46,7 @@ func (l *ledger) check(r *run) {
 		}
 		seen[id] = true
 		if n := l.handled[id]; n != 1 {
-			r.broken("call %d ended well and was handled %d times", id, n)
+			r.broken("call %d succeeded and was handled %d times", id, n)
 		}
 	}
 	for id, n := range l.handled {
@@ -55,12 +55,12 @@ func (l *ledger) check(r *run) {
 		}
 	}
 	if want := r.report.Calls - r.report.Failed; len(l.ok) != want {
-		r.invalid("%d calls ended well, and %d were noted", want, len(l.ok))
+		r.invalid("%d calls succeeded, and %d were recorded", want, len(l.ok))
 	}
 }
 
-// The service that is called. Its messages are borrowed: they are in reach and
-// have a string, for the id of the call.
+// The service that is called. Its messages are those of the health service, which have a
+// string for the id of the call.
 const method = "/zerodrop.Zerodrop/Call"
 
 type (
@@ -141,17 +141,17 @@ func (w *worker) call() error {
 	return w.client.conn.Invoke(ctx, method, &request{Service: strconv.FormatUint(w.id, 10)}, new(response), grpc.WaitForReady(false))
 }
 
-// phase is what is counted of one scenario.
+// phase is the counters of one scenario.
 type phase struct {
 	name      string
 	calls     atomic.Int64
 	failed    atomic.Int64
 	gap       atomic.Int64
-	published atomic.Int64 // sets that clients were given
+	published atomic.Int64 // sets that clients got
 	held      atomic.Int64 // endpoints that a client's Client held
 	lost      atomic.Int64 // how often a server's registration was lost
 	stale     atomic.Int64 // how often a client's Client became stale
-	resynced  atomic.Int64 // and was given a snapshot later
+	resynced  atomic.Int64 // how often it got a snapshot afterwards
 }
 
 func (p *phase) noteGap(d time.Duration) {

@@ -6,8 +6,8 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants plants what other resolvers and servers do wrong, and sees whether
-// the harness notices.
+// TestMutants plants faults that other resolvers and servers have, and checks that the
+// harness finds them.
 func TestMutants(t *testing.T) {
 	const conn, publisher = "../../resolver/conn.go", "../../resolver/publisher.go"
 	const member, set = "../../resolver/member.go", "../../resolver/set.go"

@@ -12,22 +12,21 @@ import (
 // scenario is something that happens while calls are made.
 type scenario struct {
 	name string
-	// needs are the verbs that cycle uses: the scenario is left out if one is
+	// needs are the verbs that cycle uses. The scenario is left out if one of them is
 	// nil.
 	needs []func() error
-	// cycle is done as often as it takes for enough calls to be made, and once
-	// at least. All is settled before and after.
+	// cycle is repeated until enough calls were made. It is called once at least. The
+	// run is settled before and after.
 	cycle func() error
 	// faulty says that the registry does not work all the time.
 	faulty bool
 	// still says that no client may make a connection, unless a registration was
-	// lost: a single one that goes and comes back is not held.
+	// lost. A single endpoint that leaves and comes back is not held.
 	still bool
-	// publishes says that clients must be given something for the scenario to
-	// show anything.
+	// publishes says that the scenario shows nothing unless clients get a set.
 	publishes bool
-	// effect, if not nil, counts what the scenario must have caused to show
-	// anything.
+	// effect, if not nil, counts an effect of the scenario. The scenario shows nothing
+	// while the count is 0.
 	effect func(p *phase) int64
 }
 
@@ -49,8 +48,8 @@ func (r *run) scenarios() []scenario {
 		{name: "turnover", cycle: r.turnover},
 		{name: "outage", still: true, needs: verbs(v.Down, v.Up), cycle: r.during(v.Down, v.Up, 300*time.Millisecond), faulty: true, effect: stale},
 		{name: "outage beyond the time to live", needs: verbs(v.Down, v.Up), cycle: r.during(v.Down, v.Up, r.backend.TTL*3/2), faulty: true, effect: stale},
-		// On a busy machine an agent of Consul's starts for longer than the time to
-		// live there: an endpoint then leaves for a moment.
+		// On a busy machine Consul's agent may take longer to start than the time to
+		// live. An endpoint then leaves for a moment.
 		{name: "crash", still: r.backend.Name != "consul", needs: verbs(v.Restart), cycle: v.Restart, faulty: true, effect: stale},
 		{name: "silence", still: true, needs: verbs(v.Silence, v.Speak), cycle: r.during(v.Silence, v.Speak, 500*time.Millisecond), faulty: true},
 		{name: "mass expiry", needs: verbs(v.ExpireLeases), cycle: v.ExpireLeases, faulty: true, effect: held},
@@ -59,8 +58,8 @@ func (r *run) scenarios() []scenario {
 		{name: "leader change", still: true, needs: verbs(v.ChangeLeader), cycle: v.ChangeLeader, faulty: true},
 		{name: "member loss", still: true, needs: verbs(v.LoseMember, v.RegainMember), cycle: r.during(v.LoseMember, v.RegainMember, time.Second), faulty: true},
 		{name: "restarts and broken watches", needs: verbs(v.BreakWatches), cycle: func() error { return r.rollingRestart(v.BreakWatches) }, faulty: true, effect: resynced},
-		// It fails: clients that wait before they ask the registry again, half a
-		// minute at most, hear nothing of servers that all move meanwhile.
+		// This scenario fails. Clients wait up to half a minute before they ask the
+		// registry again, and all servers move meanwhile.
 		{name: "restarts after an outage", needs: verbs(v.Down, v.Up), cycle: sequence(r.during(v.Down, v.Up, 8*time.Second), func() error { return r.rollingRestart(nil) }), faulty: true, effect: stale},
 		{name: "restarts and an outage", needs: verbs(v.Down, v.Up), cycle: r.restartWhileDown, faulty: true, effect: stale},
 	}
@@ -73,7 +72,7 @@ func (s *scenario) applicable() bool {
 
 func verbs(fs ...func() error) []func() error { return fs }
 
-// sequence does one after the other.
+// sequence returns a function that calls fs one after the other, up to the first error.
 func sequence(fs ...func() error) func() error {
 	return func() error {
 		for _, f := range fs {
@@ -90,7 +89,7 @@ func (r *run) during(begin, end func() error, d time.Duration) func() error {
 	return sequence(begin, func() error { r.pause(d); return nil }, end)
 }
 
-// changeMetadata changes every server's metadata, and what gRPC makes of it.
+// changeMetadata changes every server's metadata, and with it the attributes in gRPC.
 func (r *run) changeMetadata() error {
 	for i, s := range r.fleet.all() {
 		m := fmt.Appendf(nil, `{"weight":%d,"zone":"z%d","build":%d}`, 1+r.rand.IntN(9), i%2, r.rand.Uint32())
@@ -98,11 +97,11 @@ func (r *run) changeMetadata() error {
 			return err
 		}
 	}
-	r.pause(20 * time.Millisecond) // or the changes would be taken together
+	r.pause(20 * time.Millisecond) // without a pause the changes would be merged
 	return nil
 }
 
-// reorder lists the last server first for a while, by another endpoint of its
+// reorder lists the last server first for a while, with a second endpoint at its
 // address.
 func (r *run) reorder() error {
 	list := r.fleet.addrs()
@@ -114,8 +113,7 @@ func (r *run) reorder() error {
 	return r.backend.Servers.Apply(r.ctx, r.service, naming.Change{Op: naming.Delete, Endpoint: e})
 }
 
-// resync has every client's watch replaced by another, which finds what was
-// there before.
+// resync replaces every client's watch. The new watch finds the same endpoints.
 func (r *run) resync() error {
 	p := &r.phase
 	before := p.stale.Load()
@@ -125,9 +123,9 @@ func (r *run) resync() error {
 	return r.await("stale sets", func() bool { return p.stale.Load() > before })
 }
 
-// rollingRestart replaces one server after the other, at its own address or
-// another. Between two of them all is settled if there is something to disturb
-// it: no client can do without a word of the registry while all servers move.
+// rollingRestart replaces one server after the other, at its own address or another.
+// With disturb, it settles before each server, because a client without a watch cannot
+// follow servers that all move.
 func (r *run) rollingRestart(disturb func() error) error {
 	for _, s := range r.fleet.all() {
 		addr := s.addr
@@ -174,8 +172,8 @@ func (r *run) turnover() error {
 	return stopMany(old)
 }
 
-// restartWhileDown restarts a server while the registry is down: it cannot
-// withdraw, and clients list it all the time.
+// restartWhileDown restarts a server while the registry is down. The server cannot
+// withdraw, so clients list it all the time.
 func (r *run) restartWhileDown() error {
 	all := r.fleet.all()
 	s := all[r.rand.IntN(len(all))]

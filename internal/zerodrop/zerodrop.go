@@ -1,21 +1,21 @@
-// Package zerodrop shows that no call is dropped, whatever happens to servers
-// that leave in order, and to the registry.
+// Package zerodrop shows that no call is dropped, whatever happens to the registry and
+// to servers that leave in order.
 //
-// It runs real gRPC servers and clients on loopback over a registry. Clients
-// call in closed loops, fail fast and never retry; meanwhile servers come and
-// go, and the registry fails. It holds that
+// The package runs real gRPC servers and clients on loopback over a registry. Clients
+// call in closed loops, fail fast and never retry. Meanwhile servers come and go, and
+// the registry fails. A run checks these rules:
 //
-//   - no call fails;
-//   - every call that ended well was handled by exactly one server, once;
-//   - no set of addresses given to gRPC is empty or has no server that is alive;
-//   - no server stops while a client still lists it, unless the registry failed;
-//   - no client makes a connection because of a change of metadata, another
-//     order, a resync or an outage;
-//   - after every scenario, the registry has just the servers there are, and
-//     every client lists them.
+//   - No call fails.
+//   - Every successful call was handled by exactly one server, once.
+//   - Every set of addresses given to gRPC has a live server.
+//   - No server stops while a client still lists it, unless the registry failed.
+//   - No client makes a connection because of a change of metadata, another order, a
+//     resync or an outage.
+//   - After every scenario, the registry has exactly the running servers, and every
+//     client lists them.
 //
-// A run that made too few calls, or in which a fault had no effect, shows
-// nothing: it is invalid, which is no success either.
+// A run that made too few calls, or in which a fault had no effect, shows nothing. It is
+// invalid and counts as a failure.
 package zerodrop
 
 import (
@@ -32,42 +32,42 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// Backend is a registry, and what can be done to it.
+// Backend is a registry, and the faults that it can be given.
 type Backend struct {
 	// Name is for reports.
 	Name string
-	// Servers is where servers register, and Clients what clients watch. They
-	// may be one.
+	// Servers is the store on which servers register. Clients is the store that
+	// clients watch. Both may be the same store.
 	Servers, Clients naming.Store
-	// TTL is the time to live of the servers' endpoints, and DrainDelay the
-	// time they give clients to hear of their leaving. 0 means two seconds and
-	// 300 ms, as is right for a registry in memory.
+	// TTL is the time to live of the servers' endpoints. DrainDelay is the time that
+	// clients have to learn that a server leaves. 0 means two seconds and 300 ms,
+	// which suit a registry in memory.
 	TTL, DrainDelay time.Duration
 	// Close is how long a server tries to withdraw beyond the DrainDelay. 0
 	// means one second.
 	Close time.Duration
-	// Settle bounds how long it may take until all is well again after a
-	// fault. 0 means 90 seconds: a set may be stale for a minute after it.
+	// Settle bounds the recovery from a fault. 0 means 90 seconds, because a set may
+	// be stale for a minute after the fault.
 	Settle time.Duration
 
 	Verbs
 }
 
-// Verbs are what happens to registries. Each returns when it is so. A scenario
-// for which one is nil is left out, and the log says so.
+// Verbs are the faults of registries. Each returns when the fault has happened. A
+// scenario that needs a nil verb is left out, and the log says so.
 type Verbs struct {
-	// Down takes the registry away, and Up brings it back with what it held,
-	// but for leases that ended meanwhile.
+	// Down takes the registry away. Up brings the registry back with its entries,
+	// except those whose lease ended meanwhile.
 	Down, Up func() error
 	// Restart kills the registry and starts it again.
 	Restart func() error
-	// Silence makes the registry accept and not answer, until Speak.
+	// Silence makes the registry accept requests without an answer, until Speak.
 	Silence, Speak func() error
 	// Wipe makes the registry empty. It may be called after Down.
 	Wipe func() error
 	// ExpireLeases ends all leases, although they are renewed.
 	ExpireLeases func() error
-	// BreakWatches ends all watches, which can be made again at once.
+	// BreakWatches ends all watches. New watches work at once.
 	BreakWatches func() error
 	// ChangeLeader makes another member the leader.
 	ChangeLeader func() error
@@ -77,10 +77,9 @@ type Verbs struct {
 
 // Options are the options of [Run].
 type Options struct {
-	// Calls is how many calls are made at least, evenly over the scenarios.
+	// Calls is the least number of calls, spread evenly over the scenarios.
 	Calls int
-	// Rate is how many calls are made in a second at most; 0 means as many as
-	// the machine can.
+	// Rate bounds the calls per second. 0 means no limit.
 	Rate int
 	// Limit bounds the time of one scenario. 0 means two minutes.
 	Limit time.Duration
@@ -88,19 +87,19 @@ type Options struct {
 	Only []string
 	// Seed decides which servers are stopped.
 	Seed uint64
-	// Logf is told how it goes.
+	// Logf logs the progress.
 	Logf func(format string, args ...any)
 }
 
-// Report is what a run found.
+// Report is the result of a run.
 type Report struct {
 	Calls, Failed int
-	// Broken are the rules that were broken, failed calls among them, and
-	// Invalid why the run shows nothing. There may be more than are listed.
+	// Broken lists the rules that were broken, failed calls among them. Invalid lists
+	// the reasons why the run shows nothing. Long lists are cut off.
 	Broken, Invalid []string
 	Took            time.Duration
-	// QuietGap is the longest time between two successful calls of one caller
-	// while nothing happened, Gap that of the whole run.
+	// QuietGap is the longest time between two successful calls of one caller while
+	// nothing happened. Gap is the longest such time of the whole run.
 	QuietGap, Gap time.Duration
 }
 
@@ -136,7 +135,7 @@ const (
 	mostListed = 30
 )
 
-// total is what is known of all scenarios together.
+// total is the state of all scenarios together.
 type total struct {
 	backend Backend
 	opts    Options
@@ -145,12 +144,12 @@ type total struct {
 	workers uint64 // made so far
 
 	mu     sync.Mutex
-	report Report
+	report Report // guarded by mu while calls are made
 }
 
-// run is one scenario in progress: servers and clients of its own, of a service
-// of its own, so that what one scenario leaves behind, such as a long wait
-// before a watch is tried again, does not meet the next.
+// run is one scenario in progress. Each scenario has servers, clients and a service of
+// its own. What one scenario leaves behind, such as a long wait before a watch is
+// retried, must not disturb the next.
 type run struct {
 	*total
 	ctx     context.Context
@@ -159,8 +158,8 @@ type run struct {
 	fleet   fleet
 	clients []*client
 
-	// strict says that the registry is well, so that a server that stops was
-	// taken off all lists before.
+	// strict says that the registry works all the time. A server that stops must then
+	// have left the lists of all clients.
 	strict bool
 	ending atomic.Bool
 
@@ -168,8 +167,8 @@ type run struct {
 	news   chan struct{} // closed, and replaced, when something changed
 }
 
-// Run runs all scenarios that the backend has the verbs for. The error tells of
-// what kept it from running; what it found is in the Report.
+// Run runs all scenarios for which the backend has the verbs. It returns an error if it
+// could not run them. What it found is in the Report.
 func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
 	if b.TTL == 0 {
 		b.TTL = 2 * time.Second
@@ -275,9 +274,8 @@ type outcome struct {
 	effective          bool  // there was the effect that the scenario is about
 }
 
-// repeat repeats the cycle of a scenario until share calls were made, and the time
-// that is allowed has not passed. A cycle may have no effect, so that up to 20 are
-// made for one.
+// repeat repeats the cycle of a scenario until share calls were made, or the time limit
+// has passed. A fault may have no effect, so repeat makes up to 20 cycles to see one.
 func (r *run) repeat(s *scenario, share int) (out outcome) {
 	start, accepts, published := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load()
 	effective := func() bool {
@@ -346,7 +344,7 @@ func (r *run) note(list *[]string, what string) {
 	}
 }
 
-// changed wakes those who wait for something to change.
+// changed wakes settle.
 func (r *run) changed() {
 	r.newsMu.Lock()
 	defer r.newsMu.Unlock()
@@ -377,9 +375,9 @@ func (r *run) await(what string, done func() bool) error {
 	return nil
 }
 
-// settle waits until the registry has just the servers there are, every client
-// is fresh and lists these, with none but suspects beside them, and those that
-// balance are connected to each.
+// settle waits until the registry has exactly the running servers, every client is fresh
+// and lists them, with only held endpoints beside them, and every client that balances
+// is connected to each.
 func (r *run) settle() error {
 	ctx, cancel := context.WithTimeout(r.ctx, r.backend.Settle)
 	defer cancel()
@@ -391,7 +389,7 @@ func (r *run) settle() error {
 		if err == nil {
 			return nil
 		}
-		// The registry does not tell, so it is asked now and then.
+		// The registry does not report its changes here, so it is polled.
 		t := time.NewTimer(50 * time.Millisecond)
 		select {
 		case <-news:

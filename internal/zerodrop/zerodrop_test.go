@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// test runs the scenarios named, or all, as a test.
+// test runs the named scenarios, or all of them, as a test.
 func test(t *testing.T, b Backend, calls, rate int, only ...string) *Report {
 	t.Helper()
 	seed := rand.Uint64()
@@ -32,7 +32,7 @@ func test(t *testing.T, b Backend, calls, rate int, only ...string) *Report {
 	return report
 }
 
-// TestMemory is the short form of make zero-drop, and at full length all of it.
+// TestMemory is the short form of make zero-drop. At full length it is all of it.
 func TestMemory(t *testing.T) {
 	calls, rate := 20_000, 4_000
 	if mutant.Full() {
@@ -43,9 +43,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestScenario is for the mutants: ZERO_DROP_ONLY names what to run, if not one of
-// the short ones, and
-// ZERO_DROP_STORE on what if it is not memory.
+// TestScenario is for the mutants. ZERO_DROP_ONLY names the scenarios to run, instead of
+// a short one. ZERO_DROP_STORE names the store, instead of memory.
 func TestScenario(t *testing.T) {
 	only := os.Getenv("ZERO_DROP_ONLY")
 	if only == "" {
@@ -61,7 +60,7 @@ func TestScenario(t *testing.T) {
 	}
 }
 
-// TestTooFewCalls: a run that shows nothing is no success.
+// TestTooFewCalls: a run with too few calls fails.
 func TestTooFewCalls(t *testing.T) {
 	report, err := Run(t.Context(), Memory(), Options{
 		Calls: 100_000, Rate: 100, Limit: 300 * time.Millisecond, Only: []string{quietScenario, "scaling"}, Logf: t.Logf,
@@ -74,7 +73,7 @@ func TestTooFewCalls(t *testing.T) {
 	}
 }
 
-// TestNoEffect: neither is one in which the fault did nothing.
+// TestNoEffect: a run in which the fault had no effect fails.
 func TestNoEffect(t *testing.T) {
 	b := Memory()
 	b.Wipe = func() error { return nil }
@@ -84,7 +83,7 @@ func TestNoEffect(t *testing.T) {
 	}
 }
 
-// TestVerbThatFails: a verb's error is not lost.
+// TestVerbThatFails: a verb's error makes the run fail.
 func TestVerbThatFails(t *testing.T) {
 	b := Memory()
 	b.Wipe = func() error { return errors.New("no") }
@@ -141,19 +140,19 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// TestFindings: the rules that no mutant breaks are seen to hold something.
+// TestFindings: the rules that no mutant breaks find what breaks them.
 func TestFindings(t *testing.T) {
 	tt := &total{opts: Options{Logf: t.Logf}}
 	r := tt.newRun(t.Context())
 	r.fleet.live = map[string]*server{"a": {}}
 	c := &client{run: r, name: "c"}
-	c.take(nil) // nothing is known yet
-	c.take([]string{"a", "b"})
+	c.applySet(nil) // before the first set
+	c.applySet([]string{"a", "b"})
 	if len(r.report.Broken) != 0 {
 		t.Fatalf("broken: %q", r.report.Broken)
 	}
-	c.take([]string{"b"})
-	c.take(nil)
+	c.applySet([]string{"b"})
+	c.applySet(nil)
 	if n := len(r.report.Broken); n != 2 {
 		t.Errorf("%d findings, want one of the set without a live server and one of the empty set", n)
 	}
@@ -161,14 +160,14 @@ func TestFindings(t *testing.T) {
 		t.Errorf("the client has %v", got)
 	}
 	r.ending.Store(true)
-	c.take(nil)
+	c.applySet(nil)
 	if n := len(r.report.Broken); n != 2 {
-		t.Error("the end is taken for a failure")
+		t.Error("the end counts as a failure")
 	}
 }
 
-// TestEtcd is the same on a cluster of real servers, and the short form has what
-// only they can show.
+// TestEtcd is the same on a cluster of real servers. The short form has the scenarios
+// that only real servers can show.
 func TestEtcd(t *testing.T) {
 	calls, rate := 10_000, 3_000
 	only := []string{"turnover", "crash", "silence", "mass expiry", "wipe", "leader change", "member loss"}

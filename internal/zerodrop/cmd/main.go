@@ -1,6 +1,5 @@
-// Command cmd runs the scenarios of package zerodrop. The last line says how
-// many calls were made and how many of them failed; the exit status is 0 only
-// if all is well.
+// Command cmd runs the scenarios of package zerodrop. The last line says how many calls
+// were made and how many of them failed. The exit status is 0 only if every rule held.
 package main
 
 import (
