@@ -1,10 +1,9 @@
-// Package cases does to registries what happens to them, and finds out which of
-// the peers are right again afterwards. The registry itself is the judge: what a
-// consumer was given last has to be what the registry holds, and what a peer
-// registered has to be in there.
+// Package cases gives registries faults, and finds out which peers recover. The state of
+// the registry decides: the last set of a consumer has to be what the registry contains,
+// and the registry has to contain what a peer registered.
 //
-// Every peer goes through every case in a process of its own and with a server
-// of its own, so that one may panic or hang and several wait side by side.
+// Every peer goes through every case in a process of its own and with a server of its
+// own. A peer may panic or hang, and several trials run side by side.
 package cases
 
 import (
@@ -24,34 +23,34 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// Verdict is what became of a peer in a case.
+// Verdict is the outcome of a trial.
 type Verdict string
 
 const (
 	Passes        Verdict = "passes"
 	Fails         Verdict = "fails"
 	NotApplicable Verdict = "not applicable"
-	// Invalid is a trial that says nothing, since the bench itself failed.
+	// Invalid is a trial that shows nothing, because the bench itself failed.
 	Invalid Verdict = "invalid"
 )
 
-// Result is what a trial, one peer in one case, found.
+// Result is the result of a trial, which is one peer in one case.
 type Result struct {
 	Peer    string  `json:"peer"`
 	Backend string  `json:"backend"`
 	Case    string  `json:"case"` // the letter
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
-	// Discovery and Registration say in words what failed, empty if nothing
-	// did.
+	// Discovery and Registration say in words what failed. They are empty if nothing
+	// failed.
 	Discovery    string `json:"discovery,omitempty"`
 	Registration string `json:"registration,omitempty"`
-	// Note is what else there is to say.
+	// Note is a further remark.
 	Note string        `json:"note,omitempty"`
 	Took time.Duration `json:"took_ns"`
 }
 
-// String returns the verdict with what fails.
+// String returns the verdict and the parts that failed.
 func (r Result) String() string {
 	if r.Verdict != Fails {
 		return string(r.Verdict)
@@ -66,7 +65,7 @@ func (r Result) String() string {
 	return "fails (" + strings.Join(parts, ", ") + ")"
 }
 
-// Details says in words what there is to say.
+// Details returns the failures and the note in words.
 func (r Result) Details() string {
 	var parts []string
 	for _, s := range []string{r.Discovery, r.Registration, r.Note} {
@@ -79,25 +78,24 @@ func (r Result) Details() string {
 
 // Options are the options of [Run]. Zero fields have the defaults given.
 type Options struct {
-	// Only, if not empty, has the letters of the cases to run.
+	// Only, if not empty, lists the letters of the cases to run.
 	Only []string
-	// Parallel is how many trials run side by side, 4 by default. They mostly
+	// Parallel is how many trials run side by side, 4 by default. Trials mostly
 	// wait.
 	Parallel int
-	// Bound is how long after the fault is over all has to be well again: two
-	// minutes by default, eight times the time to live of the registrations.
-	// Some peers are right after five minutes or more; that is a failure.
+	// Bound is how long a peer may take to recover after the fault has ended. The
+	// default of two minutes is eight times the time to live of the registrations.
+	// Some peers recover after five minutes or more, which counts as a failure.
 	Bound time.Duration
-	// Stable is how long all has to stay well, 20 seconds by default: more
-	// than the time to live of a registration that nobody renews.
+	// Stable is how long the recovered state has to last. The default of 20 seconds is
+	// more than the time to live of a registration that nobody renews.
 	Stable time.Duration
-	// Surplus is how long an endpoint may be shown after a registry was
-	// replaced that it does not have any more. It is six minutes by default:
-	// to go on with what was known then is what a peer may do on purpose, and
-	// what it did not get from the registry is what Bound is for. A negative
-	// value means for ever.
+	// Surplus is how long a peer may show an endpoint that a replaced registry has
+	// lost. The default is six minutes, because a peer may keep such endpoints on
+	// purpose. What a peer does not show is bounded by Bound. A negative value means
+	// no limit.
 	Surplus time.Duration
-	// Logf, if any, is told of every result.
+	// Logf, if not nil, logs every result.
 	Logf func(format string, args ...any)
 }
 
@@ -120,12 +118,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run tries every peer that is no floor in every case, and returns the results
-// in the order of the cases and, within one, of the peers. It has to be called
-// in a program, or test, that calls [actor.Main] with [Role].
+// Run tries every peer except the floors in every case. It returns the results in the
+// order of the cases and, within a case, of the peers. The program or test that calls Run
+// has to call [actor.Main] with [Role].
 func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 	opts = opts.withDefaults()
-	// What etcd's client logs of calls that fail is what the trials are about.
+	// The trials make calls fail on purpose. etcd's client would log every such call.
 	if os.Getenv("ETCD_CLIENT_DEBUG") == "" {
 		os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
 	}
@@ -160,11 +158,11 @@ func Run(ctx context.Context, peers []peer.Peer, opts Options) []Result {
 	return out
 }
 
-// try is one trial.
+// try runs one trial.
 func try(ctx context.Context, p peer.Peer, c kase, opts Options, res *Result) {
 	start := time.Now()
 	defer func() { res.Took = time.Since(start) }()
-	// No trial takes longer than its waits together.
+	// The sum of its waits bounds a trial.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+2*opts.Bound+max(opts.Surplus, 0))
 	defer cancel()
 	t := &trial{ctx: ctx, peer: p, opts: opts, res: res, backdrop: fmt.Sprintf("%s-%s", p.Name, c.letter)}
@@ -203,10 +201,10 @@ func try(ctx context.Context, p peer.Peer, c kase, opts Options, res *Result) {
 	}
 }
 
-// errNotApplicable ends a trial in which there is nothing to see.
+// errNotApplicable ends a trial that can show nothing for this peer.
 var errNotApplicable = errors.New("not applicable")
 
-// errFailed ends a trial that has found what it was for.
+// errFailed ends a trial in which the peer has failed.
 var errFailed = errors.New("the peer failed")
 
 const service = "svc"
@@ -226,7 +224,7 @@ type trial struct {
 	proxy    *faultproxy.Proxy
 	subject  *subject
 
-	addrs      []string // all that there ever were
+	addrs      []string // every address that was put or registered
 	registered bool     // the subject has registered own
 	invalid    error
 	died       error
@@ -239,15 +237,15 @@ func (t *trial) close() {
 	select {
 	case <-t.subject.Done():
 		if t.died = t.subject.Err(); t.died == nil {
-			t.died = errors.New("without a word")
+			t.died = errors.New("without an error")
 		}
 	default:
 		t.subject.Close()
 	}
 }
 
-// addr returns the address of the endpoint with an ID that is a number of one
-// digit, of this service or of a neighbour.
+// addr returns the address of the endpoint with a number, of this service or of a
+// neighbour.
 func addr(neighbour bool, id int) string {
 	if neighbour {
 		return fmt.Sprintf("127.0.0.1:102%02d", id)
@@ -291,8 +289,8 @@ func (t *trial) open() error {
 	return err
 }
 
-// await waits until f reports true. It reports false if it does not within d, or
-// the subject has ended.
+// await waits until f returns true. It returns false if f does not return true within d,
+// or the subject has ended.
 func (t *trial) await(d time.Duration, f func() bool) bool {
 	for end := time.Now().Add(d); !f(); {
 		select {
@@ -307,9 +305,9 @@ func (t *trial) await(d time.Duration, f func() bool) bool {
 	return true
 }
 
-// begin puts three endpoints, lets the subject register one more if it is to,
-// waits until the subject shows them, and then puts a fourth and waits for that:
-// the first set may be there before the watch is.
+// begin puts three endpoints, and has the subject register one more if register is true.
+// It waits until the subject shows them. Then it puts another endpoint and waits for it,
+// because a subject may show a first set before it watches.
 func (t *trial) begin(register bool) error {
 	if err := t.put(1, 2, 3); err != nil {
 		return err
@@ -331,14 +329,14 @@ func (t *trial) begin(register bool) error {
 		}
 		if ok, r := t.right(t.opts.Bound, 0, false); !ok {
 			e, _ := t.subject.answer("resolve")
-			t.res.Registration, t.res.Discovery = r.registration, strings.TrimSpace("before anything happened: "+r.discovery+" "+e.Err)
+			t.res.Registration, t.res.Discovery = r.registration, strings.TrimSpace("before the fault: "+r.discovery+" "+e.Err)
 			return errFailed
 		}
 	}
 	return nil
 }
 
-// register makes the subject register, if it can.
+// register has the subject register, if the subject has a registrar.
 func (t *trial) register() error {
 	if err := t.subject.Send(command{Do: "register", Service: service, ID: own, Addr: own}); err != nil {
 		return err
@@ -361,17 +359,17 @@ func (t *trial) register() error {
 	return nil
 }
 
-// holds asks the registry.
+// holds returns which addresses of the trial the registry contains.
 func (t *trial) holds() ([]string, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, 3*time.Second)
 	defer cancel()
 	return t.registry.holds(ctx, service, t.addrs)
 }
 
-// settle waits until the subject shows what the registry holds, and what it
-// registered is among it, for as long as makes sure that it stays so. Then one
-// more change has to be shown: the right set may be the last. If surplus is not
-// 0, what the registry does not hold may be shown for that long.
+// settle waits until the subject shows what the registry contains, with what the subject
+// registered, and this lasts. Then it puts one more endpoint, because the right set may be
+// the last set that the subject ever gets. If surplus is not 0, the subject may show other
+// endpoints for that long.
 func (t *trial) settle(id int, surplus time.Duration) error {
 	begin := time.Now()
 	ok, reason := t.right(t.opts.Bound, t.opts.Stable, surplus != 0)
@@ -393,20 +391,20 @@ func (t *trial) settle(id int, surplus time.Duration) error {
 		return err
 	}
 	if ok, reason := t.right(t.opts.Bound, 0, surplus != 0); !ok {
-		t.res.Registration, t.res.Discovery = reason.registration, "it was right, and does not show the next change: "+reason.discovery
+		t.res.Registration, t.res.Discovery = reason.registration, "it recovered, but does not show the next change: "+reason.discovery
 		return errFailed
 	}
 	return nil
 }
 
-// reason is why all is not well.
+// reason is what is wrong, in words.
 type reason struct{ discovery, registration, surplus string }
 
-// right waits until all is well for as long as stable, or that cannot be within
-// bound.
+// right waits until nothing was wrong for as long as stable. It returns false if this does
+// not happen within bound.
 func (t *trial) right(bound, stable time.Duration, surplus bool) (bool, reason) {
 	begin := time.Now()
-	since := begin // when all became well
+	since := begin // since then nothing is wrong
 	for {
 		r := t.look(surplus)
 		well := r.discovery == "" && r.registration == ""
@@ -435,7 +433,7 @@ func (t *trial) right(bound, stable time.Duration, surplus bool) (bool, reason) 
 	}
 }
 
-// look compares what the subject shows with what the registry holds.
+// look compares what the subject shows with what the registry contains.
 func (t *trial) look(surplus bool) (r reason) {
 	have, err := t.holds()
 	if err != nil {
@@ -448,7 +446,7 @@ func (t *trial) look(surplus bool) (r reason) {
 	case len(missing) > 0, len(more) > 0 && !surplus:
 		r.discovery = fmt.Sprintf("it shows %v, the registry has %v", short(shown), short(have))
 	case len(more) > 0:
-		r.surplus = fmt.Sprintf("%v is shown although it did not come back", short(more))
+		r.surplus = fmt.Sprintf("it shows %v, which did not come back", short(more))
 	}
 	if t.registered && !slices.Contains(have, own) {
 		r.registration = "what it registered is not in the registry"
@@ -456,12 +454,12 @@ func (t *trial) look(surplus bool) (r reason) {
 	return r
 }
 
-// minus returns what is in a and not in b.
+// minus returns the elements of a that are not in b.
 func minus(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// short leaves out what all addresses begin with.
+// short returns the addresses without the prefix that they share.
 func short(addrs []string) []string {
 	out := make([]string, len(addrs))
 	for i, a := range addrs {

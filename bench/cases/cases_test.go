@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// naive does what is obvious, and recovers from nothing.
+// naive does the obvious, and recovers from no fault.
 var naive = peer.Peer{
 	Name: "naive", Backend: "etcd",
 	Open: func(_ context.Context, s peer.Servers) (peer.Client, error) {
@@ -104,7 +104,7 @@ func (naiveClient) Dial(string) (string, []grpc.DialOption, error) {
 }
 func (naiveClient) Close() {}
 
-// brittle works for as long as the registry does.
+// brittle works for as long as the registry works.
 var brittle = peer.Peer{
 	Name: "brittle", Backend: "etcd", Entry: naive.Entry,
 	Open: func(_ context.Context, s peer.Servers) (peer.Client, error) {
@@ -115,7 +115,7 @@ var brittle = peer.Peer{
 
 type brittleClient struct{ naiveClient }
 
-// Resolve asks for the set over and over, until it is not answered once.
+// Resolve asks for the set again and again, until one request fails.
 func (c brittleClient) Resolve(service string, update func(int, func(int) string)) (func(), error) {
 	go func() {
 		var last []string
@@ -143,7 +143,7 @@ func (c brittleClient) Resolve(service string, update func(int, func(int) string
 	return func() {}, nil
 }
 
-// Register keeps its lease alive, and has no other.
+// Register keeps its lease alive, and never grants another.
 func (c brittleClient) Register(ctx context.Context, service string, e peer.Endpoint) (func(context.Context) error, error) {
 	l, err := c.client.Grant(ctx, 15)
 	if err != nil {
@@ -190,7 +190,7 @@ func run(t *testing.T, opts Options, names ...string) []Result {
 	return Run(t.Context(), slices.DeleteFunc(all, func(p peer.Peer) bool { return !slices.Contains(names, p.Name) }), opts)
 }
 
-// TestOurs is what the bench is for.
+// TestOurs: this library passes every case.
 func TestOurs(t *testing.T) {
 	opts := Options{Only: []string{"a", "d", "e", "p"}, Stable: time.Second}
 	names := []string{"ours-etcd"}
@@ -208,7 +208,7 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// TestNaive shows that what goes wrong is seen.
+// TestNaive: the faults of a naive peer are found.
 func TestNaive(t *testing.T) {
 	want := map[string]string{
 		"a": "fails (discovery)",
@@ -227,8 +227,7 @@ func TestNaive(t *testing.T) {
 	}
 }
 
-// TestBrittle does the same for the cases that naive passes: etcd's client sees
-// to them.
+// TestBrittle does the same for the cases that naive passes thanks to etcd's client.
 func TestBrittle(t *testing.T) {
 	fails(t, "brittle", map[string]string{
 		"b": "fails (discovery)",
@@ -237,7 +236,7 @@ func TestBrittle(t *testing.T) {
 	})
 }
 
-// fails runs a peer, and compares what it did in each case.
+// fails runs a peer, and compares its verdict in each case.
 func fails(t *testing.T, name string, want map[string]string) []Result {
 	opts := Options{Only: slices.Collect(maps.Keys(want)), Stable: time.Second, Bound: 10 * time.Second}
 	results := run(t, opts, name)

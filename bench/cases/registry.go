@@ -18,24 +18,22 @@ import (
 	"github.com/naming-go/naming/internal/faultproxy"
 )
 
-// registry is a server of one trial, what is done to it, and what it holds. What
-// cannot be done ends the trial.
+// registry is the server of one trial, with the faults and changes that it can be given. A
+// method without an error ends the trial if it fails.
 type registry interface {
-	// servers is where the subject finds it: behind the proxy.
+	// servers returns the addresses for the subject, which are those of the proxy.
 	servers() peer.Servers
 	proxy() *faultproxy.Proxy
 
 	put(ctx context.Context, e peer.Entry) error
 	remove(ctx context.Context, e peer.Entry) error
-	// holds returns which of the addresses the registry has for a service.
+	// holds returns which of the addresses the registry contains for a service.
 	holds(ctx context.Context, service string, addrs []string) ([]string, error)
-	// evict takes away what the subject registered at an address, as an operator
-	// would.
+	// evict removes what the subject registered at an address, as an operator would.
 	evict(ctx context.Context, service, addr string) error
-	// malformed returns entries that are of no use, in the form of one that is.
+	// malformed returns malformed entries. entry returns a good one.
 	malformed(entry func(id, addr string) peer.Entry) []peer.Entry
-	// advance raises the counter of changes to n at least, with changes of
-	// something else.
+	// advance raises the counter of changes to n or more, with changes of another key.
 	advance(ctx context.Context, n int) error
 
 	compact()
@@ -43,7 +41,7 @@ type registry interface {
 	wipe()    // without any
 }
 
-// retry calls f until it returns nil, for a registry that has just come back.
+// retry calls f until f returns nil. A registry that has just come back may refuse calls.
 func retry(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -108,8 +106,8 @@ func (r *etcdServer) remove(ctx context.Context, e peer.Entry) error {
 	return err
 }
 
-// all returns every key. Whatever form a peer gives an entry, its address is in
-// its key or its value as it is; and the addresses of a trial are its own.
+// all returns every key. In the entries of every peer the address stands unchanged in the
+// key or in the value, and no other trial has the same server.
 func (r *etcdServer) all(ctx context.Context) (map[string]string, error) {
 	resp, err := r.client.Get(ctx, "\x00", clientv3.WithFromKey())
 	if err != nil {

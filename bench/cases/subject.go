@@ -19,10 +19,10 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// RoleName is the name by which [actor.Main] has to know [Role].
+// RoleName is the name under which a program passes [Role] to [actor.Main].
 const RoleName = "case"
 
-// command is what a subject is told to do.
+// command is a command to a subject.
 type command struct {
 	Do      string // open, resolve, register or call
 	Peer    string
@@ -33,11 +33,11 @@ type command struct {
 	Timeout time.Duration // of a call
 }
 
-// event is what a subject tells.
+// event is an event of a subject.
 type event struct {
-	Of          string // the command that it is about, or "set"
+	Of          string // the command that caused the event, or "set"
 	Err         string
-	Unsupported bool     // why it failed
+	Unsupported bool     // the peer cannot do what the command asks
 	Addrs       []string // of a set, sorted
 	Took        time.Duration
 }
@@ -99,7 +99,7 @@ func (u user) do(c command, tell func(any), reply func(error, time.Duration)) {
 	}
 }
 
-// resolve tells every set of a service.
+// resolve resolves a service, and sends every set as an event.
 func (u user) resolve(service string, tell func(any)) error {
 	_, _, err := u.client.Dial(service)
 	// A peer that does not serve gRPC gives strings to a function of its user. The
@@ -155,16 +155,17 @@ func call(client peer.Client, c command, reply func(error, time.Duration)) {
 	}
 }
 
-// subject is a process with a peer in it, and what it told.
+// subject is a process with a peer in it, and the events that it sent.
 type subject struct {
 	*actor.Process
 
-	mu      sync.Mutex
-	told    map[string]event // the last one of each command
-	slowest time.Duration    // of the calls
-	set     []string         // the newest, sorted
+	mu sync.Mutex // guards the fields below
+
+	told    map[string]event // the last event of each command
+	slowest time.Duration    // the duration of the slowest call
+	set     []string         // the newest set, sorted
 	sets    int
-	repeats int             // of sets, those that were as the one before
+	repeats int             // sets that were equal to the one before
 	seen    map[string]bool // every address that was in a set
 }
 
@@ -180,7 +181,7 @@ func newSubject(p peer.Peer, servers peer.Servers) (*subject, error) {
 func (s *subject) hear(raw json.RawMessage) {
 	var e event
 	if err := json.Unmarshal(raw, &e); err != nil {
-		panic(err) // it is ours
+		panic(err) // the bench wrote the event itself
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,7 +200,7 @@ func (s *subject) hear(raw json.RawMessage) {
 	}
 }
 
-// answer returns what came of a command, false if nothing did yet.
+// answer returns the last event of a command, and false if there is none yet.
 func (s *subject) answer(do string) (event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,8 +215,7 @@ func (s *subject) shown() []string {
 	return s.set
 }
 
-// counts returns how many sets there were, and how many of them repeated the one
-// before.
+// counts returns the number of sets, and how many of them repeated the set before.
 func (s *subject) counts() (sets, repeats int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,7 +229,7 @@ func (s *subject) saw(addr string) bool {
 	return s.seen[addr]
 }
 
-// slowestCall returns how long the longest call took.
+// slowestCall returns the duration of the slowest call.
 func (s *subject) slowestCall() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,12 +13,12 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// kase is a fault and what has to be so afterwards.
+// kase is a fault, and the state that has to follow.
 type kase struct {
 	letter, name string
 	backend      string // empty: any
-	// run returns nil if the peer passed; errFailed if it did not, which the
-	// trial's result then says; or why the trial says nothing.
+	// run returns nil if the peer passed, and errFailed if it did not. The trial's
+	// result then says what failed. Any other error says why the trial shows nothing.
 	run func(t *trial) error
 }
 
@@ -43,7 +43,7 @@ var table = []kase{
 	{letter: "p", name: "a neighbour's changes", run: (*trial).neighbour},
 }
 
-// firstOf returns the first error of steps that are taken while there is none.
+// firstOf takes steps up to the first error, which it returns.
 func firstOf(steps ...func() error) error {
 	for _, s := range steps {
 		if err := s(); err != nil {
@@ -72,10 +72,10 @@ func (t *trial) kill() error {
 	)
 }
 
-// replace lets all but one of the endpoints come back on the new server, and
-// others come. The counter of changes, on which watches go by, was at before at
-// least on the old server, and so ahead of what is put on the new one; there,
-// changes of something else bring it to after.
+// replace replaces the server by an empty one. All endpoints but one come back on the new
+// server, and others are added. Watches go by the registry's counter of changes. On the
+// old server it was at before or more, which is ahead of the new server. There, changes of
+// another key bring the counter to after.
 func (t *trial) replace(before, after int) error {
 	return firstOf(
 		func() error { return t.registry.advance(t.ctx, before) },
@@ -104,7 +104,7 @@ func (t *trial) evict() error {
 	)
 }
 
-// malformed has nothing to say of registrations.
+// malformed puts malformed entries. It does not judge registrations.
 func (t *trial) malformed() error {
 	return firstOf(
 		func() error { return t.begin(false) },
@@ -135,12 +135,12 @@ func (t *trial) blackHole() error {
 	)
 }
 
-// deadline is that of the calls that are made while the registry is down; they
-// may take half as long again, for the machine is busy.
+// deadline is the deadline of the calls that are made while the registry is down. They may
+// take half as long again, because the machine may be busy.
 const deadline = 2 * time.Second
 
-// down dials while the registry refuses connections, and judges by calls, or by
-// sets if the peer does not serve gRPC. It has nothing to say of registrations.
+// down dials while the registry refuses connections. It judges a peer by calls, or by sets
+// if the peer has no resolver for gRPC. It does not judge registrations.
 func (t *trial) down() error {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -161,8 +161,8 @@ func (t *trial) down() error {
 	if err := t.subject.Send(command{Do: "call", Service: service, Timeout: deadline}); err != nil {
 		return err
 	}
-	// Until a call has come to its end, which can take long, and the registry
-	// was down for some time in any case.
+	// Wait until a call has ended, which can take long. The registry is down for ten
+	// seconds in any case.
 	begin := time.Now()
 	t.await(time.Minute, func() bool { _, ok := t.subject.answer("call"); return ok })
 	first, answered := t.subject.answer("call")
@@ -199,13 +199,13 @@ func (t *trial) down() error {
 	return errFailed
 }
 
-// neighbour has nothing to say of registrations.
+// neighbour changes a service whose name begins alike. It does not judge registrations.
 func (t *trial) neighbour() error {
 	if err := t.begin(false); err != nil {
 		return err
 	}
-	// What one change makes the subject tell is not known: let there be one
-	// before and one after, and none in between.
+	// How many sets one change causes is not known. There is one change of svc before the
+	// neighbour's changes and one after them.
 	if err := t.marked(4); err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (t *trial) neighbour() error {
 		if err := t.registry.put(t.ctx, e); err != nil {
 			return err
 		}
-		// Not so fast that one look sees many.
+		// The subject must not see many changes at once.
 		if err := pause(t.ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
@@ -232,7 +232,7 @@ func (t *trial) neighbour() error {
 			return errFailed
 		}
 	}
-	// Some tell twice of the one change of svc.
+	// Some peers repeat the set after the one change of svc.
 	if n := after - before; n > 2 {
 		t.res.Discovery = fmt.Sprintf("it was woken %d times by %d changes of svc2", n, changes)
 		return errFailed
@@ -240,7 +240,7 @@ func (t *trial) neighbour() error {
 	return nil
 }
 
-// marked puts an endpoint and waits until it is shown.
+// marked puts an endpoint, and waits until the subject shows it.
 func (t *trial) marked(id int) error {
 	if err := t.put(id); err != nil {
 		return err
