@@ -1,6 +1,6 @@
-// Package actor runs parts of the bench in processes of their own, which may
-// panic, hang or need many files without harm to the rest. A process gets
-// commands and tells of events, both as JSON.
+// Package actor runs parts of the bench in processes of their own. A process may panic,
+// hang or need many files without harm to the rest. It gets commands and sends events,
+// both as JSON.
 package actor
 
 import (
@@ -14,14 +14,15 @@ import (
 	"sync"
 )
 
-// Role is what such a process does. It ends when the Role returns, or when the
-// process that started it closes it or ends. tell may be called concurrently.
+// Role is the work of such a process. The process ends when the Role returns, or when the
+// process that started it closes it or ends. tell sends an event. It may be called
+// concurrently.
 type Role func(commands <-chan json.RawMessage, tell func(event any)) error
 
 const variable = "NAMING_BENCH_ROLE"
 
-// Main plays a role if this process was started for one, and then does not
-// return. A program that calls Start has to call it before anything else.
+// Main runs a role if [Start] started this process, and then does not return. A program
+// that calls Start has to call Main first.
 func Main(roles map[string]Role) {
 	name := os.Getenv(variable)
 	if name == "" {
@@ -38,7 +39,7 @@ func Main(roles map[string]Role) {
 		}
 	}()
 	var mu sync.Mutex
-	// Not the standard output, where libraries may log.
+	// Libraries may log to the standard output, so events do not go there.
 	out := json.NewEncoder(os.NewFile(3, "events"))
 	tell := func(event any) {
 		mu.Lock()
@@ -60,20 +61,19 @@ func Main(roles map[string]Role) {
 	os.Exit(0)
 }
 
-// Process is a process that plays a role. Its methods may be called
-// concurrently.
+// Process is a process that runs a role. Its methods may be called concurrently.
 type Process struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	done  chan struct{} // closed when it has ended and all events were given
+	done  chan struct{} // closed when the process has ended and all events were delivered
 	err   error         // valid when done is closed
 
 	mu  sync.Mutex
-	out *json.Encoder
+	out *json.Encoder // guarded by mu
 }
 
-// Start starts a process in which [Main] plays the role. event is called with
-// every event, one call at a time.
+// Start starts a process in which [Main] runs the role. event is called with every event,
+// one call at a time.
 func Start(role string, event func(json.RawMessage)) (*Process, error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -114,7 +114,7 @@ func Start(role string, event func(json.RawMessage)) (*Process, error) {
 	return p, nil
 }
 
-// Send gives the process a command.
+// Send sends a command to the process.
 func (p *Process) Send(command any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,8 +124,8 @@ func (p *Process) Send(command any) error {
 // Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err returns how the process ended, with what it said of that; nil if it ended
-// well, or has not.
+// Err returns the error with which the process ended, and the reason from its output. It
+// returns nil if the process succeeded or has not ended.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -135,16 +135,16 @@ func (p *Process) Err() error {
 	}
 }
 
-// Close kills the process and returns when it is gone.
+// Close kills the process. It returns when the process has ended.
 func (p *Process) Close() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// tail keeps the beginning of a panic, or the end of whatever was written.
+// tail keeps the end of a process's output.
 type tail struct {
 	mu  sync.Mutex
-	buf []byte
+	buf []byte // guarded by mu
 }
 
 func (t *tail) Write(b []byte) (int, error) {
@@ -158,7 +158,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// reason returns the line that tells why a process ended.
+// reason returns the line of a panic, or the last line.
 func (t *tail) reason() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

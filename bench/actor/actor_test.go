@@ -12,7 +12,7 @@ func TestMain(m *testing.M) {
 	Main(map[string]Role{
 		"echo": func(commands <-chan json.RawMessage, tell func(any)) error {
 			for c := range commands {
-				os.Stdout.WriteString("this is no event\n")
+				os.Stdout.WriteString("this is not an event\n")
 				tell(c)
 			}
 			return nil

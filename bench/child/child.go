@@ -19,7 +19,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// Serve answers requests until there are none any more.
+// Serve answers requests until their end.
 func Serve(in io.Reader, out io.Writer, find func(name string) (peer.Peer, error)) error {
 	c := &child{find: find, registered: make(map[string]func(context.Context) error)}
 	requests := json.NewDecoder(bufio.NewReader(in))
@@ -50,9 +50,9 @@ type child struct {
 	registered map[string]func(context.Context) error
 }
 
-// round is what the consumers wait for between Arm and Wait.
+// round is the set that the consumers wait for between Arm and Wait.
 type round struct {
-	from    int // consumers added before are not counted
+	from    int // consumers added before do not count
 	want    int
 	addrs   map[string]bool // nil: not verified
 	arrived atomic.Int64
@@ -64,7 +64,7 @@ type round struct {
 	usage   Usage         // when it began
 }
 
-// right reports whether it is the wanted set.
+// right reports whether a set is the wanted one.
 func (r *round) right(n int, addr func(int) string) bool {
 	if r.addrs == nil {
 		return true
@@ -74,10 +74,10 @@ func (r *round) right(n int, addr func(int) string) bool {
 			return false
 		}
 	}
-	return true // as many as wanted, and no two are equal
+	return true // the number is right, and no two are equal
 }
 
-// consumer returns what a consumer does with a set: as little as possible.
+// consumer returns the function of a consumer. It does as little as possible with a set.
 func (c *child) consumer() func(int, func(int) string) {
 	var seen *round
 	number := c.consumers
@@ -186,8 +186,8 @@ func (c *child) arm(req *Request) {
 	c.round.Store(r)
 }
 
-// resolve gives up, and leaves the consumers that the peer has not returned, if
-// that takes too long.
+// resolve adds consumers. When ctx is done, it leaves the consumers that the peer has not
+// returned.
 func (c *child) resolve(ctx context.Context, req *Request) error {
 	type job struct {
 		service string
@@ -236,14 +236,14 @@ func (c *child) resolve(ctx context.Context, req *Request) error {
 	return nil
 }
 
-// settleTime is how long after an arrival what it has cost is counted: some of
-// it comes a little later.
+// settleTime is the time between an arrival and the measurement of its cost. A part of the
+// cost comes a little later.
 const settleTime = 20 * time.Millisecond
 
 func (c *child) wait(ctx context.Context, reply *Reply) error {
 	r := c.round.Load()
 	if r == nil {
-		return errors.New("nothing to wait for")
+		return errors.New("Wait without Arm")
 	}
 	var err error
 	select {
@@ -251,7 +251,7 @@ func (c *child) wait(ctx context.Context, reply *Reply) error {
 		reply.At = r.at.UnixNano()
 		time.Sleep(settleTime)
 	case <-ctx.Done():
-		err = fmt.Errorf("%d of %d consumers have %d endpoints in time", r.arrived.Load(), r.of, r.want)
+		err = fmt.Errorf("%d of %d consumers had %d endpoints in time", r.arrived.Load(), r.of, r.want)
 	}
 	u := usage()
 	reply.Usage = Usage{
@@ -275,7 +275,7 @@ func (c *child) quiet(ctx context.Context, reply *Reply) error {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return errors.New("the process goes on working")
+			return errors.New("the process does not become quiet")
 		}
 		now := ProcessorTime()
 		if now-last > tick/50 {
@@ -317,7 +317,7 @@ func (c *child) dial(ctx context.Context, req *Request) error {
 	return nil
 }
 
-// usage is what can be had without stopping the peer for long.
+// usage returns what can be measured without stopping the peer for long.
 func usage() Usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -325,7 +325,7 @@ func usage() Usage {
 }
 
 func measure(s peer.Servers) Usage {
-	// The second collection frees what finalizers and pools had.
+	// The second collection frees what finalizers and pools kept.
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats

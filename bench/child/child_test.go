@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fake is a peer that does what the names of services say. A registration adds
-// an endpoint to every service.
+// fake is a peer that behaves as the name of a service says. A registration adds an
+// endpoint to every service.
 type fake struct {
 	consumers []func(int, func(int) string)
 	set       []string
@@ -95,8 +95,7 @@ func do(t *testing.T, c *Child, req Request) Reply {
 	return reply
 }
 
-// A round ends when every consumer that counts has the wanted set, and not
-// before; others do not count.
+// A round ends when every consumer that counts has the wanted set, and not before.
 func TestRounds(t *testing.T) {
 	c := start(t)
 	a, b := peer.Endpoint{ID: "a", Addr: "a"}, peer.Endpoint{ID: "b", Addr: "b"}
@@ -108,18 +107,18 @@ func TestRounds(t *testing.T) {
 
 	do(t, c, Request{Do: Arm, From: 2, Want: 1})
 	if r, err := c.Do(Request{Do: Wait, Timeout: time.Millisecond}); err == nil || r.Have != 0 {
-		t.Errorf("Wait = %v with %d arrived before anything happened", err, r.Have)
+		t.Errorf("Wait = %v with %d arrived before any change", err, r.Have)
 	}
 	began := do(t, c, Request{Do: Register, Services: []string{"s"}, Endpoint: a}).Began
 	r := do(t, c, Request{Do: Wait})
 	if r.Of != 4 || r.Updates != 4 {
-		t.Errorf("%d consumers counted, %d updates; want 4, 4: two are not to be counted", r.Of, r.Updates)
+		t.Errorf("%d consumers counted, %d updates; want 4, 4: two must not count", r.Of, r.Updates)
 	}
 	if r.At < began {
 		t.Errorf("arrived %v before it began", time.Duration(began-r.At))
 	}
 
-	// One too many, before it is right.
+	// One endpoint too many, before the set is right.
 	do(t, c, Request{Do: Arm, Want: 1})
 	do(t, c, Request{Do: Register, Services: []string{"s"}, Endpoint: b})
 	if r, err := c.Do(Request{Do: Wait, Timeout: time.Millisecond}); err == nil || r.Have != 0 {
@@ -128,7 +127,7 @@ func TestRounds(t *testing.T) {
 	do(t, c, Request{Do: Deregister, Endpoint: b})
 	do(t, c, Request{Do: Wait})
 
-	// As many, but others.
+	// The right number of endpoints, but others.
 	do(t, c, Request{Do: Arm, Want: 2, Addrs: []string{"a", "c"}})
 	do(t, c, Request{Do: Register, Services: []string{"s"}, Endpoint: b})
 	if r, err := c.Do(Request{Do: Wait, Timeout: time.Millisecond}); err == nil || r.Wrong != 6 {
@@ -142,7 +141,7 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// What a peer does wrong is an error that says it.
+// What a peer does wrong becomes an error that names it.
 func TestWrongs(t *testing.T) {
 	for _, tt := range []struct {
 		req  Request
@@ -172,6 +171,6 @@ func TestWrongs(t *testing.T) {
 // A process that does nothing is quiet.
 func TestQuiet(t *testing.T) {
 	if r := do(t, start(t), Request{Do: Quiet, Timeout: 20 * time.Second}); r.At > time.Now().UnixNano() {
-		t.Errorf("quiet since a time to come")
+		t.Errorf("quiet since a time in the future")
 	}
 }

@@ -1,9 +1,9 @@
-// Package child is a process that has one peer and nothing else, so that heap,
-// stacks, goroutines and processor time are that peer's alone. The parent asks
-// and the child answers, one line of JSON each.
+// Package child runs one peer in a process of its own. Heap, stacks, goroutines and
+// processor time of the process belong to that peer alone. Requests of the parent and
+// replies of the child are one line of JSON each.
 //
-// Changes are made by the parent: the moment of a change and that of its arrival
-// are compared by the clock of the machine, which the processes share.
+// The parent makes the changes. The time of a change and the time of its arrival are
+// compared by the machine's clock, which the processes share.
 package child
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// Request is what a parent asks for.
+// Request is a request of the parent.
 type Request struct {
 	Do Verb
 	// Open
@@ -23,31 +23,31 @@ type Request struct {
 	Each     int           `json:",omitempty"` // consumers of each service
 	Workers  int           `json:",omitempty"` // how many are added at a time
 	Endpoint peer.Endpoint `json:",omitzero"`
-	// Arm. Those who are to have it are the consumers that Resolve will add if
-	// there are Services, or else all but the first From.
+	// Arm. With Services, the consumers that Resolve will add have to get the set.
+	// Without, all consumers but the first From.
 	From  int      `json:",omitempty"`
 	Want  int      `json:",omitempty"` // how many endpoints
-	Addrs []string `json:",omitempty"` // which, if that is to be verified
+	Addrs []string `json:",omitempty"` // which endpoints; nil: not verified
 	// Wait, Quiet, Dial, Register
 	Timeout time.Duration `json:",omitempty"`
 }
 
-// Verb says what a parent asks for.
+// Verb is the kind of a request.
 type Verb string
 
 const (
 	// Open opens the peer.
 	Open Verb = "open"
-	// Resolve adds consumers of services, and returns when the peer has
-	// returned, not when the consumers have endpoints.
+	// Resolve adds consumers of services. It returns when the peer has returned,
+	// which may be before the consumers have endpoints.
 	Resolve Verb = "resolve"
-	// Arm says what all consumers are to have next; it begins to count.
+	// Arm sets the next set that the consumers have to get, and begins to count.
 	Arm Verb = "arm"
-	// Wait waits until all consumers had what Arm said.
+	// Wait waits until all consumers got the set of Arm.
 	Wait Verb = "wait"
-	// Measure collects garbage and says what the process has.
+	// Measure collects garbage, and returns what the process uses.
 	Measure Verb = "measure"
-	// Quiet waits until the process does nothing.
+	// Quiet waits until the process is idle.
 	Quiet Verb = "quiet"
 	// Dial makes gRPC clients that connect to all endpoints of a service.
 	Dial Verb = "dial"
@@ -57,30 +57,29 @@ const (
 	Deregister Verb = "deregister"
 )
 
-// Reply is what a child answers.
+// Reply is the child's reply to a request.
 type Reply struct {
 	Err string `json:",omitempty"`
-	// Unsupported says that the peer cannot do what was asked for.
+	// Unsupported says that the peer cannot do what the request asks.
 	Unsupported bool `json:",omitempty"`
-	// Began is when the child began to do what was asked for, and At when it
-	// was so, both in nanoseconds of Unix time. Of Wait, At is when the last
-	// consumer had what it was to have; of Quiet, when the process was last
-	// seen at work.
+	// Began is when the child began with the request, and At when the request was
+	// done, both in nanoseconds of Unix time. For Wait, At is when the last consumer
+	// got the set. For Quiet, At is when the process was last busy.
 	Began, At int64 `json:",omitempty"`
-	// Have is how many of all consumers had what they were to have.
+	// Have is how many of all consumers got the set.
 	Have, Of int `json:",omitempty"`
 	// Wrong counts the sets of the wanted size that had the wrong addresses.
 	Wrong int64 `json:",omitempty"`
-	// Updates counts the sets given to consumers since Arm.
+	// Updates counts the sets that consumers got since Arm.
 	Updates int64 `json:",omitempty"`
 	Usage   Usage
 }
 
 // Usage is what a process uses.
 type Usage struct {
-	Memory     uint64        // bytes of live heap, and stacks; of Measure only
-	Goroutines int           // of Measure only
-	Conns      int           `json:",omitempty"` // TCP connections to the servers; of Measure only
+	Memory     uint64        // bytes of live heap and of stacks; only of Measure
+	Goroutines int           // only of Measure
+	Conns      int           `json:",omitempty"` // TCP connections to the servers; only of Measure
 	Mallocs    uint64        // allocations since the process began
 	Allocated  uint64        // their bytes
 	CPU        time.Duration // processor time since the process began

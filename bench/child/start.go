@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// Flag is the only argument of a process that is to call Serve.
+// Flag is the only argument of a process that has to call Serve.
 const Flag = "-child"
 
 // Child is a running child, as its parent sees it. It is not for concurrent use.
@@ -62,7 +62,7 @@ func Start(exe, name string, s peer.Servers) (*Child, error) {
 	return c, nil
 }
 
-// Do asks the child and returns its reply, also with an error.
+// Do sends a request to the child and returns the reply. A reply may come with an error.
 func (c *Child) Do(req Request) (Reply, error) {
 	b, err := json.Marshal(req)
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *Child) Do(req Request) (Reply, error) {
 	if limit <= 0 {
 		limit = time.Minute
 	}
-	// The child keeps the limit itself, if the peer lets it.
+	// The child keeps the limit itself, unless the peer blocks it.
 	ctx, cancel := context.WithTimeout(context.Background(), limit+30*time.Second)
 	defer cancel()
 	select {
@@ -91,11 +91,11 @@ func (c *Child) Do(req Request) (Reply, error) {
 		return r, nil
 	case <-ctx.Done():
 		c.Kill()
-		return Reply{}, fmt.Errorf("%s: no end after %v", req.Do, limit)
+		return Reply{}, fmt.Errorf("%s: no reply after %v", req.Do, limit)
 	}
 }
 
-// death says why there is no reply.
+// death returns the reason why there is no reply.
 func (c *Child) death(err error) error {
 	for range c.replies {
 	}
@@ -118,7 +118,7 @@ func (c *Child) Kill() {
 	c.in.Close()
 }
 
-// tail keeps the beginning of what a child writes, where a panic is named.
+// tail keeps the beginning of a child's output, and the first line of a panic.
 type tail []byte
 
 func (t *tail) Write(b []byte) (int, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// ProcessorTime is what this process has used since it began, 0 where that is not
-// known.
+// ProcessorTime returns the processor time of this process since it began. It returns 0
+// where the time is not known.
 func ProcessorTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

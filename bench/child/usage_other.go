@@ -8,10 +8,10 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// The bench runs on Linux; elsewhere it builds.
+// The bench runs on Linux. On other systems it only builds.
 
-// ProcessorTime is what this process has used since it began, 0 where that is not
-// known.
+// ProcessorTime returns the processor time of this process since it began. It returns 0
+// where the time is not known.
 func ProcessorTime() time.Duration { return 0 }
 
 func connections(peer.Servers) int { return 0 }

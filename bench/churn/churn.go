@@ -1,5 +1,5 @@
-// Package churn finds out whether memory and goroutines stay flat while
-// endpoints, registrations and consumers come and go.
+// Package churn measures whether memory and goroutines stay flat while endpoints,
+// registrations and consumers come and go.
 package churn
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// Registry is what changes endpoints that the peer did not register itself.
+// Registry changes endpoints that the peer did not register itself.
 type Registry interface {
 	Put(ctx context.Context, service string, e peer.Endpoint) error
 	Delete(ctx context.Context, service string, e peer.Endpoint) error
@@ -25,25 +25,24 @@ type Registry interface {
 
 // Options are the options of [Run]. Zero fields have the defaults given.
 type Options struct {
-	// Changes is how many changes are made. One in twenty is a registration of
-	// the peer's own that begins or ends. The default is 720,000: an hour of
-	// them.
+	// Changes is the number of changes. In one of twenty the peer itself registers or
+	// deregisters an endpoint. The default of 720,000 takes an hour.
 	Changes int
-	// Rate is how many are made in a second at most, 200 by default; a negative
-	// one means no limit.
+	// Rate bounds the changes per second, 200 by default. A negative rate means no
+	// limit.
 	Rate int
-	// Consumers is how many there are at any time, 1,000 by default. One is
-	// replaced with every 200th change.
+	// Consumers is the number of consumers at any time, 1,000 by default. One consumer
+	// is replaced with every 200th change.
 	Consumers int
-	// Services is how many services they consume, 10 by default, and Endpoints
-	// how many endpoints each begins with, 100 by default.
+	// Services is the number of services that they consume, 10 by default. Endpoints
+	// is the number of endpoints that each service has first, 100 by default.
 	Services, Endpoints int
-	// Samples is how many samples are taken, evenly, 60 by default.
+	// Samples is the number of samples, spread evenly, 60 by default.
 	Samples int
-	// Settle bounds how long it may take, after changes end, until every
-	// consumer has the right set: one minute by default.
+	// Settle bounds the time from the end of changes until every consumer has the
+	// right set. The default is one minute.
 	Settle time.Duration
-	// Logf, if any, is told of every sample.
+	// Logf, if not nil, logs every sample.
 	Logf func(format string, args ...any)
 }
 
@@ -65,32 +64,31 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Sample is what the process held at one moment, after a collection, while no
-// change was in progress and every consumer had the right set.
+// Sample is the memory and the goroutines of the process at one moment. Garbage was
+// collected, no change was in progress, and every consumer had the right set.
 type Sample struct {
 	After      time.Duration `json:"after_ns"`
 	Changes    int           `json:"changes"`
-	Updates    int64         `json:"updates"` // sets given to consumers so far
+	Updates    int64         `json:"updates"` // sets that consumers got so far
 	Heap       uint64        `json:"heap_bytes"`
 	Stack      uint64        `json:"stack_bytes"`
 	Goroutines int           `json:"goroutines"`
 }
 
-// Result is what a run found.
+// Result is the result of a run.
 type Result struct {
 	Changes   int           `json:"changes"`
 	Consumers int           `json:"consumers"`
 	Took      time.Duration `json:"took_ns"`
 	Samples   []Sample      `json:"samples"`
-	// Flat is the verdict, and Why tells the figures it goes by: the medians of
-	// the first and of the last quarter of the samples.
+	// Flat is the verdict. Why has the figures behind it, which are the medians of the
+	// first and of the last quarter of the samples.
 	Flat bool   `json:"flat"`
 	Why  string `json:"why"`
 }
 
-// Run makes changes, and takes samples in between. The error tells of what kept
-// it from doing so, or that a consumer does not have the right set; the Result is
-// what was found until then.
+// Run makes changes and takes samples in between. It returns an error if it cannot go on,
+// or a consumer does not have the right set. The Result then has what was found before.
 func Run(ctx context.Context, client peer.Client, reg Registry, opts Options) (*Result, error) {
 	r := &run{Options: opts.withDefaults(), client: client, reg: reg}
 	ctx, cancel := context.WithCancel(ctx)
@@ -106,7 +104,7 @@ func Run(ctx context.Context, client peer.Client, reg Registry, opts Options) (*
 	for i := range r.Samples {
 		for res.Changes < r.Changes*(i+1)/r.Samples {
 			if r.Rate > 0 {
-				// What a sample or the registry held up is made up for.
+				// Changes that a sample or the registry delayed are made up for.
 				pace(ctx, begin.Add(time.Duration(res.Changes)*time.Second/time.Duration(r.Rate)))
 			}
 			if err := r.change(ctx, res.Changes); err != nil {
@@ -146,9 +144,9 @@ func pace(ctx context.Context, at time.Time) {
 	}
 }
 
-// judge compares the first and the last quarter. What is let pass is the noise
-// of a collected heap; an hour's changes would each have to leave about as much
-// as a pointer behind to hide in it.
+// judge compares the first and the last quarter. The tolerance is the noise of a heap after
+// a collection. A leak of more than about one pointer for each change of an hour exceeds
+// it.
 func (r *Result) judge() {
 	n := max(len(r.Samples)/4, 1)
 	first, last := r.Samples[:n], r.Samples[len(r.Samples)-n:]
@@ -179,19 +177,20 @@ type run struct {
 	consumers []*consumer
 	pending   sync.WaitGroup // registrations that begin or end
 
-	mu      sync.Mutex
-	updates int64 // by consumers that are gone
-	err     error // the first of pending
+	mu sync.Mutex // guards the fields below
+
+	updates int64 // of consumers that have left
+	err     error // the first error of pending
 	mine    []registration
-	owed    int // registrations that are to end as soon as they have begun
+	owed    int // registrations to end as soon as they have begun
 }
 
 type service struct {
 	name string
 
 	mu   sync.Mutex
-	have map[string]peer.Endpoint // what the registry holds, by address
-	own  map[string]bool          // of these, what the peer has registered
+	have map[string]peer.Endpoint // the endpoints in the registry, by address; guarded by mu
+	own  map[string]bool          // those that the peer registered; guarded by mu
 }
 
 type registration struct {
@@ -218,7 +217,7 @@ func (r *run) start(ctx context.Context) error {
 	return r.settle(ctx)
 }
 
-// endpoint returns one that there was none of before.
+// endpoint returns a new endpoint.
 func (r *run) endpoint() peer.Endpoint {
 	r.next++
 	addr := fmt.Sprintf("10.%d.%d.%d:9000", r.next>>16&255, r.next>>8&255, r.next&255)
@@ -239,7 +238,7 @@ func (r *run) change(ctx context.Context, i int) error {
 		return err
 	}
 	if i%200 == 100 {
-		// The one that was there for longest leaves.
+		// The oldest consumer leaves.
 		n := i / 200 % len(r.consumers)
 		r.leave(r.consumers[n])
 		if err := r.consume(n); err != nil {
@@ -262,8 +261,8 @@ func (r *run) change(ctx context.Context, i int) error {
 	return r.reg.Delete(ctx, s.name, e)
 }
 
-// surplus takes out any endpoint that the peer did not register if there are
-// more than n.
+// surplus removes and returns an endpoint that the peer did not register, if there are more
+// than n of them.
 func (s *service) surplus(n int) (peer.Endpoint, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,8 +278,7 @@ func (s *service) surplus(n int) (peer.Endpoint, bool) {
 	return peer.Endpoint{}, false
 }
 
-// register lets the peer register an endpoint, which takes a while that nobody
-// waits for.
+// register has the peer register an endpoint. It does not wait for the registration.
 func (r *run) register(ctx context.Context, s *service) {
 	e := r.endpoint()
 	r.pending.Go(func() {
@@ -310,13 +308,13 @@ func (r *run) deregister(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.mine) == 0 {
-		r.owed++ // else there would be more and more of them
+		r.owed++ // the number of registrations must not grow
 		return
 	}
 	r.endOldest(ctx)
 }
 
-// endOldest needs r.mu, and a registration.
+// endOldest ends the oldest registration. The caller holds r.mu.
 func (r *run) endOldest(ctx context.Context) {
 	g := r.mine[0]
 	r.mine = slices.Delete(r.mine, 0, 1)
@@ -346,8 +344,8 @@ func (r *run) failed() error {
 	return r.err
 }
 
-// settle waits until nothing is in progress and every consumer has what the
-// registry has.
+// settle waits until no change is in progress and every consumer has the endpoints of the
+// registry.
 func (r *run) settle(ctx context.Context) error {
 	r.pending.Wait()
 	if err := r.failed(); err != nil {
@@ -380,7 +378,7 @@ func (r *run) sample() Sample {
 		updates += c.updates
 		c.mu.Unlock()
 	}
-	// What is in a pool survives one collection.
+	// Objects in pools survive one collection.
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -401,7 +399,7 @@ func (r *run) stop() {
 // set stands for a set of addresses.
 type set struct {
 	n   int
-	sum uint64 // of their hashes, whatever their order
+	sum uint64 // of the hashes, so that the order does not matter
 }
 
 var seed = maphash.MakeSeed()
@@ -416,9 +414,9 @@ type consumer struct {
 	stop    func()
 
 	mu      sync.Mutex
-	given   *sync.Cond // when have changes
-	have    set
-	updates int64
+	given   *sync.Cond // signals a change of have
+	have    set        // guarded by mu
+	updates int64      // guarded by mu
 }
 
 // consume starts the i-th consumer.
@@ -468,7 +466,7 @@ func (c *consumer) await(ctx context.Context, want set) error {
 	defer c.mu.Unlock()
 	for c.have != want {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("it has %d endpoints and not the %d that the registry has: %w", c.have.n, want.n, err)
+			return fmt.Errorf("it does not have the registry's set of %[2]d endpoints, but one of %[1]d: %[3]w", c.have.n, want.n, err)
 		}
 		c.given.Wait()
 	}

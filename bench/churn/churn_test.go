@@ -64,7 +64,7 @@ func (c *client) Dial(string) (string, []grpc.DialOption, error) {
 }
 func (c *client) Close() {}
 
-// conn is a ClientConn that tells of sets.
+// conn is a ClientConn that passes on the sets it gets.
 type conn func(int, func(int) string)
 
 func (c conn) UpdateState(s grpcresolver.State) error {
@@ -95,7 +95,7 @@ func ours(e peer.Endpoint) (naming.Endpoint, error) {
 	return naming.Endpoint{ID: e.ID, Addr: e.Addr, Metadata: metadata}, err
 }
 
-// short is as much as tells a leak from none.
+// short is enough to tell a leak from noise.
 func short(t *testing.T) Options {
 	return Options{Changes: 4000, Rate: -1, Consumers: 50, Services: 3, Endpoints: 20, Samples: 16, Logf: t.Logf}
 }
@@ -110,7 +110,7 @@ func TestMemoryStore(t *testing.T) {
 		t.Errorf("%d changes, %d samples, not flat: %s", res.Changes, len(res.Samples), res.Why)
 	}
 	if n := res.Samples[15].Updates; n < 50 {
-		t.Errorf("%d sets were given to the consumers", n)
+		t.Errorf("the consumers got %d sets", n)
 	}
 }
 
@@ -136,8 +136,8 @@ func TestEtcd(t *testing.T) {
 	}
 }
 
-// mutant wraps ours and does something wrong with every consumer, or with every
-// set, which it then gives on if set says so.
+// mutant wraps ours, and does something wrong with every consumer or with every set. It
+// passes a set on if the function set returns true.
 type mutant struct {
 	*client
 	consumer func()
@@ -153,7 +153,7 @@ func (m mutant) Resolve(service string, update func(int, func(int) string)) (fun
 	})
 }
 
-// deleting notes when it is told to delete.
+// deleting records calls of Delete.
 type deleting struct {
 	storeRegistry
 	begun atomic.Bool
@@ -195,10 +195,10 @@ func TestMutants(t *testing.T) {
 		reg := &deleting{storeRegistry: storeRegistry{store}}
 		m := mutant{newClient(t, store), func() {}, func() bool { return !reg.begun.Load() }}
 		opts := short(t)
-		opts.Settle = time.Second // what is waited for never comes
+		opts.Settle = time.Second // the right set never comes
 		res, err := Run(t.Context(), m, reg, opts)
 		if !errors.Is(err, context.DeadlineExceeded) || res.Changes == 0 {
-			t.Errorf("error %v after %d changes, want that a consumer has not the right set", err, res.Changes)
+			t.Errorf("error %v after %d changes, want that a consumer does not have the right set", err, res.Changes)
 		}
 	})
 }

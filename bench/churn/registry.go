@@ -9,7 +9,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// Etcd returns the Registry that puts what the peer's own registrar would.
+// Etcd returns a Registry that writes the entries of the peer's own registrar.
 func Etcd(client *clientv3.Client, p peer.Peer) Registry { return etcdRegistry{client, p} }
 
 type etcdRegistry struct {
@@ -28,8 +28,7 @@ func (r etcdRegistry) Delete(ctx context.Context, service string, e peer.Endpoin
 	return err
 }
 
-// Consul returns the Registry that registers what the peer's own registrar
-// would.
+// Consul returns a Registry that registers the services of the peer's own registrar.
 func Consul(client *api.Client, p peer.Peer) Registry { return consulRegistry{client.Agent(), p} }
 
 type consulRegistry struct {

@@ -1,5 +1,5 @@
-// Package peer says what the bench knows of a way to find and announce services.
-// An adapter is a file of package peers that makes a [Peer].
+// Package peer describes to the bench a way to find and announce services. An adapter is a
+// file of package peers that makes a [Peer].
 package peer
 
 import (
@@ -28,35 +28,34 @@ type Peer struct {
 	Backend string // "etcd" or "consul"
 	// Module is the path of the Go module whose version the report names.
 	Module string
-	// Floor is whether it is a raw client, with no care for faults.
+	// Floor says that the peer is a raw client, which ignores faults.
 	Floor bool
-	// Entry returns what the peer's own registrar would write for an endpoint.
+	// Entry returns the entry that the peer's own registrar writes for an endpoint.
 	Entry func(service string, e Endpoint) Entry
 	// Open connects a process to the servers. It is called once in a process.
 	Open func(ctx context.Context, s Servers) (Client, error)
 }
 
-// Entry is an endpoint as it lies in a registry.
+// Entry is an endpoint in the form of a registry.
 type Entry struct {
 	Key, Value string                        // etcd
 	Service    *api.AgentServiceRegistration // Consul, without a check
 }
 
-// Client is what one process has of a peer. Its methods may be called
-// concurrently.
+// Client is a peer in one process. Its methods may be called concurrently.
 type Client interface {
-	// Resolve adds a consumer of a service. update is called, one call at a
-	// time, with every set that the peer gives to gRPC, or to its user if it
-	// does not serve gRPC: n addresses, of which addr returns the i-th. Neither
-	// is used after update has returned.
+	// Resolve adds a consumer of a service. update is called, one call at a time, with
+	// every set that the peer gives to gRPC, or to its user if the peer has no
+	// resolver for gRPC. A set has n addresses, and addr returns the i-th. update must
+	// not keep addr.
 	Resolve(service string, update func(n int, addr func(i int) string)) (stop func(), err error)
-	// Dial returns what makes a gRPC client of a service that balances with
-	// round_robin. The error is errors.ErrUnsupported if the peer does not serve
+	// Dial returns the target and the options of a gRPC client that balances with
+	// round_robin. The error is errors.ErrUnsupported if the peer has no resolver for
 	// gRPC.
 	Dial(service string) (target string, opts []grpc.DialOption, err error)
-	// Register announces an endpoint with the peer's own registrar, and keeps it
-	// alive until deregister is called. The error is errors.ErrUnsupported if
-	// the peer has none.
+	// Register registers an endpoint with the peer's own registrar, and keeps the
+	// endpoint alive until deregister is called. The error is errors.ErrUnsupported if
+	// the peer has no registrar.
 	Register(ctx context.Context, service string, e Endpoint) (deregister func(context.Context) error, err error)
 	Close()
 }
