@@ -18,7 +18,7 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// The test's binary is the child as well.
+// The binary of the test serves as the child.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == child.Flag {
 		main()
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The plants find their places in the library.
+// TestPlants: the text that each plant replaces is in the library.
 func TestPlants(t *testing.T) {
 	for _, p := range plants {
 		if _, err := p.apply(servertest.Root(t)); err != nil {
@@ -36,7 +36,7 @@ func TestPlants(t *testing.T) {
 	}
 }
 
-// Each backend has one floor, and all peers say what the report needs.
+// TestPeers: each backend has one floor, and all peers have what the report needs.
 func TestPeers(t *testing.T) {
 	floors, names := make(map[string]int), make(map[string]bool)
 	for _, p := range peers.All() {
@@ -53,7 +53,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// A tiny run of the floor and ours has a value for all that is measured.
+// TestRun: a tiny run of the floor and this library has a value for every metric.
 func TestRun(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -103,8 +103,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What a round of S7 found is compared with the floor of the same round, and a peer
-// that failed in one has failed.
+// TestRollRows: a round of S7 is compared with the floor of the same round. A peer that
+// failed in one round has failed.
 func TestRollRows(t *testing.T) {
 	res := func(p99 time.Duration) *roll.Result {
 		return &roll.Result{Churn: roll.Phase{P99: p99, Failed: 1}, Quiet: roll.Phase{Failed: 2}, CPU: 3 * time.Second}

@@ -15,8 +15,8 @@ import (
 	"github.com/naming-go/naming/bench/report"
 )
 
-// facts says what was measured, and on what machine. The machine's name is no
-// matter.
+// facts returns what was measured, and on what machine. The name of the machine is left
+// out.
 func facts(root, size string, repeats int, peers []peer.Peer) []report.Fact {
 	list := []report.Fact{
 		{Name: "run", Text: fmt.Sprintf("%s, %d repeats, begun %s", size, repeats, time.Now().UTC().Format("2006-01-02 15:04 UTC"))},

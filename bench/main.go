@@ -1,9 +1,9 @@
-// Command bench measures this library beside others, and beside the raw clients
-// of the registries, which are the floor: on real servers, in one run, in turns.
+// Command bench measures this library beside others, and beside the raw clients of the
+// registries, which are the floor. All of them run on real servers, in one run, in turns.
 // Each peer runs in a process of its own.
 //
-// It writes tables to its output, and the same as lines of JSON and as a page of
-// HTML to files.
+// Command bench prints tables. It writes the same results to files, as lines of JSON and
+// as a page of HTML.
 package main
 
 import (

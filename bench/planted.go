@@ -10,16 +10,15 @@ import (
 	"strings"
 )
 
-// plant is a change of the library that makes it slower: in File, Old is
-// replaced by New.
+// plant is a change that makes the library slower. In file, old is replaced by new.
 type plant struct {
 	name           string // what is added to the peer's name
 	file, old, new string
 }
 
-// plants show whether the bench would see such changes.
+// plants show that the bench sees such changes.
 var plants = []plant{{
-	name: "+sleep", // 1 ms before the readers of a service are told
+	name: "+sleep", // 1 ms before the readers of a service are woken
 	file: "watch.go",
 	old:  "	wakes, err := s.update(b, first, begun)\n",
 	new:  "	wakes, err := s.update(b, first, begun)\n	time.Sleep(time.Millisecond)\n",

@@ -26,16 +26,15 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// roles are what processes of the scenarios in this file do.
+// roles returns the roles of the processes of the scenarios in this file.
 func roles() map[string]actor.Role {
 	roles := roll.Roles(peers.All())
 	roles[cases.RoleName] = cases.Role(peers.All())
 	return roles
 }
 
-// rest runs the scenarios that are not measured in turns and compared with the
-// floor. They take long, so those that are not named run only if all is
-// measured, and S8 only if it is named.
+// rest runs the scenarios that are not measured in turns. They take long. S6 and S7 run
+// only if they are named, or in a full run without names. S8 runs only if it is named.
 type rest struct {
 	peers    []peer.Peer
 	named    []string // the scenarios that were asked for
@@ -43,11 +42,11 @@ type rest struct {
 	repeats  int           // S7, if full, and three times at most
 	parallel int           // S6
 	churn    time.Duration // S8
-	out      string        // where to put what does not fit into a table, if anywhere
+	out      string        // the directory for results that do not fit into a table; empty: none
 	logf     func(format string, args ...any)
 }
 
-// run adds to a report.
+// run adds the results to a report.
 func (r rest) run(ctx context.Context, rep *report.Report) error {
 	scenarios := []struct {
 		name, title string
@@ -87,7 +86,7 @@ func (r rest) write(name string, result any) error {
 	return os.WriteFile(filepath.Join(r.out, name+".json"), append(b, '\n'), 0o666)
 }
 
-// restTargets are what ours is to reach.
+// restTargets returns the targets of these scenarios.
 func restTargets() []report.Target {
 	var list []report.Target
 	for _, p := range []struct{ name, backend string }{{"ours-etcd", "etcd"}, {"ours-consul", "consul"}} {
@@ -142,7 +141,7 @@ func (r rest) rolling(ctx context.Context) (any, []report.Row, error) {
 	for range rounds {
 		floors := make(map[string]*roll.Result) // by backend
 		for _, p := range r.peers {
-			// Readers without gRPC are ours as well, and would be measured again.
+			// Readers without gRPC are the same library, which is measured already.
 			if p.Name == "ours-etcd-follow" || ctx.Err() != nil {
 				continue
 			}
@@ -181,7 +180,7 @@ func (r rest) roll(ctx context.Context, p peer.Peer, opts roll.Options) (res *ro
 	return res, err
 }
 
-// rollRows are what came of one run, and of the floor's in the same round.
+// rollRows returns the rows of one run, compared with the floor's run of the same round.
 func rollRows(p peer.Peer, res *roll.Result, err error, floor *roll.Result) []report.Row {
 	row := report.Row{Scenario: "S7", Backend: p.Backend, Peer: p.Name, Floor: p.Floor}
 	if err != nil {
@@ -213,7 +212,7 @@ func rollRows(p peer.Peer, res *roll.Result, err error, floor *roll.Result) []re
 	return rows
 }
 
-// add adds the rows of a repeat to those of the ones before.
+// add adds the rows of a repeat to those of earlier repeats.
 func add(rows, more []report.Row) []report.Row {
 	for _, m := range more {
 		i := slices.IndexFunc(rows, func(o report.Row) bool { return o.Peer == m.Peer && o.Metric == m.Metric })
@@ -229,7 +228,8 @@ func add(rows, more []report.Row) []report.Row {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// flat is of ours alone, in this process: what runs beside it would be counted.
+// flat measures this library alone, in this process. Anything that runs in the process
+// would count.
 func (r rest) flat(ctx context.Context) (any, []report.Row, error) {
 	const rate = 200
 	opts := churn.Options{Changes: int(r.churn.Seconds() * rate), Rate: rate, Samples: max(int(r.churn.Minutes()), 12), Logf: r.logf}
@@ -242,7 +242,7 @@ func (r rest) flat(ctx context.Context) (any, []report.Row, error) {
 		}
 		program := servertest.NewProgram("bench", os.Stderr)
 		ok := program.Run(func() bool {
-			// As in production, and so that the disk does not fill up.
+			// Production systems compact as well, and without it the disk would fill up.
 			s := servers(program, p.Backend, "--auto-compaction-mode", "revision", "--auto-compaction-retention", "10000")
 			client, err := p.Open(ctx, s)
 			if err != nil {

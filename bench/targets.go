@@ -2,10 +2,10 @@ package main
 
 import "github.com/naming-go/naming/bench/report"
 
-// targets are what ours is to reach. Ratios are to the floor of the same run.
+// targets returns the targets of this library. Ratios are to the floor of the same run.
 func targets() []report.Target {
 	const resolver, follow, consul = "ours-etcd", "ours-etcd-follow", "ours-consul"
-	const noise = 1.1 // above what is no worse: two runs of the floor differ by as much
+	const noise = 1.1 // two runs of the floor differ by as much
 	var list []report.Target
 	ratio := func(scenario, name, backend, peer, metric string, most float64) {
 		list = append(list, report.Target{Scenario: scenario, Case: name, Backend: backend, Peer: peer, Metric: metric, Ratio: true, Max: most})

@@ -13,8 +13,8 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// floorConsul is one blocking query of Consul's client at a time for each
-// service, and no care for anything that goes wrong.
+// floorConsul makes one blocking query of Consul's client at a time for each service. It
+// ignores every fault.
 var floorConsul = peer.Peer{
 	Name: "floor-consul", Backend: "consul", Module: "github.com/hashicorp/consul/api", Floor: true,
 	Entry: plainService,
@@ -69,8 +69,7 @@ func (c *rawConsul) Dial(service string) (string, []grpc.DialOption, error) {
 	return dialWith(bridge{c.Resolve}, "bench:///"+service)
 }
 
-// Register also has the check pass again, as somebody has to who uses the client
-// alone.
+// Register also renews the check. A user of the client alone has to do the same.
 func (c *rawConsul) Register(ctx context.Context, service string, e peer.Endpoint) (func(context.Context) error, error) {
 	deregister, err := registerAgent(c.client, ctx, service, e, c.client.Agent().ServiceRegisterOpts)
 	if err != nil {
@@ -96,8 +95,8 @@ func (c *rawConsul) Register(ctx context.Context, service string, e peer.Endpoin
 	}, nil
 }
 
-// registerAgent registers with an agent, with a check that passes. The peers on
-// Consul leave it to their users to renew it.
+// registerAgent registers with an agent, with a check that passes. The peers on Consul
+// leave the renewal of the check to their users.
 func registerAgent(client *api.Client, ctx context.Context, service string, e peer.Endpoint,
 	register func(*api.AgentServiceRegistration, api.ServiceRegisterOpts) error,
 ) (func(context.Context) error, error) {

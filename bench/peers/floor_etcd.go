@@ -12,8 +12,8 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// floorEtcd is one Get and one Watch of etcd's client for each service, and no
-// care for anything that goes wrong.
+// floorEtcd makes one Get and one Watch of etcd's client for each service. It ignores
+// every fault.
 var floorEtcd = peer.Peer{
 	Name: "floor-etcd", Backend: "etcd", Module: "go.etcd.io/etcd/client/v3", Floor: true,
 	Entry: plainKV,

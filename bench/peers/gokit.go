@@ -37,7 +37,7 @@ func (c goKitEtcdClient) Resolve(service string, update func(int, func(int) stri
 	return readInstancer(i, update), nil
 }
 
-// readInstancer reads what a user of go-kit reads.
+// readInstancer reads events as a user of go-kit does.
 func readInstancer(i sd.Instancer, update func(int, func(int) string)) (stop func()) {
 	events, done := make(chan sd.Event), make(chan struct{})
 	go func() {

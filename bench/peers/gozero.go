@@ -11,8 +11,8 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// goZero is what go-zero's resolver is made of, without the step that leaves 32
-// endpoints of a service: the others are to resolve all.
+// goZero is made of the parts of go-zero's resolver, without the step that cuts a service
+// down to 32 endpoints. The other peers resolve all endpoints.
 var goZero = peer.Peer{
 	Name: "go-zero", Backend: "etcd", Module: "github.com/zeromicro/go-zero",
 	Entry: plainKV,
@@ -29,7 +29,7 @@ func (c goZeroClient) Resolve(service string, update func(int, func(int) string)
 	if err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex // the first call and that of a change may meet
+	var mu sync.Mutex // the first update and that of a change may run at the same time
 	tell := func() {
 		mu.Lock()
 		defer mu.Unlock()

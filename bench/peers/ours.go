@@ -31,7 +31,7 @@ var oursEtcd = peer.Peer{
 	},
 }
 
-// oursEtcdFollow are readers without gRPC.
+// oursEtcdFollow is this library with readers that do not use gRPC.
 var oursEtcdFollow = peer.Peer{
 	Name: "ours-etcd-follow", Backend: "etcd", Module: module,
 	Entry: updateKV,
@@ -58,7 +58,7 @@ var oursConsul = peer.Peer{
 	},
 }
 
-// updateKV is what etcd's client/v3/naming stores, and so what ours does.
+// updateKV is the entry of etcd's client/v3/naming, which this library shares.
 func updateKV(service string, e peer.Endpoint) peer.Entry {
 	value, err := json.Marshal(struct {
 		Op       int
@@ -111,15 +111,15 @@ func (c *ours) Close() {
 	c.close()
 }
 
-// following has one goroutine for all its consumers, which reads those that
-// have something to read.
+// following has one goroutine for all its consumers. The goroutine reads the consumers
+// that have something to read.
 type following struct {
 	*ours
-	wake chan struct{} // capacity 1: holds a token when somebody is in woken
+	wake chan struct{} // capacity 1: holds a token while woken is not empty
 	done chan struct{}
 
 	mu    sync.Mutex
-	woken []*follower
+	woken []*follower // guarded by mu
 }
 
 type follower struct {
@@ -181,15 +181,15 @@ func (f *follower) read() {
 	if !ok || !e.Status.Synced {
 		return
 	}
-	// No endpoint of the bench changes without being deleted first, so the
-	// consumer needs no set to know how many there are.
+	// The bench deletes every endpoint before it puts the endpoint again. So the
+	// consumer can count endpoints without a set.
 	if e.Snapshot {
 		f.n = 0
 	}
 	f.n += len(e.Put) - len(e.Deleted)
 	var list []naming.Endpoint
 	f.update(f.n, func(i int) string {
-		if list == nil { // asked for only to verify, by when nothing changes
+		if list == nil { // addresses are read only to verify a set, when nothing changes
 			for v := range f.client.client.Watch(context.Background(), f.service) {
 				list = v.Endpoints
 				break
@@ -202,8 +202,8 @@ func (f *follower) read() {
 	})
 }
 
-// Register is measured of ours-etcd. Its end marks an endpoint as draining, which
-// follower.read would count as one more.
+// Register is not supported: ours-etcd measures it. The end of a registration marks an
+// endpoint as draining, which follower.read would count as one more endpoint.
 func (c *following) Register(context.Context, string, peer.Endpoint) (func(context.Context) error, error) {
 	return nil, errors.ErrUnsupported
 }

@@ -1,9 +1,7 @@
-// Package peers has an adapter for each way to find and announce services that
-// the bench compares. To add one, write a file like etcdnaming.go and name it in
-// All.
+// Package peers has an adapter for each way to find and announce services that the bench
+// compares. To add an adapter, write a file like etcdnaming.go, and add its peer to All.
 //
-// The registries of kratos are not among them: the module proxy does not serve
-// them.
+// The registries of kratos are missing, because the module proxy does not serve them.
 package peers
 
 import (
@@ -24,7 +22,7 @@ import (
 	"github.com/naming-go/naming/bench/peer"
 )
 
-// ttl is that of all registrations.
+// ttl is the time to live of all registrations.
 const ttl = 15 * time.Second
 
 // All returns the peers, the floor of each backend first.
@@ -35,7 +33,7 @@ func All() []peer.Peer {
 	}
 }
 
-// Find returns the peer of that name.
+// Find returns the peer with a name.
 func Find(name string) (peer.Peer, error) {
 	for _, p := range All() {
 		if p.Name == name {
@@ -53,12 +51,12 @@ func consulClient(s peer.Servers) (*api.Client, error) {
 	return api.NewClient(&api.Config{Address: s.Consul})
 }
 
-// plainKV is the entry of those that store an address under service/ID.
+// plainKV is the entry of peers that store an address under service/ID.
 func plainKV(service string, e peer.Endpoint) peer.Entry {
 	return peer.Entry{Key: service + "/" + e.ID, Value: e.Addr}
 }
 
-// plainService is the entry of those that store what Consul has fields for.
+// plainService is the entry of peers that store only what Consul has fields for.
 func plainService(service string, e peer.Endpoint) peer.Entry {
 	return peer.Entry{Service: agentService(service, e)}
 }
@@ -72,8 +70,8 @@ func agentService(service string, e peer.Endpoint) *api.AgentServiceRegistration
 	return &api.AgentServiceRegistration{ID: service + "-" + e.ID, Name: service, Address: host, Port: n}
 }
 
-// conn is the ClientConn of a consumer: to be told something costs nothing but
-// what the consumer does with it.
+// conn is the ClientConn of a consumer. An update costs only what the consumer does with
+// it.
 type conn func(n int, addr func(int) string)
 
 func (c conn) UpdateState(s resolver.State) error {
@@ -89,7 +87,7 @@ func (conn) ReportError(error)                                    {}
 func (conn) NewAddress([]resolver.Address)                        {}
 func (conn) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
 
-// build adds a consumer with a resolver of gRPC's.
+// build adds a consumer with a gRPC resolver.
 func build(b resolver.Builder, target string, update func(int, func(int) string)) (func(), error) {
 	t, err := parse(target)
 	if err != nil {
@@ -104,13 +102,13 @@ func build(b resolver.Builder, target string, update func(int, func(int) string)
 
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// dialWith is what Dial returns of a peer that has a resolver of gRPC's.
+// dialWith returns the results of Dial for a peer that has a gRPC resolver.
 func dialWith(b resolver.Builder, target string) (string, []grpc.DialOption, error) {
 	return target, []grpc.DialOption{grpc.WithResolvers(b), grpc.WithDefaultServiceConfig(roundRobin)}, nil
 }
 
-// bridge makes a resolver of gRPC's of a client that has none, in the way its
-// documentation tells its users to.
+// bridge makes a gRPC resolver for a client that has none, as the client's documentation
+// tells its users to.
 type bridge struct {
 	resolve func(service string, update func(int, func(int) string)) (func(), error)
 }
@@ -136,8 +134,8 @@ type bridged struct{ stop func() }
 func (*bridged) ResolveNow(resolver.ResolveNowOptions) {}
 func (b *bridged) Close()                              { b.stop() }
 
-// fanOut gives the newest set of a service to all its consumers, one after the
-// other. The zero value is ready for use.
+// fanOut delivers the newest set of a service to all consumers, one after the other. The
+// zero value is ready to use.
 type fanOut struct {
 	mu        sync.Mutex
 	consumers map[int]func(int, func(int) string)
@@ -146,7 +144,7 @@ type fanOut struct {
 	known     bool
 }
 
-// add adds a consumer, and tells it what is known.
+// add adds a consumer, and delivers the newest set to it.
 func (f *fanOut) add(update func(int, func(int) string)) (remove func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

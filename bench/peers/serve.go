@@ -11,7 +11,8 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// Serve is what a user of ours does in the place of Register: see package roll.
+// Serve serves and registers, as a user of this library does instead of Register. See
+// package roll.
 func (c *ours) Serve(ctx context.Context, service string, s *grpc.Server, lis net.Listener, h *health.Server) error {
 	return serve.Run(ctx, c.client, service, s, lis, &serve.Options{Health: h, Register: &naming.RegisterOptions{TTL: ttl}})
 }

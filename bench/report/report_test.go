@@ -54,7 +54,7 @@ func TestNumber(t *testing.T) {
 	}
 }
 
-// sample is a report with all that a report can have.
+// sample is a report with everything that a report can have.
 func sample() *Report {
 	row := func(peer string, floor bool, metric, unit string, values, ratios []float64) Row {
 		return Row{Scenario: "S1", Case: "N = 1,000", Backend: "etcd", Peer: peer, Floor: floor, Metric: metric, Unit: unit, Values: values, Ratios: ratios}
@@ -82,8 +82,8 @@ func sample() *Report {
 	return r
 }
 
-// A target is judged by the median: of the ratios if it bounds them, and is not
-// met by a peer that failed, whatever it has measured.
+// A target bounds the median of the values, or of the ratios. A peer that failed does not
+// meet its target, whatever its values.
 func TestJudge(t *testing.T) {
 	got := sample().Verdicts
 	want := []struct {
@@ -110,7 +110,7 @@ func TestGolden(t *testing.T) {
 		if err := render(sample(), &b); err != nil {
 			t.Fatal(name, err)
 		}
-		out := charts.ReplaceAll(b.Bytes(), []byte("<svg/>")) // their last digits depend on the processor
+		out := charts.ReplaceAll(b.Bytes(), []byte("<svg/>")) // the last digits of a chart depend on the processor
 		path := "testdata/" + name
 		if *update {
 			if err := os.WriteFile(path, out, 0o666); err != nil {
@@ -122,7 +122,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(out, want) {
-			t.Errorf("%s differs from what is kept (go test -update writes it):\n%s", name, out)
+			t.Errorf("%s differs from testdata (go test -update writes it):\n%s", name, out)
 		}
 	}
 }
@@ -146,8 +146,7 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// The page needs nothing from elsewhere, escapes what it shows, and its charts
-// are well-formed.
+// The page refers to no other file, escapes what it shows, and has well-formed charts.
 func TestPageStandsAlone(t *testing.T) {
 	var b bytes.Buffer
 	if err := sample().HTML(&b); err != nil {
@@ -160,7 +159,7 @@ func TestPageStandsAlone(t *testing.T) {
 		}
 	}
 	if n := strings.Count(html, "<svg"); n != 1 {
-		t.Errorf("%d charts, want 1: of the metric that several peers have", n)
+		t.Errorf("%d charts, want 1, of the metric that several peers have", n)
 	}
 	svg := html[strings.Index(html, "<svg") : strings.Index(html, "</svg>")+len("</svg>")]
 	dec := xml.NewDecoder(strings.NewReader(svg))

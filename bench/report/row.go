@@ -1,5 +1,5 @@
-// Package report makes the results of a run readable: as a table, as lines of
-// JSON and as a page of HTML.
+// Package report writes the results of a run as a table, as lines of JSON and as a page of
+// HTML.
 package report
 
 import (
@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Row is what a run says of one peer in one case of a scenario.
+// Row is one metric of one peer in one case of a scenario.
 type Row struct {
 	Scenario string `json:"scenario"`       // such as "S2"
 	Case     string `json:"case,omitempty"` // what varies within it, such as "W = 5,000"
@@ -19,21 +19,21 @@ type Row struct {
 	Floor    bool   `json:"floor,omitempty"` // the peer is a raw client
 	Metric   string `json:"metric"`
 	Unit     string `json:"unit,omitempty"`
-	// Values has one number for each repeat that ended well.
+	// Values has one number for each repeat that succeeded.
 	Values []float64 `json:"values,omitempty"`
-	// Ratios are the values divided by the floor's of the same repeat, as far
-	// as there is one.
+	// Ratios are the values divided by the floor's values of the same repeat. A repeat
+	// without a value of the floor has no ratio.
 	Ratios []float64 `json:"ratios,omitempty"`
-	// Text is a verdict, of a row that has no values.
+	// Text is a verdict, in a row without values.
 	Text string `json:"text,omitempty"`
-	// Err is why a repeat did not end well, empty if all did.
+	// Err is the error of a repeat. It is empty if all repeats succeeded.
 	Err string `json:"error,omitempty"`
 }
 
-// Spread is the median of some values, and how far they reach.
+// Spread is the median of values, with the least and the greatest.
 type Spread struct{ Median, Min, Max float64 }
 
-// SpreadOf returns the spread of values, and NaNs if there are none.
+// SpreadOf returns the spread of values. Without values it returns NaNs.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{math.NaN(), math.NaN(), math.NaN()}
@@ -41,8 +41,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Percentile(values, 50), slices.Min(values), slices.Max(values)}
 }
 
-// Percentile returns the p-th percentile of values, with linear interpolation,
-// and NaN if there are none.
+// Percentile returns the p-th percentile of values, with linear interpolation. Without
+// values it returns NaN.
 func Percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -56,7 +56,7 @@ func Percentile(values []float64, p float64) float64 {
 	return s[i] + (at-float64(i))*(s[i+1]-s[i])
 }
 
-// number formats v with three digits that count, and commas.
+// number formats v with three significant digits, and commas.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):
@@ -88,7 +88,7 @@ func commas(s string) string {
 // Number formats a whole number with commas.
 func Number(n int) string { return commas(strconv.Itoa(n)) }
 
-// cell is what a table says of a row.
+// cell returns the text of a row in a table.
 func (r Row) cell() string {
 	if len(r.Values) == 0 {
 		return cmp.Or(r.Text, "-")
@@ -104,19 +104,19 @@ func (r Row) cell() string {
 	return out
 }
 
-// Target is a bound that ours is to keep.
+// Target is a bound that this library has to keep.
 type Target struct {
 	Scenario string `json:"scenario"`
 	Case     string `json:"case,omitempty"` // empty: any
 	Backend  string `json:"backend"`
 	Peer     string `json:"peer"`
 	Metric   string `json:"metric"`
-	// Ratio says that Max bounds the ratio to the floor, and not the value.
+	// Ratio says that Max bounds the ratio to the floor instead of the value.
 	Ratio bool    `json:"ratio,omitempty"`
 	Max   float64 `json:"max"`
 }
 
-// Verdict is a target and what became of it in one case.
+// Verdict is a target and its result in one case.
 type Verdict struct {
 	Target
 	Got  float64 `json:"got"` // the median
@@ -124,8 +124,8 @@ type Verdict struct {
 	Met  bool    `json:"met"`
 }
 
-// Judge compares rows with targets. A row of a peer that failed does not meet
-// its target; a target of which there is no row is left out.
+// Judge compares rows with targets. A row of a peer that failed does not meet its target.
+// A target without a row is left out.
 func Judge(rows []Row, targets []Target) []Verdict {
 	var verdicts []Verdict
 	for _, t := range targets {

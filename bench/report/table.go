@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 )
 
-// Report is a run.
+// Report is the report of a run.
 type Report struct {
 	Facts    []Fact    `json:"facts"`
 	Titles   []Fact    `json:"-"` // of the scenarios
@@ -17,13 +17,13 @@ type Report struct {
 	Verdicts []Verdict `json:"-"`
 }
 
-// Fact is something to know of a run, such as a version.
+// Fact is a fact about a run, such as a version.
 type Fact struct {
 	Name string `json:"name"`
 	Text string `json:"text"`
 }
 
-// table is the part of a report that is one table: of one case.
+// table is the table of one case.
 type table struct {
 	scenario, backend, name string
 	metrics                 []string // with their units
@@ -73,8 +73,7 @@ func (r *Report) tables() []*table {
 	return list
 }
 
-// cell is what a table says at a place. A peer that failed says so, if it has no
-// values.
+// cell returns the text of a cell. A peer that failed without a value has "failed".
 func (t *table) cell(peer, metric string) string {
 	row, ok := t.cells[[2]string{peer, metric}]
 	switch {
@@ -128,9 +127,9 @@ func (r *Report) Text(w io.Writer) error {
 	return tw.Flush()
 }
 
-// Legend says how to read the tables.
-const Legend = "A cell is the median of the repeats (least–greatest), and ×its ratio to the floor of the same repeat. " +
-	"! is a peer that failed in some repeat; + marks ours made slower on purpose."
+// Legend explains the tables.
+const Legend = "A cell is the median of the repeats (least–greatest), and × its ratio to the floor of the same repeat. " +
+	"! marks a peer that failed in some repeat. + marks this library made slower on purpose."
 
 func (v Verdict) fields() []string {
 	met, got := "met", number(v.Got)

@@ -30,20 +30,20 @@ const (
 	service = "roll"
 	linger  = time.Second // between a server's withdrawal and its end
 
-	// The phases. What belongs to none of interest is in other.
+	// The phases. Calls before and between the measured phases belong to other.
 	other = ""
 	quiet = "quiet"
 	churn = "churn"
 )
 
-// Server is what a [peer.Client] may implement if it has more than a registrar:
-// it serves s, of which h is the health service, on lis and announces it until
-// ctx is done, and then withdraws it and stops it.
+// Server is an optional interface of a [peer.Client] that has more than a registrar. Serve
+// serves s on lis and registers it until ctx is done. Then it withdraws s and stops it. h
+// is the health service of s.
 type Server interface {
 	Serve(ctx context.Context, service string, s *grpc.Server, lis net.Listener, h *health.Server) error
 }
 
-// Roles are what the processes of a run do.
+// Roles returns the roles of the processes of a run.
 func Roles(peers []peer.Peer) map[string]actor.Role {
 	role := func(do func(*process, message) (message, error)) actor.Role {
 		return func(commands <-chan json.RawMessage, tell func(any)) error {
@@ -78,21 +78,21 @@ func Roles(peers []peer.Peer) map[string]actor.Role {
 	return map[string]actor.Role{serversRole: role((*process).serverDo), clientsRole: role((*process).clientDo)}
 }
 
-// process is one process of a run.
+// process is the state of one process of a run.
 type process struct {
 	peers  []peer.Peer
 	client peer.Client
 
 	// Servers.
-	open_   atomic.Int64 // connections
-	mu      sync.Mutex
-	servers []*server
+	openConns atomic.Int64 // connections
+	mu        sync.Mutex
+	servers   []*server
 
 	// Clients.
 	conns  []*grpc.ClientConn
 	phases sync.Mutex
-	phase  string
-	taken  map[string]*taken
+	phase  string // guarded by phases
+	calls  map[string]*calls
 }
 
 func (p *process) open(req message) (err error) {
@@ -117,7 +117,7 @@ func (p *process) serverDo(req message) (message, error) {
 		}
 		return message{}, starts.Wait()
 	case "count":
-		return message{N: int(p.open_.Load())}, nil
+		return message{N: int(p.openConns.Load())}, nil
 	case "restart":
 		p.mu.Lock()
 		s := p.servers[req.N]
@@ -135,10 +135,11 @@ func (p *process) serverDo(req message) (message, error) {
 	return message{}, fmt.Errorf("there is no command %q for servers", req.Do)
 }
 
-// server is a gRPC server, and how it is stopped in order.
+// server is a gRPC server, with a function that stops it in order.
 type server struct{ stop func() error }
 
-// small keeps 20,000 connections from needing 64 KB each.
+// small is the size of a connection's buffers. 20,000 connections with the default of
+// 64 KB would need too much memory.
 const small = 4 << 10
 
 func (p *process) start() (*server, error) {
@@ -146,7 +147,7 @@ func (p *process) start() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := grpc.NewServer(grpc.StatsHandler(counter{&p.open_}), grpc.ReadBufferSize(small), grpc.WriteBufferSize(small))
+	g := grpc.NewServer(grpc.StatsHandler(counter{&p.openConns}), grpc.ReadBufferSize(small), grpc.WriteBufferSize(small))
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(g, h)
 	if s, ok := p.client.(Server); ok {
@@ -189,8 +190,8 @@ func (c counter) HandleConn(_ context.Context, s stats.ConnStats) {
 	}
 }
 
-// taken is what came of the calls of a phase.
-type taken struct {
+// calls is the results of the calls of a phase.
+type calls struct {
 	latencies []time.Duration
 	failed    int
 	err       error
@@ -201,7 +202,7 @@ func (p *process) clientDo(req message) (message, error) {
 	case "dial":
 		return message{}, p.dial(req.N)
 	case "call":
-		p.taken = map[string]*taken{other: {}, quiet: {}, churn: {}}
+		p.calls = map[string]*calls{other: {}, quiet: {}, churn: {}}
 		go p.call(req.N)
 		return message{}, nil
 	case "phase":
@@ -212,7 +213,7 @@ func (p *process) clientDo(req message) (message, error) {
 	case "report":
 		p.phases.Lock()
 		defer p.phases.Unlock()
-		t := p.taken[req.Phase]
+		t := p.calls[req.Phase]
 		reply := message{Latencies: t.latencies, N: t.failed}
 		if t.err != nil {
 			reply.Note = t.err.Error()
@@ -240,14 +241,14 @@ func (p *process) dial(n int) error {
 	return nil
 }
 
-// call makes calls at an even rate, whatever becomes of those before.
+// call makes calls at an even rate. It does not wait for earlier calls.
 func (p *process) call(rate int) {
 	begin := time.Now()
 	for i := 0; ; i++ {
 		due := begin.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		time.Sleep(time.Until(due))
 		p.phases.Lock()
-		t := p.taken[p.phase]
+		t := p.calls[p.phase]
 		p.phases.Unlock()
 		h := healthpb.NewHealthClient(p.conns[i%len(p.conns)])
 		go func() {

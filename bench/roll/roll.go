@@ -1,5 +1,5 @@
-// Package roll measures the real thing: gRPC clients that call gRPC servers, all
-// of which are restarted one after the other meanwhile.
+// Package roll measures real calls: gRPC clients call gRPC servers, while all servers are
+// restarted one after the other.
 package roll
 
 import (
@@ -19,23 +19,23 @@ import (
 
 // Options are the options of [Run]. Zero fields have the defaults given.
 type Options struct {
-	// Servers is how many there are, 200 by default, and Clients how many
-	// ClientConns, 100 by default, each of which is connected to every server.
+	// Servers is the number of servers, 200 by default. Clients is the number of
+	// ClientConns, 100 by default. Each is connected to every server.
 	Servers, Clients int
-	// Processes is over how many the servers are spread, and over how many the
-	// clients: two by default, for a process may have only so many files.
+	// Processes is the number of processes of the servers, and of the clients. The
+	// default is two, because a process may open a limited number of files.
 	Processes int
-	// Rate is how many calls are made in a second, 500 by default.
+	// Rate is the number of calls per second, 500 by default.
 	Rate int
-	// Quiet is how long calls are made while nothing happens, once before the
-	// restarts and once after them: 30 seconds by default.
+	// Quiet is how long calls are made while nothing happens, once before the restarts
+	// and once after them. The default is 30 seconds.
 	Quiet time.Duration
-	// Batch is how many servers are restarted at a time, 4 by default.
+	// Batch is the number of servers that restart at a time, 4 by default.
 	Batch int
-	// Patience is how long it may take until all clients are connected to all
-	// servers, three minutes by default.
+	// Patience bounds the time until all clients are connected to all servers. The
+	// default is three minutes.
 	Patience time.Duration
-	// Logf, if any, is told how it goes.
+	// Logf, if not nil, logs the progress.
 	Logf func(format string, args ...any)
 }
 
@@ -60,18 +60,18 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Phase is what came of the calls of a time.
+// Phase is the result of the calls of a phase.
 type Phase struct {
 	Calls  int `json:"calls"`
 	Failed int `json:"failed"`
-	// P50 and P99 are of the time from when a call was due to its end.
+	// P50 and P99 are percentiles of the time from when a call was due to its end.
 	P50 time.Duration `json:"p50_ns"`
 	P99 time.Duration `json:"p99_ns"`
-	// Err is one of the errors.
+	// Err is one of the errors of failed calls.
 	Err string `json:"error,omitempty"`
 }
 
-// Result is what a run found.
+// Result is the result of a run.
 type Result struct {
 	Peer    string `json:"peer"`
 	Backend string `json:"backend"`
@@ -81,23 +81,22 @@ type Result struct {
 	Ratio float64 `json:"ratio"`
 	// CPU is the processor time of the clients during the churn.
 	CPU time.Duration `json:"cpu_ns"`
-	// Disorder is how many servers could not be withdrawn and stopped in order,
-	// and Why is one of the reasons.
+	// Disorder is the number of servers that could not be withdrawn and stopped in
+	// order. Why is one of the reasons.
 	Disorder int    `json:"disorder"`
 	Why      string `json:"why,omitempty"`
-	// Took is how long it took to restart all servers, and until every client
-	// was connected to all of them.
+	// Took is the time until all servers were restarted, and every client was
+	// connected to all of them.
 	Took time.Duration `json:"took_ns"`
 }
 
-// Run starts servers and clients of a peer, makes calls while nothing happens
-// and while all servers are restarted, and compares. The error is
-// errors.ErrUnsupported if the peer does not serve gRPC or has no registrar, and
-// otherwise tells why there is no Result. It has to be called in a program, or
-// test, that calls [actor.Main] with [Roles].
+// Run starts servers and clients of a peer, and compares the calls while nothing happens
+// with those while all servers restart. The error is errors.ErrUnsupported if the peer has
+// no resolver for gRPC or no registrar. The program or test that calls Run has to call
+// [actor.Main] with [Roles].
 //
-// A server is restarted as a careful user would: it is withdrawn, serves on for
-// a second, stops gracefully, and another one begins at another port.
+// A server restarts as a careful user would restart it. It is withdrawn, serves on for a
+// second and stops gracefully. Then another server starts at another port.
 func Run(ctx context.Context, p peer.Peer, servers peer.Servers, opts Options) (*Result, error) {
 	r := &run{Options: opts.withDefaults(), ctx: ctx}
 	defer r.close()
@@ -197,7 +196,7 @@ func firstOf(steps ...func() error) error {
 	return nil
 }
 
-// share is the i-th of parts parts of n.
+// share returns the i-th part of n, which is divided into parts.
 func share(n, parts, i int) int { return n*(i+1)/parts - n*i/parts }
 
 type run struct {
@@ -248,8 +247,8 @@ func (r *run) connected() error {
 	}
 }
 
-// phase begins a phase, and says what processor time the clients have used by then if
-// cpu is not nil.
+// phase begins a phase. If cpu is not nil, phase adds to it the processor time that the
+// clients have used so far.
 func (r *run) phase(name string, cpu *time.Duration) error {
 	for _, c := range r.clients {
 		reply, err := c.ask(r.ctx, message{Do: "phase", Phase: name})
@@ -263,8 +262,8 @@ func (r *run) phase(name string, cpu *time.Duration) error {
 	return nil
 }
 
-// roll restarts every server, a batch at a time, and waits until the clients are
-// connected to all.
+// roll restarts every server, a batch at a time. It waits until the clients are connected
+// to all servers.
 func (r *run) roll(res *Result) error {
 	for from := 0; from < r.Servers; from += r.Batch {
 		var restarts errgroup.Group
@@ -324,7 +323,7 @@ type message struct {
 
 	CPU         time.Duration   `json:",omitempty"`
 	Latencies   []time.Duration `json:",omitempty"`
-	Note        string          `json:",omitempty"` // what went wrong and is no reason to end
+	Note        string          `json:",omitempty"` // an error after which the run goes on
 	Err         string          `json:",omitempty"`
 	Unsupported bool            `json:",omitempty"`
 }
@@ -334,8 +333,8 @@ type member struct {
 	*actor.Process
 
 	mu      sync.Mutex
-	last    int
-	waiting map[int]chan message
+	last    int                  // the ID of the last request; guarded by mu
+	waiting map[int]chan message // by the ID of the request; guarded by mu
 }
 
 func start(role string) (*member, error) {
@@ -344,7 +343,7 @@ func start(role string) (*member, error) {
 	m.Process, err = actor.Start(role, func(raw json.RawMessage) {
 		var reply message
 		if err := json.Unmarshal(raw, &reply); err != nil {
-			panic(err) // it is ours
+			panic(err) // the bench wrote the reply itself
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -354,7 +353,7 @@ func start(role string) (*member, error) {
 	return m, err
 }
 
-// ask returns the reply to a request.
+// ask sends a request, and returns the reply.
 func (m *member) ask(ctx context.Context, req message) (message, error) {
 	answer := make(chan message, 1)
 	m.mu.Lock()

@@ -21,7 +21,7 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// stranger does not serve gRPC.
+// stranger has no resolver for gRPC.
 var stranger = peer.Peer{Name: "stranger", Backend: "etcd", Open: func(context.Context, peer.Servers) (peer.Client, error) {
 	return strangerClient{}, nil
 }}
@@ -39,8 +39,7 @@ func (strangerClient) Register(context.Context, string, peer.Endpoint) (func(con
 }
 func (strangerClient) Close() {}
 
-// frozen is a floor whose clients never learn of a server that was not there when
-// they began.
+// frozen is a floor whose clients never learn of servers that start after them.
 var frozen = func() peer.Peer {
 	p, err := peers.Find("floor-etcd")
 	if err != nil {
@@ -109,7 +108,7 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-// Who does not find the servers that come is not said to have done it quickly.
+// A peer that does not find new servers fails, instead of being fast.
 func TestFrozen(t *testing.T) {
 	c := etcdtest.Start(t, nil)
 	opts := short
@@ -126,7 +125,7 @@ func TestPeersThatCannot(t *testing.T) {
 	}
 }
 
-// Calls that fail are counted, in the phase they were made in, with why.
+// Calls that fail are counted in the phase in which they were made, with an error.
 func TestFailedCalls(t *testing.T) {
 	conn, err := grpc.NewClient("passthrough:///127.0.0.1:1", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

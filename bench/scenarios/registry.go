@@ -20,7 +20,7 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// registry is what a scenario writes to.
+// registry is the registry to which a scenario writes.
 type registry struct {
 	scenario, backend string
 	patience          time.Duration
@@ -31,8 +31,8 @@ type registry struct {
 	agent             *consultest.Agent
 }
 
-// endpoint returns the i-th endpoint of a service. Its ID is its address, as
-// with programs that do not choose one.
+// endpoint returns the i-th endpoint of a service. Its ID is its address, as with programs
+// that do not choose an ID.
 func endpoint(i int) peer.Endpoint {
 	addr := fmt.Sprintf("10.%d.%d.%d:9000", i>>16, i>>8&255, i&255)
 	return peer.Endpoint{ID: addr, Addr: addr}
@@ -54,8 +54,8 @@ func addrs(list []peer.Endpoint) []string {
 	return out
 }
 
-// format says how a peer's entries look. Peers of one format can share a
-// service when their children do not run at the same time.
+// format returns the format of a peer's entries. Peers of one format can share a service,
+// unless their children run at the same time.
 func format(p peer.Peer) string {
 	switch e := p.Entry("s", endpoint(0)); {
 	case e.Service != nil:
@@ -67,8 +67,8 @@ func format(p peer.Peer) string {
 	}
 }
 
-// node is what holds the services that are written to Consul's catalogue
-// without an agent, which would take much longer.
+// node is the node of the services that are written to Consul's catalogue. Writing them
+// through an agent would take much longer.
 const node = "bench"
 
 // fill puts many endpoints.
@@ -120,7 +120,7 @@ func (reg *registry) put(ctx context.Context, list []peer.Entry) error {
 	return nil
 }
 
-// add puts one endpoint, and remove removes one, beside those that fill has put.
+// add puts one endpoint beside those of fill. remove removes such an endpoint.
 func (reg *registry) add(ctx context.Context, p peer.Peer, service string, e peer.Endpoint) error {
 	if reg.backend == "etcd" {
 		entry := p.Entry(service, e)
@@ -145,8 +145,8 @@ func (reg *registry) remove(ctx context.Context, p peer.Peer, service string, e 
 	return err
 }
 
-// announce puts one endpoint as a server would, and withdraw removes it: on
-// Consul that is through the agent.
+// announce puts one endpoint as a server would, and withdraw removes it. On Consul both go
+// through the agent.
 func (reg *registry) announce(ctx context.Context, p peer.Peer, service string, e peer.Endpoint) error {
 	if reg.backend == "etcd" {
 		return reg.add(ctx, p, service, e)
@@ -161,7 +161,7 @@ func (reg *registry) withdraw(ctx context.Context, p peer.Peer, service string, 
 	return reg.consul.Agent().ServiceDeregisterOpts(p.Entry(service, e).Service.ID, (&api.QueryOptions{}).WithContext(ctx))
 }
 
-// served returns nil if a new client of the agent is served.
+// served returns an error unless the agent serves a new client.
 func (reg *registry) served() error {
 	t := &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
 	defer t.CloseIdleConnections()

@@ -1,5 +1,5 @@
-// Package scenarios measures peers: each scenario starts servers, runs all peers
-// against them in turns, and collects what the children say.
+// Package scenarios measures peers. Each scenario starts servers, runs all peers on them
+// in turns, and collects the replies of the children.
 package scenarios
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// Subject is a peer as a program that has it.
+// Subject is a peer with the program that runs it.
 type Subject struct {
 	peer.Peer
 	Label string // the name in the report
 	Exe   string // the program
-	// Planted says that it is one of ours that was made slower on purpose.
+	// Planted says that the subject is this library made slower on purpose.
 	Planted bool
 }
 
@@ -97,7 +97,7 @@ type Scenario struct {
 // All returns the scenarios in their order.
 func All() []Scenario {
 	etcd, both := []string{"etcd"}, []string{"etcd", "consul"}
-	// No peer could have that many watches otherwise; S5 shows what it is like
+	// With the default limit no peer could have that many watches. S5 shows what happens
 	// within the default.
 	unlimited := &consultest.Options{Config: map[string]any{"limits": map[string]any{"http_max_conns_per_client": 12_000}}}
 	return []Scenario{
@@ -110,8 +110,8 @@ func All() []Scenario {
 	}
 }
 
-// Do runs a scenario on a backend. What a peer does wrong is in the rows; the
-// error says why there are none.
+// Do runs a scenario on a backend. The failure of a peer is in the rows. Do returns an
+// error if the scenario could not be run.
 func (r *Run) Do(tb testing.TB, s Scenario, backend string) error {
 	reg := &registry{scenario: s.Name, backend: backend, patience: r.Patience}
 	switch backend {
@@ -130,8 +130,8 @@ func (r *Run) Do(tb testing.TB, s Scenario, backend string) error {
 	return s.run(r, tb, reg)
 }
 
-// on returns the subjects of a scenario. Those that were made slower are of two,
-// which is enough to see them.
+// on returns the subjects of a scenario. Those made slower on purpose run in two scenarios
+// only, which is enough to see the difference.
 func (r *Run) on(reg *registry) []Subject {
 	var on []Subject
 	for _, s := range r.Subjects {
@@ -142,7 +142,7 @@ func (r *Run) on(reg *registry) []Subject {
 	return on
 }
 
-// rotated returns the subjects of a scenario, in another order each time.
+// rotated returns the subjects of a scenario, each time in another order.
 func (r *Run) rotated(reg *registry) []Subject {
 	on := r.on(reg)
 	r.turn++
@@ -153,7 +153,7 @@ func (r *Run) rotated(reg *registry) []Subject {
 	return append(slices.Clone(on[i:]), on[:i]...)
 }
 
-// note collects what is measured in one case of a scenario.
+// note adds the measurements of one subject in one case to the rows.
 type note struct {
 	run     *Run
 	reg     *registry
@@ -185,14 +185,14 @@ func (n note) row(metric, unit string) *row {
 	return r
 }
 
-// add notes a value.
+// add adds a value.
 func (n note) add(metric, unit string, value float64) *row {
 	r := n.row(metric, unit)
 	r.byRepeat[n.repeat] = value
 	return r
 }
 
-// fail notes that a metric could not be measured.
+// fail records that a metric could not be measured.
 func (n note) fail(metric, unit string, err error) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		n.row(metric, unit).Text = "none"
@@ -202,8 +202,8 @@ func (n note) fail(metric, unit string, err error) {
 	n.row(metric, unit).Err = err.Error()
 }
 
-// Rows returns what was measured: of each case together, with the subjects in
-// their order, not in that of their turns.
+// Rows returns the measurements. The rows of a case stand together, with the subjects in
+// the order of Subjects.
 func (r *Run) Rows() []report.Row {
 	var cases []string
 	order := func(o *row) (kind, subject int) {
@@ -247,7 +247,7 @@ func (reg *registry) open(s Subject) (*child.Child, error) {
 	return child.Start(s.Exe, s.Name, reg.servers)
 }
 
-// ready adds consumers and waits until all have what is there.
+// ready adds consumers, and waits until all of them have the wanted number of endpoints.
 func (reg *registry) ready(c *child.Child, services []string, each, workers, want int) (began int64, _ child.Reply, _ error) {
 	req := child.Request{Services: services, Each: each, Workers: workers, Want: want, Timeout: reg.patience}
 	req.Do = child.Arm
@@ -263,13 +263,13 @@ func (reg *registry) ready(c *child.Child, services []string, each, workers, wan
 	return resolved.Began, reply, err
 }
 
-// change makes a change and returns how long it took until all consumers of c,
-// but the first from, had it.
+// change makes a change. It returns the time until all consumers of c but the first from
+// had the change.
 func (reg *registry) change(ctx context.Context, c *child.Child, from, want int, apply func(context.Context) error) (time.Duration, child.Reply, error) {
 	if _, err := c.Do(child.Request{Do: child.Arm, From: from, Want: want}); err != nil {
 		return 0, child.Reply{}, err
 	}
-	time.Sleep(2 * time.Millisecond) // until the pipe is forgotten
+	time.Sleep(2 * time.Millisecond) // the child's reply must not disturb the change
 	ctx, cancel := context.WithTimeout(ctx, reg.patience)
 	defer cancel()
 	began := time.Now().UnixNano()

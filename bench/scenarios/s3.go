@@ -9,7 +9,7 @@ import (
 	"github.com/naming-go/naming/bench/report"
 )
 
-// bigService is S3. Peers that read the same entries share a service: their
+// bigService is S3. Peers that read the same entries share a service, because their
 // children run one after the other.
 func bigService(r *Run, tb testing.TB, reg *registry) error {
 	ctx := context.Background()
@@ -37,7 +37,7 @@ func bigService(r *Run, tb testing.TB, reg *registry) error {
 					return err
 				}
 				n := r.note(reg, name, repeat, s)
-				var least note // of the smallest, to compare with
+				var least note // of the smallest service, for comparison
 				if i > 0 {
 					least = r.note(reg, "N = "+report.Number(sizes[0]), repeat, s)
 				}
@@ -58,8 +58,8 @@ func bigServiceOne(ctx context.Context, r *Run, reg *registry, n, least note, sm
 		return err
 	}
 	defer c.Kill()
-	// The connection is not part of the first set, nor is what a peer does once
-	// in its life.
+	// The first set must not include the connection, nor other work that a peer does
+	// only once.
 	if _, _, err := reg.ready(c, []string{small}, 1, 1, 1); err != nil {
 		return err
 	}

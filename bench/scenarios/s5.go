@@ -38,12 +38,12 @@ func manyServices(r *Run, tb testing.TB, reg *registry) error {
 		for _, s := range r.rotated(reg) {
 			n := r.note(reg, name, repeat, s)
 			if n.row("resolved", "s").Err != "" {
-				continue // it would fail again, and that takes long
+				continue // the peer would fail again, which takes long
 			}
 			if reg.backend == "consul" {
-				// A peer that starves others does so for minutes after it was
-				// killed: the agent goes on with its blocking queries. Each
-				// has an agent that is new, and loses all with a restart.
+				// The agent goes on with the blocking queries of a killed peer for
+				// minutes. A peer that starves other programs would disturb the next
+				// peer. So each peer has a new agent. A restart loses all entries.
 				reg.agent.Restart(tb)
 				if err := reg.put(ctx, entries[format(s.Peer)]); err != nil {
 					return err
@@ -72,10 +72,10 @@ func manyServicesOne(reg *registry, n note, services []string, present int) erro
 	if err != nil {
 		return err
 	}
-	// Of a peer that starves not even this returns in time.
+	// A peer that starves does not even get this reply in time.
 	began, reply, failed := reg.ready(c, services, 1, 16, present)
 	if reg.backend == "consul" {
-		// Whether another program on this host is served meanwhile.
+		// The agent should serve another program on this host meanwhile.
 		refused := 0
 		const tries = 10
 		for range tries {
@@ -100,15 +100,9 @@ func manyServicesOne(reg *registry, n note, services []string, present int) erro
 	per := float64(len(services))
 	n.add("goroutines per service", "", float64(after.Usage.Goroutines-before.Usage.Goroutines)/per)
 	n.add("memory per service", "KB", (float64(after.Usage.Memory)-float64(before.Usage.Memory))/per/1024)
-	if reg.backend == "etcd" {
-		watchers2, streams2, err := reg.watches()
-		if err != nil {
-			return err
-		}
-		n.add("watchers", "", watchers2-watchers)
-		n.add("streams", "", streams2-streams)
-	} else {
+	if reg.backend == "consul" {
 		n.add("connections", "", float64(after.Usage.Conns))
+		return nil
 	}
-	return nil
+	return addWatches(reg, n, watchers, streams)
 }
