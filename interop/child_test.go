@@ -15,7 +15,7 @@ import (
 	"github.com/naming-go/naming/interop/peer"
 )
 
-// program is one that speaks the protocol of package peer, and how it is built.
+// program is a program that speaks the protocol of package peer, and how it is built.
 type program struct {
 	dir     string // its module
 	pkg     string
@@ -29,7 +29,7 @@ var (
 	etcdNaming35       = program{"etcdnaming", ".", ""}
 	etcdNamingPresent  = program{"etcdnaming", ".", "current.mod"}
 	built              sync.Map // program to func() (string, error)
-	programs           string   // the directory of what was built
+	programs           string   // the directory of the built programs
 	errChildHasStopped = "the process has stopped"
 )
 
@@ -78,7 +78,7 @@ type child struct {
 	stopped chan struct{} // closed when the process has ended
 }
 
-// start starts a library, which ends with the test.
+// start starts a library. The process ends with the test.
 func (p program) start(t *testing.T, library string, servers peer.Servers) *child {
 	t.Helper()
 	path := p.build(t)
@@ -141,7 +141,7 @@ func (c *child) try(req peer.Request) (peer.Reply, error) {
 	return reply, nil
 }
 
-// do makes a request that is to succeed.
+// do makes a request that has to succeed.
 func (c *child) do(t *testing.T, req peer.Request) peer.Reply {
 	t.Helper()
 	reply, err := c.try(req)
@@ -151,7 +151,7 @@ func (c *child) do(t *testing.T, req peer.Request) peer.Reply {
 	return reply
 }
 
-// tail keeps the beginning of what a process writes, where a panic is named.
+// tail keeps the beginning of a process's output, or of a panic.
 type tail struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

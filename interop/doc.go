@@ -1,5 +1,4 @@
-// Package interop runs the libraries of other projects beside this one, each in a
-// process of its own, on real registries: it registers what they read, reads what
-// they register, and makes real calls through both. Its test prints the table in
-// docs/interop.md.
+// Package interop runs the libraries of other projects beside this one on real registries,
+// each in a process of its own. It registers what they read, reads what they register, and
+// makes real calls through both. Its test prints docs/interop.md.
 package interop

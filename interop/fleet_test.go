@@ -47,7 +47,7 @@ func listen(t *testing.T, addr string) *server {
 	return s
 }
 
-// ours is what a program on this library has: the store of one wire format.
+// ours is a program on this library, with a store of one wire format.
 type ours struct {
 	client *naming.Client
 	alarms atomic.Int64 // logged at the level Warn and above
@@ -60,7 +60,7 @@ func newOurs(t *testing.T, store naming.Store) *ours {
 	return o
 }
 
-// alarms counts what is logged at the level Warn and above.
+// alarms counts and logs the records of the level Warn and above.
 type alarms struct {
 	slog.Handler
 	t     *testing.T
@@ -79,7 +79,7 @@ func (a alarms) Handle(_ context.Context, r slog.Record) error {
 
 func (a alarms) WithAttrs([]slog.Attr) slog.Handler { return a }
 
-// register announces a server and waits until it is announced.
+// register registers a server, and waits until the registry has it.
 func (o *ours) register(t *testing.T, service string, s *server, metadata map[string]any) *naming.Registration {
 	t.Helper()
 	e := naming.Endpoint{Addr: s.addr}
@@ -106,12 +106,12 @@ func stop(t *testing.T, s *server, reg *naming.Registration) {
 	s.grpc.GracefulStop()
 }
 
-// traffic makes calls through our resolver and counts them as a peer does.
+// traffic makes calls through our resolver, and counts them as a peer does.
 type traffic struct {
 	stop, done chan struct{}
 
 	mu    sync.Mutex
-	count peer.Reply
+	count peer.Reply // guarded by mu
 }
 
 func (o *ours) traffic(t *testing.T, service string) *traffic {
@@ -162,8 +162,8 @@ func (tr *traffic) add(from *grpcpeer.Peer, err error) {
 	}
 }
 
-// wait waits until a call has reached each of the addresses, and forgets how many
-// calls had reached which before.
+// wait resets the counts, waits until a call has reached each of the addresses, and does
+// both once more.
 func (tr *traffic) wait(t *testing.T, want []string) {
 	t.Helper()
 	tr.mu.Lock()
@@ -176,7 +176,7 @@ func (tr *traffic) wait(t *testing.T, want []string) {
 	servertest.Poll(t, "calls", func() error { return reachedAll(tr.report().To, want) })
 }
 
-// report returns what was counted so far.
+// report returns the counts so far.
 func (tr *traffic) report() peer.Reply {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -185,7 +185,7 @@ func (tr *traffic) report() peer.Reply {
 	return r
 }
 
-// end ends the calls and returns what was counted. It may be called again.
+// end ends the calls, and returns the counts. It may be called again.
 func (tr *traffic) end() peer.Reply {
 	select {
 	case <-tr.stop:
@@ -199,7 +199,7 @@ func (tr *traffic) end() peer.Reply {
 // views is a watch of ours.
 type views struct {
 	mu   sync.Mutex
-	last naming.View
+	last naming.View   // guarded by mu
 	news chan struct{} // capacity 1
 }
 

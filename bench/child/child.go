@@ -243,7 +243,7 @@ const settleTime = 20 * time.Millisecond
 func (c *child) wait(ctx context.Context, reply *Reply) error {
 	r := c.round.Load()
 	if r == nil {
-		return errors.New("Wait without Arm")
+		return errors.New("wait without arm")
 	}
 	var err error
 	select {

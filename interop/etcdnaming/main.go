@@ -1,6 +1,6 @@
-// The program etcdnaming is a client of the package naming of etcd's client. The
-// module pins 3.5.21 with gRPC 1.71, whose balancers compare the metadata of
-// addresses; current.mod pins the present versions.
+// Command etcdnaming is a client of the package naming of etcd's client. The module pins
+// 3.5.21 with gRPC 1.71, whose balancers compare the metadata of addresses. current.mod
+// pins the present versions.
 package main
 
 import (

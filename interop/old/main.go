@@ -1,6 +1,6 @@
-// The program old is a client of etcd's former package clientv3/naming and of
-// gRPC's former grpc.RoundRobin, as programs were before gRPC 1.30. The module
-// pins gRPC 1.29.1; grpc126.mod pins 1.26.0, with which etcd 3.4 was released.
+// Command old is a client of etcd's former package clientv3/naming and of gRPC's former
+// grpc.RoundRobin, as programs were before gRPC 1.30. The module pins gRPC 1.29.1.
+// grpc126.mod pins 1.26.0, with which etcd 3.4 was released.
 package main
 
 import (

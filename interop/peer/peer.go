@@ -1,10 +1,9 @@
-// Package peer is what a program on another library has in common with the others
-// of its kind: it is told over its standard input what to do, so that each library
-// runs in a process of its own, with the versions of gRPC and etcd's client that
-// it was made for, and may crash there.
+// Package peer is the common part of the programs on other libraries. Such a program gets
+// requests over its standard input. Each library runs in a process of its own, with the
+// versions of gRPC and etcd's client that it was made for, and may crash there.
 //
-// A module of its own, without requirements: those of one library must not choose
-// the versions of another.
+// The package is a module of its own, without requirements. The requirements of one library
+// must not choose the versions of another.
 package peer
 
 import (
@@ -21,10 +20,10 @@ import (
 	"time"
 )
 
-// ErrUnsupported is returned by a Client for what its library does not have.
-var ErrUnsupported = errors.New("the library has no such thing")
+// ErrUnsupported is the error of a request that the library does not support.
+var ErrUnsupported = errors.New("the library does not support this")
 
-// Instance is an endpoint as every library has it. Weight 0 means none.
+// Instance is an endpoint as every library has it. Weight 0 means no weight.
 type Instance struct {
 	ID, Addr string
 	Weight   int               `json:",omitempty"`
@@ -39,35 +38,35 @@ type Servers struct {
 
 // Client is a library, connected to its registry.
 type Client interface {
-	// Register announces an instance of a service, under a lease of the
-	// library's shortest time to live if it knows leases, and keeps it
-	// announced. The returned function takes it out in order.
+	// Register registers an instance of a service, and keeps it registered. If the
+	// library has leases, the lease has the library's shortest time to live. The
+	// returned function deregisters the instance in order.
 	Register(ctx context.Context, service string, i Instance) (deregister func(context.Context) error, err error)
 
-	// Watch calls update with all instances of a service, at first and after
-	// every change. The slice is the receiver's.
+	// Watch calls update with all instances of a service, first at once and then after
+	// every change. update may keep the slice.
 	Watch(service string, update func([]Instance)) error
 
-	// Dial returns a function that makes a unary call to a server of the
-	// service, as the library balances calls, and returns its address.
+	// Dial returns a function that makes a unary call to the service, balanced as the
+	// library does it, and returns the server's address.
 	Dial(service string) (call func(context.Context) (addr string, err error), err error)
 }
 
-// Request is one thing to do.
+// Request is a request to a program.
 type Request struct {
 	Do       string // "register", "deregister", "watch", "seen", "call", "report"
 	Service  string
 	Instance Instance
 }
 
-// Reply is the answer to a Request.
+// Reply is the reply to a Request.
 type Reply struct {
 	Err         string `json:",omitempty"`
 	Unsupported bool   `json:",omitempty"`
 
-	Seen []Instance `json:",omitempty"` // to "seen", sorted by address
+	Seen []Instance `json:",omitempty"` // for "seen", sorted by address
 
-	// To "report", of the calls since "call" or the last report.
+	// For "report": the calls since "call" or the last report.
 	Calls, Failed int
 	To            map[string]int `json:",omitempty"` // by the server's address
 	FirstErr      string         `json:",omitempty"`
@@ -76,8 +75,8 @@ type Reply struct {
 // callEvery is the time between two calls of a service.
 const callEvery = 5 * time.Millisecond
 
-// Main serves requests on standard input until it is closed. The program's first
-// argument names the library, the second holds Servers as JSON.
+// Main serves requests on the standard input until its end. The first argument of the
+// program names the library. The second argument has Servers as JSON.
 func Main(libraries map[string]func(Servers) (Client, error)) {
 	if err := run(libraries, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -125,7 +124,7 @@ type program struct {
 	calls tally
 }
 
-// latest is what the watches said last, by service.
+// latest has the last set of each watch, by service.
 type latest struct {
 	mu    sync.Mutex
 	lists map[string][]Instance
@@ -170,7 +169,7 @@ func (t *tally) add(addr string, err error) {
 	t.now.To[addr]++
 }
 
-// take returns what was counted and begins anew.
+// take returns the counts and resets them.
 func (t *tally) take() Reply {
 	t.mu.Lock()
 	defer t.mu.Unlock()

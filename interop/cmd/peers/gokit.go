@@ -12,7 +12,7 @@ import (
 	"github.com/naming-go/naming/interop/peer"
 )
 
-// follow reads what a user of go-kit reads.
+// follow reads events as a user of go-kit does.
 func follow(i sd.Instancer, update func([]peer.Instance)) {
 	events := make(chan sd.Event)
 	go func() {
@@ -29,7 +29,7 @@ type goKitEtcd struct{ endpoints []string }
 
 func openGoKitEtcd(s peer.Servers) (peer.Client, error) { return goKitEtcd{s.Etcd}, nil }
 
-// Register makes a client of its own for each instance: one registers one.
+// Register makes a client for each instance, because a client registers one instance.
 func (g goKitEtcd) Register(_ context.Context, service string, i peer.Instance) (func(context.Context) error, error) {
 	c, err := etcdv3.NewClient(context.Background(), g.endpoints, etcdv3.ClientOptions{})
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/naming-go/naming/interop/peer"
 )
 
-// goZero is what go-zero's resolver is made of, without the step that leaves 32
-// endpoints of a service.
+// goZero is made of the parts of go-zero's resolver, without the step that cuts a service
+// down to 32 endpoints.
 type goZero struct{ endpoints []string }
 
 func openGoZero(s peer.Servers) (peer.Client, error) {

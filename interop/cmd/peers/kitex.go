@@ -31,7 +31,7 @@ func openKitex(s peer.Servers) (peer.Client, error) {
 	return &kitex{s.Etcd, r}, err
 }
 
-// Register makes a registry of its own for each instance: one keeps one.
+// Register makes a registry for each instance, because a registry keeps one instance.
 func (k *kitex) Register(_ context.Context, service string, i peer.Instance) (func(context.Context) error, error) {
 	r, err := kitexetcd.NewEtcdRegistry(k.endpoints)
 	if err != nil {
@@ -51,8 +51,8 @@ func (k *kitex) Register(_ context.Context, service string, i peer.Instance) (fu
 	return func(context.Context) error { return r.Deregister(info) }, nil
 }
 
-// Watch asks again and again, as kitex's clients do, which have no watch; more
-// often than their five seconds.
+// Watch asks again and again, as kitex's clients do, which have no watch. It asks more
+// often than every five seconds.
 func (k *kitex) Watch(service string, update func([]peer.Instance)) error {
 	look := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -77,7 +77,7 @@ func (k *kitex) Watch(service string, update func([]peer.Instance)) error {
 	return nil
 }
 
-// tags returns those that the table knows of: an instance does not list its own.
+// tags returns the tags that the test uses. An instance does not list its tags.
 func tags(in discovery.Instance) map[string]string {
 	all := make(map[string]string)
 	for _, name := range []string{"color", "draining"} {

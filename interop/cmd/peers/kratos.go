@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/interop/peer"
 )
 
-// kratosRegistry is what each of kratos's registries is.
+// kratosRegistry is the interface of kratos's registries.
 type kratosRegistry interface {
 	registry.Registrar
 	registry.Discovery

@@ -1,5 +1,5 @@
-// The program peers is a client of the libraries that live with the present
-// versions of gRPC and etcd's client. Package peer says what it can be told.
+// Command peers is a client of the libraries that work with the present versions of gRPC
+// and etcd's client. Package peer describes its requests.
 package main
 
 import (
@@ -49,8 +49,8 @@ func check(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
 	return from.Addr.String(), nil
 }
 
-// pool balances calls over the addresses that a library without a resolver for
-// gRPC gives, in turn, as its documentation leaves it to its users.
+// pool balances calls over the addresses of a library without a resolver for gRPC, in
+// turn. The library's documentation leaves balancing to its users.
 type pool struct {
 	mu    sync.Mutex
 	addrs []string
@@ -90,7 +90,7 @@ func (p *pool) pick() (*grpc.ClientConn, error) {
 	return c, nil
 }
 
-// dial returns the calls of a pool that watch keeps up to date.
+// dial returns the call function of a pool that watch keeps up to date.
 func dial(service string, watch func(string, func([]peer.Instance)) error) (func(context.Context) (string, error), error) {
 	p := new(pool)
 	if err := watch(service, p.set); err != nil {
@@ -113,7 +113,7 @@ func addresses(addrs []string) []peer.Instance {
 	return list
 }
 
-// hostPort splits the addresses of the table, which are valid.
+// hostPort splits an address of the test, which is valid.
 func hostPort(addr string) (string, int) {
 	host, port, _ := net.SplitHostPort(addr)
 	n, _ := strconv.Atoi(port)

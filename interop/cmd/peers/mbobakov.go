@@ -30,7 +30,7 @@ func (m mbobakov) Watch(service string, update func([]peer.Instance)) error {
 	if err != nil {
 		return err
 	}
-	_, err = resolver.Get("consul").Build(resolver.Target{URL: *u}, told{update}, resolver.BuildOptions{})
+	_, err = resolver.Get("consul").Build(resolver.Target{URL: *u}, recorder{update}, resolver.BuildOptions{})
 	return err
 }
 
@@ -43,10 +43,10 @@ func (m mbobakov) Dial(service string) (func(context.Context) (string, error), e
 	return func(ctx context.Context) (string, error) { return check(ctx, conn) }, nil
 }
 
-// told is the ClientConn of a resolver whose addresses are looked at.
-type told struct{ update func([]peer.Instance) }
+// recorder is the ClientConn of a resolver. It records the addresses.
+type recorder struct{ update func([]peer.Instance) }
 
-func (t told) UpdateState(s resolver.State) error {
+func (t recorder) UpdateState(s resolver.State) error {
 	list := make([]peer.Instance, len(s.Addresses))
 	for i, a := range s.Addresses {
 		list[i].Addr = a.Addr
@@ -55,6 +55,6 @@ func (t told) UpdateState(s resolver.State) error {
 	return nil
 }
 
-func (told) ReportError(error)                                    {}
-func (told) NewAddress([]resolver.Address)                        {}
-func (told) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
+func (recorder) ReportError(error)                                    {}
+func (recorder) NewAddress([]resolver.Address)                        {}
+func (recorder) ParseServiceConfig(string) *serviceconfig.ParseResult { return nil }
