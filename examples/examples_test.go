@@ -20,8 +20,8 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// A server announces itself, a client finds it, and the server leaves when it is
-// told to.
+// TestServerAndClient: a server registers itself, a client finds it, and the server leaves
+// on SIGTERM.
 func TestServerAndClient(t *testing.T) {
 	c := etcdtest.Start(t, nil)
 	url := "etcd://" + c.Members[0].Addr + "?prefix=/naming/"
@@ -116,7 +116,7 @@ func testHello(t *testing.T, file string) {
 }
 
 // TestArguments: a program refuses an argument that is not a flag, such as a URL without
-// -store, which would be ignored.
+// -store. Otherwise the argument would be ignored.
 func TestArguments(t *testing.T) {
 	for _, program := range []string{"./server", "./client", "./quickstart"} {
 		out, err := exec.Command("go", "run", program, "etcd://127.0.0.1:1").CombinedOutput()
@@ -126,9 +126,8 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestFieldR10NoRegistry: with no registry running, a program says so with the first
-// answer that it gets, which is that the connection is refused; in one log, with one
-// line for each event; and ends when it is told to.
+// TestFieldR10NoRegistry: with no registry running, a program reports the first refused
+// connection soon. It has one log, with one line for each event, and ends on SIGTERM.
 func TestFieldR10NoRegistry(t *testing.T) {
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client").CombinedOutput(); err != nil {
@@ -147,47 +146,7 @@ func TestFieldR10NoRegistry(t *testing.T) {
 			events  int    // events that are logged before the first retry
 		}{{"client", "a call waits", 1}, {"server", "tried again until there is one", 2}} {
 			t.Run(c.program+" "+url[:4], func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				cmd := exec.CommandContext(ctx, filepath.Join(bin, c.program), "-store", url)
-				r, w := io.Pipe()
-				cmd.Stdout, cmd.Stderr = w, w
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				begin := time.Now()
-				var lines []string
-				told := make(chan time.Duration, 1)
-				read := make(chan struct{})
-				go func() {
-					defer close(read)
-					for s := bufio.NewScanner(r); s.Scan(); {
-						lines = append(lines, s.Text())
-						if strings.Contains(s.Text(), "WARN") && strings.Contains(s.Text(), "connection refused") {
-							select {
-							case told <- time.Since(begin):
-							default:
-							}
-						}
-					}
-				}()
-				select {
-				case took := <-told:
-					// It was 20 s. A machine that is busy may take a while to
-					// start a program.
-					if took > 10*time.Second {
-						t.Errorf("said after %v that there is no registry", took)
-					}
-				case <-ctx.Done():
-					t.Error("said nothing within a minute")
-				}
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-				_ = cmd.Wait()
-				w.Close()
-				<-read
-				if ctx.Err() != nil {
-					t.Error("did not end when it was told to")
-				}
+				lines := runWithoutRegistry(t, filepath.Join(bin, c.program), "-store", url)
 				all := strings.Join(lines, "\n")
 				if !strings.Contains(all, c.waits) {
 					t.Errorf("does not say that it waits:\n%s", all)
@@ -197,7 +156,7 @@ func TestFieldR10NoRegistry(t *testing.T) {
 					if strings.HasPrefix(line, "{") {
 						t.Errorf("another log: %s", line)
 					}
-					if strings.Contains(line, "WARN") && strings.Contains(line, "connection refused") {
+					if isRefusal(line) {
 						warnings++
 					}
 				}
@@ -210,10 +169,61 @@ func TestFieldR10NoRegistry(t *testing.T) {
 	}
 }
 
+// isRefusal reports whether a line of the log warns of a refused connection.
+func isRefusal(line string) bool {
+	return strings.Contains(line, "WARN") && strings.Contains(line, "connection refused")
+}
+
+// runWithoutRegistry runs a program until it warns of a refused connection, and then
+// stops it. It returns the lines that the program wrote.
+func runWithoutRegistry(t *testing.T, program string, args ...string) (lines []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	r, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	warned := make(chan time.Duration, 1)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines = append(lines, s.Text())
+			if isRefusal(s.Text()) {
+				select {
+				case warned <- time.Since(begin):
+				default:
+				}
+			}
+		}
+	}()
+	select {
+	case took := <-warned:
+		// It was 20 s once. A busy machine may take a while to start a program.
+		if took > 10*time.Second {
+			t.Errorf("warned after %v that there is no registry", took)
+		}
+	case <-ctx.Done():
+		t.Error("no warning within a minute")
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Wait()
+	w.Close()
+	<-read
+	if ctx.Err() != nil {
+		t.Error("did not end on SIGTERM")
+	}
+	return lines
+}
+
 const root = ".."
 
-// Every block of Go in the README is part of the program that the comment above
-// it names.
+// TestReadmeCode: every block of Go in the README is part of the program that the comment
+// above it names.
 func TestReadmeCode(t *testing.T) {
 	readme := read(t, "README.md")
 	blocks := regexp.MustCompile("(?s)(?:<!-- (\\S+) -->\n)?```go\n(.*?)```").FindAllStringSubmatch(readme, -1)

@@ -1,4 +1,4 @@
-// Command client calls the servers of a service, wherever they are.
+// Command client calls the servers of a service, which it finds in the registry.
 //
 //	go run ./examples/client -store 'etcd://localhost:2379?prefix=/naming/'
 package main

@@ -1,6 +1,6 @@
-// Command server is a gRPC server that announces itself, and leaves without
-// dropping a call when it is told to terminate. Package serve does what run does
-// here, and follows the server's health as well.
+// Command server is a gRPC server that registers itself. On SIGTERM it leaves without
+// dropping a call. Package serve does the same as run does here, and follows the server's
+// health as well.
 //
 //	go run ./examples/server -store 'etcd://localhost:2379?prefix=/naming/'
 package main
