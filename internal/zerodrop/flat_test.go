@@ -26,6 +26,35 @@ func TestDialAndClose(t *testing.T) {
 	if mutant.Full() {
 		cycles = 10_000
 	}
+	addr := serveHealth(t)
+	store := new(memory.Store)
+	c := naming.New(store, &naming.Options{Logger: quiet, IdleGrace: -1})
+	defer c.Close()
+	if err := c.Update(t.Context(), "greeter", naming.Update{Addr: addr}); err != nil {
+		t.Fatal(err)
+	}
+	b := resolver.NewBuilder(c, nil)
+	for i := range 200 {
+		dialAndClose(t, store, b, i)
+	}
+	goroutines, heap := settledAt(0)
+	for i := range cycles {
+		dialAndClose(t, store, b, i)
+	}
+	goroutines2, heap2 := settledAt(goroutines)
+	t.Logf("%d cycles: %d goroutines and %d KiB before, %d and %d KiB after", cycles, goroutines, heap>>10, goroutines2, heap2>>10)
+	if goroutines2 > goroutines {
+		buf := make([]byte, 1<<20)
+		t.Errorf("%d goroutines, want %d:\n%s", goroutines2, goroutines, buf[:runtime.Stack(buf, true)])
+	}
+	// A ClientConn has about 50 KiB. A leak of one in a hundred would show.
+	if grown := int64(heap2) - int64(heap); grown > 512<<10 {
+		t.Errorf("the heap grew by %d bytes in %d cycles", grown, cycles)
+	}
+}
+
+// serveHealth serves the health service until the test ends. It returns the address.
+func serveHealth(t *testing.T) string {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -37,58 +66,38 @@ func TestDialAndClose(t *testing.T) {
 		defer close(served)
 		_ = s.Serve(lis)
 	}()
-	defer func() {
+	t.Cleanup(func() {
 		s.Stop()
 		<-served
-	}()
-	store := new(memory.Store)
-	c := naming.New(store, &naming.Options{Logger: quiet, IdleGrace: -1})
-	defer c.Close()
-	if err := c.Update(t.Context(), "greeter", naming.Update{Addr: lis.Addr().String()}); err != nil {
+	})
+	return lis.Addr().String()
+}
+
+// dialAndClose makes a ClientConn, uses it in a way that depends on i, and closes it. The
+// store is down in three of ten cycles.
+func dialAndClose(t *testing.T, store *memory.Store, b *resolver.Builder, i int) {
+	switch i % 10 {
+	case 3:
+		store.Down(errors.New("down"))
+	case 6:
+		store.Up()
+	}
+	conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
 		t.Fatal(err)
 	}
-	b := resolver.NewBuilder(c, nil)
-	cycle := func(i int) {
-		switch i % 10 {
-		case 3:
-			store.Down(errors.New("down"))
-		case 6:
-			store.Up()
-		}
-		conn, err := grpc.NewClient(b.Target("greeter"), grpc.WithResolvers(b), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch i % 4 {
-		case 0: // never used
-		case 1:
-			conn.Connect()
-		default: // a call, which fails while the store is down
-			_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
-			if down := i%10 >= 3 && i%10 < 6; (err != nil) != down {
-				t.Fatalf("cycle %d: %v", i, err)
-			}
-		}
-		if err := conn.Close(); err != nil {
-			t.Fatal(err)
+	switch i % 4 {
+	case 0: // never used
+	case 1:
+		conn.Connect()
+	default: // a call, which fails while the store is down
+		_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+		if down := i%10 >= 3 && i%10 < 6; (err != nil) != down {
+			t.Fatalf("cycle %d: %v", i, err)
 		}
 	}
-	for i := range 200 {
-		cycle(i)
-	}
-	goroutines, heap := settledAt(0)
-	for i := range cycles {
-		cycle(i)
-	}
-	goroutines2, heap2 := settledAt(goroutines)
-	t.Logf("%d cycles: %d goroutines and %d KiB before, %d and %d KiB after", cycles, goroutines, heap>>10, goroutines2, heap2>>10)
-	if goroutines2 > goroutines {
-		buf := make([]byte, 1<<20)
-		t.Errorf("%d goroutines, want %d:\n%s", goroutines2, goroutines, buf[:runtime.Stack(buf, true)])
-	}
-	// A ClientConn has about 50 KiB. A leak of one in a hundred would show.
-	if grown := int64(heap2) - int64(heap); grown > 512<<10 {
-		t.Errorf("the heap grew by %d bytes in %d cycles", grown, cycles)
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
