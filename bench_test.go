@@ -26,7 +26,7 @@ func filled(b *testing.B, n int) *memory.Store {
 	return s
 }
 
-// flip returns a function that each time makes one change to the service.
+// flip returns a function that makes one change to the service per call.
 func flip(b *testing.B, s naming.Store) func() {
 	n := 0
 	return func() {
@@ -49,9 +49,9 @@ func mustNext(b *testing.B, w naming.Watcher) []*naming.Update {
 	return ups
 }
 
-// BenchmarkChange is one more change at a service of many endpoints: from Apply
-// to Next, or to the next View. For a Watcher neither time nor bytes depend on
-// the size of the set.
+// BenchmarkChange measures one change at a service of many endpoints: from Apply to Next,
+// or to the next View. For a Watcher neither time nor bytes depend on the size of the
+// set.
 func BenchmarkChange(b *testing.B) {
 	for _, n := range []int{100, 50_000} {
 		b.Run(fmt.Sprintf("watcher/endpoints=%d", n), func(b *testing.B) {
@@ -90,8 +90,8 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstSet is how long the first reader of a large service waits for
-// the full set.
+// BenchmarkFirstSet measures how long the first reader of a large service waits for the
+// full set.
 func BenchmarkFirstSet(b *testing.B) {
 	for _, n := range []int{100, 50_000} {
 		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
@@ -112,10 +112,9 @@ func BenchmarkFirstSet(b *testing.B) {
 	}
 }
 
-// BenchmarkFanOut is one change until the last of many watchers of a service
-// with ten endpoints has it. The metrics are of one idle watcher. The floor is
-// as many goroutines that are woken by a channel and find a value: compare with
-// it, in one run.
+// BenchmarkFanOut measures one change until the last of many watchers of a service with
+// ten endpoints has it. The metrics are of one idle watcher. The floor is the same number
+// of goroutines that a channel wakes and that find a value. Compare both in one run.
 func BenchmarkFanOut(b *testing.B) {
 	b.Run("floor/goroutines=5000", func(b *testing.B) {
 		type step struct {
@@ -171,24 +170,23 @@ func BenchmarkFanOut(b *testing.B) {
 			perWatcher := float64(heap()-before) / float64(n)
 			goroutines = runtime.NumGoroutine() - goroutines
 
-			var step sync.WaitGroup
-			var readers sync.WaitGroup
+			var pending, readers sync.WaitGroup
 			for _, w := range watchers {
 				readers.Go(func() {
 					for {
 						if _, err := w.Next(); err != nil {
 							return
 						}
-						step.Done()
+						pending.Done()
 					}
 				})
 			}
 			change := flip(b, s)
 			b.ReportAllocs()
 			for b.Loop() {
-				step.Add(n)
+				pending.Add(n)
 				change()
-				step.Wait()
+				pending.Wait()
 			}
 			if n > 1 {
 				b.ReportMetric(perWatcher, "B/watcher")

@@ -8,9 +8,8 @@ import (
 
 const module = "github.com/naming-go/naming"
 
-// TestDependencies holds packages to what they may import, with all that their
-// imports import. The rules are decisions (DESIGN.md); a failure here is not
-// mended by changing them.
+// TestDependencies asserts that packages import, directly or not, only what the rules
+// allow. The rules are decisions (DESIGN.md): do not change them to mend a failure.
 func TestDependencies(t *testing.T) {
 	const (
 		grpc   = "google.golang.org/grpc"
@@ -20,10 +19,10 @@ func TestDependencies(t *testing.T) {
 	)
 	for _, rule := range []struct {
 		pkg string
-		// Of what is not in the standard library, only packages below these
-		// may be imported; nil means any.
+		// only are the packages outside of the standard library below which the
+		// package may import. Nil means any.
 		only []string
-		// None of these.
+		// never are the packages below which the package must not import.
 		never []string
 	}{
 		{pkg: ".", only: []string{module, xsync}},
@@ -44,7 +43,7 @@ func TestDependencies(t *testing.T) {
 		}
 		for _, dep := range strings.Fields(string(out)) {
 			if rule.only != nil && !below(dep, rule.only) {
-				t.Errorf("%s depends on %s, but may only on %v", rule.pkg, dep, rule.only)
+				t.Errorf("%s depends on %s, but may depend on %v only", rule.pkg, dep, rule.only)
 			}
 			if self := module + strings.TrimPrefix(rule.pkg, "."); dep != self && below(dep, rule.never) {
 				t.Errorf("%s depends on %s, which it must not", rule.pkg, dep)

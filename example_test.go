@@ -52,14 +52,14 @@ func ExampleNew() {
 	})
 	defer c.Close()
 
-	// New asks nobody anything. A store that is missing is found with the
-	// first call.
+	// New calls no method of the store. The first call finds that the store is
+	// missing.
 	_, err := naming.New(nil, nil).List(context.Background(), "greeter")
 	fmt.Println(err)
 	// Output: naming: invalid argument: New was given a nil Store
 }
 
-// Close ends what the Client began, and everything else fails from then on.
+// Close ends everything that the Client began. All other methods fail from then on.
 func ExampleClient_Close() {
 	c := naming.New(new(memory.Store), nil)
 	w, err := c.Resolve("greeter")
@@ -77,8 +77,8 @@ func ExampleClient_Close() {
 	// true
 }
 
-// The loop is shown the state as it is now, and again whenever it changed. A
-// registry that fails makes the state stale; it does not end the loop.
+// The loop gets the present state, and the new state after each change. A registry that
+// fails makes the state stale, and does not end the loop.
 func ExampleClient_Watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -109,7 +109,7 @@ func ExampleClient_Watch() {
 	// true
 }
 
-// A Watcher tells first what there is, and then what changed.
+// A Watcher returns the full set first, and then the changes.
 func ExampleClient_Resolve() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
@@ -150,7 +150,7 @@ func ExampleClient_Resolve() {
 	// Add 10.0.0.8:9000 map[zone:eu-1]
 }
 
-// List asks the registry once. With an error nothing is known.
+// List makes one request. With an error nothing is known.
 func ExampleClient_List() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -182,19 +182,19 @@ func ExampleClient_Services() {
 			log.Fatal(err)
 		}
 		fmt.Println(names)
-		break // else the loop goes on when the list changed
+		break // otherwise the loop goes on when the list changed
 	}
 	// Output: [billing billing/eu-1 greeter]
 }
 
-// Update puts and deletes endpoints that stay without a lease, all together.
+// Update puts and deletes endpoints, all together and without a lease.
 func ExampleClient_Update() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	err := c.Update(ctx, "greeter",
 		naming.Update{Op: naming.Add, Addr: "10.0.0.7:9000", Metadata: map[string]any{"weight": 10}},
-		naming.Update{Op: naming.Delete, Addr: "10.0.0.8:9000"}, // not there: no error
+		naming.Update{Op: naming.Delete, Addr: "10.0.0.8:9000"}, // does not exist, which is not an error
 	)
 	fmt.Println(err)
 	err = c.Update(ctx, "greeter", naming.Update{Op: naming.Add})
@@ -204,7 +204,8 @@ func ExampleClient_Update() {
 	// naming: update "greeter": naming: invalid argument: Add in service "greeter": endpoint with ID "" and address "" has no metadata either
 }
 
-// What can never work is an error at once; a registry that is down is none.
+// Arguments that can never work are an error at once. A registry that is down is not an
+// error.
 func ExampleClient_Register() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -266,7 +267,7 @@ func ExampleRegistration_Wait() {
 	// Output: context deadline exceeded; the last attempt failed: memory: grant: connection refused
 }
 
-// Update changes the metadata in place: nobody's connections break.
+// Update changes the metadata in place, and connections of clients stay.
 func ExampleRegistration_Update() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
@@ -285,7 +286,7 @@ func ExampleRegistration_Update() {
 	// Output: {"weight":20,"zone":"eu-1"} <nil>
 }
 
-// A server that is to be left alone for a while, such as for a profile.
+// Drain stops new calls to a server for a while, for example to take a profile.
 func ExampleRegistration_Drain() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
@@ -334,13 +335,13 @@ func ExampleRegistration_Resume() {
 	// false
 }
 
-// The order in which a server stops without dropping a call. Close needs no
-// context: the one of a program that is being terminated is done already.
+// The order in which a server stops without dropping a call. Close needs no context,
+// because the context of a program that is being terminated is done already.
 func ExampleRegistration_Close() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
 	reg, err := c.Register(context.Background(), "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{
-		DrainDelay: 100 * time.Millisecond, // clients hear of it within that
+		DrainDelay: 100 * time.Millisecond, // clients see the mark within this time
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -350,8 +351,8 @@ func ExampleRegistration_Close() {
 	// Output: <nil>
 }
 
-// A Follower suits a program that keeps the set in a form of its own, and would
-// rather be called than wait.
+// A Follower suits a program that keeps the set in a form of its own and needs a
+// callback.
 func ExampleClient_Follow() {
 	ctx := context.Background()
 	c := naming.New(new(memory.Store), nil)
@@ -364,7 +365,7 @@ func ExampleClient_Follow() {
 	f, err := c.Follow("greeter", func() {
 		select {
 		case wake <- struct{}{}:
-		default: // it will look at everything anyway
+		default: // a token is pending, and Next returns everything that is new
 		}
 	})
 	if err != nil {
@@ -373,7 +374,7 @@ func ExampleClient_Follow() {
 	defer f.Close()
 	set := make(map[string]naming.Endpoint)
 	for len(set) == 0 {
-		// What is known already is there without a wake-up.
+		// Next returns what is known already, before the first wake-up.
 		for e, ok := f.Next(); ok; e, ok = f.Next() {
 			if e.Snapshot {
 				clear(set)
@@ -393,8 +394,8 @@ func ExampleClient_Follow() {
 	// Output: 1 endpoint, stale: false
 }
 
-// Next does not wait, and tells of failures too: they are in the status, and
-// end nothing.
+// Next does not wait. Failures are in the status of its Event, and do not end the
+// Follower.
 func ExampleFollower_Next() {
 	store := new(memory.Store)
 	store.Down(errors.New("connection refused"))
@@ -411,7 +412,7 @@ func ExampleFollower_Next() {
 		log.Fatal(err)
 	}
 	defer f.Close()
-	e, ok := f.Next() // before any wake-up: it may have something to tell already
+	e, ok := f.Next() // before any wake-up, as something may be known already
 	for !ok {
 		<-wake
 		e, ok = f.Next()
@@ -424,7 +425,7 @@ func ExampleFollower_Next() {
 	// false
 }
 
-// After Close there is nothing new any more.
+// After Close, Next returns false.
 func ExampleFollower_Close() {
 	c := naming.New(new(memory.Store), nil)
 	defer c.Close()
@@ -453,7 +454,7 @@ func ExampleCheckAddress() {
 	// greeter naming: invalid argument: address "greeter": not host:port
 }
 
-// Names of services are free, but for this.
+// Any non-empty UTF-8 text is a valid name of a service.
 func ExampleCheckService() {
 	fmt.Println(naming.CheckService("billing/eu-1, new"))
 	fmt.Println(naming.CheckService(""))
@@ -480,7 +481,7 @@ func ExampleNormalize() {
 	// true naming: invalid argument: Add in service "greeter": metadata "{" of endpoint "10.0.0.7:9000" is not JSON
 }
 
-// Metadata is compared by its value, and numbers as they are spelt.
+// Equal compares the JSON values of metadata, and numbers as they are spelt.
 func ExampleEndpoint_Equal() {
 	with := func(metadata string) naming.Endpoint {
 		return naming.Endpoint{ID: "a", Addr: "10.0.0.7:9000", Metadata: json.RawMessage(metadata)}
@@ -492,8 +493,8 @@ func ExampleEndpoint_Equal() {
 	// false
 }
 
-// Members of the metadata that have a meaning. One that is not what it should be
-// takes nothing away from the others.
+// Info decodes the members of the metadata that have a meaning. A member of the wrong
+// type does not hide the others.
 func ExampleEndpoint_Info() {
 	e := naming.Endpoint{Addr: "10.0.0.7:9000", Metadata: json.RawMessage(
 		`{"weight": 10, "zone": "eu-1", "version": 3, "tags": ["canary"], "draining": true, "owner": "team a"}`)}
@@ -505,7 +506,7 @@ func ExampleEndpoint_Info() {
 	// "", as it is no string
 }
 
-// A stale view has the last endpoints known.
+// A stale View has the last known endpoints.
 func ExampleStatus_Stale() {
 	v := naming.View{
 		Endpoints: []naming.Endpoint{{ID: "a", Addr: "10.0.0.7:9000"}},
@@ -527,7 +528,7 @@ func ExampleUpdate() {
 	// Output: {"Op":0,"Addr":"10.0.0.7:9000","Metadata":null} <nil>
 }
 
-// An entry of the registry that cannot be understood.
+// A MalformedError describes an entry of the registry that cannot be understood.
 func ExampleMalformedError() {
 	store := &memory.Store{OnMalformed: func(m *naming.MalformedError) { fmt.Println(m) }}
 	c := naming.New(store, nil)
@@ -540,7 +541,7 @@ func ExampleMalformedError() {
 	// 0 <nil>
 }
 
-// The cause of a MalformedError can be asked for, as that of any error.
+// A MalformedError wraps its cause.
 func ExampleMalformedError_Unwrap() {
 	cause := errors.New("not a JSON object")
 	var err error = &naming.MalformedError{Service: "greeter", Key: "10.0.0.7:9000", Err: cause}
@@ -553,7 +554,7 @@ func ExampleMalformedError_Error() {
 	// Output: naming: malformed entry "10.0.0.7:9000" of service "greeter": not a JSON object
 }
 
-// Hooks count what an operator watches.
+// Hooks count events that an operator watches.
 func ExampleHooks() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -571,14 +572,14 @@ func ExampleHooks() {
 		}
 	}
 	for range c.Watch(ctx, "greeter") {
-		break // from now on the service is watched
+		break // the service stays watched
 	}
 	store.Wipe()
 	fmt.Println("held:", <-held)
 	// Output: held: 3
 }
 
-// Packages that extend a Client call its hooks for what they do.
+// Packages that extend a Client call its hooks.
 func ExampleClient_Hooks() {
 	c := naming.New(new(memory.Store), &naming.Options{Hooks: &naming.Hooks{
 		Published: func(info naming.PublishedInfo) { fmt.Println(info.Service, info.Addresses) },
@@ -590,8 +591,8 @@ func ExampleClient_Hooks() {
 	// Output: greeter 3
 }
 
-// Endpoints that vanish together, and did not say that they would, are kept in
-// sight for a while: that is what a fault of the registry looks like.
+// Endpoints that vanish together without a draining mark are held for a while, because
+// a fault of the registry looks like that.
 func ExampleHold() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -619,7 +620,7 @@ func ExampleHold() {
 	// 0 endpoints, 2 held
 }
 
-// A Store can be wrapped, here by one that lets nobody write.
+// A Store can be wrapped, here by a Store that refuses all writes.
 func ExampleStore() {
 	var store naming.Store = readOnly{new(memory.Store)}
 	c := naming.New(store, nil)
@@ -635,7 +636,7 @@ func (s readOnly) Apply(context.Context, string, ...naming.Change) error {
 	return naming.ErrPermission
 }
 
-// What a Registration does with a lease can be done by hand.
+// A program can use a lease directly, as a Registration does.
 func ExampleLease() {
 	ctx := context.Background()
 	store := new(memory.Store)
@@ -653,7 +654,7 @@ func ExampleLease() {
 		log.Fatal(err)
 	}
 	fmt.Println(store.Apply(ctx, "greeter", naming.Change{Endpoint: e, Lease: successor}))
-	// The end of the first lease does not take it away.
+	// The end of the first lease does not remove the endpoint.
 	fmt.Println(lease.Revoke(ctx))
 	fmt.Println(errors.Is(lease.Renew(ctx), naming.ErrLeaseLost))
 
@@ -670,8 +671,8 @@ func ExampleLease() {
 	// 1 endpoint
 }
 
-// A Delete under a lease leaves a successor alone, and an Add that is IfFree
-// does not take its place.
+// A Delete under a lease does not delete a successor, and an Add with IfFree does not
+// replace one.
 func ExampleChange() {
 	ctx := context.Background()
 	store := new(memory.Store)

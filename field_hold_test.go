@@ -16,7 +16,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// batches is a store whose only watch yields what is sent to it.
+// batches is a store whose only watch yields the batches that are sent to ch.
 type batches struct {
 	naming.Store
 	ch chan naming.Batch
@@ -33,9 +33,9 @@ func (s batches) Watch(ctx context.Context, service string) iter.Seq2[naming.Bat
 	}
 }
 
-// holding feeds a Client with n endpoints, all of which vanish one by one and
-// then come back one by one as back says, while the reader of kind asks after each
-// change. It returns the number of bytes that were allocated.
+// holding feeds a Client with n endpoints. All of them vanish one by one, and then come
+// back one by one as back says. A reader of the given kind reads after each change.
+// holding returns the number of bytes that were allocated.
 func holding(tb testing.TB, n int, hold naming.Hold, kind string, back func(i int) naming.Endpoint) uint64 {
 	s := batches{ch: make(chan naming.Batch)}
 	c := naming.New(s, &naming.Options{Logger: slog.New(slog.DiscardHandler), Hold: hold})
@@ -83,7 +83,7 @@ func holding(tb testing.TB, n int, hold naming.Hold, kind string, back func(i in
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// backs says how endpoints come back.
+// backs returns ways in which endpoints come back.
 func backs(n int) map[string]func(i int) naming.Endpoint {
 	as := func(i int, id string) naming.Endpoint {
 		return endpoint(fmt.Sprintf("%s%06d 10.0.%d.%d:80", id, i, i>>8, i&255))
@@ -96,14 +96,14 @@ func backs(n int) map[string]func(i int) naming.Endpoint {
 	}
 }
 
-// What a change costs does not depend on how many endpoints are held: four times
-// as many changes cost about four times as many bytes.
+// The cost of a change does not depend on how many endpoints are held: four times as
+// many changes cost about four times as many bytes.
 func TestFieldR5CostOfHeld(t *testing.T) {
 	const n = 1000
 	for _, kind := range []string{"", "follower"} {
 		for name, back := range backs(n) {
 			if kind == "follower" && name != "as they were" && name != "under another ID" {
-				continue // a reader that asks after each gets a new list of those left
+				continue // a reader that reads after each change gets a new list of the rest
 			}
 			t.Run(kind+" "+name, func(t *testing.T) {
 				small := holding(t, n, naming.Hold{}, kind, back)
@@ -117,7 +117,7 @@ func TestFieldR5CostOfHeld(t *testing.T) {
 	}
 }
 
-// BenchmarkHold is 8,000 of 8,000 endpoints that vanish one by one and come back.
+// BenchmarkHold measures 8,000 of 8,000 endpoints that vanish one by one and come back.
 func BenchmarkHold(b *testing.B) {
 	for _, hold := range []naming.Hold{{}, {Disabled: true}} {
 		b.Run(fmt.Sprint("off=", hold.Disabled), func(b *testing.B) {
@@ -128,8 +128,8 @@ func BenchmarkHold(b *testing.B) {
 	}
 }
 
-// One warning for many that vanish one after the other, and some more, fewer than
-// the logarithm of their number.
+// Endpoints that vanish one after the other cause fewer warnings than the logarithm of
+// their number.
 func TestFieldR5OneWarning(t *testing.T) {
 	rec, opts := recorded()
 	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -153,8 +153,8 @@ func TestFieldR5OneWarning(t *testing.T) {
 	})
 }
 
-// Endpoints that cannot say that they drain are not held, and an orderly stop of
-// most of them is no alarm; an option has them held all the same.
+// Endpoints whose entries have no place for the draining mark are not held, and an
+// orderly stop of most of them causes no warning. With an option they are held.
 func TestFieldI2NoDrain(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -187,12 +187,13 @@ func TestFieldI2NoDrain(t *testing.T) {
 			if asked {
 				return
 			}
-			// The rest of the set: those of ours count, the foreign one does not.
+			// The rest of the set: the entries with a place for the mark count, the
+			// other one does not.
 			s.ch <- naming.Batch{Deleted: []string{"k4", "o1", "o2"}}
 			if got := fmt.Sprint(ids(now(t, c).Held)); got != "[o1 o2]" {
 				t.Errorf("held %s, want ours", got)
 			}
-			// An entry that was rewritten in another format is what it is now.
+			// The format of an entry is the one in which it was written last.
 			f.Next()
 			moved := endpoint("m1 m1:1")
 			s.ch <- naming.Batch{Put: []naming.Endpoint{moved, endpoint("m2 m2:1")}}
@@ -212,8 +213,8 @@ func TestFieldI2NoDrain(t *testing.T) {
 	}
 }
 
-// A held endpoint whose address is used again is let go, and one whose address is
-// in use is not held in the first place.
+// A held endpoint is released when its address is used again. An endpoint whose address
+// is in use is not held.
 func TestFieldI2AddressReused(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -269,8 +270,8 @@ func TestFieldI2AddressReused(t *testing.T) {
 	}
 }
 
-// Options out of range are the nearest that are in range: no storm, no overflow, no
-// panic.
+// Options out of range mean the nearest value in range. They cause no storm, no overflow
+// and no panic.
 func TestFieldR14Options(t *testing.T) {
 	for _, reread := range []time.Duration{math.MinInt64, -1, 1, time.Millisecond, math.MaxInt64} {
 		in(t, &naming.Options{Logger: quiet.Logger, ResyncEvery: reread, IdleGrace: math.MaxInt64}, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -288,7 +289,7 @@ func TestFieldR14Options(t *testing.T) {
 	}
 	for _, c := range []struct {
 		hold naming.Hold
-		held string // of four, two of which vanish; of five none is
+		held string // of four, two of which vanish; of five, none is held
 	}{
 		{naming.Hold{Share: math.NaN()}, "[a b]"},
 		{naming.Hold{Share: math.Inf(1)}, "[]"},
@@ -322,8 +323,8 @@ func TestFieldR14Options(t *testing.T) {
 	}
 }
 
-// A View shows the flags that an endpoint has now, also if nothing else of the
-// endpoint changed since the View before.
+// A View has the present flags of an endpoint, also if nothing else of the endpoint
+// changed since the View before.
 func TestViewHasNewFlags(t *testing.T) {
 	for _, again := range []bool{false, true} { // as changes, and as a snapshot
 		synctest.Test(t, func(t *testing.T) {

@@ -52,7 +52,7 @@ func TestFieldR4NoContext(t *testing.T) {
 	})
 }
 
-// panicky is a context, one of whose methods panics.
+// panicky is a context in which one method panics.
 type panicky struct {
 	context.Context
 	method string
@@ -79,8 +79,8 @@ func (p panicky) Value(key any) any {
 	return p.Context.Value(key)
 }
 
-// A program that recovers from the panic of its own context has harmed nobody
-// else: other readers go on, and Close returns.
+// A program that recovers from the panic of its own context has not harmed others: other
+// readers go on, and Close returns.
 func TestFieldR4ContextPanics(t *testing.T) {
 	for _, method := range []string{"Done", "Err", "Value"} {
 		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -146,9 +146,9 @@ func (ended) Done() <-chan struct{} {
 
 func (ended) Err() error { return context.Canceled }
 
-// asking is an error, a log handler, hooks and a follower's function that each ask
-// the Client for the state of the service and the list of services, which they
-// must not do, but which shows whether a lock is held.
+// asking is an error, a log handler, hooks and a follower's function. Each reads the
+// service and the list of services from the Client. Programs must not do that, but here
+// it shows whether a lock is held.
 type asking struct {
 	c     *naming.Client
 	asked atomic.Int64
@@ -186,7 +186,7 @@ func (a *asking) WithAttrs([]slog.Attr) slog.Handler { return a }
 
 func (a *asking) WithGroup(string) slog.Handler { return a }
 
-// No code of others runs while the Client holds a lock that it needs.
+// No code of the program runs while the Client holds a lock that the code may need.
 func TestFieldR4NoLockIsHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(asking)
@@ -220,7 +220,7 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 		}
 		now(t, c)
 		last := a.asked.Load()
-		for _, step := range []func(){
+		for _, do := range []func(){
 			func() { s.Withhold("svc", "a:1", naming.Maintenance, "") },
 			func() { s.Unwithhold("svc", "a:1") },
 			func() { s.Down(a) },
@@ -230,7 +230,7 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 			func() { s.Break(errors.Join(a, io.EOF)) },
 			func() { _ = g.Close() },
 		} {
-			step()
+			do()
 			time.Sleep(2 * time.Minute)
 			if n := a.asked.Load(); n == last {
 				t.Error("nothing was called")
@@ -242,8 +242,8 @@ func TestFieldR4NoLockIsHeld(t *testing.T) {
 	})
 }
 
-// What hooks are told is in the order in which it happened, whatever goroutine
-// tells it, and all of it is told when Close has returned.
+// Hooks are called in the order of the events, whatever goroutine calls them. All hooks
+// have been called when Close returns.
 func TestFieldR4HooksInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec, opts := recorded()

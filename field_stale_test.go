@@ -17,8 +17,8 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// readable is a store that can be read while it is troubled, but not watched: a
-// watch fails some time after its snapshot.
+// readable is a store that can be read while it is troubled, but not watched: a watch
+// fails some time after its snapshot.
 type readable struct {
 	*memory.Store
 	lives    time.Duration // how long a watch lives
@@ -56,13 +56,14 @@ func (s *readable) Watch(ctx context.Context, service string) iter.Seq2[naming.B
 	}
 }
 
-// failures is how many tries a watch makes in a time in which each of them fails:
-// the first few soon, and then one in 15 seconds on average, with leave for chance.
+// failures returns how many attempts a watch makes at most in a time in which each one
+// fails: the first few soon, and then one in 15 seconds on average, with a margin for
+// chance.
 func failures(d time.Duration) int64 { return 12 + int64(d/(12*time.Second)) }
 
-// Lists succeed and watches fail for an hour: stale once, since the first failure,
-// with one warning; and no storm of full reads, be it of one service or of many,
-// also while other calls of the same Client succeed, and readers are in a hurry.
+// Lists succeed and watches fail for an hour. The set is stale once, since the first
+// failure, with one warning. There is no storm of full reads, also while other calls of
+// the same Client succeed, the set changes, or readers are in a hurry.
 func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 	for _, lives := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 900 * time.Millisecond, 5 * time.Second} {
 		for _, busy := range []string{"", "calls", "hurry", "changes"} {
@@ -94,7 +95,7 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 					}
 					v := now(t, c)
 					most := 1
-					if lives == 5*time.Second { // proof enough after the first failures
+					if lives == 5*time.Second { // long enough for a proof after the first failures
 						most, begin, fresh.AsOf = 4, v.StaleSince, v.AsOf
 					}
 					if !v.Stale() || !v.StaleSince.Equal(begin) || !v.AsOf.Equal(fresh.AsOf) || !errors.Is(v.Err, errNoLeader) {
@@ -109,15 +110,15 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 					if n := s.watches.Load(); n > failures(time.Hour) {
 						t.Errorf("%d reads in an hour, want no more than %d", n, failures(time.Hour))
 					}
-					// What such a watch reads is shown at once.
+					// Readers get at once what such a watch reads.
 					put(t, s, "svc", "c c:1")
 					time.Sleep(time.Minute)
 					if v := now(t, c); len(v.Endpoints) != 3 || !v.Stale() {
 						t.Errorf("a minute after a change: %v, stale %v", ids(v.Endpoints), v.Stale())
 					}
 					s.trouble(false)
-					// The watch that runs fails yet; then at most 30 s until the
-					// next, and 30 s until that has proved itself.
+					// The present watch still fails. The next one begins after 30 s
+					// at most, and has proved itself after 30 s at most.
 					time.Sleep(lives + time.Minute + time.Second)
 					if v := now(t, c); v.Stale() || v.Err != nil || time.Since(v.AsOf) > time.Minute {
 						t.Errorf("long after the trouble: %+v", v.Status)
@@ -131,8 +132,8 @@ func TestFieldR1ReadableButNotWatchable(t *testing.T) {
 	}
 }
 
-// Three members of etcd, two of which are down for ten minutes: reads that need no
-// quorum succeed, watches and writes fail.
+// Two of three members of etcd are down for ten minutes: reads that need no quorum
+// succeed, watches and writes fail.
 func TestFieldR1TwoOfThreeMembersDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const services = 10
@@ -179,9 +180,9 @@ func TestFieldR1TwoOfThreeMembersDown(t *testing.T) {
 	})
 }
 
-// A watch that breaks once and goes on is stale for a second, and one that lives
-// long between its failures is not stale meanwhile. A periodic full read neither
-// makes a set stale nor keeps it so.
+// A set whose watch breaks once is stale for a second. If the watch lives long between
+// its failures, the set is not stale meanwhile. A periodic full read neither makes a set
+// stale nor keeps it stale.
 func TestFieldR1Proof(t *testing.T) {
 	for _, reread := range []time.Duration{0, 2 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
@@ -218,8 +219,8 @@ func TestFieldR1Proof(t *testing.T) {
 	}
 }
 
-// A call that succeeds proves that the registry is back: watches that rest are
-// tried again within about a second, and not all at once.
+// A call that succeeds proves that the registry is back. Watches that wait for their next
+// attempt are then retried within about a second, and not all at once.
 func TestFieldR1SuccessWakesWatches(t *testing.T) {
 	calls := map[string]func(t *testing.T, s naming.Store, c *naming.Client){
 		"update": func(t *testing.T, s naming.Store, c *naming.Client) {

@@ -23,13 +23,13 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// quiet is for tests that make the registry fail on purpose.
+// quiet are options for tests that make the registry fail on purpose.
 var quiet = &naming.Options{Logger: slog.New(slog.DiscardHandler)}
 
-// TestHistories runs readers of every kind over random histories of a registry
-// that fails in every way, and holds them to what package naming promises: the
-// states a reader is shown of an endpoint are a subsequence of the true ones,
-// none is shown twice, and the last one is the true one.
+// TestHistories runs readers of every kind over random histories of a registry that fails
+// in every way. It asserts the promises of package naming: the states of an endpoint that
+// a reader gets are a subsequence of the true states, no state comes twice, and the last
+// state is the true one.
 func TestHistories(t *testing.T) {
 	seeds := 300
 	if s := os.Getenv("NAMING_SEED"); s != "" {
@@ -50,13 +50,13 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// state is a true state of an endpoint. No two are equal, as N differs.
+// state is a true state of an endpoint. N is unique.
 type state struct {
 	ID, Addr string
 	N        int
 }
 
-// truth is what the registry held, by N, and holds, by ID.
+// truth is the states that the registry had, by N, and has, by ID.
 type truth struct {
 	mu  sync.Mutex
 	all map[int]state
@@ -81,7 +81,7 @@ func history(t *testing.T, seed uint64) {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	for i, read := range readers {
-		m := &model{t: t, truth: tr, name: fmt.Sprintf("reader %d", i), told: make(map[string]state)}
+		m := &model{t: t, truth: tr, name: fmt.Sprintf("reader %d", i), got: make(map[string]state)}
 		models = append(models, m)
 		slow := rand.New(rand.NewPCG(seed, uint64(10+i)))
 		pace := time.Duration(i) * 3 * time.Second // the first keeps up
@@ -100,8 +100,8 @@ func history(t *testing.T, seed uint64) {
 	for n := 1; n < 120; {
 		time.Sleep(time.Duration(rnd.Int64N(int64(time.Second))))
 		if rnd.IntN(4) == 0 {
-			// What is withheld is no state to be used, and is none that was: an
-			// endpoint may be used again in the state in which it was withheld.
+			// Withholding is not a new state: an endpoint may become usable again in
+			// the state in which it was withheld.
 			id := fmt.Sprintf("id%d", rnd.IntN(8))
 			tr.mu.Lock()
 			if tr.withheld[id] {
@@ -154,8 +154,8 @@ func history(t *testing.T, seed uint64) {
 		if m.withheld != nil && !maps.Equal(m.withheld, apart) {
 			t.Errorf("%s ends with withheld\n%v, want\n%v", m.name, m.withheld, apart)
 		}
-		if !maps.Equal(m.told, want) {
-			t.Errorf("%s ends with\n%v, want\n%v", m.name, m.told, want)
+		if !maps.Equal(m.got, want) {
+			t.Errorf("%s ends with\n%v, want\n%v", m.name, m.got, want)
 		}
 		m.mu.Unlock()
 	}
@@ -169,7 +169,7 @@ func (st state) endpoint() naming.Endpoint {
 	return naming.Endpoint{ID: st.ID, Addr: st.Addr, Metadata: m}
 }
 
-// model is what a reader was told.
+// model is the states that a reader got.
 type model struct {
 	t     *testing.T
 	truth *truth
@@ -177,18 +177,18 @@ type model struct {
 
 	mu    sync.Mutex
 	ready bool
-	told  map[string]state
-	last  map[string]int // the newest N told of an ID, also of one that is gone
+	got   map[string]state
+	last  map[string]int // the newest N of an ID, also of an endpoint that is gone
 
-	withheld map[string]state // nil: the reader is not told
+	withheld map[string]state // nil: the reader does not get withheld endpoints
 }
 
-// add checks and notes that the reader was told of a state.
+// add checks and records a state that the reader got.
 func (m *model) add(meta any, id, addr string) {
 	var st state
 	b, _ := json.Marshal(meta)
 	if err := json.Unmarshal(b, &st); err != nil {
-		m.t.Errorf("%s was told metadata %s: %v", m.name, b, err)
+		m.t.Errorf("%s got metadata %s: %v", m.name, b, err)
 	}
 	if id == "" {
 		id = st.ID
@@ -197,26 +197,26 @@ func (m *model) add(meta any, id, addr string) {
 	want := m.truth.all[st.N]
 	m.truth.mu.Unlock()
 	if got := (state{id, addr, st.N}); got != want {
-		m.t.Errorf("%s was told %v, the true state was %v", m.name, got, want)
+		m.t.Errorf("%s got %v, the true state was %v", m.name, got, want)
 	}
 	if m.last == nil {
 		m.last = make(map[string]int)
 	}
 	if st.N < m.last[id] || st.N == m.last[id] && !m.wasWithheld(id) {
-		m.t.Errorf("%s was told %v after state %d: %s", m.name, st, m.last[id], "never twice, never back in time")
+		m.t.Errorf("%s got %v after state %d: a state must not repeat or follow a newer one", m.name, st, m.last[id])
 	}
 	m.last[id] = st.N
-	m.told[id] = st
+	m.got[id] = st
 }
 
-// wasWithheld reports whether an endpoint that the reader was not told of as gone
-// may have been told of before: it is when it can be used again.
+// wasWithheld reports whether the reader does not have the endpoint: it may get the
+// state of before again when the endpoint becomes usable.
 func (m *model) wasWithheld(id string) bool {
-	_, told := m.told[id]
-	return !told
+	_, has := m.got[id]
+	return !has
 }
 
-// apart checks and notes that the reader was told of a withheld state.
+// apart checks and records withheld states that the reader got.
 func (m *model) apart(list []naming.Withheld) {
 	if m.withheld == nil {
 		m.withheld = make(map[string]state)
@@ -230,21 +230,21 @@ func (m *model) apart(list []naming.Withheld) {
 		want := m.truth.all[st.N]
 		m.truth.mu.Unlock()
 		if st != want || w.Reason == 0 || w.Endpoint.ID != st.ID {
-			m.t.Errorf("%s was told that %v is withheld, the true state was %v", m.name, w, want)
+			m.t.Errorf("%s got %v as withheld, the true state was %v", m.name, w, want)
 		}
 		if st.N < m.last[st.ID] {
-			m.t.Errorf("%s was told that %v is withheld after state %d", m.name, st, m.last[st.ID])
+			m.t.Errorf("%s got %v as withheld after state %d", m.name, st, m.last[st.ID])
 		}
 		m.withheld[st.ID] = st
 	}
 }
 
 func (m *model) remove(id string) state {
-	st, ok := m.told[id]
+	st, ok := m.got[id]
 	if !ok {
-		m.t.Errorf("%s was told that %s is gone, of which it was not told", m.name, id)
+		m.t.Errorf("%s got a deletion of %s, which it does not have", m.name, id)
 	}
-	delete(m.told, id)
+	delete(m.got, id)
 	return st
 }
 
@@ -281,8 +281,8 @@ func newWatcherReader(ctx context.Context, c *naming.Client, m *model, pause fun
 			if err := json.Unmarshal(b, &st); err != nil {
 				m.t.Error(err)
 			}
-			if told := m.remove(st.ID); told.Addr != u.Addr || told != st {
-				m.t.Errorf("%s was told that %v is gone, and before of %v", m.name, st, told)
+			if had := m.remove(st.ID); had.Addr != u.Addr || had != st {
+				m.t.Errorf("%s got a deletion of %v, and had %v", m.name, st, had)
 			}
 		}
 		m.mu.Unlock()
@@ -322,7 +322,7 @@ func newFollowReader(ctx context.Context, c *naming.Client, m *model, pause func
 				m.add(p.Metadata, p.ID, p.Addr)
 			}
 			for _, w := range e.Withheld {
-				delete(m.told, w.Endpoint.ID)
+				delete(m.got, w.Endpoint.ID)
 			}
 			m.apart(e.Withheld)
 			m.mu.Unlock()
@@ -352,9 +352,9 @@ func newViewReader(ctx context.Context, c *naming.Client, m *model, pause func()
 		if !slices.IsSortedFunc(v.Endpoints, func(a, b naming.Endpoint) int { return compare(a.ID, b.ID) }) {
 			m.t.Errorf("%s: not sorted: %v", m.name, v.Endpoints)
 		}
-		// Between two stale views a slow reader may have missed another error.
+		// A slow reader may have skipped another error between two stale views.
 		if !v.Stale() && reflect.DeepEqual(last, v) {
-			m.t.Errorf("%s was shown the same view twice: %v", m.name, v)
+			m.t.Errorf("%s got the same view twice: %v", m.name, v)
 		}
 		last = v
 		m.withheld = nil
@@ -362,15 +362,15 @@ func newViewReader(ctx context.Context, c *naming.Client, m *model, pause func()
 		there := make(map[string]bool)
 		for _, e := range v.Endpoints {
 			if _, ok := m.withheld[e.ID]; ok {
-				m.t.Errorf("%s was shown %s both ways", m.name, e.ID)
+				m.t.Errorf("%s got %s as usable and as withheld", m.name, e.ID)
 			}
 			there[e.ID] = true
 			var st state
-			if json.Unmarshal(e.Metadata, &st) != nil || m.told[e.ID] != st {
+			if json.Unmarshal(e.Metadata, &st) != nil || m.got[e.ID] != st {
 				m.add(e.Metadata, e.ID, e.Addr)
 			}
 		}
-		for id := range m.told {
+		for id := range m.got {
 			if !there[id] {
 				m.remove(id)
 			}
@@ -390,8 +390,8 @@ func compare(a, b string) int {
 	return 0
 }
 
-// faulty is a store whose watches lose batches, repeat them, yield snapshots
-// when they like, fail, end without a word, and begin with a change.
+// faulty is a store whose watches lose batches, repeat batches, yield snapshots at any
+// time, fail, end without an error, and begin with a change.
 type faulty struct {
 	*memory.Store
 	mu  sync.Mutex
@@ -399,7 +399,7 @@ type faulty struct {
 	on  bool
 }
 
-// dice returns a number below n, and the largest once the store is healed.
+// dice returns a number below n, and the largest one after the store was healed.
 func (s *faulty) dice(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -409,8 +409,8 @@ func (s *faulty) dice(n int) int {
 	return s.rnd.IntN(n)
 }
 
-// heal ends the faults. What was lost stays lost until a full read, so unless
-// the Client makes one by itself the watches break once more.
+// heal ends the faults. Lost batches stay lost until a full read. If the Client makes no
+// full read by itself, breaks has the watches break once more.
 func (s *faulty) heal(breaks bool) {
 	s.mu.Lock()
 	s.on = false
@@ -461,7 +461,7 @@ func (s *faulty) Watch(ctx context.Context, service string) iter.Seq2[naming.Bat
 			}
 			first = false
 			for _, b := range batches {
-				// Each is the receiver's own.
+				// A batch belongs to its receiver.
 				b.Put, b.Deleted, b.Withheld = slices.Clone(b.Put), slices.Clone(b.Deleted), slices.Clone(b.Withheld)
 				if !yield(b, nil) {
 					return

@@ -12,12 +12,12 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// recording returns hooks that write down, under a name, what they are called
-// with: every step-th there is, from the first on.
-func recording(name string, log *[]string, first, step int) *naming.Hooks {
+// recording returns hooks that append their arguments to log, under a name. It sets
+// every nth hook, from the first on.
+func recording(name string, log *[]string, first, nth int) *naming.Hooks {
 	h := new(naming.Hooks)
 	v := reflect.ValueOf(h).Elem()
-	for i := first; i < v.NumField(); i += step {
+	for i := first; i < v.NumField(); i += nth {
 		f := v.Field(i)
 		hook := v.Type().Field(i).Name
 		f.Set(reflect.MakeFunc(f.Type(), func(args []reflect.Value) []reflect.Value {
@@ -28,8 +28,7 @@ func recording(name string, log *[]string, first, step int) *naming.Hooks {
 	return h
 }
 
-// argument returns a value of a type that a hook takes: a struct of which no field
-// has its zero value.
+// argument returns an argument for a hook: a struct in which no field has its zero value.
 func argument(of reflect.Type) reflect.Value {
 	v := reflect.New(of).Elem()
 	if of.Kind() == reflect.Struct && strings.HasSuffix(of.Name(), "Info") {
@@ -61,8 +60,8 @@ func argument(of reflect.Type) reflect.Value {
 	return v
 }
 
-// TestJoinHooks asserts that every hook package naming has is joined: called
-// once each, with the arguments, in order.
+// TestJoinHooks asserts that JoinHooks joins every hook: each function is called once,
+// with the arguments, in order.
 func TestJoinHooks(t *testing.T) {
 	type hooks = naming.Hooks
 	for _, c := range []struct {

@@ -17,8 +17,8 @@ func nested(n int) []byte {
 	return []byte(strings.Repeat(`{"a":`, n-1) + "{}" + strings.Repeat("}", n-1))
 }
 
-// TestLimits asserts that each limit is as stated: what meets it is accepted, by
-// Normalize too, and what exceeds it by one is not.
+// TestLimits asserts each limit: CheckEndpoint and Normalize accept a value at the limit
+// and refuse a value that exceeds it by one.
 func TestLimits(t *testing.T) {
 	text := func(n int) string { return strings.Repeat("x", n) }
 	for _, c := range []struct {
@@ -59,8 +59,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestFieldR12Addresses asserts that an address which would steer a terminal, a
-// log or a parser is refused on writing and on reading.
+// TestFieldR12Addresses asserts that an address which would steer a terminal, a log or a
+// parser is refused, on writing and on reading.
 func TestFieldR12Addresses(t *testing.T) {
 	for _, addr := range []string{"h\x00ost:1", "unix:\x1b/x", "a\n:1", "a\r:1", "a\x7f:1", "a\u0085:1", "a\u202e:1", "a\u200b:1", "a\u00a0:1", "a\xff:1", "\ufeffa:1"} {
 		if naming.CheckEndpoint(naming.Endpoint{ID: "a", Addr: addr}) == nil {
@@ -77,7 +77,7 @@ func TestFieldR12Addresses(t *testing.T) {
 	}
 }
 
-// TestFieldR13Text asserts that a text from outside is cut and quoted.
+// TestFieldR13Text asserts that SafeText and SafeError cut and escape text from outside.
 func TestFieldR13Text(t *testing.T) {
 	const more = len("... (1000000 bytes more)")
 	for _, s := range []string{

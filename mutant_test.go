@@ -6,8 +6,8 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants plants the bugs of this field in the watch, one at a time, and
-// expects the tests to notice.
+// TestMutants plants typical bugs in the watch, one at a time, and expects a test to fail
+// for each.
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 3, []mutant.Mutant{
 		{
@@ -158,7 +158,7 @@ func TestMutants(t *testing.T) {
 	})
 }
 
-// TestRegistrationMutants does the same to the registrations and the hold.
+// TestRegistrationMutants does the same for registrations and the hold.
 func TestRegistrationMutants(t *testing.T) {
 	mutant.Run(t, ".", 3, []mutant.Mutant{
 		{
