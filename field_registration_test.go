@@ -20,7 +20,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// picky is a Store whose Apply and Grant can refuse or look at what they are given.
+// picky is a Store whose Apply and Grant can refuse or inspect their arguments.
 type picky struct {
 	*memory.Store
 	mu      sync.Mutex
@@ -28,7 +28,7 @@ type picky struct {
 	grants  int
 	renews  int
 	refuse  func(naming.Change) error
-	after   func(naming.Change) // is called before a successful Apply returns
+	after   func(naming.Change) // called before a successful Apply returns
 	grant   func() error
 	lease   func(naming.Lease) naming.Lease
 }
@@ -79,21 +79,21 @@ func (p *picky) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, err
 	return l, err
 }
 
-// set changes what p does.
+// set runs f, which changes p, with p locked.
 func (p *picky) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
 }
 
-// counts returns the numbers of Applies and Grants.
+// counts returns the numbers of changes applied and leases granted.
 func (p *picky) counts() (applies, grants int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.applies), p.grants
 }
 
-// oddLease is a lease that says another time to live than it has.
+// oddLease is a lease that reports another time to live than it has.
 type oddLease struct {
 	naming.Lease
 	ttl   func() time.Duration
@@ -116,7 +116,8 @@ func noMark(c naming.Change) error {
 	return nil
 }
 
-// withLog returns options whose logger writes lines of Warn and above to the buffer.
+// withLog returns options whose logger writes records of level Warn and above to the
+// buffer.
 func withLog() (*naming.Options, *bytes.Buffer) {
 	var b bytes.Buffer
 	return &naming.Options{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelWarn})), Hold: naming.Hold{Disabled: true}}, &b
@@ -136,8 +137,8 @@ func inPicky(t *testing.T, opts *naming.Options, f func(t *testing.T, p *picky, 
 	})
 }
 
-// The mark of Drain and of Close is a field of the endpoint. The metadata, which is
-// the caller's, is never touched, whatever it is.
+// The mark of Drain and of Close is a field of the endpoint. The metadata, which belongs
+// to the caller, never changes.
 func TestFieldI1MarkIsNoMetadata(t *testing.T) {
 	for _, metadata := range []string{``, `null`, `{"k":1}`, `[1]`, `"text"`, `{"draining":false}`, `{"draining":true}`} {
 		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
@@ -167,8 +168,8 @@ func TestFieldI1MarkIsNoMetadata(t *testing.T) {
 	}
 }
 
-// No mark is written where nobody is waited for, nor for an endpoint that was never
-// put.
+// No mark is written if Close does not wait for clients, nor for an endpoint that was
+// never put.
 func TestFieldI1NoMarkWithoutWait(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true, DrainDelay: -1})
@@ -197,8 +198,8 @@ func TestFieldI1NoMarkWithoutWait(t *testing.T) {
 	})
 }
 
-// Where the format has no place for the mark, Drain says so at once and nothing
-// changes. Close removes the endpoint and waits afterwards, and complains of nothing.
+// If the format has no place for the mark, Drain returns an error at once and nothing
+// changes. Close removes the endpoint, waits afterwards, and returns nil.
 func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 	opts, log := withLog()
 	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
@@ -211,7 +212,7 @@ func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 				t.Errorf("Drain: %v", err)
 			}
 			if st := g.Status(); st != before {
-				t.Errorf("state after Drain: %+v, want %+v", st, before)
+				t.Errorf("status after Drain: %+v, want %+v", st, before)
 			}
 			if err := g.Wait(t.Context()); err != nil {
 				t.Error(err)
@@ -251,8 +252,8 @@ func TestFieldI4NoPlaceForTheMark(t *testing.T) {
 	}
 }
 
-// Drain in an outage, on a store that turns out to have no place for the mark, does
-// not keep the endpoint from being put.
+// Drain in an outage, on a store that has no place for the mark, does not prevent the
+// endpoint from being put.
 func TestFieldI4DrainWhileDown(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = noMark
@@ -270,13 +271,13 @@ func TestFieldI4DrainWhileDown(t *testing.T) {
 		}
 		listed(t, p, "svc", "a:1")
 		if st := g.Status(); st.Draining || st.Err != nil {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 	})
 }
 
-// What the store refuses as ErrInvalid is not tried again: said at once to those
-// who wait, in the state, and in one line of the log.
+// Content that the store refuses with ErrInvalid is not retried. Waiting calls return the
+// error at once, and it is in the status and in one line of the log.
 func TestFieldR9InvalidIsFinal(t *testing.T) {
 	invalid := fmt.Errorf("no such datacenter: %w", naming.ErrInvalid)
 	for name, refuse := range map[string]func(p *picky, err error){
@@ -309,7 +310,7 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 					t.Errorf("Drain: %v", err)
 				}
 				if st := g.Status(); st.Registered || !errors.Is(st.Err, naming.ErrInvalid) || st.Draining {
-					t.Errorf("state %+v", st)
+					t.Errorf("status %+v", st)
 				}
 				if d := time.Since(begin); d != 0 {
 					t.Errorf("all that took %v", d)
@@ -329,14 +330,14 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 					t.Errorf("%d lines logged, want 1:\n%s", n, log)
 				}
 
-				// The registry learns better, and the content is changed.
+				// The registry accepts changes again, and the content changes.
 				refuse(p, nil)
 				if err := g.Update(t.Context(), json.RawMessage(`3`)); err != nil {
 					t.Error(err)
 				}
 				listed(t, p, "svc", "a a:1 3")
 				if st := g.Status(); !st.Registered || st.Err != nil {
-					t.Errorf("state %+v", st)
+					t.Errorf("status %+v", st)
 				}
 				synctest.Wait()
 				log.Reset()
@@ -362,8 +363,8 @@ func TestFieldR9InvalidIsFinal(t *testing.T) {
 	}
 }
 
-// An Update that the store refuses leaves the endpoint as it was, also when it has
-// to be put again.
+// After an Update that the store refused, the endpoint is as it was, also when it has to
+// be put again.
 func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = func(c naming.Change) error {
@@ -377,7 +378,7 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 			t.Errorf("Update: %v", err)
 		}
 		if st := g.Status(); !st.Registered || !errors.Is(st.Err, naming.ErrInvalid) {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 		if err := g.Wait(t.Context()); err != nil {
 			t.Errorf("Wait: %v", err)
@@ -395,15 +396,15 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 		}
 		listed(t, p, "svc", `a a:1 "good" draining`)
 		if st := g.Status(); st.Err != nil {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
-		// Draining already, so that it is not the mark that is refused.
+		// The endpoint is draining already, so the store does not refuse the mark.
 		if err := g.Update(t.Context(), json.RawMessage(`"bad"`)); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("Update: %v", err)
 		}
 		listed(t, p, "svc", `a a:1 "good" draining`)
 		if !g.Status().Draining {
-			t.Error("not draining any longer")
+			t.Error("the draining mark is gone")
 		}
 		if err := g.Update(t.Context(), json.RawMessage(`"better"`)); err != nil {
 			t.Error(err)
@@ -412,7 +413,7 @@ func TestFieldR9RefusedUpdateIsUndone(t *testing.T) {
 	})
 }
 
-// A store that took the content before, and refuses the same now, is asked again.
+// Content that the store accepted before, and refuses now, is retried.
 func TestFieldR9TakenBefore(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		register(t, c, "svc", "a:1", &naming.RegisterOptions{Wait: true})
@@ -447,10 +448,10 @@ func TestFieldR2NewestOwns(t *testing.T) {
 			t.Error(err)
 		}
 		if st := old.Status(); st.Registered || !errors.Is(st.Err, naming.ErrReplaced) || st.Draining {
-			t.Errorf("state of the older one %+v", st)
+			t.Errorf("status of the older one %+v", st)
 		}
 		if st := g.Status(); !st.Registered || st.Err != nil {
-			t.Errorf("state of the newer one %+v", st)
+			t.Errorf("status of the newer one %+v", st)
 		}
 		if err := old.Close(); err != nil || time.Since(begin) != 0 {
 			t.Errorf("Close of the older one: %v after %v", err, time.Since(begin))
@@ -469,16 +470,15 @@ func TestFieldR2NewestOwns(t *testing.T) {
 	})
 }
 
-// In whatever order two Registrations of one endpoint are made and closed, and at
-// whatever moment, the entry is there while one of them is open, and gone once both
-// are closed.
+// Two Registrations of one endpoint are made and closed in all orders and at many moments.
+// The entry is there while one of them is open, and gone after both were closed.
 func TestFieldR2Orders(t *testing.T) {
 	for _, ttl := range []time.Duration{0, time.Minute} { // one lease, and two
 		for _, oldFirst := range []bool{true, false} {
 			for wait := time.Duration(0); wait <= 4*time.Second; wait += 250 * time.Millisecond {
 				inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 					old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
-					p.Delay(time.Second) // so that there are moments
+					p.Delay(time.Second) // so that calls are in progress at many moments
 					g := register(t, c, "svc", "a a:1 2", &naming.RegisterOptions{TTL: ttl})
 					time.Sleep(wait)
 					first, second, want := old, g, "a a:1 2"
@@ -488,7 +488,7 @@ func TestFieldR2Orders(t *testing.T) {
 					if err := first.Close(); err != nil {
 						t.Errorf("first Close after %v: %v", wait, err)
 					}
-					if oldFirst { // there is no moment without the endpoint
+					if oldFirst { // the endpoint is never gone
 						for range 300 {
 							time.Sleep(100 * time.Millisecond)
 							p.Delay(0)
@@ -502,7 +502,7 @@ func TestFieldR2Orders(t *testing.T) {
 					p.Delay(0)
 					listed(t, p, "svc", want)
 					if st := second.Status(); !st.Registered || st.Err != nil {
-						t.Errorf("state of the one that is left: %+v", st)
+						t.Errorf("status of the one that is left: %+v", st)
 					}
 					if err := second.Close(); err != nil {
 						t.Errorf("second Close: %v", err)
@@ -514,7 +514,7 @@ func TestFieldR2Orders(t *testing.T) {
 	}
 }
 
-// Both are closed at once, before the newer one was put: nothing is left.
+// Both are closed at once, before the newer one was put, and nothing is left.
 func TestFieldR2BothClosed(t *testing.T) {
 	for wait := time.Duration(0); wait <= 3*time.Second; wait += 100 * time.Millisecond {
 		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
@@ -534,7 +534,7 @@ func TestFieldR2BothClosed(t *testing.T) {
 	}
 }
 
-// Many at once, of one endpoint and of one Client.
+// Many Registrations of one endpoint and of one Client run at once.
 func TestFieldR2Race(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		var wg sync.WaitGroup
@@ -560,7 +560,7 @@ func TestFieldR2Race(t *testing.T) {
 	})
 }
 
-// A newer one that the store refuses takes nothing from the older one.
+// A newer Registration that the store refuses does not take the entry from the older one.
 func TestFieldR2NewerRefused(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.refuse = func(c naming.Change) error {
@@ -578,14 +578,14 @@ func TestFieldR2NewerRefused(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if st := old.Status(); !st.Registered || st.Err != nil {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 		old.Close()
 		listed(t, p, "svc")
 	})
 }
 
-// Two Clients know nothing of each other: the leases protect the newer one.
+// Two Clients do not know each other: the leases protect the newer entry.
 func TestFieldR2TwoRegistries(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		r2 := naming.New(p, quiet)
@@ -624,7 +624,7 @@ func TestFieldR3CloseWhileRegisterWaits(t *testing.T) {
 	}
 }
 
-// A nil context means the background.
+// A nil context means context.Background().
 func TestFieldR4NilContext(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		var none context.Context
@@ -640,12 +640,12 @@ func TestFieldR4NilContext(t *testing.T) {
 	})
 }
 
-// panics is a context whose methods are the caller's code.
+// panics is a context of the caller, with a method that panics.
 type panics struct{ context.Context }
 
-func (panics) Done() <-chan struct{} { panic("a context of the caller's") }
+func (panics) Done() <-chan struct{} { panic("a context of the caller") }
 
-// No code of the caller's runs under a lock: what it does, the Registration can be
+// No code of the caller runs under a lock: whatever the code does, the Registration can be
 // used and closed.
 func TestFieldR4CallersCode(t *testing.T) {
 	var g *naming.Registration
@@ -687,8 +687,7 @@ func TestFieldR4CallersCode(t *testing.T) {
 	})
 }
 
-// A store's time to live is looked at once, and no number of it makes a storm or a
-// panic.
+// The store's time to live is read once, and no value of it causes a storm or a panic.
 func TestFieldR6OddTimesToLive(t *testing.T) {
 	for _, ttl := range []time.Duration{0, -1, -5 * time.Second, math.MinInt64, 1, time.Millisecond, 999 * time.Millisecond, time.Second, 100 * time.Hour, math.MaxInt64} {
 		t.Run(ttl.String(), func(t *testing.T) {
@@ -702,7 +701,7 @@ func TestFieldR6OddTimesToLive(t *testing.T) {
 				_, grants := p.counts()
 				good := ttl >= time.Second
 				if st := g.Status(); st.Registered != good || !good && (st.Err == nil || !strings.Contains(st.Err.Error(), "contract")) {
-					t.Errorf("state %+v", st)
+					t.Errorf("status %+v", st)
 				}
 				if p.renews > 4*60 || grants > 20 || asked > grants {
 					t.Errorf("%d renewals, %d grants in a minute; TTL was asked %d times", p.renews, grants, asked)
@@ -720,19 +719,19 @@ func TestFieldR6OddTimesToLive(t *testing.T) {
 	}
 }
 
-// A store that grants nothing, without an error.
+// A store that grants a nil lease without an error is an error.
 func TestFieldR6NilLease(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.lease = func(naming.Lease) naming.Lease { return nil }
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		if st := g.Status(); st.Registered || st.Err == nil {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 	})
 }
 
-// Options are checked once, against documented ranges.
+// Options out of their documented ranges are refused, or mean the default.
 func TestFieldR14Ranges(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		for _, o := range []naming.RegisterOptions{
@@ -764,8 +763,8 @@ func TestFieldR14Ranges(t *testing.T) {
 	})
 }
 
-// A deletion is not an overload: an endpoint that is deleted again and again, each
-// time a second after it came back, is away for two seconds at most.
+// A deletion does not mean an overload: an endpoint that is deleted again and again is
+// away for two seconds at most each time.
 func TestFieldR11DeletedAgainAndAgain(t *testing.T) {
 	for _, pause := range []time.Duration{time.Second, 10 * time.Millisecond, 10 * time.Second} {
 		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
@@ -810,7 +809,7 @@ func listIDs(t *testing.T, s naming.Store, service string) (list []string) {
 	return list
 }
 
-// An address that no client can dial, or that would steer a terminal, is refused.
+// An address that clients cannot dial, or that would steer a terminal, is refused.
 func TestFieldR12CheckAddress(t *testing.T) {
 	for _, addr := range []string{
 		"h\x00ost:1", "unix:\x1b/x", "unix:/run/\x00", "unix-abstract:\x07", "h\u202est:1", "h\u00a0x:1", "ho\tst:1", " host:1", "host :1", "h\xffst:1",
@@ -837,7 +836,7 @@ func TestFieldR12CheckAddress(t *testing.T) {
 	}
 }
 
-// What a readiness probe asks for.
+// Ready returns why the endpoint is not ready.
 func TestFieldI6Ready(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		down := errors.New("registry down")
@@ -858,7 +857,7 @@ func TestFieldI6Ready(t *testing.T) {
 		text, err := json.Marshal(g.Status())
 		var got map[string]any
 		if err != nil || json.Unmarshal(text, &got) != nil || got["Err"] != "memory: grant: registry down" || got["Registered"] != false || got["Withheld"] != nil || got["Since"] != "2000-01-01T00:00:00Z" {
-			t.Errorf("state %s, %v", text, err)
+			t.Errorf("status %s, %v", text, err)
 		}
 		p.Up()
 		if err := g.Wait(t.Context()); err != nil {
@@ -868,7 +867,7 @@ func TestFieldI6Ready(t *testing.T) {
 			t.Error(err)
 		}
 		if text, err := json.Marshal(g.Status()); err != nil || !strings.Contains(string(text), `"Err":null`) {
-			t.Errorf("state %s, %v", text, err)
+			t.Errorf("status %s, %v", text, err)
 		}
 		if err := g.Drain(t.Context()); err != nil {
 			t.Error(err)
@@ -885,21 +884,20 @@ func TestFieldI6Ready(t *testing.T) {
 		time.Sleep(time.Second)
 		not("closed")
 		if st := g.Status(); !st.Registered || !st.Draining {
-			t.Errorf("state while it closes: %+v", st)
+			t.Errorf("status while it closes: %+v", st)
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		not("closed")
 		if text, err := json.Marshal(naming.RegistrationStatus{Withheld: &naming.Withheld{Endpoint: naming.Endpoint{ID: "a"}, Reason: naming.Maintenance, Detail: "note"}, Err: errors.New("\x1b[31m")}); err != nil || !strings.Contains(string(text), `"Reason":"maintenance","Detail":"note"`) || strings.Contains(string(text), `u001b`) {
-			t.Errorf("state %s, %v", text, err)
+			t.Errorf("status %s, %v", text, err)
 		}
 	})
 }
 
-// An endpoint that the registry says not to use is left alone: it stays registered,
-// the state says why, nothing is written, and one line is logged when that begins and
-// one when it ends.
+// An endpoint that is withheld stays registered, and the status says why it is withheld.
+// Nothing is written. One line is logged when that begins, and one when it ends.
 func TestFieldW2LeftAlone(t *testing.T) {
 	var log bytes.Buffer
 	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -919,7 +917,7 @@ func TestFieldW2LeftAlone(t *testing.T) {
 					time.Sleep(time.Second)
 					st := g.Status()
 					if !st.Registered || st.Err != nil || st.Since != since || st.Withheld == nil || st.Withheld.Reason != reason {
-						t.Fatalf("state %+v", st)
+						t.Fatalf("status %+v", st)
 					}
 					if err := g.Ready(); err == nil || !strings.Contains(err.Error(), reason.String()) {
 						t.Fatalf("Ready: %v", err)
@@ -935,19 +933,19 @@ func TestFieldW2LeftAlone(t *testing.T) {
 				if len(states) != 1 || states[0].Withheld == nil {
 					t.Errorf("OnChange: %+v", states)
 				}
-				// Content is put all the same, and so is the mark.
+				// Content and the mark are still put.
 				meta := json.RawMessage(fmt.Sprint(i + 10))
 				if err := errors.Join(g.Update(t.Context(), meta), g.Drain(t.Context()), g.Resume(t.Context()), g.Wait(t.Context())); err != nil {
 					t.Error(err)
 				}
 				if st := g.Status(); st.Withheld == nil {
-					t.Errorf("state after Update: %+v", st)
+					t.Errorf("status after Update: %+v", st)
 				}
-				// A lost lease is made good as ever, and the reason stays.
+				// After a lost lease the endpoint is put again, and the reason stays.
 				p.ExpireAll()
 				time.Sleep(backWithin)
 				if st := g.Status(); !st.Registered || st.Withheld == nil {
-					t.Errorf("state after the lease was lost: %+v", st)
+					t.Errorf("status after the lease was lost: %+v", st)
 				}
 				since = g.Status().Since
 				synctest.Wait()
@@ -955,7 +953,7 @@ func TestFieldW2LeftAlone(t *testing.T) {
 				p.Unwithhold("svc", "a")
 				synctest.Wait()
 				if st := g.Status(); !st.Registered || st.Withheld != nil || st.Err != nil {
-					t.Errorf("state when it ended: %+v", st)
+					t.Errorf("status when it ended: %+v", st)
 				}
 				synctest.Wait()
 				if n := strings.Count(log.String(), "\n"); n != 1 {
@@ -977,14 +975,14 @@ func TestFieldW2LeftAlone(t *testing.T) {
 	}
 }
 
-// It is withheld before it is put, and put by somebody else meanwhile.
+// An endpoint is withheld before it is put, and another Client puts it meanwhile.
 func TestFieldW2PutByOthers(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		p.Withhold("svc", "a", naming.Maintenance, "")
 		g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
 		synctest.Wait()
 		if st := g.Status(); !st.Registered || st.Withheld == nil {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 		r2 := naming.New(p, quiet)
 		defer r2.Close()
@@ -994,7 +992,8 @@ func TestFieldW2PutByOthers(t *testing.T) {
 		if n, _ := p.counts(); n != applies {
 			t.Errorf("%d Applies", n-applies)
 		}
-		// Deleted while it is withheld: it is put again, and still withheld.
+		// An endpoint that is deleted while it is withheld is put again, and still
+		// withheld.
 		remove(t, p, "svc", "a")
 		time.Sleep(3 * time.Second)
 		p.Unwithhold("svc", "a")
@@ -1004,8 +1003,8 @@ func TestFieldW2PutByOthers(t *testing.T) {
 	})
 }
 
-// An operator edits the entry by hand, which takes the lease from it: it is put under
-// the lease again, so that it goes when the server does, in order or not.
+// An operator edits the entry by hand, which removes its lease. The entry is put under the
+// lease again, so that it vanishes with the server, whether the server stops or crashes.
 func TestFieldR8EditedByHand(t *testing.T) {
 	for _, edit := range []string{"a a:1 1", "a a:1 2", "a a:1", "a a:1 1 draining"} {
 		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
@@ -1029,10 +1028,10 @@ func TestFieldR8EditedByHand(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				listed(t, p, "svc", "a a:1 1")
 				if st := g.Status(); !st.Registered || st.Err != nil {
-					t.Errorf("%q: state %+v", edit, st)
+					t.Errorf("%q: status %+v", edit, st)
 				}
 				if len(errs) == 0 || errs[0] == nil || !strings.Contains(errs[0].Error(), "no lease") {
-					t.Errorf("%q: the state did not say so: %v", edit, errs)
+					t.Errorf("%q: the status had no such error: %v", edit, errs)
 				}
 				time.Sleep(10 * time.Minute)
 			}
@@ -1040,7 +1039,7 @@ func TestFieldR8EditedByHand(t *testing.T) {
 				t.Errorf("%q: %d Applies for 3 edits", edit, n-applies)
 			}
 
-			// Edited just before the end.
+			// Edited just before Close.
 			p.Delay(100 * time.Millisecond)
 			put()
 			p.Delay(0)
@@ -1049,8 +1048,8 @@ func TestFieldR8EditedByHand(t *testing.T) {
 			}
 			listed(t, p, "svc")
 
-			// Edited while the watch is down, and closed before it is back. Without a
-			// mark, which would take the entry back.
+			// Edited while the watch is down, and closed before the watch is back.
+			// Without a mark, because the put of the mark would replace the edit.
 			opts.DrainDelay = -1
 			g = register(t, c, "svc", "a a:1 1", opts)
 			p.RefuseFunc(func(method, _ string) error {
@@ -1085,9 +1084,9 @@ func TestFieldR8EditedByHand(t *testing.T) {
 	}
 }
 
-// An operator edits the entry while it is being put. When the put has ended, the watch
-// may have shown the edit already, or nothing if it shows both at once, or it may have
-// failed. What it has shown is put right at once, what it has not after a read.
+// An operator edits the entry while it is being put. When the put has ended, the watch may
+// have shown the edit already, or may show both at once, or may have failed. An edit that
+// the watch showed is undone at once, any other after a read.
 func TestFieldR8EditedDuringThePut(t *testing.T) {
 	for _, edit := range []string{"a a:1 1", "a a:1 2"} {
 		for _, again := range []bool{false, true} {
@@ -1137,7 +1136,7 @@ func TestFieldR8EditedDuringThePut(t *testing.T) {
 	}
 }
 
-// Without its server, the entry that was edited goes with the lease.
+// If the server crashes after the edit, the entry is removed with the lease.
 func TestFieldR8EditedThenCrashed(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		dead := false
@@ -1157,7 +1156,7 @@ func TestFieldR8EditedThenCrashed(t *testing.T) {
 	})
 }
 
-// mortal is a lease that is not renewed any longer once its process is dead.
+// mortal is a lease that is not renewed after its process died.
 type mortal struct {
 	naming.Lease
 	dead func() bool
@@ -1170,7 +1169,7 @@ func (l mortal) Renew(ctx context.Context) error {
 	return l.Lease.Renew(ctx)
 }
 
-// An entry with another address, or under another lease, is a successor's.
+// An entry with another address belongs to a successor, and is not touched.
 func TestFieldR8Successor(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		g := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
@@ -1187,8 +1186,8 @@ func TestFieldR8Successor(t *testing.T) {
 	})
 }
 
-// A snapshot that is older than a put is no deletion: after an outage with a wipe, on
-// a registry that is slow, nobody's state flips.
+// A snapshot that is older than a put does not prove a deletion: after an outage with a
+// wipe, on a slow registry, no Registration reports a deletion.
 func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 100 * time.Millisecond, time.Second, 3 * time.Second} {
 		var mu sync.Mutex
@@ -1216,7 +1215,7 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 				p.Delay(0)
 				for _, g := range all {
 					if st := g.Status(); !st.Registered {
-						t.Fatalf("with Apply taking %v: state %+v", delay, st)
+						t.Fatalf("with Apply taking %v: status %+v", delay, st)
 					}
 				}
 				if n := len(listIDs(t, p, "svc")); n != 200 {
@@ -1226,15 +1225,15 @@ func TestFieldR2OldSnapshotIsNoDeletion(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if losses > 0 {
-				t.Errorf("with Apply taking %v: %d deletions that were none", delay, losses)
+				t.Errorf("with Apply taking %v: %d deletions that did not happen", delay, losses)
 			}
 		})
 	}
 }
 
-// A registry may have forgotten a lease and have the lease's entry for a while
-// longer. A put that leaves the entry alone then is no registration until a watch
-// shows the entry or has had time to, and when the entry ends it is put again.
+// A registry may have forgotten a lease and keep the lease's entry for a while. A put that
+// leaves such an entry does not count as registered until the watch shows the entry, or
+// had time to show it. When the entry ends, the endpoint is put again.
 func TestFieldR1OwnOldEntry(t *testing.T) {
 	for _, watched := range []bool{true, false} {
 		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
@@ -1274,24 +1273,24 @@ func TestFieldR1OwnOldEntry(t *testing.T) {
 			}
 			synctest.Wait()
 			if st := g.Status(); st.Registered != watched {
-				t.Errorf("watched: %v: state %+v", watched, st)
+				t.Errorf("watched: %v: status %+v", watched, st)
 			}
 			p.RefuseFunc(nil)
 			listed(t, p, "svc", "a:1")
 			time.Sleep(ttl + backWithin)
-			for range 10 { // it is under a lease that is renewed
+			for range 10 { // the endpoint is under a lease that is renewed
 				time.Sleep(ttl)
 				listed(t, p, "svc", "a:1")
 				if st := g.Status(); !st.Registered {
-					t.Errorf("watched: %v: state %+v", watched, st)
+					t.Errorf("watched: %v: status %+v", watched, st)
 				}
 			}
 		})
 	}
 }
 
-// forgetful is a lease that the registry says it does not have, and whose entries it
-// has until the lease ends.
+// forgetful is a lease that the registry says it does not have, and whose entries the
+// registry keeps until the lease ends.
 type forgetful struct {
 	naming.Lease
 	forgotten *atomic.Bool
@@ -1304,8 +1303,8 @@ func (l forgetful) Renew(ctx context.Context) error {
 	return l.Lease.Renew(ctx)
 }
 
-// writeOnly is a store whose user has the right to write and not to read: what has a
-// condition is refused.
+// writeOnly is a store whose user may write but not read: it refuses changes with a
+// condition.
 type writeOnly struct{ *memory.Store }
 
 func (s writeOnly) Apply(ctx context.Context, service string, changes ...naming.Change) error {
@@ -1317,8 +1316,8 @@ func (s writeOnly) Apply(ctx context.Context, service string, changes ...naming.
 	return s.Store.Apply(ctx, service, changes...)
 }
 
-// A user who may not remove the endpoint ends its lease, which takes fewer rights.
-// What can be done by neither way is said at once, and not tried until the deadline.
+// If the user may not remove the endpoint, Close ends its lease, which takes fewer rights.
+// If that is not possible either, Close returns the error at once.
 func TestFieldE6CloseWithoutRights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := writeOnly{new(memory.Store)}
@@ -1351,7 +1350,7 @@ func TestFieldE6CloseWithoutRights(t *testing.T) {
 	})
 }
 
-// An older Registration whose lease is granted late writes nothing over the newer one.
+// An older Registration whose lease is granted late does not overwrite the newer one.
 func TestFieldR2LateLease(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		late := true
@@ -1382,7 +1381,7 @@ func TestFieldR2LateLease(t *testing.T) {
 	})
 }
 
-// The lease of an older Registration is renewed no longer than the newer one is open.
+// The lease of an older Registration is not renewed after the newer one was closed.
 func TestFieldR2LeaseLeft(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		old := register(t, c, "svc", "a a:1 1", &naming.RegisterOptions{Wait: true})
@@ -1412,8 +1411,8 @@ func TestFieldR2LeaseLeft(t *testing.T) {
 	})
 }
 
-// What a Close that failed has left under a shared lease is removed by its ID, which
-// may be longer than an address and hold what an address may not.
+// An endpoint that a failed Close has left under a shared lease is removed by its ID. An ID
+// may be longer than an address, and have characters that an address may not have.
 func TestOrphanOfAnyID(t *testing.T) {
 	for _, id := range []string{"a", strings.Repeat("x", 2<<10), "a\u00a0b", "a\nb"} {
 		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -1434,8 +1433,8 @@ func TestOrphanOfAnyID(t *testing.T) {
 	}
 }
 
-// A put that failed may have stored the endpoint after all. If the registry then
-// refuses the endpoint for good, the lease, which others renew, removes it.
+// A put that failed may have stored the endpoint after all. If the registry then refuses
+// the endpoint for good, the shared lease removes it.
 func TestRefusedAfterAPutThatFailed(t *testing.T) {
 	inPicky(t, quiet, func(t *testing.T, p *picky, c *naming.Client) {
 		register(t, c, "svc", "b:1", nil) // keeps the shared lease in use
@@ -1459,7 +1458,7 @@ func TestRefusedAfterAPutThatFailed(t *testing.T) {
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		if st := g.Status(); !errors.Is(st.Err, naming.ErrInvalid) {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 		listed(t, p, "svc", "b:1")
 		if err := g.Close(); err != nil {
@@ -1468,10 +1467,10 @@ func TestRefusedAfterAPutThatFailed(t *testing.T) {
 	})
 }
 
-// Wait of an older Registration does not spin while a newer one closes: in a bubble
-// a loop that does not wait stops the time.
+// Wait of an older Registration does not spin while a newer one closes. In a bubble, a loop
+// that does not wait stops the time.
 func TestWaitWhileNewerCloses(t *testing.T) {
-	for range 20 { // it depends on who is first
+	for range 20 { // the result depends on the order of goroutines
 		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 			g := register(t, c, "svc", "a:1", nil)
 			synctest.Wait()
@@ -1480,9 +1479,9 @@ func TestWaitWhileNewerCloses(t *testing.T) {
 			synctest.Wait()
 			newest := register(t, c, "svc", "a:1", &naming.RegisterOptions{TTL: time.Minute}) // waits for its lease
 			synctest.Wait()
-			// The newer one is closed first, which returns at once, and withdraws what it
-			// is putting later. The newest has put nothing and is gone at once, so that
-			// the newer one owns the entry although its Close has ended.
+			// The newer one is closed first. Its Close returns at once, and withdraws
+			// later what the newer one is putting. The newest has put nothing, and ends
+			// at once. So the newer one owns the entry although its Close has returned.
 			if err := newer.Close(); err != nil {
 				t.Error(err)
 			}
@@ -1503,8 +1502,8 @@ func TestWaitWhileNewerCloses(t *testing.T) {
 	}
 }
 
-// A put that left the entry to a successor, whom the watch had shown before, is
-// proved by one read, not by one every five seconds.
+// A put that left the entry to a successor, which the watch had shown before, is confirmed
+// by one read, and not by one every five seconds.
 func TestLeftToSuccessorIsProvedOnce(t *testing.T) {
 	inPicky(t, quiet, func(t *testing.T, p *picky, c *naming.Client) {
 		register(t, c, "svc", "a:1", nil)

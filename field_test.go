@@ -20,7 +20,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// record is what hooks and the log were called with.
+// record is the calls of hooks and the records of the log.
 type record struct {
 	mu    sync.Mutex
 	hooks []string
@@ -33,7 +33,7 @@ func (r *record) add(format string, args ...any) {
 	r.hooks = append(r.hooks, fmt.Sprintf(format, args...))
 }
 
-// called returns what the hooks were called with since it was last called.
+// called returns the calls of hooks since it was last called.
 func (r *record) called() []string {
 	synctest.Wait()
 	r.mu.Lock()
@@ -43,7 +43,7 @@ func (r *record) called() []string {
 	return called
 }
 
-// lines returns the lines of the log that have a level since it was last called.
+// lines returns the lines of the log with a level since it was last called.
 func (r *record) lines(level slog.Level) []string {
 	synctest.Wait()
 	r.mu.Lock()
@@ -94,7 +94,7 @@ func reasons(list []naming.Withheld) []string {
 	return s
 }
 
-// now returns the present View of svc.
+// now waits until the bubble is idle, and returns the present View of svc.
 func now(t *testing.T, c *naming.Client) naming.View {
 	t.Helper()
 	synctest.Wait()
@@ -128,8 +128,8 @@ func event(t *testing.T, f *naming.Follower) string {
 	return fmt.Sprint(e.Snapshot, ids(e.Put), e.Deleted, reasons(e.Withheld))
 }
 
-// What the registry says not to use is shown apart, with the reason, to every kind
-// of reader, and costs no alarm.
+// Every kind of reader gets withheld endpoints apart from the others, with the reason.
+// They cause no warning.
 func TestFieldW1WithheldIsShownApart(t *testing.T) {
 	rec, opts := recorded()
 	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -165,7 +165,7 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 		}
 		check("true [a b c] [] [d:failed check:timeout]", "[a b c]", "[d:failed check:timeout]", "withheld [d:failed check:timeout] []")
 
-		// Two of three at once, in whatever way an operator does it: no loss.
+		// Two of three at once are not a loss.
 		s.Withhold("svc", "a", naming.Maintenance, "disk")
 		synctest.Wait()
 		s.Withhold("svc", "b", naming.Maintenance, "disk")
@@ -179,7 +179,7 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 		next(t, w, "Delete a:1 null", "Delete b:1 null")
 		check("false [] [] [a:maintenance:disk b:maintenance:disk]", "[c]", "[a:maintenance:disk b:maintenance:disk d:failed check:timeout]")
 
-		// The reason changes, and then only the detail: no news to old readers.
+		// The reason changes, and then only the detail: a Watcher returns nothing.
 		s.Withhold("svc", "d", naming.Maintenance, "timeout")
 		check("false [] [] [d:maintenance:timeout]", "[c]", "[a:maintenance:disk b:maintenance:disk d:maintenance:timeout]",
 			"withheld [d:maintenance:timeout] [d:failed check:timeout]")
@@ -189,7 +189,7 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 		put(t, s, "svc", "d d:2")
 		check("false [] [] [d:maintenance:later]", "[c]", "[a:maintenance:disk b:maintenance:disk d:maintenance:later]")
 
-		// Usable again, and in a new state at once.
+		// Usable again, and in a new state at the same time.
 		s.Unwithhold("svc", "d")
 		s.Unwithhold("svc", "a")
 		synctest.Wait()
@@ -198,11 +198,11 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 		next(t, w, "Add a:1 null", "Add d:2 null")
 		check("false [a d] [] []", "[a c d]", "[b:maintenance:disk]")
 
-		// Withheld, and gone: no loss either.
+		// Withheld, and then gone, is not a loss.
 		remove(t, s, "svc", "b")
 		check("false [] [b] []", "[a c d]", "[]", "withheld [] [b:maintenance:disk]")
 
-		// There and back between two calls is no news, also if it was gone.
+		// A change that was undone between two calls is not an event.
 		s.Withhold("svc", "a", naming.Maintenance, "")
 		synctest.Wait()
 		s.Unwithhold("svc", "a")
@@ -214,13 +214,13 @@ func TestFieldW1WithheldIsShownApart(t *testing.T) {
 	})
 }
 
-// A service whose endpoints are all withheld has an empty set, which is known.
+// A service whose endpoints are all withheld has an empty set, and the View is synced.
 func TestFieldW1AllWithheld(t *testing.T) {
 	rec, opts := recorded()
 	in(t, opts, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a a:1", "b b:1")
 		s.Withhold("svc", "a", naming.Maintenance, "")
-		s.Withhold("svc", "b", 77, "") // a Reason of later
+		s.Withhold("svc", "b", 77, "") // a Reason of a later version
 		w := resolve(t, c, "svc")
 		next(t, w)
 		v := now(t, c)
@@ -233,7 +233,7 @@ func TestFieldW1AllWithheld(t *testing.T) {
 			}
 			break
 		}
-		// A new full read makes the same news as the watch would have.
+		// A new full read causes the same events as the watch would have.
 		s.Break(io.ErrUnexpectedEOF)
 		s.Unwithhold("svc", "b")
 		s.Withhold("svc", "b", naming.FailedCheck, "")
@@ -245,7 +245,7 @@ func TestFieldW1AllWithheld(t *testing.T) {
 			t.Errorf("warnings: %q, want those of the two watches that broke", lines)
 		}
 	})
-	// The Client is closed: nothing is withheld any more, as far as it knows.
+	// After the Client was closed, the hook says that nothing is withheld.
 	synctest.Test(t, func(t *testing.T) {
 		rec, opts := recorded()
 		s := new(memory.Store)
@@ -261,8 +261,8 @@ func TestFieldW1AllWithheld(t *testing.T) {
 	})
 }
 
-// The hold: what is withheld is no loss, and what is held and then withheld, under
-// its ID or at its address, is let go, as it must not be called.
+// An endpoint that is withheld is not a loss. A held endpoint is released when it is
+// withheld, under its ID or at its address, because nobody may call it.
 func TestFieldW1HoldNeverApplies(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -330,13 +330,13 @@ func TestFieldW1HoldNeverApplies(t *testing.T) {
 	}
 }
 
-// later is a store whose watches yield a snapshot of a and b, and then, when told
-// so, a batch; and then go on.
+// later is a store whose watches yield a snapshot of a and b, and batch after due was
+// closed. If batch is a snapshot, it comes first. Then the watches go on.
 type later struct {
 	naming.Store
 	batch naming.Batch
 	names [][]string
-	go_   chan struct{}
+	due   chan struct{}
 	count *atomic.Int64
 }
 
@@ -352,7 +352,7 @@ func (s later) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch
 			return
 		}
 		select {
-		case <-s.go_:
+		case <-s.due:
 			b := s.batch
 			b.Put, b.Deleted, b.Withheld = slices.Clone(b.Put), slices.Clone(b.Deleted), slices.Clone(b.Withheld)
 			if !yield(b, nil) {
@@ -377,8 +377,8 @@ func (s later) Services(ctx context.Context) iter.Seq2[[]string, error] {
 	}
 }
 
-// A batch that breaks a rule ends the watch with an error that names the rule,
-// changes nothing of the set, and leaves no endpoint behind that nobody can remove.
+// A batch that breaks a rule ends the watch with an error that names the rule, and does
+// not change the set.
 func TestFieldR7BrokenBatches(t *testing.T) {
 	type (
 		batch = naming.Batch
@@ -424,13 +424,13 @@ func TestFieldR7BrokenBatches(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rec, opts := recorded()
 				var count atomic.Int64
-				s := later{batch: c.batch, go_: make(chan struct{}), count: &count}
+				s := later{batch: c.batch, due: make(chan struct{}), count: &count}
 				r := naming.New(s, opts)
 				defer r.Close()
 				f := follow(t, r)
 				synctest.Wait()
 				if !c.batch.Snapshot {
-					close(s.go_)
+					close(s.due)
 				}
 				synctest.Wait()
 				e, _ := f.Next()
@@ -456,7 +456,7 @@ func TestFieldR7BrokenBatches(t *testing.T) {
 					t.Errorf("set %s, want %s", got, want)
 				}
 				if len(c.batch.Put) > 1000 {
-					return // it would take long
+					return // a longer test would take long
 				}
 				time.Sleep(10 * time.Minute)
 				if n := count.Load(); n < 2 || n > 100 {
@@ -470,7 +470,7 @@ func TestFieldR7BrokenBatches(t *testing.T) {
 	}
 }
 
-// A list of services is held to the contract as well.
+// A list of services that breaks a rule ends the watch in the same way.
 func TestFieldR7BrokenServices(t *testing.T) {
 	many := make([]string, naming.MaxServices+1)
 	for i := range many {

@@ -21,8 +21,8 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// backWithin is how long after the end of a fault an endpoint may take to be
-// back: the longest backoff, and a call that gets no answer before it.
+// backWithin is how long after the end of a fault an endpoint may take to be back: the
+// longest backoff, after a call that got no answer.
 const backWithin = 40 * time.Second
 
 func register(t *testing.T, c *naming.Client, service, e string, opts *naming.RegisterOptions) *naming.Registration {
@@ -71,9 +71,9 @@ func TestRegister(t *testing.T) {
 		synctest.Wait()
 		listed(t, s, "svc", `a a:1 {"k":1}`)
 		if st := g.Status(); !st.Registered || st.Err != nil || st.Draining || st.Closed {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
-		time.Sleep(24 * time.Hour) // it is kept alive
+		time.Sleep(24 * time.Hour) // the lease is renewed
 		listed(t, s, "svc", `a a:1 {"k":1}`)
 
 		if err := g.Update(t.Context(), json.RawMessage(`{"k":2}`)); err != nil {
@@ -93,7 +93,7 @@ func TestRegister(t *testing.T) {
 		}
 		listed(t, s, "svc", `a a:1 {"k":3}`)
 		if err := g.Update(t.Context(), json.RawMessage(`{`)); !errors.Is(err, naming.ErrInvalid) {
-			t.Errorf("update with what is no JSON: %v", err)
+			t.Errorf("update with metadata that is not JSON: %v", err)
 		}
 
 		begin := time.Now()
@@ -113,7 +113,7 @@ func TestRegister(t *testing.T) {
 		}
 		listed(t, s, "svc")
 		if st := g.Status(); st.Registered || !st.Closed {
-			t.Errorf("state after Close: %+v", st)
+			t.Errorf("status after Close: %+v", st)
 		}
 		for _, err := range []error{g.Wait(t.Context()), g.Update(t.Context(), nil), g.Drain(t.Context())} {
 			if err == nil || !strings.Contains(err.Error(), "registration closed") {
@@ -128,8 +128,8 @@ func TestRegister(t *testing.T) {
 	})
 }
 
-// 500 cycles over everything that loses a registration: each ends with the
-// endpoint there again, in its newest state, within the bound.
+// 500 cycles over all faults that lose a registration. After each, the endpoint is back
+// in its newest state, within the bound.
 func TestRegistrationHeals(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		seed := rand.Uint64()
@@ -179,7 +179,7 @@ func TestRegistrationHeals(t *testing.T) {
 				time.Sleep(nap)
 				done <- g.Update(ctx, meta)
 			}()
-			synctest.Wait() // rnd is not for concurrent use
+			synctest.Wait() // rnd must not be used concurrently
 			f.do()
 			time.Sleep(time.Minute + backWithin)
 			cancel()
@@ -189,17 +189,17 @@ func TestRegistrationHeals(t *testing.T) {
 			view, err := c.List(t.Context(), "svc")
 			list := view.Endpoints
 			if err != nil || len(list) != 1 || list[0].Addr != "a:1" || string(list[0].Metadata) != string(meta) {
-				t.Fatalf("cycle %d: %v after %q the registry has %v, %v; want a:1 %s; state %+v", i, backWithin, f.name, show(list), err, meta, g.Status())
+				t.Fatalf("cycle %d: %v after %q the registry has %v, %v; want a:1 %s; status %+v", i, backWithin, f.name, show(list), err, meta, g.Status())
 			}
 			if st := g.Status(); !st.Registered || st.Err != nil {
-				t.Fatalf("cycle %d, %s: state %+v", i, f.name, st)
+				t.Fatalf("cycle %d, %s: status %+v", i, f.name, st)
 			}
 			listed(t, s, "other", "b:1")
 		}
 	})
 }
 
-// A day of outage; the state says so all the while.
+// An outage of a day is in the status all the time.
 func TestRegistrationOutage(t *testing.T) {
 	var mu sync.Mutex
 	var changes []naming.RegistrationStatus
@@ -257,8 +257,8 @@ func TestRegistrationOutage(t *testing.T) {
 	}
 }
 
-// A change that cannot be stored does not hide that the lease is not renewed,
-// nor that it was lost.
+// A change that cannot be stored does not hide that the lease is not renewed, nor that
+// the lease was lost.
 func TestUpdateInOutage(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", nil)
@@ -285,7 +285,7 @@ func TestUpdateInOutage(t *testing.T) {
 		time.Sleep(backWithin)
 		listed(t, s, "svc", "a:1 a:1 1")
 
-		// Only changes are refused: the lease is found lost when it is renewed.
+		// Only changes and watches fail: the renewal finds that the lease is lost.
 		s.RefuseFunc(func(method, _ string) error {
 			if method == "Apply" || method == "Watch" {
 				return down
@@ -305,8 +305,8 @@ func TestUpdateInOutage(t *testing.T) {
 	})
 }
 
-// A registry that is down when the program starts is no error, unless the
-// caller waits; and nothing is left of a wait that failed.
+// A registry that is down when the program starts is not an error, unless the caller
+// waits. A wait that failed leaves nothing behind.
 func TestRegisterWhileDown(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		down := errors.New("registry down")
@@ -319,7 +319,7 @@ func TestRegisterWhileDown(t *testing.T) {
 			t.Errorf("Register with Wait: %v, %v", waiting, err)
 		}
 		if st := g.Status(); st.Registered || !errors.Is(st.Err, down) || st.Attempts < 4 {
-			t.Errorf("state %+v", st)
+			t.Errorf("status %+v", st)
 		}
 		s.Up()
 		time.Sleep(backWithin)
@@ -334,8 +334,8 @@ func TestRegisterWhileDown(t *testing.T) {
 	})
 }
 
-// What Close was told by a registry that did not answer is made good, also if
-// the lease lives on for others.
+// An endpoint that Close could not remove is removed when the registry is back, also if
+// others keep the lease.
 func TestCloseWhileDown(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", nil)
@@ -365,8 +365,8 @@ func TestCloseWhileDown(t *testing.T) {
 	})
 }
 
-// An endpoint that could not be withdrawn while the registry was down, and was
-// registered again since, is not removed as if nobody wanted it.
+// An endpoint that could not be withdrawn while the registry was down, and was registered
+// again since, is not removed as an orphan.
 func TestOrphanRegisteredAgain(t *testing.T) {
 	for _, inProgress := range []bool{false, true} {
 		in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
@@ -384,16 +384,16 @@ func TestOrphanRegisteredAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.Retry() // for a watch that sees all that happens from now on
+			f.Retry() // for a watch that sees all later changes
 			f.Close()
 			time.Sleep(2 * time.Second)
 			if inProgress {
 				// The lease is renewed after 18 to 22 s, and then the orphan is
-				// removed, each of which takes 8 s.
+				// removed. Each takes 8 s.
 				s.Delay(8 * time.Second)
 				time.Sleep(32*time.Second - time.Since(begin))
 			}
-			// What is deleted is not back before the watcher has seen it.
+			// The delay lets the watcher see a deletion before the endpoint is back.
 			s.Delay(time.Millisecond)
 			w := resolve(t, c, "svc")
 			w.Next()
@@ -428,15 +428,15 @@ func TestRenewBeforeTheEnd(t *testing.T) {
 			for range 60 {
 				time.Sleep(time.Second)
 				if st := g.Status(); !st.Registered {
-					t.Fatalf("state %+v", st)
+					t.Fatalf("status %+v", st)
 				}
 			}
 		})
 	}
 }
 
-// A process that was away for longer than its lease does not take the endpoint
-// from its successor, neither when it comes back nor when it leaves.
+// A process that was stopped for longer than its lease does not take the endpoint from
+// its successor, neither when it continues nor when it closes.
 func TestSuccessor(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		for i := range 100 {
@@ -475,7 +475,7 @@ func TestSuccessor(t *testing.T) {
 	})
 }
 
-// One whose endpoint was taken by a successor has it back when that is gone.
+// A registration whose endpoint was replaced puts it again when the newer one is closed.
 func TestPredecessorReturns(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		old := register(t, c, "svc", "a a:1 1", nil)
@@ -490,7 +490,7 @@ func TestPredecessorReturns(t *testing.T) {
 	})
 }
 
-// A deletion is noticed before the lease is renewed, without its being lost.
+// A deletion is noticed by the watch, before the lease is renewed.
 func TestDeleted(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", nil)
@@ -505,7 +505,7 @@ func TestDeleted(t *testing.T) {
 	})
 }
 
-// A deletion that the watch could not tell of is noticed all the same.
+// A deletion from before the watch is noticed, too.
 func TestDeletedBeforeWatch(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		s.RefuseFunc(func(method, _ string) error {
@@ -519,13 +519,12 @@ func TestDeletedBeforeWatch(t *testing.T) {
 		synctest.Wait()
 		remove(t, s, "svc", "a:1")
 		s.Up()
-		time.Sleep(4 * time.Second) // before a read would tell
+		time.Sleep(4 * time.Second) // less than until the read that confirms the put
 		listed(t, s, "svc", "a:1")
 	})
 }
 
-// Registrations share leases, a bounded number on each, and each change costs
-// one call.
+// Registrations share leases, a bounded number each.
 func TestSharedLeases(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		grants, renewals := 0, 0
@@ -647,7 +646,7 @@ func TestRegisterBadInput(t *testing.T) {
 	})
 }
 
-// Registrations leave nothing behind.
+// Closed registrations leave no goroutines and no memory behind.
 func TestRegistrationLeaks(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		cycle := func(n int) {
@@ -754,7 +753,7 @@ func TestHold(t *testing.T) {
 				synctest.Wait()
 				remove(t, s, "svc", "a", "b", "c")
 				synctest.Wait()
-				remove(t, s, "svc", "d") // a single one, as the others were expected to go
+				remove(t, s, "svc", "d") // the only one left, because the others were draining
 			},
 			held: "[d]", left: "[]",
 			want: []event{{"held", "[d]"}},
@@ -832,7 +831,7 @@ func TestHold(t *testing.T) {
 				if c.then != nil {
 					c.then(t, s)
 					if v := view(); len(v.Held) > 0 {
-						t.Errorf("held at last: %v", v.Held)
+						t.Errorf("held at the end: %v", v.Held)
 					}
 				}
 				mu.Lock()

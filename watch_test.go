@@ -36,8 +36,8 @@ func in(t *testing.T, opts *naming.Options, f func(t *testing.T, s *memory.Store
 	})
 }
 
-// put adds endpoints, each written as "id addr metadata"; shorter ones have an
-// address only.
+// put adds endpoints without a lease, each written as "id addr metadata", "id addr" or
+// "addr".
 func put(t *testing.T, s naming.Store, service string, endpoints ...string) {
 	t.Helper()
 	var changes []naming.Change
@@ -71,12 +71,11 @@ func remove(t *testing.T, s naming.Store, service string, ids ...string) {
 	}
 }
 
-// next fails t unless w's next updates are want, each written as "Op addr
-// metadata".
+// next fails t unless w's next updates are want, each written as "Op addr metadata".
 func next(t *testing.T, w naming.Watcher, want ...string) {
 	t.Helper()
-	// A Next that blocks for ever while the watch is tried again for ever is
-	// no deadlock in a bubble; hours are free there.
+	// In a bubble, a Next that blocks for ever is not a deadlock while the watch is
+	// retried for ever. Ten hours of a bubble take no time.
 	late := time.AfterFunc(10*time.Hour, w.Close)
 	defer late.Stop()
 	ups, err := w.Next()
@@ -100,7 +99,7 @@ func render(ups []*naming.Update) []string {
 	return list
 }
 
-// silent fails t if w has something to return.
+// silent fails t if w's Next returns, and closes w.
 func silent(t *testing.T, w naming.Watcher) {
 	t.Helper()
 	done := make(chan []string, 1)
@@ -131,9 +130,9 @@ func resolve(t *testing.T, c *naming.Client, service string) naming.Watcher {
 func TestWatcher(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		w := resolve(t, c, "svc")
-		next(t, w) // the empty set, at once
+		next(t, w) // the empty set
 		put(t, s, "svc", "b:1", `a a:1 {"k":1}`)
-		next(t, w, `Add a:1 {"k":1}`, "Add b:1 null") // one batch, in order
+		next(t, w, `Add a:1 {"k":1}`, "Add b:1 null") // one batch, sorted
 		put(t, s, "svc", `a a:1 {"k":2}`)
 		next(t, w, `Add a:1 {"k":2}`)
 		put(t, s, "svc", `a a:2 {"k":2}`)
@@ -148,13 +147,13 @@ func TestWatcher(t *testing.T) {
 		next(t, w, `Delete a:2 {"k":2}`, "Add b:1 true", "Add b:1 null") // net, by ID: "b" before "b:1"
 
 		put(t, s, "svc", `b b:1  true `)
-		silent(t, w) // respelt, not changed
+		silent(t, w) // spelt in another way, not changed
 		late := resolve(t, c, "svc")
 		next(t, late, "Add b:1 true", "Add b:1 null")
 	})
 }
 
-// Entries of different IDs stay different ones if their addresses are equal.
+// Entries with different IDs are different endpoints, also if their addresses are equal.
 func TestWatcherEqualAddresses(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "one a:1", "two a:1")
@@ -172,7 +171,7 @@ func TestWatcherEqualAddresses(t *testing.T) {
 	})
 }
 
-// A value that no float64 holds is not lost.
+// A number that is too large for a float64 is not lost.
 func TestWatcherLargeNumber(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", `a a:1 {"n":1e400,"m":"kept"}`)
@@ -180,8 +179,8 @@ func TestWatcherLargeNumber(t *testing.T) {
 	})
 }
 
-// An outage changes nothing in the set, is seen in the View and in the log, and
-// ends with the difference.
+// An outage does not change the set, is in the View and in the log, and ends with the
+// difference.
 func TestOutage(t *testing.T) {
 	var log bytes.Buffer
 	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
@@ -203,13 +202,13 @@ func TestOutage(t *testing.T) {
 			t.Errorf("fresh view: %+v", fresh)
 		}
 		if log.Len() > 0 {
-			t.Errorf("logged while all was well: %s", log.String())
+			t.Errorf("a healthy Client logged: %s", log.String())
 		}
 
 		down := errors.New("registry down")
 		before := time.Now()
 		s.Down(down)
-		remove := func() { // behind the outage
+		remove := func() { // the Client does not see it
 			s.Up()
 			remove(t, s, "svc", "gone:1")
 			put(t, s, "svc", "new:1")
@@ -251,8 +250,8 @@ func ids(list []naming.Endpoint) []string {
 	return ids
 }
 
-// A registry that accepts every watch and fails it at once is not asked over
-// and over; one that was well for long is asked again soon.
+// A registry that accepts every watch and fails it at once gets few requests. After a
+// long healthy time the first retry comes soon.
 func TestBackoff(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		w := resolve(t, c, "svc")
@@ -261,7 +260,7 @@ func TestBackoff(t *testing.T) {
 		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			s.Break(io.ErrUnexpectedEOF)
 		}
-		// On average one in 15 s, once the first few are over.
+		// On average one in 15 s, after the first few.
 		if n := s.Calls() - begin; n < 20 || n > 80 {
 			t.Errorf("%d watches in ten minutes of failures, want about 45", n)
 		}
@@ -275,8 +274,8 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// A reader in a hurry has a failed watch tried again at once, and even many of
-// them not more than once a second.
+// Retry has a failed watch retried at once, and not more than once a second even if it is
+// called often.
 func TestRetry(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		f, err := c.Follow("svc", func() {})
@@ -294,7 +293,7 @@ func TestRetry(t *testing.T) {
 		calls := s.Calls()
 		hurry(time.Minute)
 		if n := s.Calls() - calls; n > 0 {
-			t.Errorf("a watch that is well was made anew %d times", n)
+			t.Errorf("a healthy watch was started again %d times", n)
 		}
 		for range 20 {
 			s.Down(io.ErrUnexpectedEOF)
@@ -317,12 +316,11 @@ func TestRetry(t *testing.T) {
 	})
 }
 
-// hurryBound is the interval at which a watch is tried again in a hurry, and the
-// jitter.
+// hurryBound is the interval at which a watch is retried in a hurry, plus the jitter.
 const hurryBound = 1100 * time.Millisecond
 
-// However many readers there are, the store is watched once, also when they
-// come all at once; and for a while after the last has left.
+// Any number of readers share one watch of the store, also if all of them come at once.
+// The watch goes on for a while after the last reader left.
 func TestOneWatch(t *testing.T) {
 	in(t, &naming.Options{IdleGrace: time.Minute, Logger: quiet.Logger}, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a:1")
@@ -426,7 +424,7 @@ func TestReread(t *testing.T) {
 	})
 }
 
-// A reader that never reads costs memory for the set, not for the changes.
+// A reader that never reads costs memory in proportion to the set, not to the changes.
 func TestSlowReaders(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		w := resolve(t, c, "svc")
@@ -501,14 +499,14 @@ func TestWatcherClose(t *testing.T) {
 		}
 		s.Speak()
 
-		// With something left to read.
+		// With changes left to read.
 		put(t, s, "svc", "a:1")
 		w = resolve(t, c, "svc")
 		synctest.Wait()
 		w.Close()
 		closed(w)
 
-		// Concurrent Next: each change goes to one of them.
+		// Concurrent calls of Next: each change goes to one of them.
 		w = resolve(t, c, "svc")
 		got := make(chan string, 10)
 		var wg sync.WaitGroup
@@ -606,7 +604,7 @@ func TestRegistryClose(t *testing.T) {
 	})
 }
 
-// last returns the error a sequence ends with.
+// last returns the error with which a sequence ends.
 func last[T any](seq iter.Seq2[T, error]) (err error) {
 	for _, err = range seq {
 	}
@@ -695,7 +693,7 @@ func TestList(t *testing.T) {
 	})
 }
 
-// scripted is a store whose watches yield what a list says.
+// scripted is a store whose watches yield the batches of a list.
 type scripted struct {
 	naming.Store
 	batches []naming.Batch
@@ -727,8 +725,8 @@ func (s slowToEnd) Watch(ctx context.Context, service string) iter.Seq2[naming.B
 	}
 }
 
-// The hooks are told that a set is stale no more when nobody watches it any
-// more, and before they are told of the next watch.
+// When a stale set is no longer watched, the hook says that it is not stale. The call
+// comes before those of the next watch.
 func TestStaleHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -767,12 +765,12 @@ func TestStaleHook(t *testing.T) {
 	})
 }
 
-// What a store must not do does no harm.
+// A store that breaks its contract does no harm.
 func TestCarelessStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		if _, err := naming.New(scripted{}, quiet).List(ctx, "svc"); err == nil || !strings.Contains(err.Error(), "without an error") {
-			t.Errorf("List of a store that ends without a word: %v", err)
+			t.Errorf("List of a store that ends without an error: %v", err)
 		}
 		if _, err := naming.New(scripted{batches: []naming.Batch{{}}}, quiet).List(ctx, "svc"); err == nil || !strings.Contains(err.Error(), "without a snapshot") {
 			t.Errorf("List of a store that begins with a change: %v", err)
@@ -837,7 +835,7 @@ func TestUpdateJSON(t *testing.T) {
 	}
 }
 
-// What can never work is an error that names the value, and stores nothing.
+// Arguments that can never work are an error that names the value. Nothing is stored.
 func TestBadInput(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		ctx := t.Context()
