@@ -26,7 +26,7 @@ func CheckAddress(addr string) error {
 	return nil
 }
 
-// badAddress returns what is wrong with addr, or an empty text.
+// badAddress returns why addr is not a valid address, or an empty text if it is valid.
 func badAddress(addr string) string {
 	if err := CheckEndpoint(Endpoint{Addr: addr}); err != nil {
 		return err.Error()

@@ -98,8 +98,7 @@ type Client struct {
 	registrations map[*Registration]struct{}
 }
 
-// subject is what a shared watch watches: a service, or the list of services if the
-// name is empty.
+// subject is a service, or the list of services if the name is empty.
 type subject struct{ service string }
 
 func (s subject) attr() slog.Attr {
@@ -400,8 +399,8 @@ func (c *Client) acquire(sub subject) (*shared, error) {
 	return s, nil
 }
 
-// release gives up what acquire returned. After the last reader's release the watch
-// goes on for the grace period.
+// release ends the use of a watch that acquire returned. After the last reader's
+// release the watch goes on for IdleGrace.
 func (c *Client) release(s *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

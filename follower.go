@@ -140,7 +140,7 @@ func (c *cursor) skipToEnd() {
 	}
 }
 
-// news is what a cursor returns: the whole set, or else changes. Both are empty if
+// news is the result of a cursor: the whole set, or else changes. Both are empty if
 // nothing is new.
 type news struct {
 	set     []*entry
@@ -174,7 +174,8 @@ func (n news) usable() news {
 	return n
 }
 
-// readNews returns what is new, and a channel that is closed when more may be new.
+// readNews returns the news since the last call, and a channel that is closed when there
+// may be more.
 func (c *cursor) readNews() (news, <-chan struct{}) {
 	if n, more := c.readChanges(); more != nil {
 		return n, more
@@ -240,7 +241,7 @@ type Follower struct {
 	statuses int // shared.statuses as of the last Event; guarded by shared.mu
 }
 
-// Event is what [Follower.Next] returns.
+// Event is the result of [Follower.Next]: a snapshot or changes, and the status.
 type Event struct {
 	// Batch is a snapshot, sorted by ID, in the first Event in which Status.Synced is
 	// true. In all later Events it is the net changes since the Event before. It is
@@ -257,8 +258,8 @@ type Event struct {
 }
 
 // Follow returns a Follower of a service. It does not wait for the registry. Call Next
-// once after Follow, for what is known already. From then on, wake is called whenever
-// Next may have a new Event.
+// once after Follow, as the set may be known already. From then on, wake is called
+// whenever Next may have a new Event.
 //
 // wake is called from the goroutine that all readers of the service depend on. It must
 // not block, nor call methods of the Client or the Follower. It may be called once more
@@ -273,7 +274,7 @@ func (c *Client) Follow(service string, wake func()) (*Follower, error) {
 	return &Follower{cursor: cur}, nil
 }
 
-// Next returns what is new since its last call, and false if nothing is new. It does not
+// Next returns the changes since its last call, and false if nothing changed. It does not
 // block. After the Client was closed, it returns one Event with [ErrClientClosed] in its
 // status. After Close it returns false.
 func (f *Follower) Next() (Event, bool) {

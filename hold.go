@@ -217,7 +217,7 @@ func (h *holder) countAddrs(changes []change) {
 	}
 }
 
-// resetUnlessHolding frees what is needed only while endpoints are held.
+// resetUnlessHolding resets the fields that are used only while endpoints are held.
 func (h *holder) resetUnlessHolding() {
 	if h.held.len() == 0 {
 		h.loud, h.addrs = 0, nil

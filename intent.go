@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// intent is what a Registration is asked to have in the registry, and how far that was
-// done. Its methods lock it, except for those that say otherwise.
+// intent is the wanted content of a Registration, its status, and the calls that wait.
+// Its methods lock it, except for those that say otherwise.
 type intent struct {
 	// mu guards all fields. It may be held when claims.mu is taken.
 	mu       sync.Mutex
 	status   RegistrationStatus
-	want     Endpoint  // what is to be in the registry
+	want     Endpoint  // the content that the registry is to have
 	version  int       // counts the changes of want
 	applied  int       // the version that is in the registry; 0: none
-	accepted *Endpoint // what the store accepted last; nil: nothing yet
+	accepted *Endpoint // the content that the store accepted last; nil: none yet
 	ownMark  bool      // the draining mark of want comes from Drain or Close, and not from Register
 	refused  error     // why the store refused want, or the change before it; nil: not refused
 	final    bool      // want itself was refused, and is not tried again
@@ -34,9 +34,9 @@ type call struct {
 	done    chan error // capacity 1
 }
 
-// ask changes what is to be in the registry, if change is not nil, and returns a call
-// that ends when the result is there. closing says that Close asks. change runs with
-// the lock held.
+// ask changes the wanted content, if change is not nil, and returns a call that ends when
+// the registry has the result. closing says that Close asks. change runs with the lock
+// held.
 func (g *Registration) ask(mark, closing bool, change func(want *Endpoint)) *call {
 	c := &call{mark: mark, done: make(chan error, 1)}
 	i := &g.intent
@@ -72,7 +72,7 @@ func (g *Registration) ask(mark, closing bool, change func(want *Endpoint)) *cal
 	return c
 }
 
-// await waits for a call. If ctx is done first, what the call asked for stays wanted.
+// await waits for a call. If ctx is done first, the content stays wanted.
 func (g *Registration) await(ctx context.Context, c *call) error {
 	ctx = orBackground(ctx)
 	select {
@@ -96,7 +96,7 @@ func (g *Registration) await(ctx context.Context, c *call) error {
 	}
 }
 
-// setWant makes want what is to be in the registry. mu is held.
+// setWant sets the wanted content. mu is held.
 func (i *intent) setWant(want Endpoint) {
 	i.want = want
 	i.status.Draining = want.Draining
@@ -128,7 +128,7 @@ func (i *intent) endAllCalls(err error) {
 	i.endCalls(err, func(*call) bool { return true })
 }
 
-// endAppliedCalls ends the calls that wait for what the registry has.
+// endAppliedCalls ends the calls that wait for a version that the registry has.
 func (i *intent) endAppliedCalls() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -160,7 +160,7 @@ func (i *intent) currentStatus() RegistrationStatus {
 	return i.status
 }
 
-// wanted returns what is to be in the registry, and whether it was put.
+// wanted returns the wanted content, and whether it was put.
 func (i *intent) wanted() (want Endpoint, version int, applied bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -181,7 +181,7 @@ func (i *intent) isListed() bool {
 	return i.mayBeListed
 }
 
-// setListed sets mayBeListed and returns what it was.
+// setListed sets mayBeListed and returns its value of before.
 func (i *intent) setListed(listed bool) (was bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -228,7 +228,7 @@ func (i *intent) setApplied(version int, put Endpoint) {
 	}
 }
 
-// A verdict is what becomes of content that the store refused.
+// verdict says how to go on after the store refused content.
 type verdict int
 
 const (
@@ -245,8 +245,8 @@ const (
 	final
 )
 
-// undo decides what becomes of a version of the content that the store refused, and
-// undoes the change if there is content from before the change.
+// undo decides how to go on after the store refused a version of the content. It undoes
+// the change if there is content from before the change.
 func (i *intent) undo(version int, put Endpoint, err error) verdict {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -275,7 +275,7 @@ func (i *intent) undo(version int, put Endpoint, err error) verdict {
 	return v
 }
 
-// transition is what the result of an attempt changed in the status.
+// transition is the status before and after an attempt.
 type transition struct {
 	was, is  RegistrationStatus
 	endpoint Endpoint

@@ -8,8 +8,8 @@ import (
 
 const (
 	// refusedInterval is the rest after the store refused content with ErrInvalid,
-	// unless the content changes. What made the store refuse it may pass, such as a
-	// datacenter that does not exist yet, but seldom does.
+	// unless the content changes. The cause may pass, such as a datacenter that does
+	// not exist yet, but seldom does.
 	refusedInterval = 10 * time.Minute
 
 	// maxLostRest bounds the rest after the registry has said that a lease is lost.
@@ -33,7 +33,7 @@ type keeper struct {
 	g        *Registration
 	cursor   *cursor            // wakes run when the watch shows something new of the service
 	lease    *sharedLease       // nil: none
-	reported RegistrationStatus // what OnChange was called with last
+	reported RegistrationStatus // the argument of the last call of OnChange
 
 	failures  backoff // of puts that failed, and of lost leases
 	deletions backoff // of endpoints that somebody deleted
@@ -49,8 +49,8 @@ type lastPut struct {
 	ended    time.Time // when the put had ended; zero: there was none
 	shown    bool      // the watch has shown the endpoint since
 	listed   bool      // the endpoint is known to be in the registry, and was reported
-	before   *Endpoint // what the watch had shown when the put began
-	seen     *Endpoint // what the watch had shown when the put had ended, or was inspected since
+	before   *Endpoint // as the watch showed it when the put began; nil: not shown
+	seen     *Endpoint // as the watch showed it when the put ended, or at the last inspect
 }
 
 func newKeeper(g *Registration, c *cursor) *keeper {
@@ -65,8 +65,8 @@ func (k *keeper) run(ctx context.Context) {
 	defer k.confirm.Stop()
 	for ctx.Err() == nil {
 		if want, version, applied := k.g.intent.wanted(); k.missing || !applied {
-			// What is there before the first put is a predecessor's. What is
-			// there when ours was lost is a successor's.
+			// An entry from before the first put is a predecessor's, and is
+			// replaced. After a loss, another entry is a successor's, and stays.
 			before := k.presence().endpoint
 			if err := k.put(ctx, want, k.gentle); err != nil {
 				k.handlePutError(ctx, want, version, err)
@@ -80,11 +80,11 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// presence returns what the watch knows of the endpoint.
+// presence returns the endpoint as the watch shows it.
 func (k *keeper) presence() presence { return k.cursor.shared.presence(k.g.id) }
 
-// handlePut notes that a put succeeded. before is what the watch had shown when the
-// put began.
+// handlePut records and reports a put that succeeded. before is the endpoint as the
+// watch showed it when the put began.
 func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, before *Endpoint) {
 	if !k.last.ended.IsZero() && time.Since(k.last.ended) >= healthyAfter {
 		k.failures.reset()
@@ -104,7 +104,7 @@ func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, befor
 	k.dropInheritedLeases(ctx)
 }
 
-// handlePutError decides what follows a put that failed, and rests.
+// handlePutError decides how to go on after a put that failed, reports it, and rests.
 func (k *keeper) handlePutError(ctx context.Context, put Endpoint, version int, err error) {
 	if ctx.Err() != nil {
 		return
@@ -177,8 +177,8 @@ func (k *keeper) handleLoss(ctx context.Context, why error) {
 	}
 }
 
-// inspect compares what the watch shows of the endpoint with the last put. It returns
-// why the endpoint has to be put again, or nil if it need not be.
+// inspect compares the endpoint as the watch shows it with the last put. It returns why
+// the endpoint has to be put again, or nil if it need not be.
 func (k *keeper) inspect() error {
 	p, last := k.presence(), &k.last
 	// A set that is stale is as old as its watch, which may be new enough.

@@ -10,8 +10,8 @@ import (
 )
 
 // leaseLoad is how many endpoints share a lease. One renewal is much cheaper than a
-// hundred. But what a registry does to a lease grows with the endpoints under it, and
-// endpoints that share a lease are lost together.
+// hundred. But the cost of a lease in the registry grows with the endpoints under it,
+// and endpoints that share a lease are lost together.
 const leaseLoad = 100
 
 // callTimeout bounds a call to the store on behalf of a lease or a registration. A call
@@ -86,8 +86,8 @@ func (p *leases) acquire(ttl time.Duration) *sharedLease {
 	return l
 }
 
-// release gives up what acquire returned, and reports whether the caller was the last
-// member. The lease is then not renewed any longer, and the caller may revoke it.
+// release ends the membership that acquire began, and reports whether the caller was the
+// last member. Renewals then stop, and the caller may revoke the lease.
 func (l *sharedLease) release() (last bool) {
 	p := l.pool
 	p.mu.Lock()
@@ -232,8 +232,7 @@ func (l *sharedLease) grant(ctx context.Context) error {
 
 var errNoLease = errors.New("the store broke its contract: it granted a nil lease")
 
-// revoke revokes a lease that nobody needs any longer. If that fails, the lease ends by
-// itself.
+// revoke revokes a lease without members. If that fails, the lease ends by itself.
 func (l *sharedLease) revoke(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout(l.ttl))
 	defer cancel()

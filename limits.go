@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of what enters from outside: the answers of a registry, the entries of
-// other writers, the files of a cache. No other file states limits. [Normalize]
+// The limits of data from outside: the answers of a registry, the entries of other
+// writers, the files of a cache. No other file states limits. [Normalize]
 // refuses a change that exceeds a limit: the error is [ErrInvalid]. A Store leaves out
 // an entry that exceeds a limit, and reports it as a [MalformedError]. A set that
 // exceeds a limit ends the watch with an error, and readers keep the last good set.

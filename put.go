@@ -94,7 +94,8 @@ func (k *keeper) mayReclaim() bool {
 
 // apply makes a change to the entry under lease l. If a newer Registration has the
 // entry, it returns ErrReplaced. Only one of the Registrations of an entry is in the
-// store at a time, so what an older one began is over before a newer one puts its own.
+// store at a time: the last call of an older one has ended before a newer one puts its
+// own entry.
 func (k *keeper) apply(ctx context.Context, l *sharedLease, c Change) error {
 	g := k.g
 	select {

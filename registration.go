@@ -353,7 +353,7 @@ func (g *Registration) Resume(ctx context.Context) error {
 	return g.change(ctx, "resume", false, func(want *Endpoint) { want.Draining = false })
 }
 
-// change changes what is to be in the registry, and waits until it is there.
+// change changes the wanted content, and waits until the registry has it.
 func (g *Registration) change(ctx context.Context, what string, mark bool, f func(want *Endpoint)) error {
 	if err := g.await(ctx, g.ask(mark, false, f)); err != nil {
 		return fmt.Errorf("naming: %s %q in %q: %w", what, cut(g.id), g.service, err)

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// refuse decides what becomes of content that the store refused, and reports it.
+// refuse decides how to go on after the store refused content, and reports it.
 func (k *keeper) refuse(put Endpoint, version int, err error) verdict {
 	g := k.g
 	v := g.intent.undo(version, put, err)

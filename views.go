@@ -70,7 +70,7 @@ func (s *shared) prepareSince(seen int, prepare func()) moment {
 	return m
 }
 
-// presence is what a watch knows of one endpoint.
+// presence is one endpoint as a watch shows it.
 type presence struct {
 	// known says that the watch vouches for the rest: it has had a snapshot, and is
 	// not stale.
@@ -88,7 +88,7 @@ type presence struct {
 	begun time.Time
 }
 
-// presence returns what the watch knows of the endpoint id.
+// presence returns the endpoint id as the watch shows it.
 func (s *shared) presence(id string) presence {
 	s.mu.Lock()
 	defer s.mu.Unlock()

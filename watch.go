@@ -206,7 +206,7 @@ func (s *shared) update(b Batch, first bool, begun time.Time) (wakes []func(), e
 }
 
 // applyToSet applies a batch to the set. It returns the changes, and the endpoints that
-// are withheld from now on and those that are not withheld any longer. mu is held.
+// the registry began and ceased to withhold. mu is held.
 func (s *shared) applyToSet(b Batch) (changes []change, began, ceased []Withheld) {
 	switch {
 	case !b.Snapshot:
@@ -296,9 +296,9 @@ func (s *shared) setClosed() (wakes []func()) {
 	return s.publish(nil)
 }
 
-// finish is called when the watch has ended. It calls the hooks that say that nothing
-// is stale, held or withheld any longer, because the service is not watched. It returns
-// when all hooks have returned.
+// finish is called when the watch has ended. It calls the hooks for endpoints that were
+// stale, held or withheld: they cease to be, because the service is not watched. It
+// returns when all hooks have returned.
 func (s *shared) finish() {
 	s.queueEnd()
 	s.calls.run()
