@@ -91,11 +91,13 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed
 
-	mu            sync.Mutex // guards the fields below, and shared.usage
-	closed        bool
-	watches       map[subject]*shared
-	ending        map[subject]*shared // dropped, and their goroutines have not ended
-	registrations map[*Registration]struct{}
+	state struct {
+		mu            sync.Mutex // also guards shared.usage
+		closed        bool
+		watches       map[subject]*shared
+		ending        map[subject]*shared // dropped, and their goroutines have not ended
+		registrations map[*Registration]struct{}
+	}
 }
 
 // subject is a service, or the list of services if the name is empty.
@@ -120,10 +122,10 @@ func New(store Store, opts *Options) *Client {
 	o = o.withDefaults()
 	c := &Client{
 		store: store, log: o.Logger, hold: o.Hold, idleGrace: o.IdleGrace, resyncEvery: o.ResyncEvery,
-		watches:       make(map[subject]*shared),
-		ending:        make(map[subject]*shared),
-		registrations: make(map[*Registration]struct{}),
 	}
+	c.state.watches = make(map[subject]*shared)
+	c.state.ending = make(map[subject]*shared)
+	c.state.registrations = make(map[*Registration]struct{})
 	if o.Hooks != nil {
 		c.hooks = *o.Hooks
 	}
@@ -158,11 +160,11 @@ func (c *Client) Close() {
 // beginClose makes acquire and enroll fail from now on. It returns the watches and the
 // registrations to close.
 func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	watches, registrations = c.watches, maps.Clone(c.registrations)
-	c.watches = nil
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.closed = true
+	watches, registrations = c.state.watches, maps.Clone(c.state.registrations)
+	c.state.watches = nil
 	for _, s := range watches {
 		if s.usage.linger != nil {
 			s.usage.linger.Stop()
@@ -175,20 +177,20 @@ func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*R
 // entry. After Close has begun it does nothing and reports false. The older
 // registrations of the entry, which Close closes, must not leave the entry to g then.
 func (c *Client) enroll(g *Registration) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.registrations[g] = struct{}{}
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if !c.state.closed {
+		c.state.registrations[g] = struct{}{}
 		c.claims.add(g)
 	}
-	return !c.closed
+	return !c.state.closed
 }
 
 // discharge undoes enroll.
 func (c *Client) discharge(g *Registration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.registrations, g)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	delete(c.state.registrations, g)
 }
 
 // usable returns an error if the Client has no store or was closed.
@@ -374,21 +376,21 @@ func orBackground(ctx context.Context) context.Context {
 // acquire returns the shared watch of a subject, which it starts if need be. The caller
 // releases it.
 func (c *Client) acquire(sub subject) (*shared, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.closed {
 		return nil, ErrClientClosed
 	}
-	s := c.watches[sub]
+	s := c.state.watches[sub]
 	if s == nil {
 		s = c.newShared(sub)
-		if old := c.ending[sub]; old != nil {
+		if old := c.state.ending[sub]; old != nil {
 			if old.usage.done == nil {
 				old.usage.done = make(chan struct{})
 			}
 			s.after = old.usage.done
 		}
-		c.watches[sub] = s
+		c.state.watches[sub] = s
 		c.wg.Go(s.run)
 	}
 	if s.usage.linger != nil {
@@ -402,10 +404,10 @@ func (c *Client) acquire(sub subject) (*shared, error) {
 // release ends the use of a watch that acquire returned. After the last reader's
 // release the watch goes on for IdleGrace.
 func (c *Client) release(s *shared) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
 	s.usage.readers--
-	if s.usage.readers > 0 || c.closed {
+	if s.usage.readers > 0 || c.state.closed {
 		return
 	}
 	if c.idleGrace < 0 {
@@ -414,8 +416,8 @@ func (c *Client) release(s *shared) {
 	}
 	var t *time.Timer
 	t = time.AfterFunc(c.idleGrace, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		c.state.mu.Lock()
+		defer c.state.mu.Unlock()
 		if s.usage.linger == t { // otherwise a reader came, or the Client was closed, as the timer fired
 			c.drop(s)
 		}
@@ -423,9 +425,9 @@ func (c *Client) release(s *shared) {
 	s.usage.linger = t
 }
 
-// drop ends a watch that has no readers. mu is held.
+// drop ends a watch that has no readers. state.mu is held.
 func (c *Client) drop(s *shared) {
-	delete(c.watches, s.subject)
-	c.ending[s.subject] = s
+	delete(c.state.watches, s.subject)
+	c.state.ending[s.subject] = s
 	s.cancel()
 }

@@ -28,7 +28,7 @@ type shared struct {
 	cancel  context.CancelFunc
 	after   <-chan struct{} // nil, or closed when the watch before this one has ended
 
-	usage usage     // guarded by Client.mu
+	usage usage     // guarded by Client.state.mu
 	calls callQueue // has its own lock
 
 	// mu guards the fields below. It is taken before cursor.mu and callQueue.mu.
@@ -304,10 +304,10 @@ func (s *shared) finish() {
 	s.calls.run()
 	<-s.calls.whenIdle()
 	c := s.client
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ending[s.subject] == s {
-		delete(c.ending, s.subject)
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.ending[s.subject] == s {
+		delete(c.state.ending, s.subject)
 	}
 	if s.usage.done != nil {
 		close(s.usage.done)
