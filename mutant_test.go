@@ -11,13 +11,13 @@ import (
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 3, []mutant.Mutant{
 		{
-			Name: "keeps what a snapshot does not have",
+			Name: "keeps endpoints that a snapshot does not have",
 			File: "set.go",
 			Old:  "		if entries[id] == nil {\n			changes = append(changes, change{old: old})",
 			New:  "		if entries[id] == nil {\n			entries[id] = old",
 			Test: "TestHistories|TestOutage",
 		}, {
-			Name: "forgets what a reader was told",
+			Name: "forgets the state that a reader has",
 			File: "entry.go",
 			Old:  "			c.old = before.old\n",
 			New:  "			_ = before\n",
@@ -29,13 +29,13 @@ func TestMutants(t *testing.T) {
 			New:  "		if lived >= 0 {\n",
 			Test: "TestBackoff",
 		}, {
-			Name: "tells of changes that are none",
+			Name: "publishes changes without effect",
 			File: "set.go",
 			Old:  "if old := s.entries[e.ID]; !sameEntry(old, e) {",
 			New:  "if old := s.entries[e.ID]; old == nil || e != nil {",
 			Test: "TestHistories",
 		}, {
-			Name: "deletes the unknown",
+			Name: "deletes endpoints that are not in the set",
 			File: "set.go",
 			Old:  "		if old := s.entries[id]; old != nil {\n",
 			New:  "		old := s.entries[id]\n		if old == nil {\n			old = &entry{Endpoint: &Endpoint{ID: id}}\n		}\n		{\n",
@@ -59,7 +59,7 @@ func TestMutants(t *testing.T) {
 			New:  "",
 			Test: "TestHistories|TestCarelessStore",
 		}, {
-			Name: "loses what a slow reader missed",
+			Name: "loses changes for a slow reader",
 			File: "follower.go",
 			Old:  "			c.behind.add(c.at.changes)\n",
 			New:  "",
@@ -71,19 +71,19 @@ func TestMutants(t *testing.T) {
 			New:  "		_ = c\n",
 			Test: "TestSlowReaders",
 		}, {
-			Name: "lets a reader in a hurry wait",
+			Name: "ignores Retry",
 			File: "retry.go",
 			Old:  "		case <-hurry:\n			hurry = nil\n",
 			New:  "		case <-hurry:\n			hurry = nil\n			continue\n",
 			Test: "TestRetry",
 		}, {
-			Name: "asks as often as readers are in a hurry",
+			Name: "retries as often as readers call Retry",
 			File: "retry.go",
 			Old:  "	hurryInterval = time.Second\n",
 			New:  "	hurryInterval = time.Millisecond\n",
 			Test: "TestRetry",
 		}, {
-			Name: "makes a view anew from a stale order",
+			Name: "makes a view from an old order",
 			File: "set.go",
 			Old:  "	case s.orderAt != tail:",
 			New:  "	case s.withheld < 0:",
@@ -107,7 +107,7 @@ func TestMutants(t *testing.T) {
 			New:  "true",
 			Test: "TestFieldR1",
 		}, {
-			Name: "dates what an unproved watch read",
+			Name: "dates the reads of an unproved watch",
 			File: "watch.go",
 			Old:  "	if !was.Synced || !was.Stale() {\n",
 			New:  "	if true {\n",
@@ -119,7 +119,7 @@ func TestMutants(t *testing.T) {
 			New:  "		case <-back:\n			back = nil\n			continue\n",
 			Test: "TestFieldR1",
 		}, {
-			Name: "wakes watches again and again that fail all the same",
+			Name: "wakes watches that keep failing at the same pace",
 			File: "retry.go",
 			Old:  "			if t.advance(row.woken) {",
 			New:  "			if t.advance(0) {",
@@ -131,25 +131,25 @@ func TestMutants(t *testing.T) {
 			New:  "	if c.idleGrace != 0 {",
 			Test: "TestOneWatch",
 		}, {
-			Name: "does not tell an old reader that an endpoint is withheld",
+			Name: "does not report a withheld endpoint to a Watcher",
 			File: "former.go",
 			Old:  "		if n = n.usable(); !n.empty() {",
 			New:  "		if !n.empty() {",
 			Test: "TestFieldW1",
 		}, {
-			Name: "has no news when only the reason changed",
+			Name: "has no event when only the reason changed",
 			File: "entry.go",
 			Old:  "a.Reason == b.Reason && a.Detail",
 			New:  "a.Detail",
 			Test: "TestFieldW1",
 		}, {
-			Name: "takes an endpoint without an ID",
+			Name: "accepts an endpoint without an ID",
 			File: "batch.go",
 			Old:  "	if e.ID == \"\" && e.Addr != \"\" {",
 			New:  "	if e.ID == \"\" && e.Addr == \"\" && e.Metadata == nil {",
 			Test: "TestFieldR7",
 		}, {
-			Name: "ignores the deletion of nothing",
+			Name: "accepts the deletion of an empty ID",
 			File: "set.go",
 			Old:  "b.Deleted[0] == \"\" && s.entries[\"\"] == nil",
 			New:  "b.Deleted[0] == \"\" && s.entries[\"\"] != nil",
@@ -180,7 +180,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "k.put(ctx, want, false)",
 			Test: "TestSuccessor",
 		}, {
-			Name: "calls an entry its own that a put left alone",
+			Name: "reports an entry that a put left alone as its own",
 			File: "keeper.go",
 			Old:  "	k.last.listed = !k.missing || !k.gentle\n",
 			New:  "	k.last.listed = true\n",
@@ -198,7 +198,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "		if newer {",
 			Test: "TestDeleted$",
 		}, {
-			Name: "takes a first set for the last word",
+			Name: "ignores that a new watch does not show the endpoint",
 			File: "keeper.go",
 			Old:  "		if last.shown || newer {",
 			New:  "		if last.shown {",
@@ -222,7 +222,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "",
 			Test: "TestCloseWhileDown",
 		}, {
-			Name: "leaves what a failed put stored on a lease that others renew",
+			Name: "leaves an endpoint of a failed put on a lease that others renew",
 			File: "put.go",
 			Old:  "	if k.g.intent.isListed() {\n		l.addOrphan(k.g.service, k.g.id)\n",
 			New:  "	if k.g.intent.isListed() {\n",
@@ -234,13 +234,13 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "Endpoint: Endpoint{ID: o.id, Addr: o.id}, Lease",
 			Test: "TestOrphanOfAnyID",
 		}, {
-			Name: "asks for ever what a successor has",
+			Name: "reads the entry of a successor for ever",
 			File: "keeper.go",
 			Old:  "		k.last.shown = true // the watch agrees",
 			New:  "		// the watch agrees",
 			Test: "TestLeftToSuccessorIsProvedOnce",
 		}, {
-			Name: "removes as an orphan what was registered again",
+			Name: "removes an orphan that was registered again",
 			File: "lease.go",
 			Old:  "	delete(l.orphans, o)\n	if l.removed != nil && l",
 			New:  "	if l.removed != nil && l",
@@ -282,19 +282,19 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "				_ = fmt.Errorf(\"%w\", err)\n",
 			Test: "TestRegistrationOutage",
 		}, {
-			Name: "marks as draining where nobody is waited for",
+			Name: "marks as draining without waiting for clients",
 			File: "withdraw.go",
 			Old:  "	marked := drainDelay > 0 && g.markDraining(",
 			New:  "	marked := g.markDraining(",
 			Test: "TestFieldI1",
 		}, {
-			Name: "keeps draining where there is no place for the mark",
+			Name: "keeps draining in a format without a place for the mark",
 			File: "intent.go",
 			Old:  "		want.Draining = false\n	case i.accepted == nil:",
 			New:  "		_ = want.Draining\n	case i.accepted == nil:",
 			Test: "TestFieldI4",
 		}, {
-			Name: "tries again what was refused",
+			Name: "retries refused content",
 			File: "keeper.go",
 			Old:  "	refusedInterval = 10 * time.Minute",
 			New:  "	refusedInterval = time.Second",
@@ -318,7 +318,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "	_ = leases\n",
 			Test: "TestFieldR2",
 		}, {
-			Name: "believes every time to live",
+			Name: "accepts every time to live",
 			File: "lease.go",
 			Old:  "	if ttl < minTTL {",
 			New:  "	if ttl < minTTL-24*time.Hour {",
@@ -348,7 +348,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "(newer || !same)",
 			Test: "TestFieldR8EditedDuring",
 		}, {
-			Name: "takes what a new watch shows for what was there before the put",
+			Name: "takes an edit that a new watch shows for one before the put",
 			File: "keeper.go",
 			Old:  "(newer || p.endpoint != last.before)",
 			New:  "p.endpoint != last.before",
@@ -360,7 +360,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "newer || (",
 			Test: "TestFieldR8EditedDuring",
 		}, {
-			Name: "asks for the entry and not for its lease",
+			Name: "reads the entry and ignores its lease",
 			File: "keeper.go",
 			Old:  "	case k.isUnleased(e):\n",
 			New:  "	case false:\n",
@@ -378,7 +378,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "	return p.endpoint == nil || p.endpoint != nil\n",
 			Test: "TestFieldR8",
 		}, {
-			Name: "puts again what is withheld",
+			Name: "puts a withheld endpoint again",
 			File: "keeper.go",
 			Old:  "	if p.endpoint == nil {\n		if last.shown",
 			New:  "	if p.endpoint == nil || p.withheld != nil {\n		if last.shown",
@@ -390,7 +390,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "",
 			Test: "TestHold",
 		}, {
-			Name: "holds what said that it would go",
+			Name: "holds an endpoint that was draining",
 			File: "hold.go",
 			Old:  "|| e.Info().Draining\n",
 			New:  "\n",
@@ -402,7 +402,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "	single := false\n",
 			Test: "TestHold/a_single_one|TestHold/slowly",
 		}, {
-			Name: "never lets go",
+			Name: "never releases",
 			File: "hold.go",
 			Old:  "		h.timer = time.AfterFunc(opts.MaxDuration, s.expireHeld)\n",
 			New:  "		_ = s.expireHeld\n",
@@ -414,19 +414,19 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "	if l.len() <= 2*n+6400000 {",
 			Test: "TestHoldBounded",
 		}, {
-			Name: "takes for a loss what is withheld",
+			Name: "takes a withheld endpoint for a loss",
 			File: "hold.go",
 			Old:  "		case c.new != nil || opts.explained(was):",
 			New:  "		case opts.explained(was):",
 			Test: "TestFieldW1",
 		}, {
-			Name: "keeps holding what is withheld by now",
+			Name: "keeps holding an endpoint that is withheld now",
 			File: "hold.go",
 			Old:  "		if c.new != nil {\n			h.lost",
 			New:  "		if is != nil {\n			h.lost",
 			Test: "TestFieldW1HoldNeverApplies",
 		}, {
-			Name: "holds what cannot say that it drains",
+			Name: "holds endpoints without a place for the mark",
 			File: "hold.go",
 			Old:  "e.NoDrain && !h.IncludeNoDrain ||",
 			New:  "",
@@ -438,7 +438,7 @@ func TestRegistrationMutants(t *testing.T) {
 			New:  "		if h.addrs != nil {\n",
 			Test: "TestFieldI2AddressReused",
 		}, {
-			Name: "makes the list of what is held anew after every loss",
+			Name: "makes the list of held endpoints anew after every loss",
 			File: "losslist.go",
 			Old:  "	if l.shown != nil {\n		l.shown = append(l.shown, *e.Endpoint)\n	}\n",
 			New:  "	l.shown = nil\n",
