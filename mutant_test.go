@@ -92,7 +92,7 @@ func TestMutants(t *testing.T) {
 			Name: "watches once more for every reader",
 			File: "client.go",
 			Old:  "	if s == nil {\n		s = c.newShared(sub)",
-			New:  "	if s == nil || s.readers > 0 {\n		s = c.newShared(sub)",
+			New:  "	if s == nil || s.usage.readers > 0 {\n		s = c.newShared(sub)",
 			Test: "TestOneWatch",
 		}, {
 			Name: "never says that it is fresh again",
