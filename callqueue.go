@@ -53,7 +53,7 @@ func (q *callQueue) begin() bool {
 	return true
 }
 
-// next returns the next call. If there is none, it returns nil and run has ended.
+// next returns the next call. If the queue is empty, it returns nil and run has ended.
 func (q *callQueue) next() func() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,7 +13,7 @@ type step struct {
 
 func newStep() *step { return &step{ready: make(chan struct{})} }
 
-// after returns the step after t, or nil if there is none yet.
+// after returns the step after t, or nil before that step exists.
 func (t *step) after() *step {
 	select {
 	case <-t.ready:

@@ -22,7 +22,7 @@ type intent struct {
 	refused  error     // why the store refused want, or the change before it; nil: not refused
 	final    bool      // want itself was refused, and is not tried again
 	calls    []*call
-
+	// Also guarded by mu:
 	everRegistered bool // status.Registered was true before
 	mayBeListed    bool // an Apply may have stored the endpoint
 }

@@ -46,7 +46,7 @@ type keeper struct {
 // lastPut is the put that succeeded last.
 type lastPut struct {
 	endpoint Endpoint
-	ended    time.Time // when the put had ended; zero: there was none
+	ended    time.Time // when the put had ended; zero: before the first
 	shown    bool      // the watch has shown the endpoint since
 	listed   bool      // the endpoint is known to be in the registry, and was reported
 	before   *Endpoint // as the watch showed it when the put began; nil: not shown

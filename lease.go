@@ -22,7 +22,7 @@ func callTimeout(ttl time.Duration) time.Duration {
 
 // leases are the leases of a Client's registrations.
 type leases struct {
-	client *Client
+	client *Client // set once, by New
 
 	mu   sync.Mutex                       // also guards fields of every sharedLease
 	open map[time.Duration][]*sharedLease // by the requested time to live; guarded by mu
@@ -183,7 +183,7 @@ func (l *sharedLease) removeOrphans(ctx context.Context) {
 	}
 }
 
-// beginRemoval returns an orphan to remove, or false if there is none.
+// beginRemoval returns an orphan to remove, or false if no orphan is left.
 func (l *sharedLease) beginRemoval() (o orphan, ok bool) {
 	l.pool.mu.Lock()
 	defer l.pool.mu.Unlock()

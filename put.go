@@ -65,7 +65,7 @@ func (k *keeper) put(ctx context.Context, want Endpoint, gentle bool) error {
 	return err
 }
 
-// ensureLease acquires a lease if there is none, and waits until it is granted.
+// ensureLease acquires a lease if the keeper has none, and waits until it is granted.
 func (k *keeper) ensureLease(ctx context.Context) error {
 	if k.lease != nil {
 		return nil

@@ -107,7 +107,7 @@ type RegistrationStatus struct {
 	// Since is when Registered last changed, or when Register was called.
 	Since time.Time
 	// Err is why the endpoint is not registered, or why its newest content is not in
-	// the registry. It is nil if all is well or nothing was tried yet. Its text is
+	// the registry. It is nil if the registry has the newest content, or before the first attempt. Its text is
 	// safe to log (see [SafeError]).
 	//
 	// An Err that is [ErrInvalid] is the store's refusal. The refused content is not

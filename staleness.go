@@ -17,7 +17,7 @@ const firstProof = time.Second
 // health says how well the watch works. It is part of shared, and guarded by its mu.
 type health struct {
 	row     failureRow
-	readAt  time.Time     // of the first snapshot since the last failure; zero: there was none
+	readAt  time.Time     // of the first snapshot since the last failure; zero: before that snapshot
 	live    bool          // the present watch has had its snapshot
 	proof   *time.Timer   // not nil: will call prove
 	hurry   chan struct{} // nil, or capacity 1: in a pause, holds a token when a reader asks for a retry

@@ -78,8 +78,8 @@ type Store interface {
 	//
 	// The first batch is a snapshot. It is empty for a service that has no endpoints:
 	// a service without endpoints and one that never existed are the same. To leave
-	// the loop after the first batch is how a list is made. It costs no more requests
-	// than one read of the set, which the backend documents. Later batches are
+	// the loop after the first batch is how a list is made. It costs as many
+	// requests as one read of the set at most, which the backend documents. Later batches are
 	// changes, or snapshots again.
 	//
 	// A snapshot that is not complete is not yielded. Changes that the registry made
@@ -152,7 +152,7 @@ type Change struct {
 
 	// Lease, of an Add, is the lease that the endpoint is put under. An endpoint put
 	// without a lease stays until it is deleted. An endpoint is under the lease of
-	// the last Add only, which may be none.
+	// the last Add only. If the last Add had no lease, the endpoint is under none.
 	//
 	// Lease, of a Delete, is a condition: the endpoint is deleted only if it is still
 	// under that lease. Otherwise it stays, and that is not an error. A Delete
@@ -206,7 +206,7 @@ type Batch struct {
 // it.
 type MalformedError struct {
 	// Service is the service that the entry belongs to, as far as its place in the
-	// registry tells.
+	// registry shows.
 	Service string
 	// Key is where the entry is, in the registry's own terms.
 	Key string

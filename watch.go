@@ -29,7 +29,7 @@ type shared struct {
 	after   <-chan struct{} // nil, or closed when the watch before this one has ended
 
 	usage usage     // guarded by Client.state.mu
-	calls callQueue // has its own lock
+	calls callQueue // read-only; the queue has a lock of its own
 
 	// mu guards the fields below. It is taken before cursor.mu and callQueue.mu.
 	mu       sync.Mutex

@@ -123,7 +123,7 @@ func (r *record) addTo(b *naming.Batch, old *record) {
 }
 
 // maintenanceNotes returns the notes of operators, by the IDs of the endpoints that are
-// in maintenance mode. It is nil if there are none. What an operator said of one
+// in maintenance mode. It is nil if no endpoint is. What an operator said of one
 // registration of an endpoint holds for the endpoint. The reason is that a new lease has
 // a registration of its own, and Apply gives it the note only after it has found the old
 // registration.

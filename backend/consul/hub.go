@@ -105,7 +105,7 @@ type listener struct {
 	index    uint64    // of the last answer; 0: read anew
 	armed    bool      // there was an answer, so changes are noticed
 	answered time.Time // when the last answer came
-	over     time.Time // when the query without an answer is over at Consul; zero: there is none
+	over     time.Time // when the query without an answer is over at Consul; zero: no such query
 }
 
 // run notes each change of the index in the hub, until the hub ends or a query fails.

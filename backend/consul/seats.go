@@ -107,7 +107,7 @@ func (s *seats) refusedRecently() bool {
 	return !s.refused.IsZero() && time.Since(s.refused) < refusedLong
 }
 
-// refused reports whether an error says that the agent accepts no more connections, and
+// refused reports whether an error says that the agent refuses further connections, and
 // makes room if so. The agent answers and closes the connection without reading the
 // request, so the answer may get lost. So for some time after a refusal, a broken
 // connection counts as a refusal too.

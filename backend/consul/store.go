@@ -132,7 +132,7 @@ import (
 // watch whose own query is refused. Other refused requests are repeated, up to seven
 // times within about six seconds. The Store allows one more blocking query in every
 // ten seconds, for watches that begin then. Behind TLS an agent only closes the
-// connection, which the Store cannot tell from another failure.
+// connection, which looks like any other failure.
 //
 // # Silence
 //

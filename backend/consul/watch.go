@@ -122,7 +122,7 @@ func (w *subscription) runSeated(ctx context.Context, t *seat) error {
 // the place of the watch in gates.own.
 func (w *subscription) ask(ctx context.Context) error {
 	s := w.store
-	var over time.Time // when the query without an answer is over at Consul; zero: there is none
+	var over time.Time // when the query without an answer is over at Consul; zero: no such query
 	defer func() { releaseAt(s.gates.own, over) }()
 	index := w.last.index
 	pace := newPace()

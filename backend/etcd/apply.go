@@ -101,7 +101,7 @@ func (s *Store) makeEdit(service string, c naming.Change) (edit, error) {
 }
 
 // occupant is what may be at a key: nothing, an entry under a lease, or an entry under an
-// unknown lease, which is none of those that the edits name.
+// unknown lease, which the edits do not name.
 type occupant struct {
 	there   bool
 	lease   clientv3.LeaseID

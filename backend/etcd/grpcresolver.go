@@ -167,7 +167,7 @@ func acquire(client *clientv3.Client) *share {
 			shares.of = make(map[*clientv3.Client]*share)
 		}
 		shares.of[client] = sh
-		// A client that is closed is of no more use to anybody.
+		// Nobody can use a client after it was closed.
 		sh.closed = context.AfterFunc(client.Ctx(), func() { sh.drop(false) })
 	}
 	if sh.linger != nil {

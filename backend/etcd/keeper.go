@@ -22,7 +22,7 @@ import (
 //
 // Store.mu is locked before mu where both are.
 type keeper struct {
-	store  *Store
+	store  *Store          // never changes
 	ctx    context.Context // done when the stream has failed or its last user has left
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -154,7 +154,7 @@ func (k *keeper) enqueue(id clientv3.LeaseID) *renewal {
 	return r
 }
 
-// nextRequest returns the next request to send, and nil if there is none.
+// nextRequest returns the next request to send, or nil.
 func (k *keeper) nextRequest() *pb.LeaseKeepAliveRequest {
 	k.mu.Lock()
 	defer k.mu.Unlock()

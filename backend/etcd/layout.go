@@ -17,8 +17,8 @@ import (
 // and the tail is its ID with "/" and "%" escaped, so that the last slash of a
 // key ends the name of the service whatever the name. The exception are
 // addresses with a slash in them, as programs on the old package's API put them
-// there raw ("svc/unix:/run/svc.sock"): such a key is told from one of a service
-// "svc/unix:/run" by the address in the value, see owns.
+// there raw ("svc/unix:/run/svc.sock"): the address in the value
+// distinguishes such a key from one of a service "svc/unix:/run", see owns.
 //
 // A codec with Keys has a tail of its own kind instead, and with Options.Deep,
 // and in a GRPCResolver, the tail is the ID as it is.
@@ -124,7 +124,7 @@ func (l *layout) identify(service, tail string) (id string, mine bool) {
 	return tail, !strings.Contains(tail, "/") || slashed(tail)
 }
 
-// odd reports whether what a tail stands for cannot be told from the tail alone.
+// odd reports whether a tail alone leaves open what it stands for.
 func odd(tail string) bool { return strings.ContainsAny(tail, "/%") }
 
 var escaper = strings.NewReplacer("%", "%25", "/", "%2F")
@@ -136,7 +136,7 @@ func escape(id string) string {
 	return escaper.Replace(id)
 }
 
-// unescape returns the ID that escape makes tail of, and false if there is none.
+// unescape returns the ID that escape makes tail of, or false.
 func unescape(tail string) (string, bool) {
 	var b strings.Builder
 	for {

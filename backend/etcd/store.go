@@ -24,7 +24,7 @@ type Options struct {
 	// So "/naming" and "/naming/" are the same namespace, and neither has a key of
 	// "/naming2/".
 	//
-	// The default is no prefix, so that keys are shared with [GRPCResolver] and with
+	// The default is the empty prefix, so that keys are shared with [GRPCResolver] and with
 	// programs on etcd's own naming packages. Set a prefix in a new deployment. Without
 	// a prefix, Services has to look at every key in etcd, and a user of etcd's role
 	// based access control needs rights to all keys.
@@ -203,7 +203,7 @@ type Options struct {
 // not read the service's keys does not notice that somebody else deleted its entry.
 type Store struct {
 	client *clientv3.Client
-	layout layout
+	layout layout // set once, by New and by acquire
 	report func(*naming.MalformedError)
 	bound  time.Duration
 

@@ -288,7 +288,7 @@ func (t *streamTransport) send(s pb.Watch_WatchClient) {
 	}
 }
 
-// nextRequest returns the next request to send, and nil if there is none. Cancels come
+// nextRequest returns the next request to send, or nil. Cancels come
 // first: they free the server's memory.
 func (t *streamTransport) nextRequest() *pb.WatchRequest {
 	t.mu.Lock()

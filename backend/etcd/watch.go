@@ -58,14 +58,14 @@ func (s *Store) yieldSnapshot(ctx context.Context, service string, yield func(na
 }
 
 // entrySet makes batches of the entries of a service. It keeps the endpoints that events
-// alone cannot tell, and the number of the others.
+// alone do not determine, and the number of the others.
 type entrySet struct {
 	store   *Store
 	service string
 	dir     string
 	first   []naming.Endpoint // of the snapshot
 	n       int               // entries; after the snapshot, without those of odd
-	// odd are the endpoints whose IDs cannot be told from their keys alone, by tail. It
+	// odd are the endpoints whose keys alone do not determine their IDs, by tail. It
 	// is nil if there are no such endpoints.
 	odd map[string]oddEndpoint
 }
@@ -181,8 +181,8 @@ func (s *entrySet) applyEvent(ev *clientv3.Event, set func(id string, e *naming.
 	}
 }
 
-// decodeEvent returns the endpoint that an event puts, and nil if there is none that can
-// be used. It keeps n up to date.
+// decodeEvent returns the endpoint that an event puts, or nil if the endpoint cannot be
+// used. It keeps n up to date.
 func (s *entrySet) decodeEvent(tail string, ev *clientv3.Event) *naming.Endpoint {
 	if ev.Type == clientv3.EventTypeDelete {
 		if s.n > 0 && !odd(tail) {
@@ -200,7 +200,7 @@ func (s *entrySet) decodeEvent(tail string, ev *clientv3.Event) *naming.Endpoint
 	return &e
 }
 
-// applyOdd is applyEvent for a key whose value tells the ID.
+// applyOdd is applyEvent for a key whose value determines the ID.
 func (s *entrySet) applyOdd(tail string, now *naming.Endpoint, rev int64, set func(id string, e *naming.Endpoint)) {
 	was, had := s.odd[tail]
 	if now != nil {

@@ -15,9 +15,9 @@ import (
 )
 
 // Role is the work of such a process. The process ends when the Role returns, or when the
-// process that started it closes it or ends. tell sends an event. It may be called
+// process that started it closes it or ends. send sends an event. It may be called
 // concurrently.
-type Role func(commands <-chan json.RawMessage, tell func(event any)) error
+type Role func(commands <-chan json.RawMessage, send func(event any)) error
 
 const variable = "NAMING_BENCH_ROLE"
 
@@ -41,7 +41,7 @@ func Main(roles map[string]Role) {
 	var mu sync.Mutex
 	// Libraries may log to the standard output, so events do not go there.
 	out := json.NewEncoder(os.NewFile(3, "events"))
-	tell := func(event any) {
+	send := func(event any) {
 		mu.Lock()
 		defer mu.Unlock()
 		if err := out.Encode(event); err != nil {
@@ -54,7 +54,7 @@ func Main(roles map[string]Role) {
 		fmt.Fprintln(os.Stderr, "there is no role", name)
 		os.Exit(1)
 	}
-	if err := role(commands, tell); err != nil {
+	if err := role(commands, send); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -63,10 +63,10 @@ func Main(roles map[string]Role) {
 
 // Process is a process that runs a role. Its methods may be called concurrently.
 type Process struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	done  chan struct{} // closed when the process has ended and all events were delivered
-	err   error         // valid when done is closed
+	cmd   *exec.Cmd      // set once, by Start
+	stdin io.WriteCloser // set once, by Start
+	done  chan struct{}  // closed when the process has ended and all events were delivered
+	err   error          // set once, before done is closed
 
 	mu  sync.Mutex
 	out *json.Encoder // guarded by mu

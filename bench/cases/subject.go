@@ -157,10 +157,9 @@ func call(client peer.Client, c command, reply func(error, time.Duration)) {
 
 // subject is a process with a peer in it, and the events that it sent.
 type subject struct {
-	*actor.Process
+	*actor.Process // set once, by newSubject
 
-	mu sync.Mutex // guards the fields below
-
+	mu      sync.Mutex       // guards the fields below
 	told    map[string]event // the last event of each command
 	slowest time.Duration    // the duration of the slowest call
 	set     []string         // the newest set, sorted
@@ -200,7 +199,7 @@ func (s *subject) hear(raw json.RawMessage) {
 	}
 }
 
-// answer returns the last event of a command, and false if there is none yet.
+// answer returns the last event of a command, or false before the first.
 func (s *subject) answer(do string) (event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -172,15 +172,15 @@ type run struct {
 	client peer.Client
 	reg    Registry
 
+	// Owned by the goroutine of Run.
 	next      int // makes addresses
 	services  []*service
 	consumers []*consumer
 	pending   sync.WaitGroup // registrations that begin or end
 
-	mu sync.Mutex // guards the fields below
-
-	updates int64 // of consumers that have left
-	err     error // the first error of pending
+	mu      sync.Mutex // guards the fields below
+	updates int64      // of consumers that have left
+	err     error      // the first error of pending
 	mine    []registration
 	owed    int // registrations to end as soon as they have begun
 }

@@ -108,7 +108,7 @@ func dialWith(b resolver.Builder, target string) (string, []grpc.DialOption, err
 }
 
 // bridge makes a gRPC resolver for a client that has none, as the client's documentation
-// tells its users to.
+// recommends.
 type bridge struct {
 	resolve func(service string, update func(int, func(int) string)) (func(), error)
 }

@@ -81,7 +81,7 @@ func Roles(peers []peer.Peer) map[string]actor.Role {
 // process is the state of one process of a run.
 type process struct {
 	peers  []peer.Peer
-	client peer.Client
+	client peer.Client // set once, before servers and clients
 
 	// Servers.
 	openConns atomic.Int64 // connections
@@ -89,7 +89,7 @@ type process struct {
 	servers   []*server
 
 	// Clients.
-	conns  []*grpc.ClientConn
+	conns  []*grpc.ClientConn // set once, before calls begin
 	phases sync.Mutex
 	phase  string // guarded by phases
 	calls  map[string]*calls

@@ -330,7 +330,7 @@ type message struct {
 
 // member is a process with servers or clients in it.
 type member struct {
-	*actor.Process
+	*actor.Process // set once, by start
 
 	mu      sync.Mutex
 	last    int                  // the ID of the last request; guarded by mu

@@ -63,7 +63,7 @@ func run(ctx context.Context, store naming.Store, calls int) error {
 
 	for range calls {
 		var server peer.Peer
-		// A call waits for a server if there is none; without that it would fail.
+		// The call waits until there is a server. Without the option it would fail.
 		answer, err := client.Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true), grpc.Peer(&server))
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	defer client.Close()
 
 	s := &story{store: store, client: client, screen: screen, step: *step, traffic: newTraffic()}
-	err := s.tell(ctx)
+	err := s.run(ctx)
 	fmt.Fprint(stdout, s.result())
 	if err != nil {
 		fmt.Fprintln(stderr, "quickstart:", err)

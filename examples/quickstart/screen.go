@@ -13,7 +13,7 @@ import (
 // screen prints lines. On a terminal it also draws a table below the lines, and
 // redraws the table.
 type screen struct {
-	terminal bool
+	terminal bool // set once, by newScreen
 
 	mu    sync.Mutex
 	w     io.Writer // guarded by mu

@@ -25,8 +25,8 @@ type story struct {
 	view    naming.View // the newest view of the registry; guarded by mu
 }
 
-// tell tells the story. It returns when everything has stopped.
-func (s *story) tell(ctx context.Context) error {
+// run plays the story. It returns when everything has stopped.
+func (s *story) run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	defer running.Wait()

@@ -62,7 +62,7 @@ func run(ctx context.Context, store naming.Store, server *grpc.Server, listener 
 	go server.Serve(listener)
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: listener.Addr().String()}, nil)
 	if err != nil {
-		return err // nobody could dial that address; a registry that is down is no error
+		return err // nobody could dial that address; an outage of the registry is not an error
 	}
 	<-ctx.Done()          // SIGTERM
 	err = reg.Close()     // clients turn to other servers,

@@ -199,27 +199,35 @@ func (a *Agent) config(id string, ports []int) map[string]any {
 		config["bootstrap_expect"] = 1 // -dev implies it
 	}
 	if a.token != "" {
-		config["acl"] = map[string]any{
-			"enabled":        true,
-			"default_policy": "deny",
-			"down_policy":    "deny",
-			// A client agent would go on to accept a token that was revoked.
-			"token_ttl":  "0s",
-			"policy_ttl": "0s",
-			"role_ttl":   "0s",
-			"tokens":     map[string]any{"initial_management": a.token, "agent": a.token},
-		}
+		config["acl"] = a.aclConfig()
 	}
 	if a.ca != nil {
 		port["http"], port["https"] = off, ports[0]
-		config["tls"] = map[string]any{"https": map[string]any{
-			"ca_file":         a.caFile,
-			"cert_file":       a.certFile,
-			"key_file":        a.certFile,
-			"verify_incoming": true,
-		}}
+		config["tls"] = map[string]any{"https": a.tlsConfig()}
 	}
 	return config
+}
+
+func (a *Agent) aclConfig() map[string]any {
+	return map[string]any{
+		"enabled":        true,
+		"default_policy": "deny",
+		"down_policy":    "deny",
+		// A client agent would go on to accept a token that was revoked.
+		"token_ttl":  "0s",
+		"policy_ttl": "0s",
+		"role_ttl":   "0s",
+		"tokens":     map[string]any{"initial_management": a.token, "agent": a.token},
+	}
+}
+
+func (a *Agent) tlsConfig() map[string]any {
+	return map[string]any{
+		"ca_file":         a.caFile,
+		"cert_file":       a.certFile,
+		"key_file":        a.certFile,
+		"verify_incoming": true,
+	}
 }
 
 // healthy returns an error until the leader of the servers lists the agent as passing. It

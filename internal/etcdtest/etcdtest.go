@@ -223,7 +223,7 @@ func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
 		"--initial-cluster-state", "new",
 		"--heartbeat-interval", strconv.Itoa(heartbeat),
 		"--election-timeout", strconv.Itoa(election),
-		"--bcrypt-cost", "4", // the least: passwords of tests are no secrets
+		"--bcrypt-cost", "4", // the least: passwords of tests are public
 		"--logger", "zap",
 		"--log-outputs", "stderr",
 		"--log-level", "error",

@@ -19,6 +19,7 @@ import (
 
 // client is a ClientConn, and the addresses that it got.
 type client struct {
+	// Set once, by startClients.
 	run      *run
 	name     string
 	balances bool // connects to every address

@@ -20,7 +20,7 @@ import (
 // fleet is the servers. Its state comes from the servers themselves, not from the
 // registry.
 type fleet struct {
-	run     *run
+	run     *run         // never changes
 	accepts atomic.Int64 // connections
 
 	mu      sync.Mutex
@@ -167,7 +167,7 @@ func (f *fleet) connected(n int) error {
 	return nil
 }
 
-// listener tells the fleet when its server accepts, and counts connections.
+// listener notifies the fleet when its server accepts, and counts connections.
 type listener struct {
 	net.Listener
 	server      *server

@@ -137,6 +137,7 @@ const (
 
 // total is the state of all scenarios together.
 type total struct {
+	// Owned by the goroutine of Run.
 	backend Backend
 	opts    Options
 	rand    *rand.Rand
@@ -152,13 +153,15 @@ type total struct {
 // retried, must not disturb the next.
 type run struct {
 	*total
+
+	// Set once, before calls are made.
 	ctx     context.Context
 	service string
 	phase   phase
 	fleet   fleet
 	clients []*client
 
-	// strict says that the registry works all the time. A server that stops must then
+	// strict is set once, by the scenario. It says that the registry works all the time. A server that stops must then
 	// have left the lists of all clients.
 	strict bool
 	ending atomic.Bool

@@ -117,7 +117,7 @@ func goMicroTag(tag string, left *int) (kind byte, value []byte, err error) {
 		return 0, nil, nil
 	}
 	// Other programs have tags like v-10. The first two bytes are the header of zlib,
-	// which tells them apart.
+	// which distinguishes the two kinds.
 	b, err := hex.DecodeString(tag[2:])
 	if err != nil || len(b) < 2 || b[0] != 0x78 || (int(b[0])<<8|int(b[1]))%31 != 0 {
 		return 0, nil, nil

@@ -36,7 +36,7 @@ func Kratos() *etcd.Codec { return KratosScheme("grpc", "grpcs") }
 // as "grpcs" for servers with TLS, or "http".
 //
 // The endpoints of an entry are URLs. The codec writes one URL, with the scheme. It reads
-// the address from the first URL with the scheme. If there is none, it looks for each of
+// the address from the first URL with the scheme. Without such a URL, it looks for each of
 // the others in turn. A "grpc" URL with the older mark of TLS, the parameter
 // isSecure=true, counts as "grpcs", and such an "http" URL as "https". An entry without a
 // URL of any of the schemes is malformed: kratos itself has no endpoint for such an

@@ -105,7 +105,7 @@ func (m *Members) Number(name string) {
 	m.members[name] = json.RawMessage(s)
 }
 
-// Metadata returns the metadata, nil if there is none.
+// Metadata returns the metadata, or nil.
 func (m *Members) Metadata() json.RawMessage {
 	if len(m.Tags) > 0 {
 		m.set("tags", m.Tags)

@@ -64,7 +64,7 @@ func pieceKey(key string, i int) string {
 // joinPieces returns the value that putPieces wrote under key.
 func joinPieces(meta map[string]string, key string) (value string, ok bool) {
 	value, ok = meta[key]
-	for i := 1; ok && i < MaxPairs; i++ { // Encode writes no more pieces
+	for i := 1; ok && i < MaxPairs; i++ { // Encode writes at most MaxPairs pieces
 		more, there := meta[pieceKey(key, i)]
 		if !there {
 			break
