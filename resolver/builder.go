@@ -17,10 +17,14 @@ import (
 
 // The defaults of the [Options].
 const (
-	DefaultScheme             = "naming"
-	DefaultServiceConfig      = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+	// DefaultScheme is the default of Options.Scheme.
+	DefaultScheme = "naming"
+	// DefaultServiceConfig is the default of Options.ServiceConfig: round_robin.
+	DefaultServiceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+	// DefaultFirstAnswerTimeout is the default of Options.FirstAnswerTimeout.
 	DefaultFirstAnswerTimeout = 5 * time.Second
-	DefaultCacheMaxAge        = 24 * time.Hour
+	// DefaultCacheMaxAge is the default of Options.CacheMaxAge.
+	DefaultCacheMaxAge = 24 * time.Hour
 )
 
 // Options are the options of a [Builder]. The zero value and a nil pointer mean the
