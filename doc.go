@@ -56,13 +56,19 @@
 // renewed for its time to live, the registry removes its endpoints.
 //
 // A [View] is what a reader gets: the endpoints, when the registry last confirmed
-// them, whether they are stale, and why.
+// them, whether they are stale, and why. A set is stale while its watch does not work.
+//
+// An endpoint is draining when its server is about to stop: clients use the endpoint
+// only while the service has no other. An endpoint is withheld when the registry has it
+// and says not to use it: maintenance mode, or a failed check. An endpoint is held when
+// it vanished in a way that looks like a fault of the registry: it is not in the set,
+// and is probably alive.
 //
 // # What a reader is promised
 //
 // The states of an endpoint that a reader sees are a subsequence of the states that
-// the registry held. Some may be left out. A state never repeats, and never follows a
-// newer one. A state that lasts is always seen.
+// the registry held. Some may be left out. No state comes twice in a row, and none
+// follows a newer one. A state that lasts is always seen.
 //
 // A failure of the registry changes nothing in the set. It makes the set stale, which
 // the View and the log show. The set that is found afterwards replaces the old one in
@@ -72,6 +78,6 @@
 //
 // Watches are not linearizable, and nothing here is a lock. While the registry is
 // down, changes have no delivery time. A reader does not see every intermediate state.
-// A dead process may stay listed for its time to live, and longer by an election of
-// the registry.
+// A dead process may stay listed for its time to live. An election of the registry
+// starts that time again.
 package naming

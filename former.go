@@ -1,6 +1,6 @@
-// For programs on gRPC's former package naming, and on etcd's clientv3/naming that
-// came with it: the types and methods of theirs that they go on using. Others use
-// Client.Watch, Client.Register and Client.Follow.
+// For programs on gRPC's former package naming, and on etcd's clientv3/naming: the types
+// and methods that they keep using. Other programs use Client.Watch, Client.Register and
+// Client.Follow.
 
 package naming
 
@@ -12,9 +12,8 @@ import (
 	"strconv"
 )
 
-// ErrWatcherClosed is, for programs on gRPC's former package naming, what
-// [Watcher.Next] returns after the Watcher or its Client was closed, and for no
-// other reason.
+// ErrWatcherClosed is, for programs on gRPC's former package naming, the error of
+// [Watcher.Next] after the Watcher or its Client was closed. Next returns no other error.
 var ErrWatcherClosed = errors.New("naming: watcher closed")
 
 // Operation is what a [Change] or an [Update] does. It keeps the values, and so the
@@ -85,8 +84,8 @@ type Watcher interface {
 	Close()
 }
 
-// Resolver makes, for programs on gRPC's former package naming, Watchers. [Client]
-// implements it.
+// Resolver makes Watchers, for programs on gRPC's former package naming. [Client]
+// implements it. For the resolver of today's gRPC see package resolver.
 type Resolver interface {
 	// Resolve returns a Watcher of the service named target. It does not wait for
 	// the registry.
@@ -110,7 +109,8 @@ func (c *Client) Resolve(target string) (Watcher, error) {
 // Update makes, for programs on gRPC's former package naming, changes to a service:
 // all of them or none, where the registry can. The address of an Update is the ID of
 // its endpoint. The endpoint has no lease: it stays until it is deleted. A server
-// that announces itself uses [Client.Register].
+// that announces itself uses [Client.Register], and [Registration.Update] to change its
+// metadata.
 //
 // The error is [ErrInvalid] if an Op is neither Add nor Delete, if an Update has
 // neither Addr nor Metadata, or if Metadata cannot be marshaled.

@@ -12,7 +12,7 @@ import (
 // often than servers that all died in one moment: leases that expired together, a
 // registry that was wiped or restored from a backup.
 //
-// The endpoints leave the set, and an old-style [Watcher] reports them as deleted.
+// The endpoints leave the set, and a [Watcher] of the former interface reports them as deleted.
 // [Status.Held] names them for a bounded time. Package resolver uses them while the
 // service has no other endpoint to use, and for some seconds afterwards. A held
 // endpoint is released when its ID or its address is in the set again.

@@ -19,7 +19,8 @@ type Hooks struct {
 	// RegisterFailed is called when an attempt to put an endpoint of this process
 	// into the registry failed. The Client tries again.
 	RegisterFailed func(RegisterFailedInfo)
-	// Withdrawn is called when a [Registration] was closed.
+	// Withdrawn is called when a [Registration] was closed, unless a newer one has the
+	// entry.
 	Withdrawn func(WithdrawnInfo)
 
 	// WatchFailed is called when a watch failed, and after each failed attempt to
@@ -83,8 +84,8 @@ type WithdrawnInfo struct {
 	Service string
 	// Endpoint is what was withdrawn.
 	Endpoint Endpoint
-	// Err is nil if the endpoint was removed. Otherwise the endpoint may stay
-	// listed until its lease ends.
+	// Err is nil if nothing of the endpoint stays listed. Otherwise the endpoint may
+	// stay listed until its lease ends.
 	Err error
 }
 
@@ -128,7 +129,7 @@ type ReleasedInfo struct {
 	// Endpoints are those that are no longer held.
 	Endpoints []Endpoint
 	// Back is true if the endpoints are in the set again. It is false if their time
-	// ran out, or if the service is no longer watched.
+	// ran out, if too many are held, or if the service is no longer watched.
 	Back bool
 }
 
@@ -139,7 +140,8 @@ type WithheldInfo struct {
 	Service string
 	// Began are the endpoints that must not be used from now on, as they are now.
 	Began []Withheld
-	// Ceased are the endpoints that may be used again or are gone, as they were.
+	// Ceased are the endpoints that may be used again, are gone, or are no longer
+	// watched, as they were.
 	Ceased []Withheld
 }
 

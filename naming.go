@@ -19,8 +19,8 @@ var (
 	// has ended: it was revoked, it expired, or the registry forgot it. The caller
 	// makes a new lease and puts its endpoints under that.
 	//
-	// A Store that returns it vouches that no endpoint put under the lease is in
-	// the registry, nor will be. A Store that only gave up on the lease, because its
+	// A Store that returns it guarantees that no endpoint put under the lease is in
+	// the registry, and that none will appear there later. A Store that only gave up on the lease, because its
 	// own connection or session ended, first removes what the lease held, or returns
 	// another error. ErrLeaseLost is never returned when the registry could not be
 	// asked.

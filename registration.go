@@ -17,8 +17,8 @@ type RegisterOptions struct {
 	// round it. The lease is renewed three times in each TTL. 0 means 15 seconds.
 	// The range is one second to a day.
 	//
-	// A shorter TTL removes a dead server sooner. It costs more renewals, and an
-	// outage that is longer than two thirds of it may end the lease.
+	// A shorter TTL removes a dead server sooner. It costs more renewals. An outage of
+	// the registry that lasts about half of TTL may end the lease.
 	TTL time.Duration
 
 	// Wait makes Register wait until the endpoint is in the registry.
@@ -39,8 +39,9 @@ type RegisterOptions struct {
 	// the rest allows.
 	CloseTimeout time.Duration
 
-	// OnChange, if not nil, is called with the new status after each change, until
-	// Close is called. Changes that Close makes are in Status only. There is one call
+	// OnChange, if not nil, is called with the new status after each change. During
+	// Close it is still called for the draining mark. The removal that follows is in
+	// Status only, and OnChange is not called after Close has returned. There is one call
 	// at a time, from the goroutine that keeps the endpoint registered, and without a
 	// lock held. OnChange must not block. Of the Registration's methods it may call
 	// Status and Ready only.
@@ -106,9 +107,9 @@ type RegistrationStatus struct {
 	Registered bool
 	// Since is when Registered last changed, or when Register was called.
 	Since time.Time
-	// Err is why the endpoint is not registered, or why its newest content is not in
-	// the registry. It is nil if the registry has the newest content, or before the first attempt. Its text is
-	// safe to log (see [SafeError]).
+	// Err is why the endpoint is not registered, why its newest content is not in the
+	// registry, or that its entry has lost its lease. It is nil before the first attempt,
+	// and otherwise if nothing is wrong. Its text is safe to log (see [SafeError]).
 	//
 	// An Err that is [ErrInvalid] is the store's refusal. The refused content is not
 	// tried again until Update, Drain or Resume changes it, or ten minutes have

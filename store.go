@@ -77,10 +77,10 @@ type Store interface {
 	// After the loop, nothing is left. Each range over the sequence is a new watch.
 	//
 	// The first batch is a snapshot. It is empty for a service that has no endpoints:
-	// a service without endpoints and one that never existed are the same. To leave
-	// the loop after the first batch is how a list is made. It costs as many
-	// requests as one read of the set at most, which the backend documents. Later batches are
-	// changes, or snapshots again.
+	// a service without endpoints and one that never existed are the same. A list is a
+	// watch that is left after its first batch. It costs at most the requests of one
+	// read of the set, whose number the backend documents. Later batches are changes,
+	// or snapshots again.
 	//
 	// A snapshot that is not complete is not yielded. Changes that the registry made
 	// at once are in one batch. An older state of an endpoint never follows a newer

@@ -1,10 +1,10 @@
 package conformance
 
-// The rules. Each quotes the doc comment of package naming that its first words name.
-// A failure shows the rule that was broken.
+// The rules. Each sums up the doc comment of package naming that its first words name. A
+// failure shows the rule that was broken.
 const (
 	ruleSnapshot = "Store.Watch: The first batch is a snapshot. It is empty for a service that has no endpoints: a service without endpoints and one that never existed are the same."
-	ruleList     = "Store.Watch: To leave the loop after the first batch is how a list is made. It costs no more requests than one read of the set, which the backend documents."
+	ruleList     = "Store.Watch: A list is a watch that is left after its first batch. It costs at most the requests of one read of the set, whose number the backend documents."
 	ruleWhole    = "Store.Watch: A snapshot that is not complete is not yielded. A read that failed, or failed in part, is an error and never a smaller set."
 	ruleAtomic   = "Store.Watch and Store.Apply: Changes that the registry made at once are in one batch. Apply makes all of its changes or none where the registry can, in their order where it cannot. Of changes to one ID, the last counts."
 	ruleOrder    = "Store.Watch: An older state of an endpoint never follows a newer one, also across two watches of one Store. A state may be repeated."

@@ -15,10 +15,10 @@
 // Begin with New alone, and add the other fields one by one: each brings more checks.
 // Package [github.com/naming-go/naming/conformance/fault] is a proxy that provides
 // Interrupt, Silence and Down for any registry that is reached over TCP. Package
-// backend/memory has a test that sets every field.
+// backend/memory has a test that sets every function but ListCalls.
 //
-// Each check is a subtest. Its failure shows the rule that was broken, in the words of
-// the doc comments of package naming. A check is skipped only if the [Harness] or the
+// Each check is a subtest. Its failure shows the rule that was broken, and names the doc
+// comment of package naming that has the rule. A check is skipped only if the [Harness] or the
 // registry lacks something that the check needs. The skip says what is missing.
 //
 // [Check] runs the same checks against a live registry, without package testing.

@@ -98,7 +98,7 @@ type Options struct {
 	// cannot. Empty means that nothing is saved.
 	//
 	// A saved set is used if the registry fails before its first answer, or is
-	// silent for a second. That is logged (Warn), and load balancing policies can
+	// silent for a second, or for half of FirstAnswerTimeout if that is less. That is logged (Warn), and load balancing policies can
 	// ask for it with [CachedAt]. The registry's first answer replaces the saved
 	// set.
 	//

@@ -29,12 +29,13 @@ import (
 // checkOwner. All access goes through an os.Root, so that the directory that was checked
 // is the directory that is used.
 type cache struct {
-	dir    string
-	maxAge time.Duration
-	log    *slog.Logger
-	sweep  sync.Once
-	writes atomic.Int64       // for tests
-	reads  singleflight.Group // by service
+	dir     string
+	maxAge  time.Duration
+	log     *slog.Logger
+	sweep   sync.Once
+	writes  atomic.Int64       // for tests
+	reading func()             // nil, or called before a file is read, for tests
+	reads   singleflight.Group // by service
 }
 
 // savedState is a saved set and its age.
@@ -46,20 +47,29 @@ type savedState struct {
 // read returns the saved set of a service, and logs why a set or parts of it cannot be
 // used. Concurrent calls for one service share one read of the disk: a disk that hangs
 // must not hold a thread for every ClientConn that is built and closed meanwhile. The
-// result is shared and must not be modified.
+// result is shared and must not be modified. save ends the sharing: a read that begins
+// after a save reads what was saved.
 func (c *cache) read(service string) *savedState {
-	saved, _, _ := c.reads.Do(service, func() (any, error) {
-		set, at, left, err := c.load(service)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			c.log.Warn("naming: saved endpoints are of no use", slog.String("service", service),
-				slog.String("file", c.path(service)), slog.Any("err", naming.SafeError(err)))
+	var left []error
+	leads := false // this call reads, and logs for all that share the read
+	saved, err, _ := c.reads.Do(service, func() (any, error) {
+		leads = true
+		if c.reading != nil {
+			c.reading()
 		}
-		if len(left) > 0 {
-			c.log.Warn("naming: saved endpoints were left out", slog.String("service", service),
-				slog.String("file", c.path(service)), slog.Int("left out", len(left)), slog.Any("err", naming.SafeError(left[0])))
-		}
-		return &savedState{set, at}, nil
+		set, at, leftOut, err := c.load(service)
+		left = leftOut
+		return &savedState{set, at}, err
 	})
+	// Not within Do: the logger is the caller's code, and may block.
+	if leads && err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Warn("naming: saved endpoints are of no use", slog.String("service", service),
+			slog.String("file", c.path(service)), slog.Any("err", naming.SafeError(err)))
+	}
+	if leads && len(left) > 0 {
+		c.log.Warn("naming: saved endpoints were left out", slog.String("service", service),
+			slog.String("file", c.path(service)), slog.Int("left out", len(left)), slog.Any("err", naming.SafeError(left[0])))
+	}
 	return saved.(*savedState)
 }
 
@@ -247,6 +257,7 @@ func (c *cache) save(service string, data []byte) (err error) {
 	if err := root.Rename(temp, name); err != nil {
 		return err
 	}
+	c.reads.Forget(service) // a read in progress may have the file of before
 	// Not all systems can sync a directory. The sync only decides which of the two
 	// files a crash leaves.
 	if d, err := root.Open("."); err == nil {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -702,4 +703,78 @@ func TestADiskThatFails(t *testing.T) {
 		p.wantLog("could not be saved")
 		p.stop()
 	})
+}
+
+// TestReadsAreShared: while the disk hangs, concurrent calls of read for one service share
+// one read of the disk, and one of them logs. A read after a save has what was saved.
+func TestReadsAreShared(t *testing.T) {
+	c := testCache(t)
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.path("s"), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.maxAge = 1 << 62 // of a bubble's time
+	data := encode(t, "s", naming.Endpoint{ID: "a", Addr: "a:1"})
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		var began, logged atomic.Int64
+		c.reading = func() {
+			if began.Add(1) == 1 {
+				<-hangs
+			}
+		}
+		c.log = slog.New(counter{&logged})
+		var done sync.WaitGroup
+		for range 100 {
+			done.Go(func() {
+				if saved := c.read("s"); !saved.empty() {
+					t.Errorf("read %v", saved)
+				}
+			})
+		}
+		synctest.Wait()
+		if got := began.Load(); got != 1 {
+			t.Errorf("read %d times, want once", got)
+		}
+		// The hanging read has the old file: it began before the save.
+		old := []byte("garbage")
+		if err := c.save("s", data); err != nil {
+			t.Fatal(err)
+		}
+		if saved := c.read("s"); len(saved.endpoints) != 1 {
+			t.Errorf("after a save read %v, want the endpoint that was saved", saved)
+		}
+		if err := os.WriteFile(c.path("s"), old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		close(hangs)
+		done.Wait()
+		if got := logged.Load(); got != 1 {
+			t.Errorf("logged %d times, want once", got)
+		}
+	})
+}
+
+// counter is a handler that counts records. It takes no lock, which a bubble could not see.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Enabled(context.Context, slog.Level) bool  { return true }
+func (c counter) Handle(context.Context, slog.Record) error { c.n.Add(1); return nil }
+func (c counter) WithAttrs([]slog.Attr) slog.Handler        { return c }
+func (c counter) WithGroup(string) slog.Handler             { return c }
+
+// TestLateSavedSet: a saved set that arrives after the registry's answer is released, and
+// causes no run.
+func TestLateSavedSet(t *testing.T) {
+	var p publisher
+	p.known.synced = true
+	p.seed(&savedState{savedSet: savedSet{endpoints: make([]naming.Endpoint, 1)}})
+	if p.known.saved != nil {
+		t.Error("the saved set is kept")
+	}
+	if !p.debouncer.timing.oldest.IsZero() {
+		t.Error("the saved set causes a run")
+	}
 }

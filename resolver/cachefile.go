@@ -127,7 +127,7 @@ func (e *encoder) add(list []json.RawMessage, endpoint savedEndpoint) []json.Raw
 }
 
 // marshal returns the JSON of v without the escapes that json.Marshal makes for HTML, so
-// that metadata keeps the bytes of the registry. Versions that escaped for HTML wrote
+// that metadata keeps its spelling, except for white space between tokens. Versions that escaped for HTML wrote
 // the same format.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer

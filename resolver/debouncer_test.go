@@ -1,11 +1,7 @@
 package resolver
 
 import (
-	"bytes"
-	"log/slog"
-	"os"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,43 +114,6 @@ func TestNoRunAfterClose(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := r.after(start); len(got) != 1 {
 			t.Errorf("runs began after %v, want one at once", got)
-		}
-	})
-}
-
-// TestReadsAreShared: while the disk hangs, concurrent calls of read for one service share
-// one read of the disk.
-func TestReadsAreShared(t *testing.T) {
-	c := testCache(t)
-	if err := os.Mkdir(c.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(c.path("s"), []byte("garbage"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.maxAge = 1 << 62 // of a bubble's time
-	synctest.Test(t, func(t *testing.T) {
-		hangs := make(chan struct{})
-		var logged atomic.Int64
-		c.log = slog.New(slog.NewTextHandler(writer(func(b []byte) {
-			if bytes.Contains(b, []byte("of no use")) {
-				logged.Add(1)
-			}
-			<-hangs
-		}), nil))
-		var done sync.WaitGroup
-		for range 100 {
-			done.Go(func() {
-				if saved := c.read("s"); !saved.empty() {
-					t.Errorf("read %v", saved)
-				}
-			})
-		}
-		synctest.Wait()
-		close(hangs)
-		done.Wait()
-		if got := logged.Load(); got != 1 {
-			t.Errorf("read %d times, want once", got)
 		}
 	})
 }

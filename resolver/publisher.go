@@ -117,6 +117,9 @@ func (p *publisher) step(now time.Time) outcome {
 	p.debouncer.begin()
 	first := !k.synced
 	news := p.readEvents()
+	if k.synced {
+		k.saved = nil
+	}
 	switch {
 	case !k.synced:
 		p.stepUnsynced(now, news)
@@ -190,12 +193,23 @@ func (p *publisher) alarm() time.Time {
 	}
 }
 
-// seed has the next step look at what was in the cache.
+// seed has the next step look at what was in the cache, unless the registry has answered
+// by now.
 func (p *publisher) seed(s *savedState) {
-	p.known.Lock()
-	p.known.saved = s
-	p.known.Unlock()
-	p.debouncer.event()
+	if p.setSaved(s) {
+		p.debouncer.event()
+	}
+}
+
+func (p *publisher) setSaved(s *savedState) bool {
+	k := &p.known
+	k.Lock()
+	defer k.Unlock()
+	if k.synced { // nobody would release the set
+		return false
+	}
+	k.saved = s
+	return true
 }
 
 // publishSet publishes the set of the registry, if it differs from what was published.
@@ -242,7 +256,7 @@ func (p *publisher) publishSaved(now time.Time, late bool) {
 		return
 	}
 	k.cache = cacheUsed
-	p.log(slog.LevelWarn, "naming: the registry does not answer, saved endpoints are used", slog.Any("err", naming.SafeError(k.failure)),
+	p.log(slog.LevelWarn, "naming: the registry does not answer, saved endpoints are used", slog.Any("err", safeValue{k.failure}),
 		slog.Duration("age", time.Since(saved.at)), slog.Int("endpoints", len(k.set.published)), slog.Int("withheld", len(saved.withheld)))
 	p.logPanic()
 	s := endpointsState(k.set.published, p.builder.addresses)
@@ -259,10 +273,7 @@ func (p *publisher) publish(s *state) {
 
 // lookupError says why there are no endpoints, while the registry has not answered.
 func (p *publisher) lookupError() error {
-	if err := p.known.failure; err != nil {
-		return serviceError(p.service, "cannot be looked up: %v", err)
-	}
-	return serviceError(p.service, "cannot be looked up: no answer from the registry in %v", p.builder.firstAnswer)
+	return &lookupError{service: p.service, cause: p.known.failure, silence: p.builder.firstAnswer}
 }
 
 // logPanic logs when too few endpoints are usable, and when enough are again.

@@ -3,6 +3,7 @@ package resolver
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc/attributes"
@@ -65,3 +66,25 @@ func serviceError(service, format string, args ...any) error {
 	service = service[:min(len(service), maxServiceText)]
 	return errors.New(naming.SafeText(fmt.Sprintf("naming: service %q ", service) + fmt.Sprintf(format, args...)))
 }
+
+// lookupError is why there are no endpoints, while the registry has not answered. Its
+// text is made when it is needed, because a method of the cause is code of others and
+// must not run under a lock. It does not wrap its cause, see serviceError.
+type lookupError struct {
+	service string
+	cause   error         // nil: the registry has been silent
+	silence time.Duration // for how long
+}
+
+func (e *lookupError) Error() string {
+	if e.cause != nil {
+		return serviceError(e.service, "cannot be looked up: %v", e.cause).Error()
+	}
+	return serviceError(e.service, "cannot be looked up: no answer from the registry in %v", e.silence).Error()
+}
+
+// safeValue is an error for a log. Its text is made when the line is logged.
+type safeValue struct{ err error }
+
+// LogValue implements [slog.LogValuer].
+func (v safeValue) LogValue() slog.Value { return slog.AnyValue(naming.SafeError(v.err)) }

@@ -7,9 +7,10 @@ import "sync"
 //	Follower, cache ──event──> debouncer ──run──> publisher ──publish──> dispatcher ──> ClientConns
 //
 // The debouncer decides when, the publisher decides what, and the dispatcher delivers.
-// Each has one mutex, in its own file. A mutex on the left may be held when one further
-// right, or that of the debouncer, is taken, and never the other way round. A target
-// has goroutines only while there is something to do.
+// Each has one mutex, in its own file. The publisher's may be held when that of the
+// Follower, the debouncer, the dispatcher or the saver is taken. The Follower may hold its
+// own when it calls event. No lock is taken while that of the debouncer, the dispatcher or
+// the saver is held. A target has goroutines only while there is something to do.
 type target struct {
 	builder *Builder
 	service string

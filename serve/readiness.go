@@ -12,7 +12,7 @@ import (
 // (see [Options.Readiness]). It is a handler like that of [ReadyHandler].
 //
 // A Readiness is ready while every server that counts is ready, and there is at least one.
-// A server counts while its Run or Announce is in progress. A server is not ready while
+// A server counts from when it accepts until its endpoint is withdrawn. A server is not ready while
 // it has no registration because its health service is not SERVING.
 //
 // The zero value is ready to use. All methods may be called concurrently. A Readiness must

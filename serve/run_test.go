@@ -219,7 +219,11 @@ func (s *site) slow() <-chan error {
 		_, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: "slow"})
 		done <- err
 	}()
-	<-s.health.begun
+	select {
+	case <-s.health.begun:
+	case <-time.After(patience):
+		s.Fatal("the call does not begin")
+	}
 	return done
 }
 

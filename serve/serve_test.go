@@ -293,7 +293,7 @@ func TestHealthServiceThatCannotTell(t *testing.T) {
 	}
 }
 
-func TestClosedRegistry(t *testing.T) {
+func TestClosedClient(t *testing.T) {
 	c := naming.New(new(memory.Store), quiet)
 	c.Close()
 	err := serve.Announce(t.Context(), c, service, &serve.Options{Addr: addr})

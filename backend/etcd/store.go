@@ -84,7 +84,7 @@ type Options struct {
 // program on the old package's API may have put that endpoint under another key, which
 // the Store then replaces or deletes.
 //
-// A request that is too large for etcd, by default 1.5 MB, is naming.ErrInvalid.
+// A request that is too large for etcd, by default 1.5 MiB, is naming.ErrInvalid.
 //
 // # Watch
 //

@@ -9,8 +9,7 @@
 //		return err
 //	}
 //	defer m.Close()
-//	store, err := etcdnaming.New(client, &etcdnaming.Options{OnMalformed: m.Malformed})
-//	...
+//	store := etcdnaming.New(client, &etcdnaming.Options{OnMalformed: m.Malformed})
 //	c := naming.New(store, &naming.Options{Hooks: m.Hooks()})
 //	defer c.Close()
 //
@@ -36,7 +35,7 @@
 //	naming.watch.resync.changes    {change}        endpoints that these snapshots changed; both count failed
 //	                                               watches and periodic full reads
 //	naming.watch.malformed.entries {entry}         entries of the registry that could not be understood and were
-//	                                               left out; see [Metrics.Malformed]
+//	                                               left out; see Metrics.Malformed
 //	naming.resolver.updates        {update}        sets of addresses handed to gRPC channels
 //
 // UpDownCounters, observed when metrics are collected.

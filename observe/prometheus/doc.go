@@ -10,8 +10,7 @@
 //	}
 //	defer m.Close()
 //	prometheus.MustRegister(m)
-//	store, err := etcdnaming.New(client, &etcdnaming.Options{OnMalformed: m.Malformed})
-//	...
+//	store := etcdnaming.New(client, &etcdnaming.Options{OnMalformed: m.Malformed})
 //	c := naming.New(store, &naming.Options{Hooks: m.Hooks()})
 //	defer c.Close()
 //
@@ -44,7 +43,7 @@
 //		periodic full reads.
 //	naming_watch_malformed_entries_total{service}
 //		Entries of the registry that could not be understood and were left out.
-//		See [Metrics.Malformed].
+//		See Metrics.Malformed.
 //	naming_resolver_updates_total{service}
 //		Sets of addresses handed to gRPC channels.
 //

@@ -13,7 +13,7 @@ import (
 //	deleted            naming.ErrDeleted
 //	permission_denied  naming.ErrPermission
 //	invalid_argument   naming.ErrInvalid
-//	registry_closed    naming.ErrClientClosed
+//	client_closed      naming.ErrClientClosed
 //	timeout            context.DeadlineExceeded, or an error whose method Timeout returns true
 //	canceled           context.Canceled
 //	_OTHER             any other
@@ -42,7 +42,7 @@ var errorTypes = []struct {
 	{naming.ErrDeleted, "deleted"},
 	{naming.ErrPermission, "permission_denied"},
 	{naming.ErrInvalid, "invalid_argument"},
-	{naming.ErrClientClosed, "registry_closed"},
+	{naming.ErrClientClosed, "client_closed"},
 	{context.DeadlineExceeded, "timeout"},
 	{context.Canceled, "canceled"},
 }

@@ -688,7 +688,7 @@ func TestErrorType(t *testing.T) {
 		{naming.ErrDeleted, "deleted"},
 		{naming.ErrPermission, "permission_denied"},
 		{naming.ErrInvalid, "invalid_argument"},
-		{naming.ErrClientClosed, "registry_closed"},
+		{naming.ErrClientClosed, "client_closed"},
 		{context.DeadlineExceeded, "timeout"},
 		{fmt.Errorf("dial: %w", timeout(true)), "timeout"},
 		{timeout(false), "_OTHER"},
