@@ -16,24 +16,24 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
-// GRPCResolver is the type of the same name in etcd's former package
-// clientv3/naming, for programs that were written for it: they change the import
-// and the line that dials, see the package's documentation. It reads and writes
-// the same keys and values, so that old and new programs share one etcd.
+// GRPCResolver replaces the type of the same name in etcd's former package
+// clientv3/naming. A program that was written for that package changes the import
+// and the line that dials: see the package's documentation. GRPCResolver reads and
+// writes the same keys and values. So old and new programs share one etcd.
 //
-// All that watch one target through one client share one watch, which goes on
-// for an hour after the last of them has left. All methods may be called
+// All watchers and resolvers of one target through one client share one watch. The
+// watch goes on for an hour after its last user has left. All methods may be called
 // concurrently.
 //
-// A target has the old package's plain meaning: every key that begins with
-// target + "/" is an entry of it, be there more slashes after that. [Store] is
+// A target has the same meaning as in the old package: every key that begins with
+// target + "/" is an entry of the target, even if more slashes follow. [Store] is
 // stricter.
 //
-// Update never marks an endpoint as draining, as the old package has no such mark.
-// A server that a Client keeps in the same keys is marked when it stops: Build
-// then directs calls to other servers, and a watcher of Resolve returns an Add
-// with the address and metadata that the endpoint has already. The default
-// [naming.Hold] applies to no endpoint without a mark.
+// Update never marks an endpoint as draining, because the old package has no such
+// mark. A server that a Client registers under the same keys is marked when it
+// stops. Build then directs calls to other servers. A watcher of Resolve returns an
+// Add with the endpoint's unchanged address and metadata. The default [naming.Hold]
+// does not apply to endpoints without a mark.
 type GRPCResolver struct {
 	// Client is an initialized etcd client.
 	Client *clientv3.Client
@@ -45,12 +45,13 @@ var (
 )
 
 // Update puts nm as JSON under the key target + "/" + nm.Addr if nm.Op is
-// naming.Add, and deletes that key if it is naming.Delete. The options, such as
-// clientv3.WithLease, go to the client's Put or Delete.
+// naming.Add, and deletes the key if nm.Op is naming.Delete. The options, such as
+// clientv3.WithLease, are passed to the client's Put or Delete.
 //
-// An Op that is neither, an Update with neither Addr nor Metadata, and Metadata
-// that is not for JSON have the gRPC status InvalidArgument and are
-// naming.ErrInvalid. Other errors are the client's.
+// Update returns an error that wraps naming.ErrInvalid, with the gRPC status
+// InvalidArgument, for an invalid target, without a client, for another Op, for an
+// update with neither Addr nor Metadata, and for Metadata that JSON cannot encode.
+// Other errors are the client's.
 func (gr *GRPCResolver) Update(ctx context.Context, target string, nm naming.Update, opts ...clientv3.OpOption) error {
 	if err := gr.check(target); err != nil {
 		return err
@@ -76,14 +77,14 @@ func (gr *GRPCResolver) Update(ctx context.Context, target string, nm naming.Upd
 
 // Resolve returns a watcher of target. It does not wait for etcd.
 //
-// The watcher's Next returns the full set at first, at once when another watcher
-// of target is there, and then one Update for each key that has changed, those
-// that one transaction changed together. A Delete has the address and metadata
-// that the key had last. Entries under different keys are different ones, also
-// if they have the same address. What cannot be understood is left out.
+// The watcher's first Next returns the full set. It returns at once if the target
+// is already watched. Each later Next returns one Update for each key that has
+// changed. Changes of one transaction are returned together. A Delete has the last
+// address and metadata of the key. Entries under different keys are different
+// endpoints, even if they have the same address. Malformed entries are left out.
 //
-// Next never returns an error for anything that etcd does; it goes on when etcd
-// does. After Close, and after the client was closed, the error is
+// Next returns no error when etcd fails: it goes on when etcd is back. After Close,
+// and after the client was closed, Next returns an error that wraps
 // naming.ErrWatcherClosed and has the gRPC status Unavailable.
 func (gr *GRPCResolver) Resolve(target string) (naming.Watcher, error) {
 	if err := gr.check(target); err != nil {
@@ -98,15 +99,15 @@ func (gr *GRPCResolver) Resolve(target string) (naming.Watcher, error) {
 	return &watcher{Watcher: w, release: sync.OnceFunc(sh.release)}, nil
 }
 
-// Scheme implements gRPC's resolver.Builder. It is "etcd": a target of
+// Scheme returns "etcd". It implements gRPC's resolver.Builder. A target of
 // grpc.NewClient is "etcd:///" and the target of Update.
 func (gr *GRPCResolver) Scheme() string { return scheme }
 
 const scheme = "etcd"
 
-// Build implements gRPC's resolver.Builder, for grpc.WithResolvers. It is what
-// package resolver does: it does not wait for etcd, and load is balanced by
-// round_robin.
+// Build returns a resolver of a target for a gRPC connection. It implements gRPC's
+// resolver.Builder, for grpc.WithResolvers, on package resolver. Build does not wait
+// for etcd. The connection balances load with round_robin.
 func (gr *GRPCResolver) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, opts grpcresolver.BuildOptions) (grpcresolver.Resolver, error) {
 	if gr.Client == nil {
 		return nil, invalid("a GRPCResolver without a client")
@@ -139,21 +140,22 @@ type share struct {
 
 	// Guarded by shares.
 	users  int
-	linger *time.Timer // not nil: nobody uses it, and this will drop it
+	linger *time.Timer // drops the share, which has no user; nil while it has one
 }
 
-// shares are the shares of all clients that are in use, or were a while ago. A
-// GRPCResolver has no room for it: the old package's has one field, and programs
-// have copies and several of the same client.
+// shares has the shares of all clients in use, or out of use for less than
+// shareGrace. A GRPCResolver cannot hold its share: the old package's type has only
+// one field, and a program may copy a GRPCResolver or make several for one client.
 var shares struct {
 	sync.Mutex
 	of map[*clientv3.Client]*share
 }
 
-// shareGrace is that of a Client, by default, and for the same reason.
+// shareGrace is how long an unused share is kept. A Client's default IdleGrace has
+// the same value, for the same reason.
 const shareGrace = time.Hour
 
-// acquire returns the share of a client. The caller releases it.
+// acquire returns the share of a client. The caller must release the share.
 func acquire(client *clientv3.Client) *share {
 	shares.Lock()
 	defer shares.Unlock()
@@ -167,7 +169,7 @@ func acquire(client *clientv3.Client) *share {
 			shares.of = make(map[*clientv3.Client]*share)
 		}
 		shares.of[client] = sh
-		// Nobody can use a client after it was closed.
+		// A closed client is of no use: its share can go.
 		sh.closed = context.AfterFunc(client.Ctx(), func() { sh.drop(false) })
 	}
 	if sh.linger != nil {
@@ -178,6 +180,8 @@ func acquire(client *clientv3.Client) *share {
 	return sh
 }
 
+// release ends the use of a share. The share is dropped after shareGrace without a
+// user.
 func (sh *share) release() {
 	shares.Lock()
 	defer shares.Unlock()
@@ -187,8 +191,8 @@ func (sh *share) release() {
 	}
 }
 
-// drop forgets the share and ends all that it has, if it is unused or must go
-// anyway.
+// drop forgets the share and closes its Client. If ifUnused is true, it does
+// nothing while the share has users.
 func (sh *share) drop(ifUnused bool) {
 	shares.Lock()
 	if shares.of[sh.etcd] != sh || ifUnused && sh.users > 0 {

@@ -10,32 +10,34 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// layout is where entries are and whose they are. The key of an endpoint is
+// layout maps endpoints to keys and keys to services. The key of an endpoint is
 //
 //	prefix + service + "/" + tail
 //
-// and the tail is its ID with "/" and "%" escaped, so that the last slash of a
-// key ends the name of the service whatever the name. The exception are
-// addresses with a slash in them, as programs on the old package's API put them
-// there raw ("svc/unix:/run/svc.sock"): the address in the value
-// distinguishes such a key from one of a service "svc/unix:/run", see owns.
+// The tail is the endpoint's ID with "/" and "%" escaped. So the last slash of a
+// key ends the name of the service, whatever the name. An address with a slash is
+// the exception: programs on the old package's API put such an address into the
+// key unescaped ("svc/unix:/run/svc.sock"). The address in the value
+// distinguishes such a key from a key of the service "svc/unix:/run", see owns.
 //
-// A codec with Keys has a tail of its own kind instead, and with Options.Deep,
-// and in a GRPCResolver, the tail is the ID as it is.
+// A codec with Keys defines its own tail. With Options.Deep, and in a
+// GRPCResolver, the tail is the unescaped ID.
 type layout struct {
 	prefix string // see keyPrefix
 	codec  *Codec
-	// deep says that whatever is below "service/" is an entry of the service,
-	// and that the tail is its ID.
+	// deep says that every key below "service/" is an entry of the service, and
+	// that the tail is its ID.
 	deep bool
-	// plain is the old package's rule: as deep, and endpoints are never marked.
+	// plain is the old package's rule: like deep, and endpoints are never marked
+	// as draining.
 	plain bool
 	// noMarks says that no draining marks are written.
 	noMarks bool
 }
 
-// keyPrefix returns what all keys begin with. Each of its parts is a path, so
-// that it captures nothing of a neighbour whose name begins like it.
+// keyPrefix returns the common prefix of all keys. A slash follows each part. So
+// the prefix does not match the keys of a neighbour whose name begins with the same
+// letters.
 func keyPrefix(prefix, root string) string {
 	if prefix != "" && !strings.HasSuffix(prefix, "/") && !strings.HasPrefix(root, "/") {
 		prefix += "/"
@@ -46,7 +48,8 @@ func keyPrefix(prefix, root string) string {
 	return prefix + root
 }
 
-// encode returns the value of an endpoint's entry. The error is [naming.ErrInvalid].
+// encode returns the value of an endpoint's entry. Every error wraps
+// [naming.ErrInvalid].
 func (l *layout) encode(service string, e naming.Endpoint) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %v of %q in service %q: %w", naming.ErrInvalid, naming.Add, e.ID, service, err)
@@ -59,7 +62,7 @@ func (l *layout) encode(service string, e naming.Endpoint) ([]byte, error) {
 		return fail(errors.New("the mark of an endpoint that drains is turned off (Options.NoDrainingMark)"))
 	}
 	if l.codec.Keys != nil {
-		// A key that is read as another endpoint's must not be written.
+		// The Store must not write a key that it reads as another endpoint's.
 		tail := l.codec.Keys.Tail(e.ID)
 		if id, mine := l.identify(service, tail); !mine || id != e.ID {
 			return fail(errors.New("the format has no key for its ID"))
@@ -72,7 +75,7 @@ func (l *layout) encode(service string, e naming.Endpoint) ([]byte, error) {
 	return value, nil
 }
 
-// name returns what stands for a service in a key.
+// name returns the name of a service in keys.
 func (l *layout) name(service string) string {
 	if l.codec.Name != nil {
 		return l.codec.Name(service)
@@ -80,10 +83,10 @@ func (l *layout) name(service string) string {
 	return service
 }
 
-// dir is what the keys of a service begin with.
+// dir returns the prefix of a service's keys.
 func (l *layout) dir(service string) string { return l.prefix + l.name(service) + "/" }
 
-// key is where the Store puts an endpoint.
+// key returns the key under which the Store puts an endpoint.
 func (l *layout) key(service, id string) string {
 	switch {
 	case l.codec.Keys != nil:
@@ -94,8 +97,9 @@ func (l *layout) key(service, id string) string {
 	return l.dir(service) + escape(id)
 }
 
-// rawKey is where a program on the old package's API would have put an endpoint
-// of that ID, if that is elsewhere.
+// rawKey returns the key under which a program on the old package's API puts an
+// endpoint with this ID. It returns false if there is no such key, or if the key is
+// the same as the Store's.
 func (l *layout) rawKey(service, id string) (string, bool) {
 	if l.deep || l.codec.Keys != nil || !odd(id) {
 		return "", false
@@ -103,13 +107,15 @@ func (l *layout) rawKey(service, id string) (string, bool) {
 	return l.dir(service) + id, true
 }
 
-// sure reports whether the key alone says whose an entry is and by which ID.
+// sure reports whether the key alone determines the service and the ID of an
+// entry.
 func (l *layout) sure(tail string) bool {
 	return l.deep || l.plain || l.codec.Keys != nil || !odd(tail)
 }
 
-// identify returns the ID of an entry by its key, and false if the entry belongs
-// to another service. Unless sure, the value decides.
+// identify returns the ID of an entry by its key. It returns false if the entry
+// belongs to another service. If sure is false for the tail, the value decides
+// instead, see owns.
 func (l *layout) identify(service, tail string) (id string, mine bool) {
 	switch {
 	case l.codec.Keys != nil:
@@ -117,18 +123,20 @@ func (l *layout) identify(service, tail string) (id string, mine bool) {
 		owner, id, ok := l.codec.Keys.Split(name + "/" + tail)
 		return id, ok && owner == name
 	case l.plain && strings.Trim(tail, "/") == "":
-		return tail + "/", true // no ID is empty, and the others stay apart
+		return tail + "/", true // An ID is never empty, and different tails have different IDs.
 	case l.deep || l.plain:
 		return tail, true
 	}
 	return tail, !strings.Contains(tail, "/") || slashed(tail)
 }
 
-// odd reports whether a tail alone leaves open what it stands for.
+// odd reports whether a tail has more than one reading: it has a slash or a
+// percent sign.
 func odd(tail string) bool { return strings.ContainsAny(tail, "/%") }
 
 var escaper = strings.NewReplacer("%", "%25", "/", "%2F")
 
+// escape returns the tail of an endpoint's key. unescape reverses it.
 func escape(id string) string {
 	if !odd(id) {
 		return id
@@ -136,7 +144,8 @@ func escape(id string) string {
 	return escaper.Replace(id)
 }
 
-// unescape returns the ID that escape makes tail of, or false.
+// unescape returns the ID for which escape returns tail. It returns false if
+// there is no such ID.
 func unescape(tail string) (string, bool) {
 	var b strings.Builder
 	for {
@@ -156,16 +165,17 @@ func unescape(tail string) (string, bool) {
 	}
 }
 
-// slashed reports whether addr has a slash and the shape of an address that may:
-// a scheme, and then a path.
+// slashed reports whether addr has a slash in a place where an address may have
+// one: in a path after a scheme.
 func slashed(addr string) bool {
 	scheme, _, found := strings.Cut(addr, "/")
 	return found && strings.Contains(scheme, ":")
 }
 
-// entry makes an endpoint of what is at dir + tail. If mine is false, it belongs
-// to another service, which does not mean that it can be understood. An error
-// says that it cannot, and id is then what an endpoint there would be known by.
+// entry returns the endpoint that the value at dir + tail stands for. If mine is
+// false, the entry belongs to another service, and may be malformed. An error
+// means that the entry is malformed. id is then the ID that an endpoint under
+// this key would have.
 func (l *layout) entry(service, tail string, value []byte) (e naming.Endpoint, id string, mine bool, err error) {
 	id, mine = l.identify(service, tail)
 	if !mine {
@@ -191,23 +201,24 @@ func (l *layout) entry(service, tail string, value []byte) (e naming.Endpoint, i
 	return e, id, mine, err
 }
 
-// checkEntry refuses what no program may be given.
+// checkEntry returns an error for an endpoint that a Store must not deliver.
 func checkEntry(e naming.Endpoint) error {
 	switch {
-	case e.ID == "" && e.Addr != "": // without either, it is Update's
+	case e.ID == "" && e.Addr != "": // GRPCResolver.Update writes entries that have neither.
 		return errors.New("the key has no ID")
 	case !utf8.ValidString(e.ID):
 		return errors.New("the key is not UTF-8")
 	case !utf8.Valid(e.Metadata):
-		return errors.New("not UTF-8")
+		return errors.New("the metadata is not UTF-8")
 	}
 	return naming.CheckEndpoint(e)
 }
 
-// owns decides whose the entry at service + "/" + tail is, and by which ID.
-// Every entry that can be understood belongs to exactly one service.
+// owns returns the ID of the entry at service + "/" + tail, and reports whether
+// the entry belongs to the service. good says that the value was decoded into e.
+// Every well-formed entry belongs to exactly one service.
 func (l *layout) owns(service, tail string, e *naming.Endpoint, good bool) (id string, mine bool) {
-	// With an ID in its value, the entry was put by its key's last slash.
+	// If the value names an ID, the last slash of the key ends the service's name.
 	raw := good && e.ID == "" && slashed(e.Addr)
 	if strings.Contains(tail, "/") {
 		return tail, raw && tail == e.Addr
@@ -224,15 +235,16 @@ func (l *layout) owns(service, tail string, e *naming.Endpoint, good bool) (id s
 	return tail, true
 }
 
-// claimed reports whether an entry at service + "/" + tail would be taken for
-// one of a shorter service, whose tail is the whole address.
+// claimed reports whether an entry at service + "/" + tail is an entry of a
+// service with a shorter name, whose tail is the whole address.
 func claimed(service, tail, addr string) bool {
 	rest, ok := strings.CutSuffix(service+"/"+tail, "/"+addr)
 	return ok && rest != ""
 }
 
-// split returns the service and the tail that a key stands for by its shape, and
-// false for a key that belongs to something else. unsure says that the value decides.
+// split returns the service and the tail of a key, by the shape of the key. It
+// returns false for a key that belongs to something else. If unsure is true, the
+// service's name may be shorter, and only the value determines it: see owner.
 func (l *layout) split(key string) (service, tail string, unsure, ok bool) {
 	path, ok := strings.CutPrefix(key, l.prefix)
 	if !ok || !utf8.ValidString(path) {
@@ -249,14 +261,16 @@ func (l *layout) split(key string) (service, tail string, unsure, ok bool) {
 		return "", "", false, false
 	}
 	service, tail = path[:i], path[i+1:]
-	// A scheme and a path that may be an address, after what may be a service.
+	// The key may end in an address with a slash, such as unix:/run/svc.sock, after
+	// a shorter service name.
 	if j := strings.LastIndexByte(service, ':'); !l.deep && j > 0 && strings.LastIndexByte(service[:j], '/') > 0 {
 		unsure = true
 	}
 	return service, tail, unsure, true
 }
 
-// owner returns the service that an entry belongs to, by its key and its value.
+// owner returns the service that an entry belongs to, by the entry's key and
+// value. It returns false if the key belongs to something else.
 func (l *layout) owner(key string, value []byte) (service string, ok bool) {
 	service, tail, unsure, ok := l.split(key)
 	if !ok || !unsure {
