@@ -1,17 +1,18 @@
-// Package etcdtest runs real etcd servers for tests, and does to them what
-// happens to servers.
+// Package etcdtest runs real etcd servers for tests, and injects the faults that
+// servers suffer in operation.
 //
 //	c := etcdtest.Start(t, nil)
 //	client := c.Client(t)
 //	c.Members[0].Pause(t)
 //
-// The servers are processes on 127.0.0.1 with their data below t.TempDir(), and
-// end with the test. A test is skipped when there is no binary to run, or fails:
-// see [servertest.Missing].
+// The servers are processes on 127.0.0.1 with their data below t.TempDir(). They
+// end with the test. Without a binary to run, a test is skipped or fails: see
+// [servertest.Missing].
 //
-// Every verb gets the test that uses it, and fails that test with FailNow if it
-// cannot be carried out. A verb returns when what it says is so: servers that it
-// started answer, those that it killed are gone.
+// A verb is a method that does something to servers. It gets the test that calls
+// it, and fails the test with FailNow if it does not succeed. A verb returns when
+// its effect is complete: servers that it started answer, servers that it killed
+// are gone.
 package etcdtest
 
 import (
@@ -44,8 +45,9 @@ type Release string
 const (
 	// Pinned is the release that tools/etcd pins: bin/etcd.
 	Pinned Release = "pinned"
-	// V34 is etcd 3.4, the oldest that is supported. It is bin/etcd34, which
-	// tools/etcd34 pins, or else etcd in $PATH or /usr/bin if that is a 3.4.
+	// V34 is etcd 3.4, the oldest supported release. It is bin/etcd34, which
+	// tools/etcd34 pins. Without that file it is etcd in $PATH or /usr/bin, if its
+	// version is 3.4.
 	V34 Release = "3.4"
 )
 
@@ -55,37 +57,37 @@ type Options struct {
 	Members int
 	// Release is the etcd to run, Pinned by default.
 	Release Release
-	// TLS makes the servers talk TLS to clients, and demand a certificate of
-	// their CA from each.
+	// TLS makes the servers serve clients over TLS and require a client
+	// certificate of the cluster's CA.
 	TLS bool
-	// TokenTTL is how long a token lives that is not used, in whole seconds;
-	// etcd's default is 5 minutes. It matters after [Cluster.EnableAuth].
+	// TokenTTL is how long an unused token lives, in whole seconds. etcd's
+	// default is 5 minutes. TokenTTL has an effect after [Cluster.EnableAuth].
 	TokenTTL time.Duration
-	// ProgressInterval is how often a watch that asked for it is notified of
-	// its progress; etcd's default is 10 minutes.
+	// ProgressInterval is how often etcd sends progress notifications on a watch
+	// that asked for them. etcd's default is 10 minutes.
 	ProgressInterval time.Duration
-	// Args are further flags, after all others.
+	// Args are additional flags. They follow all others.
 	Args []string
 }
 
-// Cluster is one or more etcd servers. Its verbs do what they say to all.
+// Cluster is one or more etcd servers. Its verbs apply to all members.
 type Cluster struct {
 	// Members are the servers.
 	Members []*Member
-	// Version is their version, such as "3.7.3".
+	// Version is the version of the servers, such as "3.7.3".
 	Version string
 
 	ca         *servertest.CA // nil without TLS
 	tls        *tls.Config    // of clients; nil without TLS
 	certFile   string         // of the servers: certificate and key
-	user, pass string         // of root, once there is authentication
+	user, pass string         // of root, after EnableAuth
 }
 
 // Member is one server of a cluster.
 type Member struct {
 	// Name is the name of the member.
 	Name string
-	// Addr is the address it serves clients at.
+	// Addr is the address at which the member serves clients.
 	Addr string
 
 	*servertest.Process
@@ -114,7 +116,7 @@ func Start(tb testing.TB, opts *Options) *Cluster {
 		c.tls = c.ca.ClientConfig(tb, "admin")
 	}
 	servertest.Start(tb, func() []*servertest.Process {
-		// Another attempt has other ports, so it needs other data as well.
+		// Another attempt has other ports, so it needs another directory.
 		dir := tb.TempDir()
 		ports := servertest.Ports(tb, 2*o.Members)
 		c.Members = make([]*Member, o.Members)
@@ -133,7 +135,7 @@ func Start(tb testing.TB, opts *Options) *Cluster {
 			m.Process = servertest.NewProcess(tb, m.Name, servertest.Command{
 				Path:    path,
 				Args:    c.flags(m, &o, caFile),
-				Env:     []string{"ETCD_UNSUPPORTED_ARCH=" + runtime.GOARCH}, // 3.4 asks for it on arm64
+				Env:     []string{"ETCD_UNSUPPORTED_ARCH=" + runtime.GOARCH}, // etcd 3.4 requires it on arm64.
 				Healthy: m.healthy,
 				Serving: m.serving,
 			})
@@ -158,12 +160,12 @@ func find(tb testing.TB, r Release) (path, version string) {
 	case V34:
 		return find34(tb)
 	default:
-		tb.Fatalf("no etcd release %q", r)
+		tb.Fatalf("unknown etcd release %q", r)
 		return "", ""
 	}
 }
 
-// find34 returns the path and the version of the first etcd 3.4 that there is.
+// find34 returns the path and the version of the first etcd 3.4 that it finds.
 func find34(tb testing.TB) (path, version string) {
 	tb.Helper()
 	var passed []string
@@ -205,9 +207,10 @@ func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
 	for i, m := range c.Members {
 		peers[i] = m.Name + "=" + m.peer
 	}
-	// A lone member elects itself. Among several, a short timeout on a busy
-	// machine would be one election after the other. With both, the shortest
-	// TTL of a lease, one and a half election timeouts, is one second.
+	// A lone member elects itself. Among several members, a short timeout on a
+	// busy machine causes one election after the other. With both timeouts, the
+	// shortest TTL of a lease is one second: etcd rounds one and a half election
+	// timeouts up.
 	heartbeat, election := 10, 100
 	if len(c.Members) > 1 {
 		heartbeat, election = 50, 500
@@ -223,7 +226,7 @@ func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
 		"--initial-cluster-state", "new",
 		"--heartbeat-interval", strconv.Itoa(heartbeat),
 		"--election-timeout", strconv.Itoa(election),
-		"--bcrypt-cost", "4", // the least: passwords of tests are public
+		"--bcrypt-cost", "4", // The least cost: passwords of tests are public.
 		"--logger", "zap",
 		"--log-outputs", "stderr",
 		"--log-level", "error",
@@ -232,7 +235,7 @@ func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
 	if strings.HasPrefix(c.Version, "3.4.") {
 		progress = "--experimental-watch-progress-notify-interval"
 	} else {
-		// Data have to outlive the process, not the machine.
+		// The data must survive the death of the process, not of the machine.
 		flags = append(flags, "--unsafe-no-fsync")
 	}
 	if o.ProgressInterval > 0 {
@@ -248,7 +251,7 @@ func (c *Cluster) flags(m *Member, o *Options, caFile string) []string {
 	return append(flags, o.Args...)
 }
 
-// Endpoint returns the URL the member serves clients at.
+// Endpoint returns the URL at which the member serves clients.
 func (m *Member) Endpoint() string {
 	if m.cluster.certFile != "" {
 		return "https://" + m.Addr
@@ -256,7 +259,8 @@ func (m *Member) Endpoint() string {
 	return "http://" + m.Addr
 }
 
-// healthy asks etcd whether it can serve, for which it needs a leader.
+// healthy returns nil if the member can serve requests. It needs a leader for
+// that.
 func (m *Member) healthy() error {
 	return get(m.Endpoint()+"/health", m.cluster.adminTLS(), func(body io.Reader) error {
 		b, err := io.ReadAll(body)
@@ -267,13 +271,15 @@ func (m *Member) healthy() error {
 	})
 }
 
-// serving asks for what other members do. A new member asks those that are to be
-// its peers and have a port; before they serve it, it would wait for seconds.
+// serving returns nil if the member answers the request that a new member sends to
+// its peers. If a peer has its port open and does not answer yet, a new member
+// waits for seconds.
 func (m *Member) serving() error {
 	return get(m.peer+"/version", nil, func(io.Reader) error { return nil })
 }
 
-// get reads from a server.
+// get reads the body of a URL with read. It returns an error for every status other
+// than 200.
 func get(url string, config *tls.Config, read func(io.Reader) error) error {
 	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
@@ -290,8 +296,8 @@ func get(url string, config *tls.Config, read func(io.Reader) error) error {
 	return read(resp.Body)
 }
 
-// Metric returns the sum of the values that the member gives for a metric, over
-// all labels, for example of etcd_debugging_mvcc_watcher_total.
+// Metric returns the value of the member's metric, summed over all labels. An
+// example of a name is etcd_debugging_mvcc_watcher_total.
 func (m *Member) Metric(tb testing.TB, name string) float64 {
 	tb.Helper()
 	var sum float64
@@ -314,7 +320,7 @@ func (m *Member) Metric(tb testing.TB, name string) float64 {
 		return lines.Err()
 	})
 	if err == nil && !found {
-		err = errors.New("it has no such metric")
+		err = errors.New("the member has no such metric")
 	}
 	if err != nil {
 		tb.Fatalf("metric %s of %s: %v", name, m.Name, err)
@@ -322,7 +328,7 @@ func (m *Member) Metric(tb testing.TB, name string) float64 {
 	return sum
 }
 
-// Metric returns the sum of a metric of all members that are up.
+// Metric returns the value of a metric, summed over all members that are up.
 func (c *Cluster) Metric(tb testing.TB, name string) float64 {
 	tb.Helper()
 	var sum float64
@@ -346,8 +352,8 @@ func (c *Cluster) Endpoints() []string {
 	return urls
 }
 
-// Config returns what a client needs to connect: to the given endpoints, such
-// as a proxy's, or else to all members.
+// Config returns the configuration of a client. The client connects to the given
+// endpoints, such as a proxy's. Without endpoints it connects to all members.
 func (c *Cluster) Config(endpoints ...string) clientv3.Config {
 	if len(endpoints) == 0 {
 		endpoints = c.Endpoints()
@@ -361,8 +367,8 @@ func (c *Cluster) Config(endpoints ...string) clientv3.Config {
 	}
 }
 
-// adminConfig is for the verbs, which work also while the certificate of the
-// servers is not one that clients accept.
+// adminConfig returns the configuration of the verbs' clients. They accept every
+// certificate, so that verbs work while clients reject the servers' certificate.
 func (c *Cluster) adminConfig(endpoints ...string) clientv3.Config {
 	config := c.Config(endpoints...)
 	config.TLS = c.adminTLS()
@@ -380,12 +386,12 @@ func (c *Cluster) adminTLS() *tls.Config {
 // ClientTLS returns the TLS configuration of a client, nil without TLS.
 func (c *Cluster) ClientTLS() *tls.Config { return c.tls.Clone() }
 
-// CA returns what issues the certificates of servers and clients, nil without
-// TLS.
+// CA returns the authority that issues the certificates of servers and clients, nil
+// without TLS.
 func (c *Cluster) CA() *servertest.CA { return c.ca }
 
-// Client returns a client of all members, or of the given endpoints. It is
-// closed when tb ends. Since authentication was enabled it is root's.
+// Client returns a client of all members, or of the given endpoints. After
+// [Cluster.EnableAuth] the client is root's. It is closed when tb ends.
 func (c *Cluster) Client(tb testing.TB, endpoints ...string) *clientv3.Client {
 	tb.Helper()
 	client, err := clientv3.New(c.Config(endpoints...))
@@ -400,11 +406,11 @@ func (c *Cluster) Client(tb testing.TB, endpoints ...string) *clientv3.Client {
 	return client
 }
 
-// admin calls f with a client of its own, one that knows nothing of what was
-// done to the servers before.
+// admin calls f with a new client. A new client has no state from before a fault.
 func (c *Cluster) admin(tb testing.TB, verb string, f func(context.Context, *clientv3.Client) error, endpoints ...string) {
 	tb.Helper()
-	// Not the test's context: verbs are for its cleanups, too.
+	// The test's context would not do: it is canceled before cleanups run, and
+	// cleanups call verbs.
 	ctx, cancel := context.WithTimeout(context.Background(), servertest.Patience)
 	defer cancel()
 	client, err := clientv3.New(c.adminConfig(endpoints...))
@@ -437,8 +443,8 @@ func (c *Cluster) Restart(tb testing.TB) {
 	servertest.StartAll(tb, ps)
 }
 
-// Pause stops all members as kill -STOP does: connections stay open and nothing
-// is answered. See [servertest.Process.Pause].
+// Pause stops all members as kill -STOP does: connections stay open, and requests
+// get no answer. See [servertest.Process.Pause].
 func (c *Cluster) Pause(tb testing.TB) {
 	tb.Helper()
 	for _, m := range c.Members {
@@ -446,7 +452,7 @@ func (c *Cluster) Pause(tb testing.TB) {
 	}
 }
 
-// Continue lets all members go on, and waits until they are healthy.
+// Continue resumes all members after Pause, and waits until they are healthy.
 func (c *Cluster) Continue(tb testing.TB) {
 	tb.Helper()
 	for _, m := range c.Members {
@@ -457,8 +463,8 @@ func (c *Cluster) Continue(tb testing.TB) {
 	}
 }
 
-// Wipe replaces the servers by empty ones at the same addresses, which start
-// with revision 1. Authentication is off again.
+// Wipe replaces the servers by empty servers at the same addresses. Their first
+// revision is 1, and authentication is off.
 func (c *Cluster) Wipe(tb testing.TB) {
 	tb.Helper()
 	c.Kill(tb)
@@ -491,8 +497,8 @@ func revision(ctx context.Context, client *clientv3.Client) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
-// Compact drops the history before the current revision, and returns that
-// revision: a watch from before it is refused.
+// Compact drops the history before the current revision, and returns the current
+// revision. etcd refuses a watch from an earlier revision.
 func (c *Cluster) Compact(tb testing.TB) int64 {
 	tb.Helper()
 	var rev int64
@@ -504,8 +510,7 @@ func (c *Cluster) Compact(tb testing.TB) int64 {
 		_, err = client.Compact(ctx, rev, clientv3.WithCompactPhysical())
 		return err
 	})
-	// A member that was not asked may be behind, but not after a read that is
-	// linearizable.
+	// The other members may lag. A linearizable read makes a member catch up.
 	for _, m := range c.up() {
 		c.admin(tb, "compact", func(ctx context.Context, client *clientv3.Client) error {
 			_, err := revision(ctx, client)

@@ -16,7 +16,7 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// releases runs f with each release, side by side.
+// releases runs f with each release, in parallel.
 func releases(t *testing.T, f func(t *testing.T, r Release)) {
 	for _, r := range []Release{Pinned, V34} {
 		t.Run(string(r), func(t *testing.T) {
@@ -26,7 +26,7 @@ func releases(t *testing.T, f func(t *testing.T, r Release)) {
 	}
 }
 
-// limit bounds what a test waits for.
+// limit returns a context that ends after d.
 func limit(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -70,7 +70,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("%d keys after a restart, want 1", n)
 		}
 
-		// Pause: connections stay, nothing is answered.
+		// Pause: connections stay open, and requests get no answer.
 		m.Pause(t)
 		if _, err := client.Get(limit(t, 300*time.Millisecond), "a"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a paused server answers %v, want no answer", err)
@@ -81,7 +81,7 @@ func TestServer(t *testing.T) {
 		c.Continue(t)
 		count(t, client, "a")
 
-		// Progress notifications, as often as demanded.
+		// ProgressInterval: progress notifications arrive.
 		ctx := limit(t, servertest.Patience)
 		wctx, cancel := context.WithCancel(ctx)
 		if resp := <-client.Watch(wctx, "nothing", clientv3.WithProgressNotify()); !resp.IsProgressNotify() {
@@ -89,7 +89,7 @@ func TestServer(t *testing.T) {
 		}
 		cancel()
 
-		// Compact: history is gone, up to the current revision.
+		// Compact: the history before the current revision is gone.
 		first := put(t, client, "b")
 		last := put(t, client, "b")
 		if rev := c.Compact(t); rev != last {
@@ -106,7 +106,7 @@ func TestServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		if lease.TTL != 1 {
-			t.Errorf("TTL %d, want the 1 s asked for", lease.TTL)
+			t.Errorf("TTL %d s, want the requested 1 s", lease.TTL)
 		}
 		lease, err = client.Grant(ctx, 3600)
 		if err != nil {
@@ -138,7 +138,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("%v watchers, want 3", n)
 		}
 
-		// Wipe: the same address, nothing else.
+		// Wipe: only the address is the same.
 		c.Wipe(t)
 		if rev := c.Revision(t); rev != 1 {
 			t.Errorf("revision %d of a wiped server, want 1", rev)
@@ -160,22 +160,22 @@ func TestCluster(t *testing.T) {
 		old := c.Leader(t)
 		next := c.MoveLeader(t)
 		if next == old || next != c.Leader(t) {
-			t.Errorf("the leader was moved from %s to %s and is %s", old.Name, next.Name, c.Leader(t).Name)
+			t.Errorf("MoveLeader from %s returned %s, and the leader is %s", old.Name, next.Name, c.Leader(t).Name)
 		}
 
-		// A member lost is no loss.
+		// A cluster of three works without one member.
 		next.Kill(t)
 		if l := c.Leader(t); l == next {
-			t.Error("the dead member leads")
+			t.Error("the leader is the dead member")
 		}
 		put(t, client, "b")
 		c.Compact(t)
 		next.Restart(t)
 		if l := c.Leader(t); l == next {
-			t.Log("the member that returned leads")
+			t.Log("the leader is the restarted member")
 		}
 
-		// All of them are.
+		// A cluster does not answer if all members are paused.
 		c.Pause(t)
 		if _, err := client.Get(limit(t, 300*time.Millisecond), "a"); err == nil {
 			t.Error("a paused cluster answers")
@@ -225,25 +225,25 @@ func TestAuth(t *testing.T) {
 		c.Allow(t, "alice")
 		put(t, alice, "a/1")
 
-		// Tokens that nobody uses expire. The client's own calls would get it
-		// a new one, so a token is used beside it.
+		// An unused token expires. The client replaces an expired token in its own
+		// calls, so useToken sends a token without the client.
 		login, err := alice.Authenticate(ctx, "alice", "secret")
 		if err != nil {
 			t.Fatal(err)
 		}
 		servertest.Poll(t, "the token does not expire", func() error {
-			// Each use prolongs its life: wait for more than the TTL.
+			// Each use prolongs the token's life: wait for more than the TTL.
 			timer := time.NewTimer(2500 * time.Millisecond)
 			defer timer.Stop()
 			<-timer.C
 			if err := useToken(ctx, c, login.Token); !errors.Is(err, rpctypes.ErrInvalidAuthToken) {
-				return fmt.Errorf("it is good for: %v", err)
+				return fmt.Errorf("a read with the token: %v, want %v", err, rpctypes.ErrInvalidAuthToken)
 			}
 			return nil
 		})
 
-		// The verbs work without being told of root's password, also after a
-		// restart; another password counts at the next login.
+		// The verbs know root's password, and work after a restart too. A new
+		// password applies at the next login.
 		c.SetPassword(t, "alice", "other")
 		if _, err := alice.Authenticate(ctx, "alice", "secret"); !errors.Is(err, rpctypes.ErrAuthFailed) {
 			t.Errorf("old password: %v, want %v", err, rpctypes.ErrAuthFailed)
@@ -279,7 +279,7 @@ func TestTLS(t *testing.T) {
 		before := servertest.ServedSerial(t, addr, c.ClientTLS())
 		c.RotateCertificate(t, time.Hour)
 		if servertest.ServedSerial(t, addr, c.ClientTLS()) == before {
-			t.Error("the server shows the certificate it had before the rotation")
+			t.Error("the server presents the certificate from before the rotation")
 		}
 		put(t, c.Client(t), "a")
 
@@ -289,7 +289,7 @@ func TestTLS(t *testing.T) {
 			conn.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), "expired") {
-			t.Errorf("the certificate has expired, the handshake says %v", err)
+			t.Errorf("a handshake with an expired certificate: %v, want an error with %q", err, "expired")
 		}
 		c.Compact(t)
 		c.Restart(t)

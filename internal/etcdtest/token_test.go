@@ -10,7 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// useToken reads a key with a token, which etcd's client would exchange.
+// useToken reads a key with a token. etcd's client cannot be used: it replaces an
+// expired token.
 func useToken(ctx context.Context, c *Cluster, token string) error {
 	conn, err := grpc.NewClient(c.Members[0].Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -39,15 +39,16 @@ func (c *Cluster) RevokeLease(tb testing.TB, id clientv3.LeaseID) {
 	})
 }
 
-// Leader returns the leader, on which all members that are up agree.
+// Leader returns the leader. It waits until all members that are up agree on it.
 func (c *Cluster) Leader(tb testing.TB) *Member {
 	tb.Helper()
 	leader, _ := c.leader(tb, nil)
 	return leader
 }
 
-// leader waits until the members that are up agree on a leader, which has to be
-// want unless that is nil, and returns it with the ids of those members.
+// leader waits until the members that are up agree on a leader. If want is not nil,
+// the leader must be want. leader returns it with the ids of the members that are
+// up.
 func (c *Cluster) leader(tb testing.TB, want *Member) (*Member, map[*Member]uint64) {
 	tb.Helper()
 	var leader *Member
@@ -69,7 +70,7 @@ func (c *Cluster) leader(tb testing.TB, want *Member) (*Member, map[*Member]uint
 			}
 		}
 		if leader == nil {
-			return errors.New("none of those that are up is the leader")
+			return errors.New("the leader is not among the members that are up")
 		}
 		for m, l := range of {
 			if l != ids[leader] {
@@ -77,7 +78,7 @@ func (c *Cluster) leader(tb testing.TB, want *Member) (*Member, map[*Member]uint
 			}
 		}
 		if want != nil && want != leader {
-			return fmt.Errorf("%s is, not %s", leader.Name, want.Name)
+			return fmt.Errorf("the leader is %s, want %s", leader.Name, want.Name)
 		}
 		return nil
 	})
@@ -95,8 +96,8 @@ func (c *Cluster) status(m *Member) (*clientv3.StatusResponse, error) {
 	return client.Status(ctx, m.Endpoint())
 }
 
-// AddLearner adds a member that does not vote, and starts it. It is a learner for
-// as long as the cluster lasts.
+// AddLearner adds a member that does not vote, starts it and returns it. The member
+// stays a learner.
 func (c *Cluster) AddLearner(tb testing.TB) *Member {
 	tb.Helper()
 	path, _ := find(tb, Pinned)
@@ -122,7 +123,7 @@ func (c *Cluster) AddLearner(tb testing.TB) *Member {
 		Healthy: func() error {
 			status, err := c.status(m)
 			if err == nil && !status.IsLearner {
-				err = errors.New("it is not a learner")
+				err = errors.New("the member is not a learner")
 			}
 			return err
 		},
@@ -132,8 +133,8 @@ func (c *Cluster) AddLearner(tb testing.TB) *Member {
 	return m
 }
 
-// MoveLeader makes another member, which it returns, the leader. At least two
-// have to be up.
+// MoveLeader makes another member the leader, and returns that member. At least two
+// members must be up.
 func (c *Cluster) MoveLeader(tb testing.TB) *Member {
 	tb.Helper()
 	old, ids := c.leader(tb, nil)
@@ -159,19 +160,18 @@ func (c *Cluster) MoveLeader(tb testing.TB) *Member {
 // User is a user of etcd.
 type User struct {
 	Name, Password string
-	// Prefix begins the keys that the user may read and write.
+	// Prefix is the prefix of the keys that the user may read and write.
 	Prefix string
 }
 
-// EnableAuth demands authentication from now on. Clients that [Cluster.Client]
-// returned before are refused; later ones are root's. A Wipe ends it.
+// EnableAuth makes etcd require authentication, until a Wipe. etcd then refuses the
+// clients that [Cluster.Client] returned before. Later clients are root's.
 //
-// Clients get a token for their password. It ends when it was not used for
-// [Options.TokenTTL], when the server restarts, and when anything about users
-// or roles changes.
+// Clients get a token for their password. A token expires when it was not used for
+// [Options.TokenTTL], when the server restarts, and when a user or a role changes.
 func (c *Cluster) EnableAuth(tb testing.TB, users ...User) {
 	tb.Helper()
-	const root = "root" // demanded by etcd
+	const root = "root" // etcd requires a user and a role of this name.
 	c.admin(tb, "enable auth", func(ctx context.Context, client *clientv3.Client) error {
 		_, err := client.RoleAdd(ctx, root)
 		if err == nil {
@@ -203,7 +203,7 @@ func (c *Cluster) EnableAuth(tb testing.TB, users ...User) {
 	c.user, c.pass = root, root
 }
 
-// Deny takes all rights from a user, who can still log in.
+// Deny takes all rights from a user. The user can still log in.
 func (c *Cluster) Deny(tb testing.TB, user string) {
 	tb.Helper()
 	c.admin(tb, "deny", func(ctx context.Context, client *clientv3.Client) error {
@@ -212,7 +212,7 @@ func (c *Cluster) Deny(tb testing.TB, user string) {
 	})
 }
 
-// Allow gives back what Deny took.
+// Allow gives a user the rights back that Deny took.
 func (c *Cluster) Allow(tb testing.TB, user string) {
 	tb.Helper()
 	c.admin(tb, "allow", func(ctx context.Context, client *clientv3.Client) error {
@@ -230,15 +230,15 @@ func (c *Cluster) SetPassword(tb testing.TB, user, password string) {
 	})
 }
 
-// RotateCertificate gives the servers a new certificate, valid for the given
-// time; one that is not positive makes it one that has expired. Connections that
-// are open stay open.
+// RotateCertificate gives the servers a new certificate that is valid for the given
+// time. If the time is not positive, the certificate has expired. Open connections
+// stay open.
 func (c *Cluster) RotateCertificate(tb testing.TB, valid time.Duration) {
 	tb.Helper()
 	if c.ca == nil {
-		tb.Fatal("rotate certificate: the servers do without TLS")
+		tb.Fatal("rotate certificate: the servers do not use TLS")
 	}
-	// Certificate and key are in one file: etcd reads them at every handshake,
-	// and must not find a pair that does not fit.
+	// Certificate and key are in one file. etcd reads the file at every handshake,
+	// and must never read a key that does not match the certificate.
 	servertest.WriteFile(tb, c.certFile, c.ca.Issue(tb, "server", valid))
 }
