@@ -14,15 +14,15 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// linked is a store, and the link to its registry.
+// linked is a store with the link to its registry.
 type linked struct {
 	naming.Store
 	link *fault.Proxy
 }
 
 // TestAuthor runs the suite with a harness of the size that CONTRIBUTING.md asks of
-// the author of a backend: it is made of public packages, and of what dials a
-// registry.
+// the author of a backend. The harness consists of public packages and of the code
+// that dials a registry.
 func TestAuthor(t *testing.T) {
 	t.Parallel() // it mostly waits
 	server := etcdtest.Start(t, nil).Members[0].Addr

@@ -31,7 +31,7 @@ func fill(b *testing.B, client *clientv3.Client, service string, n int) {
 	}
 }
 
-// BenchmarkFirstSet is the snapshot of a large service, and the same read with
+// BenchmarkFirstSet measures the snapshot of a large service, and the same read with
 // the bare client.
 func BenchmarkFirstSet(b *testing.B) {
 	client := etcdtest.Start(b, nil).Client(b)
@@ -75,8 +75,8 @@ func BenchmarkFirstSet(b *testing.B) {
 	})
 }
 
-// BenchmarkPropagation is the time from a put to its event, interleaved with
-// that of a bare watch.
+// BenchmarkPropagation measures the time from a put to its event, on a Store and on
+// a bare watch in turn.
 func BenchmarkPropagation(b *testing.B) {
 	client := etcdtest.Start(b, nil).Client(b)
 	s := etcd.New(client, nil)
@@ -152,14 +152,14 @@ func BenchmarkManyServices(b *testing.B) {
 		}
 		wg.Wait()
 		b.StopTimer()
-		servertest.Poll(b, "not all watch", func() error {
+		servertest.Poll(b, "not every service is watched", func() error {
 			if got := cluster.Metric(b, "etcd_debugging_mvcc_watcher_total"); got != n {
-				return fmt.Errorf("%v watchers", got)
+				return fmt.Errorf("etcd has %v watchers", got)
 			}
 			return nil
 		})
 		for range 4 {
-			runtime.GC() // each halves a stack at most
+			runtime.GC() // Each collection halves a stack at most.
 		}
 		runtime.ReadMemStats(&after)
 		b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/n, "heap-B/service")

@@ -14,15 +14,15 @@ import (
 	"github.com/naming-go/naming/backend/etcd/internal/entry"
 )
 
-// codecs are the formats of this package and, since external tests add them, those of
-// package etcdcodec, by the names of their golden files.
+// codecs are the formats under test, by the names of their golden files. External tests
+// add the formats of package etcdcodec.
 var codecs = map[string]*Codec{"default": Default()}
 
-// AddCodecs adds formats to those that the tests of this package are about.
+// AddCodecs adds formats to the tests of this package.
 func AddCodecs(more map[string]*Codec) { maps.Copy(codecs, more) }
 
 // golden reads the lines of a golden file: a value as the framework writes it, a
-// tab, and the endpoint that it is, as JSON; or "malformed".
+// tab, and either the endpoint of the value, as JSON, or "malformed".
 func golden(t testing.TB, name string) (lines [][2]string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
@@ -41,7 +41,7 @@ func golden(t testing.TB, name string) (lines [][2]string) {
 
 const service, id = "greeter", "i-1"
 
-// decode is what a Store makes of a value.
+// decode returns the endpoint that a Store reads from a value.
 func decode(c *Codec, value string) (naming.Endpoint, error) {
 	l := &layout{codec: c}
 	e, _, _, err := l.entry(service, id, []byte(value))
@@ -55,7 +55,7 @@ func TestGolden(t *testing.T) {
 			got, err := decode(c, value)
 			if want == "malformed" {
 				if err == nil {
-					t.Errorf("%s: %s is %+v, want it malformed", name, value, got)
+					t.Errorf("%s: %s decodes to %+v, want an error", name, value, got)
 				}
 				continue
 			}
@@ -73,13 +73,13 @@ func TestGolden(t *testing.T) {
 			}
 			w := naming.Endpoint{ID: id, Addr: e.Addr, Metadata: entry.OmitNull(e.Metadata), Draining: e.Draining}
 			if !got.Equal(w) || got.NoDrain != e.NoDrain {
-				t.Errorf("%s: %s is\n%s, NoDrain %v, want\n%s, NoDrain %v", name, value, show(got), got.NoDrain, show(w), e.NoDrain)
+				t.Errorf("%s: %s decodes to\n%s, NoDrain %v, want\n%s, NoDrain %v", name, value, show(got), got.NoDrain, show(w), e.NoDrain)
 			}
-			// What is put again has lost nothing, the framework's way of
-			// writing it included.
+			// Encoding the decoded endpoint again loses nothing, and keeps the
+			// framework's own spelling.
 			again, err := c.Encode(service, got)
 			if err != nil {
-				t.Errorf("%s: put again: %v", name, err)
+				t.Errorf("%s: encoding again: %v", name, err)
 				continue
 			}
 			if sameValue(string(again), value) {
@@ -87,7 +87,7 @@ func TestGolden(t *testing.T) {
 			}
 			e2, err := decode(c, string(again))
 			if err != nil || !e2.Equal(got) {
-				t.Errorf("%s: %s is, put again,\n%s, err %v", name, value, again, err)
+				t.Errorf("%s: %s, encoded again, is\n%s, err %v", name, value, again, err)
 			}
 		}
 	}
@@ -101,8 +101,8 @@ func sameValue(a, b string) bool {
 	return a == b || naming.Endpoint{Metadata: []byte(a)}.Equal(naming.Endpoint{Metadata: []byte(b)})
 }
 
-// TestWritten pins what is written byte by byte. The old package's programs may compare
-// it.
+// TestWritten pins the written value byte by byte. The old package's programs may
+// compare values.
 func TestWritten(t *testing.T) {
 	e := naming.Endpoint{ID: id, Addr: "10.0.0.7:9000", Metadata: []byte(`{"version": "v1", "weight":3,"zone":"a"}`)}
 	want := `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","weight":3,"zone":"a"}}`
@@ -132,7 +132,7 @@ func TestRoundTrip(t *testing.T) {
 				value, err := c.Encode(service, e)
 				if addr == "" && name != "default" {
 					if err == nil {
-						t.Errorf("%s: an endpoint without an address is put as %s", name, value)
+						t.Errorf("%s: an endpoint without an address is encoded as %s, want an error", name, value)
 					}
 					continue
 				}
@@ -144,11 +144,11 @@ func TestRoundTrip(t *testing.T) {
 					continue
 				}
 				if strings.HasPrefix(string(value), "{") && !json.Valid(value) {
-					t.Errorf("%s: %q %s is put as %s, which is not JSON", name, addr, m, value)
+					t.Errorf("%s: %q %s is encoded as %s, which is not JSON", name, addr, m, value)
 				}
 				got, err := decode(c, string(value))
 				if err != nil || !got.Equal(e) {
-					t.Errorf("%s: %q %s is put as\n%s and is then %q %s, err %v", name, addr, m, value, got.Addr, got.Metadata, err)
+					t.Errorf("%s: %q %s is encoded as\n%s and decoded as %q %s, err %v", name, addr, m, value, got.Addr, got.Metadata, err)
 				}
 			}
 		}
@@ -164,16 +164,17 @@ func TestUnknownMembers(t *testing.T) {
 		}
 		again, err := Default().Encode("another", e)
 		if err != nil || !sameValue(string(again), value) {
-			t.Errorf("%s\nis copied as\n%s, err %v", value, again, err)
+			t.Errorf("%s\nis encoded again as\n%s, err %v", value, again, err)
 		}
 		plain, err := decodePlain("", "", []byte(value))
 		if err != nil || !sameValue(string(plain.Metadata), string(entry.OmitNull([]byte(metadata)))) {
-			t.Errorf("the old package's reader of %s has metadata %s, err %v", value, plain.Metadata, err)
+			t.Errorf("the old package's reader decodes %s with metadata %s, err %v", value, plain.Metadata, err)
 		}
 	}
 }
 
-// FuzzDecode: no value panics, and what is understood survives being put again.
+// FuzzDecode checks that decoding never panics, and that an endpoint that was decoded
+// stays the same when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for name := range codecs {
 		for _, line := range golden(f, name) {
@@ -188,23 +189,23 @@ func FuzzDecode(f *testing.F) {
 			}
 			changes, err := naming.Normalize(service, []naming.Change{{Endpoint: e}})
 			if err != nil {
-				t.Fatalf("%s: %q is %+v, which is refused: %v", name, value, e, err)
+				t.Fatalf("%s: %q decodes to %+v, which is invalid: %v", name, value, e, err)
 			}
 			e = changes[0].Endpoint
 			again, err := c.Encode(service, e)
 			if err != nil {
-				t.Fatalf("%s: %q is %q %s: %v", name, value, e.Addr, e.Metadata, err)
+				t.Fatalf("%s: %q decodes to %q %s, which cannot be encoded: %v", name, value, e.Addr, e.Metadata, err)
 			}
 			got, err := decode(c, string(again))
 			if err != nil || !got.Equal(e) {
-				t.Fatalf("%s: %q is %q %s, put as %q, and then %q %s, err %v", name, value, e.Addr, e.Metadata, again, got.Addr, got.Metadata, err)
+				t.Fatalf("%s: %q decodes to %q %s, which is encoded as %q and decodes to %q %s, err %v", name, value, e.Addr, e.Metadata, again, got.Addr, got.Metadata, err)
 			}
 		}
 	})
 }
 
-// FuzzEncode: any endpoint makes the round trip in the default format, under any
-// name, and is no other service's.
+// FuzzEncode checks that every endpoint makes the round trip in the default format,
+// under every service name, and that its key belongs to no other service.
 func FuzzEncode(f *testing.F) {
 	for _, e := range [][4]string{
 		{"greeter", "", "10.0.0.7:9000", "null"}, {"a/b", "x/y", "unix:/run/s", `{"a":1}`}, {"a/unix:", "sock", "unix:/sock", ""},
@@ -239,10 +240,10 @@ func FuzzEncode(f *testing.F) {
 			}
 			got, _, mine, err := l.entry(key[:i], key[i+1:], value)
 			if mine != (key[:i] == service) {
-				t.Fatalf("%q = %s of %q: belongs to %q: %v", key, value, service, key[:i], mine)
+				t.Fatalf("%q = %s of %q also belongs to %q: %v", key, value, service, key[:i], mine)
 			}
 			if mine && (err != nil || !got.Equal(e)) {
-				t.Fatalf("%q = %s is %+v, want %+v, err %v", key, value, got, e, err)
+				t.Fatalf("%q = %s decodes to %+v, want %+v, err %v", key, value, got, e, err)
 			}
 		}
 	})

@@ -25,7 +25,7 @@ func TestConformance(t *testing.T) {
 }
 
 func conform(t *testing.T, o *etcdtest.Options) {
-	t.Parallel() // it mostly waits
+	t.Parallel() // It waits most of the time.
 	quiet := time.Second
 	if !mutant.Full() {
 		quiet = 300 * time.Millisecond
@@ -40,8 +40,8 @@ func conform(t *testing.T, o *etcdtest.Options) {
 				cfg.Username, cfg.Password = "app", "secret"
 			})
 		},
-		// A watch that has only yielded its snapshot has nothing to lose yet: it
-		// is not on the stream. The suite interrupts it again.
+		// A watch that has only yielded its snapshot is not on the stream yet. An
+		// interruption has no effect on it. So the suite interrupts it again.
 		Interrupt: func(t *testing.T, s naming.Store) { s.(*rig).each((*faultproxy.Proxy).Reset) },
 		Silence: func(t *testing.T, s naming.Store) func() {
 			s.(*rig).each((*faultproxy.Proxy).BlackHole)
@@ -57,8 +57,8 @@ func conform(t *testing.T, o *etcdtest.Options) {
 			return func() { cluster.Allow(t, "app") }
 		},
 		Cause: etcdError,
-		// The one thing that an idle watch asks is no request, but a message
-		// on the stream that is there.
+		// An idle watch makes no requests. It only sends messages on the open
+		// stream.
 		Calls: func(s naming.Store) int { return int(s.(*rig).calls.Load()) },
 		Malformed: func(t *testing.T, s naming.Store, service, id string) string {
 			return spoil(t, s.(*rig), service, id, "{not JSON")
@@ -81,13 +81,13 @@ func conform(t *testing.T, o *etcdtest.Options) {
 	})
 }
 
-// spoil puts a value where an endpoint is or would be, and returns its key.
+// spoil puts a value under the key of an endpoint, and returns the key.
 func spoil(t *testing.T, r *rig, service, id, value string) string {
 	t.Helper()
 	key := service + "/" + strings.NewReplacer("%", "%25", "/", "%2F").Replace(id)
 	r.put(t, key, value)
-	// A member that lags must not answer a list as though it were not there: a
-	// linearizable read makes it catch up.
+	// A member that lags would answer a list without this value. A linearizable
+	// read makes the member catch up.
 	for _, m := range r.cluster.Members {
 		_, err := r.cluster.Client(t, m.Endpoint()).Get(t.Context(), r.prefix)
 		must(t, err)

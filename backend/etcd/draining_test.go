@@ -13,8 +13,8 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// offline returns a Store whose client reaches no server, so that what it returns
-// at once it decided without a request.
+// offline returns a Store whose client reaches no server. A call that returns at once
+// made no request.
 func offline(t *testing.T, o *Options) *Store {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"192.0.2.1:1"}})
@@ -25,9 +25,9 @@ func offline(t *testing.T, o *Options) *Store {
 	return New(client, o)
 }
 
-// TestFieldI1MarkIsBesideMetadata: the mark of an endpoint that drains leaves the
-// bytes before it as they were, Metadata is what the caller said, and the old
-// package's reader sees no difference.
+// TestFieldI1MarkIsBesideMetadata checks that the draining mark is appended to an
+// otherwise unchanged value, that Metadata stays the caller's, and that the old
+// package's reader decodes the same update.
 func TestFieldI1MarkIsBesideMetadata(t *testing.T) {
 	l := &layout{codec: Default()}
 	for _, tt := range []struct{ metadata, want string }{
@@ -52,16 +52,17 @@ func TestFieldI1MarkIsBesideMetadata(t *testing.T) {
 		}
 		var was, is naming.Update
 		if err := errors.Join(json.Unmarshal(serving, &was), json.Unmarshal(draining, &is)); err != nil || !reflect.DeepEqual(was, is) {
-			t.Errorf("the old package reads %+v, and draining %+v, err %v", was, is, err)
+			t.Errorf("the old package reads %+v without the mark and %+v with it, err %v", was, is, err)
 		}
 		got, err := decode(Default(), string(draining))
 		if want := e; err != nil || got.Draining != want.Draining || !got.Info().Draining || got.NoDrain || !sameValue(string(got.Metadata), string(want.Metadata)) {
-			t.Errorf("%s is %s, NoDrain %v, err %v", draining, show(got), got.NoDrain, err)
+			t.Errorf("%s decodes to %s, NoDrain %v, err %v", draining, show(got), got.NoDrain, err)
 		}
 	}
 }
 
-// TestFieldI1BothForms: a mark in Metadata, as earlier versions write it, counts.
+// TestFieldI1BothForms checks that a mark in Metadata counts. Earlier versions write it
+// there.
 func TestFieldI1BothForms(t *testing.T) {
 	for _, value := range []string{
 		`{"Op":0,"Addr":"a:1","Metadata":null,"Draining":true}`,
@@ -75,14 +76,14 @@ func TestFieldI1BothForms(t *testing.T) {
 			"GRPCResolver": {codec: &Codec{Encode: encodeUpdate, Decode: decodePlain}, plain: true},
 		} {
 			if e, _, _, err := l.entry(service, "a:1", []byte(value)); err != nil || !e.Info().Draining || e.NoDrain {
-				t.Errorf("%s: %s is %s, NoDrain %v, err %v", name, value, show(e), e.NoDrain, err)
+				t.Errorf("%s: %s decodes to %s, NoDrain %v, err %v", name, value, show(e), e.NoDrain, err)
 			}
 		}
 	}
 }
 
-// TestFieldI1NoDrainingMark: a Store that is told to writes no mark, in any format,
-// and says at once that it does not.
+// TestFieldI1NoDrainingMark checks that a Store with Options.NoDrainingMark writes no
+// mark in any format, and refuses a draining endpoint at once.
 func TestFieldI1NoDrainingMark(t *testing.T) {
 	for name, c := range codecs {
 		s := offline(t, &Options{Codec: c, NoDrainingMark: true})
@@ -95,13 +96,13 @@ func TestFieldI1NoDrainingMark(t *testing.T) {
 			t.Errorf("%s: %s, err %v", name, value, err)
 		}
 		if e, _, _, err := s.layout.entry(service, "a:1", value); err != nil || !e.NoDrain {
-			t.Errorf("%s: %s is read with NoDrain %v, err %v", name, value, e.NoDrain, err)
+			t.Errorf("%s: %s decodes with NoDrain %v, err %v", name, value, e.NoDrain, err)
 		}
 	}
 }
 
-// TestFieldI2NoDrain: an entry whose writer cannot mark it is known by that, and
-// one of ours in the same format is not taken for it.
+// TestFieldI2NoDrain checks that an entry whose writer cannot mark it has NoDrain, and
+// that a Store's entry in the same format does not.
 func TestFieldI2NoDrain(t *testing.T) {
 	for name, theirs := range map[string]string{
 		"kratos":  `{"id":"1","name":"greeter","version":"","metadata":null,"endpoints":["grpc://a:1"]}`,
@@ -112,7 +113,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 	} {
 		l := &layout{codec: codecs[name]}
 		if e, _, _, err := l.entry(service, id, []byte(theirs)); err != nil || !e.NoDrain || e.Draining {
-			t.Errorf("%s: %s is %s, NoDrain %v, err %v", name, theirs, show(e), e.NoDrain, err)
+			t.Errorf("%s: %s decodes to %s, NoDrain %v, err %v", name, theirs, show(e), e.NoDrain, err)
 		}
 		ours, err := l.encode(service, naming.Endpoint{ID: id, Addr: "a:1"})
 		if err != nil {
@@ -120,11 +121,11 @@ func TestFieldI2NoDrain(t *testing.T) {
 		}
 		e, _, _, err := l.entry(service, id, ours)
 		if err != nil || e.NoDrain != l.codec.NoDraining {
-			t.Errorf("%s: ours, %s, is %s, NoDrain %v, err %v", name, ours, show(e), e.NoDrain, err)
+			t.Errorf("%s: the Store's own %s decodes to %s, NoDrain %v, err %v", name, ours, show(e), e.NoDrain, err)
 		}
 	}
-	// In the default format nothing tells the two apart. It is for etcd's own
-	// packages what the option says.
+	// The default format does not show which writer an entry has. So the option
+	// decides whether entries of etcd's own packages have NoDrain.
 	for _, marks := range []bool{true, false} {
 		l := &layout{codec: Default(), noMarks: !marks}
 		if e, _, _, err := l.entry(service, id, []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)); err != nil || e.NoDrain == marks {
@@ -137,8 +138,8 @@ func TestFieldI2NoDrain(t *testing.T) {
 	}
 }
 
-// TestFieldI4RefusedAtOnce: what a format has no place for is refused before a
-// request is made, whatever else the call asks for.
+// TestFieldI4RefusedAtOnce checks that a Store refuses an endpoint for which the format
+// has no place without any request, even if the call has other changes.
 func TestFieldI4RefusedAtOnce(t *testing.T) {
 	plain := naming.Endpoint{Addr: "a:1"}
 	for name, c := range codecs {
@@ -157,7 +158,7 @@ func TestFieldI4RefusedAtOnce(t *testing.T) {
 		} {
 			err := s.Apply(t.Context(), service, naming.Change{Endpoint: plain}, naming.Change{Endpoint: e})
 			if !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), "b:1") {
-				t.Errorf("%s: an endpoint with %s: err %v, want ErrInvalid that names it", name, what, err)
+				t.Errorf("%s: an endpoint with %s: err %v, want ErrInvalid with the endpoint's ID", name, what, err)
 			}
 		}
 	}

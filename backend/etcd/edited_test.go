@@ -12,9 +12,9 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// TestFieldR8EditedByHand: "etcdctl put KEY VALUE" takes the lease from the key of a
-// registration, with the same value and with another. The entry comes under the lease
-// again, and goes when the server does, in order or not.
+// TestFieldR8EditedByHand runs "etcdctl put KEY VALUE" on the key of a registration, with
+// the same value and with another. The put takes the key from the lease. The Client puts
+// the entry under the lease again. The entry goes when the server stops, in order or not.
 func TestFieldR8EditedByHand(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, etcdtest.Start(t, nil), nil)
@@ -24,14 +24,14 @@ func TestFieldR8EditedByHand(t *testing.T) {
 	must(t, err)
 	ours := r.value(t, "svc/a:1")
 
-	// leased waits until the key is under a lease, and returns that.
+	// leased waits until the key is under a lease, and returns the lease's ID.
 	leased := func() clientv3.LeaseID {
 		t.Helper()
 		kv, err := r.await(t, "svc/a:1", func(kv *mvccpb.KeyValue) bool {
 			return kv != nil && kv.Lease != 0 && string(kv.Value) == ours
 		})
 		if err != nil {
-			t.Fatalf("the key is not under a lease again, or not as it was: %v; value %q; state %+v", err, r.value(t, "svc/a:1"), g.Status())
+			t.Fatalf("the key is not under a lease with its old value: %v; value %q; status %+v", err, r.value(t, "svc/a:1"), g.Status())
 		}
 		return clientv3.LeaseID(kv.Lease)
 	}
@@ -39,18 +39,18 @@ func TestFieldR8EditedByHand(t *testing.T) {
 	for _, value := range []string{ours, `{"Op":0,"Addr":"a:1","Metadata":{"weight":2}}`, ours} {
 		r.put(t, "svc/a:1", value)
 		if again := leased(); again != first {
-			t.Errorf("under lease %x, want the one of before, %x", again, first)
+			t.Errorf("the key is under lease %x, want the lease from before the edit, %x", again, first)
 		}
 	}
 
-	// In order, also if the edit is too late to be noticed.
+	// The server stops in order, right after an edit that the Client has not noticed.
 	r.put(t, "svc/a:1", ours)
 	must(t, g.Close())
 	if v := r.value(t, "svc/a:1"); v != "" {
-		t.Errorf("left by Close: %s", v)
+		t.Errorf("after Close the key has the value %s", v)
 	}
 
-	// Not in order: nothing renews the lease any longer.
+	// The server stops without order: nothing renews the lease.
 	g, err = client.Register(t.Context(), "svc", naming.Endpoint{Addr: "a:1"}, &naming.RegisterOptions{TTL: 2 * time.Second, Wait: true, DrainDelay: -1})
 	must(t, err)
 	leased()
@@ -60,13 +60,13 @@ func TestFieldR8EditedByHand(t *testing.T) {
 		p.BlackHole()
 	}
 	if _, err := r.await(t, "svc/a:1", func(kv *mvccpb.KeyValue) bool { return kv == nil }); err != nil {
-		t.Fatalf("under lease %x, and there after the time to live: %v", id, err)
+		t.Fatalf("the key under lease %x is still there after the time to live: %v", id, err)
 	}
 	r.heal()
 }
 
-// await waits until a key of the prefix is as ok wants it, nil meaning that it is not
-// there, and returns it.
+// await waits until ok returns true for a key below the prefix, and returns the key. ok
+// gets nil if the key does not exist.
 func (r *rig) await(t *testing.T, key string, ok func(*mvccpb.KeyValue) bool) (*mvccpb.KeyValue, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), returnBound)

@@ -47,7 +47,7 @@ func ExampleGRPCResolver_Build() {
 	defer conn.Close()
 }
 
-// Force the deletion of an endpoint, as an operator does for one that died.
+// Force the deletion of an endpoint, as an operator does after its server died.
 func ExampleGRPCResolver_Update_delete() {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"localhost:2379"}})
 	if err != nil {
@@ -63,8 +63,8 @@ func ExampleGRPCResolver_Update_delete() {
 	}
 }
 
-// Register an endpoint under a lease, which takes it along when it ends. Keeping
-// the lease alive, and registering again once it is lost, is up to the caller.
+// Register an endpoint under a lease. The endpoint is deleted when the lease ends. The
+// caller keeps the lease alive, and registers again after the lease is lost.
 func ExampleGRPCResolver_Update_lease() {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"localhost:2379"}})
 	if err != nil {
@@ -89,7 +89,7 @@ func ExampleGRPCResolver_Update_lease() {
 func ExampleNew() {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"localhost:2379"},
-		// A dead connection is noticed, for requests too.
+		// With keepalive pings, requests notice a dead connection too.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 	})

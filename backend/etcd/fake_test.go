@@ -19,25 +19,25 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// answers says what a fake server answers, where it is not the truth. Each
-// function is given the true answer; nil means the truth.
+// answers are the false answers of a fake server. Each function gets the true answer
+// and returns the answer to send. A nil function means the true answer.
 type answers struct {
 	read  func(*pb.RangeRequest, *pb.RangeResponse) (*pb.RangeResponse, error)
 	write func(*pb.ResponseHeader) (*pb.ResponseHeader, error)
 	txn   func(*pb.TxnResponse) (*pb.TxnResponse, error)
-	// watch is given the answer to a request for a watch, and alive that to a
-	// renewal. What they return is sent in place of it, and then the stream ends
-	// with the error if there is one.
+	// watch gets the answer to a request for a watch, and alive gets the answer to
+	// a renewal. The answers that they return are sent instead. If the error is not
+	// nil, the stream then ends with it.
 	watch func(*pb.WatchCreateRequest, *pb.WatchResponse) ([]*pb.WatchResponse, error)
 	alive func(*pb.LeaseKeepAliveResponse) ([]*pb.LeaseKeepAliveResponse, error)
 	grant func(*pb.LeaseGrantResponse) (*pb.LeaseGrantResponse, error)
 	login func(*pb.AuthenticateResponse) (*pb.AuthenticateResponse, error)
-	// silent says that nothing is answered at all.
+	// silent says that the fake answers no request.
 	silent bool
 }
 
-// fake is an etcd in memory, of one member, that lies when it is told to. Leases
-// do not end by themselves.
+// fake is an etcd of one member in memory. After lie it gives false answers. Its
+// leases do not expire.
 type fake struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
@@ -56,8 +56,8 @@ type fake struct {
 	leases   map[int64]int64
 	lastID   int64
 	watches  map[*fakeWatch]struct{}
-	breaks   chan struct{} // closed, and replaced, to end all streams
-	requests int           // unary ones, streams, and messages on streams
+	breaks   chan struct{} // closed and replaced to end all streams
+	requests int           // unary calls, streams, and messages on streams
 }
 
 type fakeWatch struct {
@@ -86,7 +86,8 @@ func newFake(t *testing.T) *fake {
 // client returns a client of the fake.
 func (f *fake) client(t *testing.T, user string) *clientv3.Client {
 	t.Helper()
-	// The client's log is of no interest. Another test may set the same.
+	// The client's log would bury the test's own. Another test may set the variable
+	// to the same value.
 	must(t, os.Setenv("ETCD_CLIENT_DEBUG", "fatal"))
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"passthrough:///fake"}, Username: user, Password: user,
@@ -99,7 +100,7 @@ func (f *fake) client(t *testing.T, user string) *clientv3.Client {
 	return client
 }
 
-// lie makes the fake answer differently from now on, and ends all streams.
+// lie makes the fake answer with a from now on, and ends all streams.
 func (f *fake) lie(a answers) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,7 +109,8 @@ func (f *fake) lie(a answers) {
 	f.breaks = make(chan struct{})
 }
 
-// asked counts a request, and returns what to answer.
+// asked counts a request, and returns the false answers of the fake. If the fake is
+// silent, asked returns when ctx ends, with an error.
 func (f *fake) asked(ctx context.Context) (answers, error) {
 	f.mu.Lock()
 	f.requests++
@@ -213,19 +215,19 @@ func (f *fake) put(q *pb.PutRequest) error {
 		kv.CreateRevision, kv.Version = old.CreateRevision, old.Version+1
 	}
 	f.kvs[string(q.Key)] = kv
-	f.tell(&mvccpb.Event{Type: mvccpb.PUT, Kv: kv})
+	f.publish(&mvccpb.Event{Type: mvccpb.PUT, Kv: kv})
 	return nil
 }
 
 func (f *fake) remove(key string) {
 	if f.kvs[key] != nil {
 		delete(f.kvs, key)
-		f.tell(&mvccpb.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: f.rev}})
+		f.publish(&mvccpb.Event{Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: f.rev}})
 	}
 }
 
-// tell sends an event to the watches of its key. f.mu is held.
-func (f *fake) tell(ev *mvccpb.Event) {
+// publish sends an event to the watches of its key. f.mu is held.
+func (f *fake) publish(ev *mvccpb.Event) {
 	f.history = append(f.history, ev)
 	for w := range f.watches {
 		if in(string(ev.Kv.Key), w.begin, w.end) {
@@ -426,8 +428,8 @@ func (f *fake) Watch(s pb.Watch_WatchServer) error {
 	}, out, s.Send)
 }
 
-// stream serves a stream: it receives requests, answers each, and sends what is
-// in out, until it is broken.
+// stream serves a stream: it receives requests, answers each, and sends the
+// messages of out. It returns when the client or the fake ends the stream.
 func (f *fake) stream(ctx context.Context, receive func() (answer func() error, err error), out <-chan *pb.WatchResponse, send func(*pb.WatchResponse) error) error {
 	f.mu.Lock()
 	f.requests++

@@ -21,12 +21,12 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// reader is what a program has: a Client on the store, watching "svc".
+// reader is a program's Client on the store, which watches "svc".
 type reader struct {
 	*rig
 	client *naming.Client
-	views  chan naming.View // the newest only
-	empty  chan struct{}    // has a token if an empty set was ever shown
+	views  chan naming.View // has the newest View only
+	empty  chan struct{}    // has a token if the reader ever got an empty set
 	n      int
 }
 
@@ -58,11 +58,11 @@ func newReader(t *testing.T, r *rig) *reader {
 	return rd
 }
 
-// converge waits until the reader has what etcd has, and says that it is fresh.
+// converge waits until the reader has the endpoints that etcd has, and is fresh.
 func (rd *reader) converge(t *testing.T) {
 	t.Helper()
 	want := rd.truth(t)
-	deadline := time.After(90 * time.Second) // the wait for the next try, and the proof
+	deadline := time.After(90 * time.Second) // Backoff and the proof that a watch works take this long.
 	last := "nothing"
 	for {
 		select {
@@ -78,11 +78,11 @@ func (rd *reader) converge(t *testing.T) {
 	}
 }
 
-// change changes something behind everybody's back.
+// change puts one entry and deletes another, with a client that bypasses the proxies.
 func (rd *reader) change(t *testing.T) {
 	t.Helper()
 	rd.n++
-	servertest.Poll(t, "etcd takes no changes", func() error {
+	servertest.Poll(t, "etcd accepts no change", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		_, err := rd.admin.Txn(ctx).Then(
@@ -92,20 +92,20 @@ func (rd *reader) change(t *testing.T) {
 	})
 }
 
-// neverEmpty fails if the reader was ever shown an empty set.
+// neverEmpty fails the test if the reader ever got an empty set.
 func (rd *reader) neverEmpty(t *testing.T) {
 	t.Helper()
 	select {
 	case <-rd.empty:
-		t.Error("the reader was shown an empty set")
+		t.Error("the reader got an empty set")
 	default:
 	}
 }
 
-// lives has a fault happen as often as rounds says, and the readers converge after
-// each. Readers live for some rounds: a Client whose watches break time and
-// again waits longer each time, up to half a minute. It has a crowd of readers
-// at once if it takes long, and each counts.
+// lives runs fault as often as rounds(short) says, and checks that the readers converge
+// after each fault. Readers live for five rounds only: a Client whose watches break
+// again and again waits longer each time, up to half a minute. A fault that takes long
+// has a crowd of readers at once, and each reader counts as a round.
 func lives(t *testing.T, short, crowd int, fault func(t *testing.T, rds readers), begin func(t *testing.T) *etcdtest.Cluster) {
 	const life = 5
 	n := (rounds(short) + crowd - 1) / crowd
@@ -133,7 +133,7 @@ func lives(t *testing.T, short, crowd int, fault func(t *testing.T, rds readers)
 		}
 	}
 	slices.Sort(took)
-	t.Logf("%d rounds of %v, at most %v, with readers: %d", len(took), took[len(took)/2], took[len(took)-1], crowd)
+	t.Logf("%d rounds of %v (median), at most %v, with %d readers", len(took), took[len(took)/2], took[len(took)-1], crowd)
 }
 
 type readers []*reader
@@ -159,7 +159,7 @@ func (rds readers) stale(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	// A black hole lasts, and one that is over as soon as it is noticed says less.
+	// A black hole that ends as soon as it is noticed would prove less than a long one.
 	hole := time.Duration(0)
 	if mutant.Full() {
 		hole = 30 * time.Second
@@ -225,7 +225,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// stale waits until the reader is told that its set is stale.
+// stale waits until the reader gets a stale View.
 func (rd *reader) stale(t *testing.T) {
 	t.Helper()
 	deadline := time.After(10*bound + 10*time.Second)
@@ -236,14 +236,14 @@ func (rd *reader) stale(t *testing.T) {
 				return
 			}
 		case <-deadline:
-			t.Fatal("the reader is not told that etcd fell silent")
+			t.Fatal("etcd fell silent, and the reader got no stale View")
 		}
 	}
 }
 
-// TestWiped: the server is replaced by an empty one, of the same name and at the
-// same address, also after thousands of revisions, and the new one comes further
-// than the old one was before anybody is there to see it.
+// TestWiped replaces the server by an empty server with the same name and address: a
+// young server, a server that is thousands of revisions ahead, and a server whose
+// revisions the new server overtakes before a reader is connected again.
 func TestWiped(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -325,8 +325,8 @@ func TestThreeMembers(t *testing.T) {
 			rds.change(t)
 		}, started)
 	})
-	// A member that is cut off from its quorum answers with what it has, and
-	// not if that is older than what was seen before.
+	// A member without a quorum answers with its own state. A Store rejects this
+	// state if it is older than a state that the Store has seen.
 	t.Run("no quorum", func(t *testing.T) {
 		r := newRig(t, cluster, nil)
 		must(t, r.Apply(t.Context(), "svc", add("", "a:1")))
@@ -343,11 +343,11 @@ func TestThreeMembers(t *testing.T) {
 		for _, m := range cluster.Members[1:] {
 			m.Kill(t)
 		}
-		same(t, "a list of one who has seen nothing newer", list(t, fresh, "svc"), "+a:1=a:1")
-		same(t, "a list of one who has seen the same", list(t, s, "svc"), "+a:1=a:1")
+		same(t, "a list of a Store that has seen no state", list(t, fresh, "svc"), "+a:1=a:1")
+		same(t, "a list of a Store that has seen the same state", list(t, s, "svc"), "+a:1=a:1")
 		var ended error
 		for _, err := range s.Watch(t.Context(), "svc") {
-			ended = err // the snapshot, and then: no leader
+			ended = err // First nil with the snapshot, then the error: no leader.
 		}
 		if !etcdError(ended) {
 			t.Errorf("a watch without a leader ended with %v", ended)
@@ -358,8 +358,8 @@ func TestThreeMembers(t *testing.T) {
 	})
 }
 
-// TestTokenExpiry: a stream that was opened with a token that has expired takes
-// new watches still, after a moment, and running ones go on.
+// TestTokenExpiry checks that a stream whose token has expired accepts new watches after
+// a moment, and that running watches go on.
 func TestTokenExpiry(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, TokenTTL: time.Second, Args: []string{"--bcrypt-cost=4"}})
@@ -368,7 +368,7 @@ func TestTokenExpiry(t *testing.T) {
 		running := follow(t, r, "running")
 		same(t, "a watch", batch(t, running), "snapshot ")
 		for i := range rounds(2) {
-			// The token that was given to each stream is forgotten.
+			// A change of the user's roles invalidates the tokens of all streams.
 			cluster.Deny(t, "app")
 			cluster.Allow(t, "app")
 			service := fmt.Sprint("svc", i)
@@ -379,7 +379,7 @@ func TestTokenExpiry(t *testing.T) {
 			must(t, r.Apply(t.Context(), "running", add("x", fmt.Sprint("a:", i))))
 			same(t, "the running watch", batch(t, running), fmt.Sprint("+x=a:", i))
 		}
-		// A password that is not right any more is told apart.
+		// A password that is no longer valid has an error of its own.
 		cluster.SetPassword(t, "app", "changed")
 		err := r.Apply(t.Context(), "svc", add("", "a:1"))
 		if !errors.Is(err, naming.ErrPermission) || !etcdError(err) {
@@ -388,7 +388,7 @@ func TestTokenExpiry(t *testing.T) {
 	})
 }
 
-// TestLeaseRevoked: an operator revokes a lease.
+// TestLeaseRevoked revokes a lease, as an operator may.
 func TestLeaseRevoked(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
@@ -401,7 +401,7 @@ func TestLeaseRevoked(t *testing.T) {
 			ch.Lease = l
 			must(t, r.Apply(t.Context(), "svc", ch))
 			if !slices.Contains(cluster.ListLeases(t), etcd.LeaseID(l)) {
-				t.Fatal("LeaseID is not the lease's")
+				t.Fatal("LeaseID does not return the lease's ID")
 			}
 			cluster.RevokeLease(t, etcd.LeaseID(l))
 			same(t, "a list", list(t, r, "svc"), "")

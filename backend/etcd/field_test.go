@@ -15,13 +15,13 @@ import (
 	"github.com/naming-go/naming/backend/etcd/internal/entry"
 )
 
-// readEntry is what a Store with that codec makes of a value.
+// readEntry returns the endpoint that a Store with this codec reads from a value.
 func readEntry(c *Codec, value string) (naming.Endpoint, error) {
 	return decode(c, value)
 }
 
-// TestFieldE8OtherSchema: no codec takes an entry of another format, or one whose
-// address is in the key, for an endpoint without an address.
+// TestFieldE8OtherSchema checks that no codec reads an entry of another format, or an entry
+// with the address in its key, as an endpoint without an address.
 func TestFieldE8OtherSchema(t *testing.T) {
 	values := map[string]string{
 		"default": `{"Op":0,"Addr":"a:1","Metadata":{"a":"b"}}`,
@@ -48,13 +48,13 @@ func TestFieldE8OtherSchema(t *testing.T) {
 			}
 		}
 	}
-	// The default format has such endpoints, and says so.
+	// The default format has endpoints without an address, with an explicit "Addr".
 	if e, err := readEntry(Default(), `{"Op":0,"Addr":"","Metadata":{"a":"b"}}`); err != nil || e.Addr != "" {
-		t.Errorf("an endpoint without an address is %s, err %v", show(e), err)
+		t.Errorf("an endpoint without an address decodes to %s, err %v", show(e), err)
 	}
 }
 
-// TestFieldE9Prefix: what keys begin with is a path.
+// TestFieldE9Prefix checks that the common prefix of all keys is a path.
 func TestFieldE9Prefix(t *testing.T) {
 	for _, tt := range []struct{ prefix, root, want string }{
 		{"", "", ""},
@@ -78,13 +78,13 @@ func TestFieldE9Prefix(t *testing.T) {
 		"/naming/" + strings.Repeat("x", naming.MaxServiceName+1) + "/a:1": "",
 	} {
 		if service, _, _, ok := s.layout.split(key); service != want || ok != (want != "") {
-			t.Errorf("%.40q is of %q, %v, want %q", key, service, ok, want)
+			t.Errorf("%.40q belongs to %q, %v, want %q", key, service, ok, want)
 		}
 	}
 }
 
-// TestFieldE10LastMember: of members with one name, in whatever case, the last one
-// counts, as it does for encoding/json, in every format.
+// TestFieldE10LastMember checks that of several members with one name, in any case, the
+// last member counts in every format. encoding/json does the same.
 func TestFieldE10LastMember(t *testing.T) {
 	for _, tt := range []struct{ codec, value, addr, metadata string }{
 		{"default", `{"Addr":"a:1","addr":"b:2"}`, "b:2", ""},
@@ -99,13 +99,13 @@ func TestFieldE10LastMember(t *testing.T) {
 	} {
 		e, err := readEntry(codecs[tt.codec], tt.value)
 		if err != nil || e.Addr != tt.addr || !sameValue(string(e.Metadata), tt.metadata) {
-			t.Errorf("%s: %s is %s, err %v, want %s %s", tt.codec, tt.value, show(e), err, tt.addr, tt.metadata)
+			t.Errorf("%s: %s decodes to %s, err %v, want %s %s", tt.codec, tt.value, show(e), err, tt.addr, tt.metadata)
 		}
 	}
 }
 
-// FuzzLikeOldPackage compares the default format's readers with the old package's,
-// which decodes a naming.Update with encoding/json.
+// FuzzLikeOldPackage compares the default format's readers with the old package's
+// reader, which decodes a naming.Update with encoding/json.
 func FuzzLikeOldPackage(f *testing.F) {
 	for _, line := range golden(f, "default") {
 		f.Add([]byte(line[0]))
@@ -124,8 +124,8 @@ func FuzzLikeOldPackage(f *testing.F) {
 	})
 }
 
-// TestFieldE10Mixed compares them on objects of members that are named, spelt and
-// mistyped in many ways.
+// TestFieldE10Mixed compares the same readers on objects whose members have many names,
+// spellings and wrong types.
 func TestFieldE10Mixed(t *testing.T) {
 	names := []string{"Op", "op", "Addr", "addr", "ADDR", `\u0041ddr`, "Metadata", "metadata", "METADATA", "Metadat\u0101", "Extra", "Draining", "ID", "id", ""}
 	values := []string{"0", "1", "null", "-1", "300", "1.5", `"a:1"`, `"b:2"`, `""`, `"\ud800"`, `{"a":1,"a":2}`, "[1,2]", "true", "1e999", "{}", "nul", `"x`}
@@ -141,8 +141,8 @@ func TestFieldE10Mixed(t *testing.T) {
 	}
 }
 
-// likeOldPackage returns an error if a reader of the default format takes a value
-// for something else than the old package does.
+// likeOldPackage returns an error if a reader of the default format and the old package
+// decode a value differently.
 func likeOldPackage(value []byte) error {
 	var want naming.Update
 	wantErr := json.Unmarshal(value, &want)
@@ -151,15 +151,15 @@ func likeOldPackage(value []byte) error {
 		if wantErr != nil {
 			var number *json.UnmarshalTypeError
 			if err == nil && !(errors.As(wantErr, &number) && strings.HasPrefix(number.Value, "number ") && number.Field != "Op") {
-				return fmt.Errorf("%s: %q is %s, and encoding/json has the error %v", name, value, show(e), wantErr)
+				return fmt.Errorf("%s: %q decodes to %s, and encoding/json returns the error %v", name, value, show(e), wantErr)
 			}
-			continue // a number that has no float64 stays as it is spelt
+			continue // A number that does not fit into a float64 keeps its spelling.
 		}
 		if err != nil {
 			if want.Addr != "" && utf8.Valid(value) {
-				return fmt.Errorf("%s: %q: %v, and encoding/json has %+v", name, value, err, want)
+				return fmt.Errorf("%s: %q: error %v, and encoding/json returns %+v", name, value, err, want)
 			}
-			continue // those are left out: see the documentation
+			continue // The documentation says that such values are left out.
 		}
 		metadata := e.Metadata
 		if name == "Store" {
@@ -172,14 +172,14 @@ func likeOldPackage(value []byte) error {
 			}
 		}
 		if e.Addr != want.Addr || !reflect.DeepEqual(got, want.Metadata) {
-			return fmt.Errorf("%s: %q is %s, and for encoding/json %+v", name, value, show(e), want)
+			return fmt.Errorf("%s: %q decodes to %s, and with encoding/json to %+v", name, value, show(e), want)
 		}
 	}
 	return nil
 }
 
-// TestFieldI9Deep: with the option, what is below a service's path is the
-// service's, by what follows as it is.
+// TestFieldI9Deep checks that with Options.Deep every key below a service's path belongs
+// to the service, and that the ID is the unescaped rest of the key.
 func TestFieldI9Deep(t *testing.T) {
 	value := []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)
 	deep := offline(t, &Options{Deep: true}).layout
@@ -193,25 +193,25 @@ func TestFieldI9Deep(t *testing.T) {
 			t.Errorf("deep: %q has ID %q, mine %v, err %v", tt.tail, id, mine, err)
 		}
 		if key := deep.key("off/svc", id); key != "off/svc/"+tt.tail {
-			t.Errorf("deep: an endpoint %q is put at %q", id, key)
+			t.Errorf("deep: the key of endpoint %q is %q", id, key)
 		}
 		if _, ok := deep.rawKey("off/svc", id); ok {
-			t.Errorf("deep: %q is looked for in two places", id)
+			t.Errorf("deep: endpoint %q has two keys", id)
 		}
 		if _, _, mine, _ := flat.entry("off/svc", tt.tail, value); mine != tt.flat {
-			t.Errorf("without the option, %q is of the service: %v, want %v", tt.tail, mine, tt.flat)
+			t.Errorf("without the option, %q belongs to the service: %v, want %v", tt.tail, mine, tt.flat)
 		}
 	}
 	if _, _, mine, err := deep.entry("off/svc", "", value); !mine || err == nil {
 		t.Errorf("a key without an ID: mine %v, err %v", mine, err)
 	}
 	if service, tail, unsure, ok := deep.split("off/svc/unix:/run/two"); service != "off/svc/unix:/run" || tail != "two" || unsure || !ok {
-		t.Errorf("the list of services has %q, %q, unsure %v, ok %v", service, tail, unsure, ok)
+		t.Errorf("split returns %q, %q, unsure %v, ok %v", service, tail, unsure, ok)
 	}
 }
 
-// TestFieldLimits: an entry that no program may be given is malformed, whatever
-// its format, and one that is deep or long by itself.
+// TestFieldLimits checks that an entry with an invalid endpoint is malformed in every
+// format. So is an entry that is too deep in a part that the endpoint does not have.
 func TestFieldLimits(t *testing.T) {
 	long, deepest := strings.Repeat("x", naming.MaxAddr), strings.Repeat("[", naming.MaxDepth)+strings.Repeat("]", naming.MaxDepth)
 	quote := func(s string) string { return string(entry.AppendString(nil, s)) }
@@ -240,7 +240,7 @@ func TestFieldLimits(t *testing.T) {
 			t.Errorf("%s: err %v, address %.40q", tt.name, err, e.Addr)
 		}
 		if err != nil && len(err.Error()) > 3*naming.MaxText {
-			t.Errorf("%s: an error of %d bytes", tt.name, len(err.Error()))
+			t.Errorf("%s: the error has %d bytes, more than %d", tt.name, len(err.Error()), 3*naming.MaxText)
 		}
 	}
 	l := &layout{codec: Default()}
@@ -252,7 +252,7 @@ func TestFieldLimits(t *testing.T) {
 			t.Errorf("an ID of %d bytes: mine %v, err %v", len(tail), mine, err)
 		}
 	}
-	// The old package writes an update without an address to a key without a tail.
+	// The old package puts an update without an address under a key without a tail.
 	plain := &layout{codec: &Codec{Encode: encodeUpdate, Decode: decodePlain, valid: true}, plain: true}
 	var ids []string
 	for _, tail := range []string{"", "/", "//", "a", "a/"} {
@@ -262,7 +262,7 @@ func TestFieldLimits(t *testing.T) {
 		}
 		ids = append(ids, e.ID)
 	}
-	// Another's codec is not trusted with the form of metadata.
+	// The Store itself checks the metadata that a foreign codec returns.
 	bad := &layout{codec: &Codec{Decode: func(_, _ string, value []byte) (naming.Endpoint, error) {
 		return naming.Endpoint{Addr: "a:1", Metadata: value}, nil
 	}}}

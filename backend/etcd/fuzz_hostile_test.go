@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// message returns the protobuf message that b is of, or an empty one.
+// message decodes the protobuf message b. If b is malformed, it returns an empty message.
 func message[T any](b []byte) *T {
 	m := new(T)
 	if err := encoding.GetCodecV2("proto").Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, m); err != nil {
@@ -22,7 +22,7 @@ func message[T any](b []byte) *T {
 	return m
 }
 
-// bytesOf returns a message as bytes.
+// bytesOf encodes a protobuf message.
 func bytesOf(f *testing.F, m any) []byte {
 	f.Helper()
 	b, err := encoding.GetCodecV2("proto").Marshal(m)
@@ -32,10 +32,10 @@ func bytesOf(f *testing.F, m any) []byte {
 	return b.Materialize()
 }
 
-// FuzzHostileAnswers has a server answer whatever the fuzzer comes up with, for a
-// minute: reads, watches, renewals, grants, and errors. The answers to watches and
-// renewals follow the true ones. Nothing may crash, hang or make a storm, and all
-// is well again when the server is.
+// FuzzHostileAnswers has a server send answers of the fuzzer for a minute: to reads,
+// watches, renewals and grants, and as errors. On watches and renewals the fuzzer's
+// answer follows the true answer. The program must not crash, hang or send a storm of
+// requests. It must recover when the server answers the truth again.
 func FuzzHostileAnswers(f *testing.F) {
 	type sample struct {
 		read, watch, alive, grant []byte
@@ -75,7 +75,7 @@ func FuzzHostileAnswers(f *testing.F) {
 		if c := codes.Code(code % 32); c != codes.OK {
 			failure = status.Error(c, text)
 		}
-		// What is empty is true, but for the first read in five, which fails.
+		// An empty part means the true answer. Of five reads, the first returns failure.
 		var reads atomic.Int64
 		a := answers{}
 		if len(read) > 0 {
@@ -89,7 +89,7 @@ func FuzzHostileAnswers(f *testing.F) {
 		if len(watch) > 0 {
 			a.watch = func(_ *pb.WatchCreateRequest, r *pb.WatchResponse) ([]*pb.WatchResponse, error) {
 				as, is := message[pb.WatchResponse](watch), message[pb.WatchResponse](watch)
-				is.WatchId = r.WatchId // or it would be about no watch
+				is.WatchId = r.WatchId // With another ID the answer would belong to no watch.
 				return []*pb.WatchResponse{r, is, as}, failure
 			}
 		}

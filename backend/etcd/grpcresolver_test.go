@@ -28,7 +28,8 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// next calls Next with a test's patience.
+// next calls Next, and fails the test if Next returns an error or does not return in
+// time.
 func next(t *testing.T, w naming.Watcher) []naming.Update {
 	t.Helper()
 	type result struct {
@@ -84,7 +85,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestOldPackage holds GRPCResolver to what programs on the old package expect.
+// TestOldPackage checks that GRPCResolver does what programs on the old package expect.
 func TestOldPackage(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
@@ -226,9 +227,10 @@ func TestOldPackage(t *testing.T) {
 			for _, w := range ws {
 				want(t, next(t, w), add("a:1", nil))
 			}
-			// Before, the server may not have seen the end of a client's watch.
+			// The server may see the end of an earlier client's watch late. So the
+			// bound is not exact.
 			if got := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") - before; got > 1 {
-				t.Errorf("50 watchers of one target are %v watches of the server", got)
+				t.Errorf("50 watchers of one target have %v watches on the server", got)
 			}
 		})
 	})
@@ -256,17 +258,17 @@ func call(t *testing.T, conn *grpc.ClientConn, addrs ...string) {
 		var p peer.Peer
 		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true), grpc.Peer(&p))
 		if err != nil {
-			t.Fatalf("of %v only %v were reached: %v", addrs, reached, err)
+			t.Fatalf("reached %v, want %v: %v", reached, addrs, err)
 		}
 		if !slices.Contains(addrs, p.Addr.String()) {
-			t.Fatalf("%v was reached, which is none of %v", p.Addr, addrs)
+			t.Fatalf("reached %v, want only %v", p.Addr, addrs)
 		}
 		reached[p.Addr.String()] = true
 	}
 }
 
-// TestInterop: programs on etcd's present naming package and on this one find
-// each other.
+// TestInterop checks that programs on etcd's present naming package and on this package
+// find each other.
 func TestInterop(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})

@@ -26,17 +26,17 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// victim is a program on a fake server: it reads a service, lists services, and
-// keeps an endpoint registered.
+// victim is a program on a fake server. It reads a service, lists services, and keeps
+// an endpoint registered.
 type victim struct {
 	*fake
 	client *naming.Client
 	reg    *naming.Registration
-	fuzzed bool // what the server answers may be a set
+	fuzzed bool // the false answers may be a valid set
 
 	mu       sync.Mutex
 	view     naming.View
-	stale    bool // was shown stale
+	stale    bool // the program got a stale View
 	services []string
 	failures []string // why the watch of svc failed
 }
@@ -91,7 +91,7 @@ func newVictim(t *testing.T, user string) *victim {
 	return v
 }
 
-// healthy waits until everything is as it should be.
+// healthy waits until the reader, the list of services and the registration are correct.
 func (v *victim) healthy(t *testing.T) {
 	t.Helper()
 	var why string
@@ -112,16 +112,18 @@ func (v *victim) healthy(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 	}
-	t.Fatalf("not well after four minutes: %s", why)
+	t.Fatalf("the program is not healthy after four minutes: %s", why)
 }
 
-// suffer has the victim live with what the fake answers for some minutes, and
-// checks what G31 promises: the last good set is kept, requests and memory are
-// bounded, and once the fake answers the truth again all is as before.
+// suffer has the fake give false answers for some minutes, and checks the promises of
+// G31: the victim keeps the last good set, its requests and memory are bounded, and it
+// recovers when the fake answers the truth again. budget is how many requests a minute
+// may have. suffer reports whether the victim got a stale View.
 func (v *victim) suffer(t *testing.T, minutes, budget int, a answers) (stale bool) {
 	t.Helper()
-	// The budget is for each minute: backoff lets watches be tried every half a
-	// minute in the end, and a lease be renewed every five seconds, or granted anew.
+	// The first attempts come faster than the budget allows. In the end, backoff
+	// tries watches every half a minute, and renews or grants a lease every five
+	// seconds.
 	const extra = 300
 	var before, now runtime.MemStats
 	runtime.GC()
@@ -140,12 +142,12 @@ func (v *victim) suffer(t *testing.T, minutes, budget int, a answers) (stale boo
 		if now.HeapAlloc > before.HeapAlloc+1<<30 {
 			runtime.GC()
 			if runtime.ReadMemStats(&now); now.HeapAlloc > before.HeapAlloc+600<<20 {
-				t.Errorf("%d MB more than before", (now.HeapAlloc-before.HeapAlloc)>>20)
+				t.Errorf("the heap has grown by %d MB", (now.HeapAlloc-before.HeapAlloc)>>20)
 			}
 		}
 	}
 	if n := v.count() - asked; n > extra+budget*minutes {
-		t.Errorf("%d requests in %d minutes", n, minutes)
+		t.Errorf("%d requests in %d minutes, want at most %d", n, minutes, extra+budget*minutes)
 	}
 	v.mu.Lock()
 	stale = v.stale
@@ -155,7 +157,7 @@ func (v *victim) suffer(t *testing.T, minutes, budget int, a answers) (stale boo
 	return stale
 }
 
-// answered returns an answer that follows the creation of a watch.
+// answered returns the answer that creates a watch, and then an answer with events.
 func answered(created *pb.WatchResponse, evs ...*mvccpb.Event) []*pb.WatchResponse {
 	return []*pb.WatchResponse{created, {Header: created.Header, WatchId: created.WatchId, Events: evs}}
 }
@@ -164,8 +166,8 @@ func putEvent(key string, rev int64) *mvccpb.Event {
 	return &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(`{"Addr":"x:1"}`), ModRevision: rev, CreateRevision: rev}}
 }
 
-// long returns what makes a row as long as it is in make full, or in the short form: what
-// is big takes seconds under the race detector.
+// long returns full in make full and short otherwise. A big row takes seconds under the
+// race detector.
 func long(full, short int) int {
 	if mutant.Full() {
 		return full
@@ -175,13 +177,14 @@ func long(full, short int) int {
 
 const junk = "\x1b[31mjunk\r\n\x00\u202e"
 
-// hostile is the table of nonsense. stale says that readers are to learn of it.
+// hostile is the table of false answers. stale says that the victim must get a stale
+// View.
 var hostile = []struct {
 	name  string
 	stale bool
 	answers
-	minutes int    // 5 if it is 0
-	says    string // is in an error of the watch
+	minutes int    // 0 means 5
+	says    string // an error of the watch must have this text
 }{
 	{name: "nothing at all", stale: true, answers: answers{silent: true}},
 	{name: "reads without a header", stale: true, answers: breaking(func(_ *pb.RangeRequest, r *pb.RangeResponse) {
@@ -316,7 +319,7 @@ var hostile = []struct {
 			part.Events = append(part.Events, ev)
 		}
 		rs := []*pb.WatchResponse{r}
-		for range long(40, 27) { // more than is kept
+		for range long(40, 27) { // More than a watch keeps.
 			rs = append(rs, part)
 		}
 		return rs, nil
@@ -411,13 +414,13 @@ var hostile = []struct {
 	}, alive: dead}},
 }
 
-// dead ends every lease, so that it is granted anew, and the endpoint put again.
+// dead ends every lease. So the Client grants a new lease and puts the endpoint again.
 func dead(r *pb.LeaseKeepAliveResponse) ([]*pb.LeaseKeepAliveResponse, error) {
 	r.TTL = 0
 	return []*pb.LeaseKeepAliveResponse{r}, nil
 }
 
-// breaking makes reads senseless.
+// breaking returns answers in which f falsifies reads.
 func breaking(f func(*pb.RangeRequest, *pb.RangeResponse)) answers {
 	return answers{read: func(q *pb.RangeRequest, r *pb.RangeResponse) (*pb.RangeResponse, error) {
 		f(q, r)
@@ -425,7 +428,7 @@ func breaking(f func(*pb.RangeRequest, *pb.RangeResponse)) answers {
 	}}
 }
 
-// failing makes everything fail.
+// failing returns answers in which every request fails.
 func failing(code codes.Code, text string) answers {
 	err := status.Error(code, strings.ToValidUTF8(text, "?"))
 	return answers{
@@ -439,12 +442,12 @@ func failing(code codes.Code, text string) answers {
 	}
 }
 
-// How often a fake has answered so. Nothing is learned from a third time, and each
-// takes seconds under the race detector.
+// How often a fake has given each long answer. One or two are enough: another proves
+// nothing new, and each takes seconds under the race detector.
 var endless, crowds, storms, pages, renewals atomic.Int32
 
-// TestFieldE7HostileServer has a server answer nonsense, row by row, for five
-// minutes each.
+// TestFieldE7HostileServer has a server give the false answers of each row, for five
+// minutes mostly.
 func TestFieldE7HostileServer(t *testing.T) {
 	rows := hostile
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
@@ -457,18 +460,18 @@ func TestFieldE7HostileServer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := newVictim(t, "")
 				if stale := v.suffer(t, cmp.Or(row.minutes, 5), 120, row.answers); row.stale && !stale {
-					t.Error("the reader did not learn of it")
+					t.Error("the reader got no stale View")
 				}
 				v.mu.Lock()
 				defer v.mu.Unlock()
 				if says := func(text string) bool { return strings.Contains(text, row.says) }; row.says != "" && !slices.ContainsFunc(v.failures, says) {
-					t.Errorf("no failure says %q: %q", row.says, v.failures)
+					t.Errorf("failures of the watch: %q, want one with %q", v.failures, row.says)
 				}
 			})
 		})
 	}
-	// With a token that is refused, etcd's client repeats a call a hundred times,
-	// with a new token each time.
+	// If the server refuses tokens, etcd's client repeats a call a hundred times, each
+	// time with a new token.
 	for _, token := range []string{"", strings.Repeat("t", 4<<10)} {
 		t.Run(fmt.Sprintf("a token of %d bytes", len(token)), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

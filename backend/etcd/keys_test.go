@@ -16,7 +16,7 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// rpcx is the format of rpcx's etcd plugin, which has the address in the key:
+// rpcx returns the format of rpcx's etcd plugin, with the address in the key:
 //
 //	/rpcx_test/Arith/tcp@127.0.0.1:8972 = group=test&weight=7
 func rpcx() *etcd.Codec {
@@ -78,7 +78,7 @@ func rpcx() *etcd.Codec {
 	}
 }
 
-// goFrame is the format of GoFrame's etcd registry, which has the version and the
+// goFrame returns the format of GoFrame's etcd registry, with the version and the
 // address in the key:
 //
 //	/service/default/default/hello.svc/latest/127.0.0.1:8000 = {"insecure":true}
@@ -128,22 +128,22 @@ func goFrame() *etcd.Codec {
 	}
 }
 
-// TestFieldE8AddressInKey: formats with the address in the key can be written with
-// a Codec, and a Store on one follows what those frameworks do.
+// TestFieldE8AddressInKey checks that a Codec can describe a format with the address in
+// the key, and that a Store with such a Codec sees what the framework writes.
 func TestFieldE8AddressInKey(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	for name, tt := range map[string]struct {
 		codec          *etcd.Codec
 		service        string
-		other          map[string]string // of no service
-		key, value     string            // as the framework writes it
+		other          map[string]string // entries of other services or of none
+		key, value     string            // an entry as the framework writes it
 		want           string
-		later          string // the value of the same key
+		later          string // a later value of the same key
 		wantLater      string
-		id             string // of that endpoint
-		put, putKey    string // an address, and where its endpoint goes
+		id             string // the ID of the framework's endpoint
+		put, putKey    string // the address of an endpoint, and the key that it gets
 		refused        []string
-		invalid        string // a value
+		invalid        string // a malformed value
 		serviceOfOther string
 	}{
 		"rpcx": {
@@ -183,32 +183,32 @@ func TestFieldE8AddressInKey(t *testing.T) {
 			must(t, s.Apply(t.Context(), tt.service, add("", tt.put)))
 			same(t, "a watch", batch(t, c), "+"+tt.put+"="+tt.put)
 			if resp, err := r.admin.Get(t.Context(), r.prefix+tt.putKey); err != nil || len(resp.Kvs) != 1 {
-				t.Errorf("an endpoint that was put is not at %q: %v, err %v", tt.putKey, resp, err)
+				t.Errorf("the endpoint is not under the key %q: %v, err %v", tt.putKey, resp, err)
 			}
 			for _, id := range tt.refused {
 				if err := s.Apply(t.Context(), tt.service, add(id, "127.0.0.1:1")); !errors.Is(err, naming.ErrInvalid) {
-					t.Errorf("an endpoint %q: err %v, want ErrInvalid", id, err)
+					t.Errorf("endpoint %q: err %v, want ErrInvalid", id, err)
 				}
 			}
 			r.put(t, tt.key, tt.invalid)
 			same(t, "a watch", batch(t, c), "-"+tt.id)
 			same(t, "what is reported", r.reported[0].Key, r.prefix+tt.key)
 			must(t, s.Apply(t.Context(), tt.service, del(tt.id), del(tt.put)))
-			gone := []string{"-" + tt.id, "-" + tt.put} // the first one again, as its key is gone as well
+			gone := []string{"-" + tt.id, "-" + tt.put} // The first ID appears again: its key is gone too.
 			slices.Sort(gone)
 			same(t, "a watch", batch(t, c), strings.Join(gone, " "))
 			same(t, "the services", fmt.Sprint(services(t, s)), fmt.Sprint([]string{tt.serviceOfOther}))
 			for key := range tt.other {
 				if resp, err := r.admin.Get(t.Context(), r.prefix+key); err != nil || len(resp.Kvs) != 1 {
-					t.Errorf("%q was touched: %v, err %v", key, resp, err)
+					t.Errorf("the entry %q of another service was changed: %v, err %v", key, resp, err)
 				}
 			}
 		})
 	}
 }
 
-// TestFieldE9Neighbour: a prefix without a slash at its end has nothing of a
-// neighbour's keys that begin with it.
+// TestFieldE9Neighbour checks that a Store whose prefix has no slash at its end reads no
+// keys of a neighbour whose prefix begins with the same letters.
 func TestFieldE9Neighbour(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	r := newRig(t, cluster, nil)
@@ -223,12 +223,12 @@ func TestFieldE9Neighbour(t *testing.T) {
 		same(t, "a list", list(t, s, "2/greeter"), "")
 	}
 	if r.value(t, "naming/greeter/b:2") == "" {
-		t.Error("the endpoint is not at naming/greeter/b:2")
+		t.Error("the endpoint is not under the key naming/greeter/b:2")
 	}
 }
 
-// TestFieldI9Manager: keys of etcd's Manager that are deeper than its target belong
-// to the target with the option, and to another service without.
+// TestFieldI9Manager checks that keys of etcd's Manager that are deeper than its target
+// belong to the target with Options.Deep, and to another service without Options.Deep.
 func TestFieldI9Manager(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	client := cluster.Client(t)
@@ -246,7 +246,8 @@ func TestFieldI9Manager(t *testing.T) {
 
 	c := follow(t, deep, "off/svc")
 	same(t, "a watch", batch(t, c), "snapshot +one=a:1 +sub/two=b:2")
-	// What the Store puts, the Manager lists by the same key, and the other way.
+	// The Manager lists the Store's endpoints under the same keys, and the other way
+	// round.
 	must(t, deep.Apply(ctx, "off/svc", add("sub/two", "c:3")))
 	same(t, "a watch", batch(t, c), "+sub/two=c:3")
 	listed, err := m.List(ctx)

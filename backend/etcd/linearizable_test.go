@@ -29,23 +29,23 @@ import (
 type kind int
 
 const (
-	write   kind = iota // Apply: an Add or a Delete, with a mark
+	write   kind = iota // Apply of an Add or a Delete, with a mark
 	listing             // Client.List
-	syncing             // an Apply, which deletes nothing, and then Client.List
-	direct              // a linearizable read of etcd itself
+	syncing             // Apply of a Delete without effect, then Client.List
+	direct              // a linearizable read with the bare client
 )
 
-// op is an operation of a history. Every write puts a mark of its own under the
-// ID of its process, in the same Apply, so that it is told from all others: no
-// state comes twice.
+// op is an operation of a history. Every write also puts a unique mark under the ID of
+// its process, in the same Apply. So every write can be identified, and the states of a
+// history are all different.
 type op struct {
 	kind      kind
 	process   int
-	store     int    // whose it is; -1: none's
-	id, value string // of a write; without a value it deletes
+	store     int    // the index of the Store; -1 means no Store
+	id, value string // of a write; an empty value means a Delete
 	mark      string
-	call, ret int64 // as time since the history began
-	failed    bool  // a write that may have happened, or may yet
+	call, ret int64 // times since the history began
+	failed    bool  // the write returned an error: it may have happened, or may still happen
 	got       string
 }
 
@@ -61,7 +61,8 @@ func (o op) String() string {
 
 func markID(process int) string { return fmt.Sprint("p", process) }
 
-// after returns the state that a write makes of one: "id=addr id=addr".
+// after returns the state after a write to a state. A state has the form
+// "id=addr id=addr".
 func (o op) after(state string) string {
 	set := make(map[string]string)
 	for _, f := range strings.Fields(state) {
@@ -83,8 +84,8 @@ func stateOf(set map[string]string) string {
 	return strings.Join(fields, " ")
 }
 
-// model is the registry as Apply promises it: one state, which every write
-// changes as a whole, and every read returns as a whole.
+// model is the registry that Apply promises: one state. Every write changes it
+// atomically, and every read returns it whole.
 var model = porcupine.Model{
 	Init: func() any { return "" },
 	Step: func(state, input, _ any) (bool, any) {
@@ -97,19 +98,19 @@ var model = porcupine.Model{
 	DescribeState: func(s any) string { return s.(string) },
 }
 
-// event is what etcd says of a revision: the mark that it put, and the state
-// that it made.
+// event is a revision in etcd's history: the mark that the revision put, and the state
+// after it.
 type event struct {
 	mark, state string
 	rev         int64
 }
 
-// past is what etcd says of all revisions of a service.
+// past is etcd's history of a service.
 type past struct {
 	events  []event
-	byMark  map[string]int // index of events
-	byState map[string]int // and -1 for the empty state
-	err     error          // an Apply was not one revision
+	byMark  map[string]int // index in events
+	byState map[string]int // index in events; -1 for the empty state
+	err     error          // not nil if the changes of an Apply are in several revisions
 }
 
 // readPast reads the whole history of a service from etcd, up to now.
@@ -127,7 +128,7 @@ func readPast(t *testing.T, admin *clientv3.Client, dir string) past {
 		case ctx.Err() != nil:
 			t.Fatal(err)
 		case err == nil && len(resp.Kvs) == 0:
-			return p // a mark is never deleted
+			return p // Marks are never deleted: there was no write.
 		case err == nil:
 			last = resp.Kvs[0].ModRevision
 		}
@@ -153,7 +154,7 @@ func readPast(t *testing.T, admin *clientv3.Client, dir string) past {
 			if i+1 == len(r.Events) || r.Events[i+1].Kv.ModRevision != rev {
 				e.state = stateOf(set)
 				if other, ok := p.byMark[e.mark]; (ok || e.mark == "") && p.err == nil {
-					p.err = fmt.Errorf("revisions %d and %d are of one Apply, with the mark %q", p.events[other].rev, rev, e.mark)
+					p.err = fmt.Errorf("revisions %d and %d both have changes of the Apply with the mark %q", p.events[other].rev, rev, e.mark)
 				}
 				p.byMark[e.mark] = len(p.events) - 1
 				p.byState[e.state] = len(p.events) - 1
@@ -172,12 +173,13 @@ func addrOf(t *testing.T, value []byte) string {
 	return u.Addr
 }
 
-// linearizable checks the history of writes and of reads that are linearizable
-// with porcupine.
+// linearizable checks with porcupine that the writes and the linearizable reads of a
+// history are linearizable.
 func linearizable(history []op, p past) error {
-	// A write that failed is dropped if etcd never saw it. If it did, that was
-	// before the first read that saw it had returned, and before a write of a
-	// later revision had, or else at any time.
+	// A failed write is dropped if it is not in etcd's history. If it is there, it
+	// happened before the first read that saw it had returned, and before the first
+	// write of a later revision had returned. Without such operations it may have
+	// happened at any time.
 	seen := make(map[string]int64)
 	var end int64
 	for _, o := range history {
@@ -191,7 +193,7 @@ func linearizable(history []op, p past) error {
 			}
 		}
 	}
-	later := make([]int64, len(p.events)) // when the first write of a later revision had returned
+	later := make([]int64, len(p.events)) // the time at which the first write of a later revision had returned
 	for i := range later {
 		later[i] = end + 1
 	}
@@ -221,16 +223,16 @@ func linearizable(history []op, p past) error {
 		ops = append(ops, porcupine.Operation{ClientId: o.process, Input: o, Call: o.call, Return: ret})
 	}
 	if result := porcupine.CheckOperationsTimeout(model, ops, 10*time.Minute); result != porcupine.Ok {
-		return fmt.Errorf("porcupine finds %d operations: %s", len(ops), result)
+		return fmt.Errorf("porcupine's result for %d operations: %s", len(ops), result)
 	}
 	return nil
 }
 
-// sessions checks the history against what etcd says of its revisions: every
-// write that was acknowledged happened once, between its call and its return;
-// every list is one state, not from the future, and not older than what its
-// Store has listed or applied before. It returns how many lists were older than
-// what another Store had been told of.
+// sessions checks a history against etcd's history. Every acknowledged write happened
+// once, between its call and its return. Every list is one state. The state is not from
+// the future, and not older than a state that the same Store has listed or applied
+// before. sessions returns how many lists were older than a state that another Store had
+// seen.
 func sessions(history []op, p past) (lagging int, err error) {
 	if p.err != nil {
 		return 0, p.err
@@ -238,19 +240,19 @@ func sessions(history []op, p past) (lagging int, err error) {
 	history = slices.Clone(history)
 	slices.SortStableFunc(history, func(a, b op) int { return int(min(max(a.call-b.call, -1), 1)) })
 	type known struct {
-		at    int // index of past.events
+		at    int // index in past.events
 		since int64
 		store int
 	}
-	var done []known // what was known to be there, since when and to whom
+	var done []known // which state each Store has seen, and since when
 	for _, o := range history {
 		at, ok := 0, false
 		if o.kind == write {
 			if at, ok = p.byMark[o.mark]; !ok && !o.failed {
-				return lagging, fmt.Errorf("a write is lost: %v", o)
+				return lagging, fmt.Errorf("an acknowledged write is lost: %v", o)
 			}
 		} else if at, ok = p.byState[o.got]; !ok {
-			return lagging, fmt.Errorf("a read of what never was: %v", o)
+			return lagging, fmt.Errorf("a read of a state that never existed: %v", o)
 		}
 		late := false
 		for _, k := range done {
@@ -261,7 +263,7 @@ func sessions(history []op, p past) (lagging int, err error) {
 				return lagging, fmt.Errorf("%v happened at revision %d, before its call", o, p.events[at].rev)
 			}
 			if o.kind != listing || k.store == o.store {
-				return lagging, fmt.Errorf("%v is of index %d, and Store %d knew %d before", o, at, k.store, k.at)
+				return lagging, fmt.Errorf("%v has the state of index %d, and Store %d had seen index %d before", o, at, k.store, k.at)
 			}
 			late = true
 		}
@@ -272,7 +274,8 @@ func sessions(history []op, p past) (lagging int, err error) {
 			done = append(done, known{at, o.ret, o.store})
 		}
 	}
-	// The future: what a read returned was called before the read returned.
+	// No read is from the future: every write that a read shows was called before the
+	// read returned.
 	called := make(map[string]int64)
 	for _, o := range history {
 		if o.kind == write {
@@ -283,7 +286,7 @@ func sessions(history []op, p past) (lagging int, err error) {
 		if o.kind != write {
 			for _, f := range strings.Fields(o.got) {
 				if id, mark, _ := strings.Cut(f, "="); strings.HasPrefix(id, "p") && called[mark] > o.ret {
-					return lagging, fmt.Errorf("%v has %s before it was called", o, mark)
+					return lagging, fmt.Errorf("%v shows the write %s, which was called later", o, mark)
 				}
 			}
 		}
@@ -291,11 +294,11 @@ func sessions(history []op, p past) (lagging int, err error) {
 	return lagging, nil
 }
 
-// variant makes the Store of a history, and a wrong one out of a right one.
+// variant returns the Store of a history. It may wrap s in a Store with a fault.
 type variant func(s *etcd.Store, client *clientv3.Client, prefix string) naming.Store
 
-// record makes a history of about n operations by three Stores, each on a client
-// of its own and used by two processes, while nemesis goes on.
+// record returns a history of about n operations by three Stores while nemesis injects
+// faults. Each Store has its own client and two processes that use it.
 func record(t *testing.T, c *etcdtest.Cluster, prefix string, n int, seed uint64, wrong variant, nemesis func(stop <-chan struct{}, rnd *rand.Rand)) []op {
 	t.Helper()
 	const stores, perStore, service = 3, 2, "svc"
@@ -332,7 +335,7 @@ func record(t *testing.T, c *etcdtest.Cluster, prefix string, n int, seed uint64
 					case r < 85:
 						o.kind = syncing
 					default:
-						o.kind, o.store = direct, -1 // of which the Store does not know
+						o.kind, o.store = direct, -1 // The Store does not see this read.
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
 					o.call = int64(time.Since(begun))
@@ -344,7 +347,7 @@ func record(t *testing.T, c *etcdtest.Cluster, prefix string, n int, seed uint64
 						history = append(history, o)
 						mu.Unlock()
 					}
-					// So that the faults, which take their time, have something to hit.
+					// Faults take time. The pause makes the history last until they happen.
 					pause(t.Context(), rand.N(40*time.Millisecond))
 				}
 			})
@@ -364,7 +367,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// do carries out the operation and notes what it returned.
+// do runs the operation and records its result.
 func (o *op) do(ctx context.Context, s naming.Store, registry *naming.Client, client *clientv3.Client, prefix, service string) error {
 	set := make(map[string]string)
 	switch o.kind {
@@ -414,8 +417,8 @@ func count(history []op, f func(op) bool) (n int) {
 	return n
 }
 
-// TestLinearizable holds Store to what it says about order, while members of the
-// cluster are killed and stopped.
+// TestLinearizable checks Store's promises about order while members of the cluster are
+// killed and stopped.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, &etcdtest.Options{Members: 3})
@@ -475,7 +478,7 @@ func TestLinearizable(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d operations, of which %d writes failed and %d of those happened; %d of %d lists were older than another Store's",
+	t.Logf("%d operations; %d writes failed, and %d of the failed writes happened; %d of %d lists were older than another Store's",
 		total, failed, happened, lagging, lists)
 }
 
@@ -493,7 +496,7 @@ func (e early) Apply(ctx context.Context, service string, changes ...naming.Chan
 	return nil
 }
 
-// torn makes the changes of an Apply one by one.
+// torn applies the changes of an Apply one by one.
 type torn struct{ naming.Store }
 
 func (s torn) Apply(ctx context.Context, service string, changes ...naming.Change) error {
@@ -505,7 +508,7 @@ func (s torn) Apply(ctx context.Context, service string, changes ...naming.Chang
 	return nil
 }
 
-// twice repeats an Apply that others may have followed.
+// twice repeats an Apply. Other writes may have happened in between.
 type twice struct{ naming.Store }
 
 func (s twice) Apply(ctx context.Context, service string, changes ...naming.Change) error {
@@ -514,7 +517,7 @@ func (s twice) Apply(ctx context.Context, service string, changes ...naming.Chan
 	return errors.Join(err, s.Store.Apply(ctx, service, changes[:1]...))
 }
 
-// laggard lists what a member has that is some revisions behind.
+// laggard lists the state of a member that is some revisions behind.
 type laggard struct {
 	naming.Store
 	client *clientv3.Client
@@ -542,7 +545,7 @@ func (l laggard) Watch(ctx context.Context, service string) iter.Seq2[naming.Bat
 	}
 }
 
-// TestLinearizableMutants: the checkers see what is wrong with wrong Stores.
+// TestLinearizableMutants checks that the checkers notice the faults of faulty Stores.
 func TestLinearizableMutants(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	admin := cluster.Client(t)
@@ -550,7 +553,7 @@ func TestLinearizableMutants(t *testing.T) {
 	for _, m := range []struct {
 		name                   string
 		wrong                  variant
-		linearizable, sessions bool // is it, in the eyes of these
+		linearizable, sessions bool // whether the checker of this name accepts the history
 	}{
 		{"right", nil, true, true},
 		{"returns before it has stored", func(s *etcd.Store, _ *clientv3.Client, _ string) naming.Store { return early{s, &wg} }, false, false},

@@ -23,29 +23,28 @@ import (
 )
 
 const (
-	// fleetTTL is the time to live of what a fleet registers.
+	// fleetTTL is the time to live of a fleet's registrations.
 	fleetTTL = 2 * time.Second
-	// returnBound is how long after a fault a registration may take to be in
-	// etcd again, and a reader to be fresh, on a busy machine. What they need is
-	// less: a call that waits in vain and the next wait of a backoff that
-	// doubled while the fault lasted.
+	// returnBound is how long after a fault a registration may take to be in etcd
+	// again on a busy machine, and a reader to be fresh. They need less: a call that
+	// times out, and one wait of a backoff that doubled during the fault.
 	returnBound = 30 * time.Second
 )
 
 var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// fleet is what a deployment has: a program that registers three endpoints of
-// "svc", another that reads them, each on a link of its own to etcd, and an
-// operator who asks etcd itself.
+// fleet is a small deployment: a program that registers three endpoints of "svc", a
+// program that reads them, and an operator who reads etcd directly. Each program has
+// its own link to etcd.
 type fleet struct {
 	*rig          // of the program that registers
-	audience *rig // of the one that reads
+	audience *rig // of the program that reads
 	regs     []*naming.Registration
 	readers  *naming.Client
 
 	mu      sync.Mutex
 	view    naming.View
-	watched map[string]bool // what the Watcher was told
+	watched map[string]bool // the set according to the Watcher's updates
 	bare    bool            // a View had neither Endpoints nor Held
 }
 
@@ -114,9 +113,9 @@ func (f *fleet) read(t *testing.T) {
 	})
 }
 
-// converge waits until all readers have what etcd has, which is what was
-// registered and not stale, and checks that none was shown an empty set. A set stays
-// stale for up to a minute after a long outage, until a watch has proved itself.
+// converge waits until all readers have what etcd has and are not stale, and checks that
+// no reader ever got an empty set. After a long outage a set stays stale for up to a
+// minute, until a watch has proved that it works.
 func (f *fleet) converge(t *testing.T) {
 	t.Helper()
 	servertest.Poll(t, "no convergence", func() error {
@@ -129,7 +128,7 @@ func (f *fleet) converge(t *testing.T) {
 			told.Put = append(told.Put, naming.Endpoint{ID: addr, Addr: addr})
 		}
 		if view != truth || text(told) != truth || f.view.Stale() || len(f.view.Held) > 0 || len(f.watched) != len(fleetAddrs) {
-			return fmt.Errorf("etcd has %s\nthe View  %s, held %v (stale: %v, %v)\nthe Watcher %s",
+			return fmt.Errorf("etcd has %s\nthe View has %s, held %v (stale: %v, %v)\nthe Watcher has %s",
 				truth, view, f.view.Held, f.view.Stale(), f.view.Err, text(told))
 		}
 		return nil
@@ -137,12 +136,12 @@ func (f *fleet) converge(t *testing.T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.bare {
-		t.Error("a reader was shown an empty set")
+		t.Error("a reader got an empty set")
 	}
 }
 
-// missing returns nil if etcd has the endpoints, put after a revision, under
-// leases that live.
+// missing returns nil if etcd has the endpoints under leases that live, and each
+// endpoint was put after the given revision.
 func (f *fleet) missing(t *testing.T, after int64) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -155,7 +154,7 @@ func (f *fleet) missing(t *testing.T, after int64) error {
 		case len(resp.Kvs) == 0:
 			return errors.New("etcd has no " + addr)
 		case resp.Kvs[0].CreateRevision <= after:
-			return errors.New("the fault did not happen to " + addr)
+			return errors.New("the fault did not remove " + addr)
 		}
 		leases[resp.Kvs[0].Lease] = true
 	}
@@ -170,7 +169,7 @@ func (f *fleet) missing(t *testing.T, after int64) error {
 	}
 	for _, g := range f.regs {
 		if s := g.Status(); !s.Registered {
-			return fmt.Errorf("a registration does not know that it is back: %+v", s)
+			return fmt.Errorf("etcd has the endpoints, and the status of a registration is %+v", s)
 		}
 	}
 	return nil
@@ -189,20 +188,19 @@ func (f *fleet) back(t *testing.T, after int64) time.Duration {
 	})
 	took := time.Since(begun)
 	if took > returnBound {
-		t.Errorf("it took %v", took)
+		t.Errorf("the endpoints were back after %v, want at most %v", took, returnBound)
 	}
 	return took
 }
 
-// stay checks that the endpoints are renewed: they are there for longer than
-// they could be otherwise.
+// stay checks that the leases are renewed: the endpoints must stay for d.
 func (f *fleet) stay(t *testing.T, d time.Duration) {
 	t.Helper()
 	servertest.Poll(t, "no time passes", func() func() error {
 		begun := time.Now()
 		return func() error {
 			if got := f.truth(t); strings.Count(got, "+") != len(fleetAddrs) {
-				t.Fatalf("the endpoints do not stay: after %v there are %s", time.Since(begun), got)
+				t.Fatalf("the endpoints do not stay: after %v etcd has %s", time.Since(begun), got)
 			}
 			if time.Since(begun) < d {
 				return errors.New("wait")
@@ -223,7 +221,7 @@ func (f *fleet) gone(t *testing.T) {
 	})
 }
 
-// overdue waits until every registration says that its lease may have ended.
+// overdue waits until every registration reports that its lease may have ended.
 func (f *fleet) overdue(t *testing.T) {
 	t.Helper()
 	servertest.Poll(t, "the registrations do not notice", func() error {
@@ -236,7 +234,7 @@ func (f *fleet) overdue(t *testing.T) {
 	})
 }
 
-// revision is etcd's, for marking what was before a fault.
+// revision returns etcd's revision. A test compares it with the revisions after a fault.
 func (f *fleet) revision(t *testing.T) int64 {
 	t.Helper()
 	resp, err := f.admin.Get(t.Context(), f.prefix)
@@ -249,18 +247,18 @@ func (f *fleet) everyLink(do func(*faultproxy.Proxy)) {
 	f.audience.each(do)
 }
 
-// TestRegistrationReturns: whatever happens to etcd, or to the way to it, the
-// endpoints are there again, and readers, who are never shown an empty set, have
-// them. Every round has Clients of its own, whose backoffs have not grown yet.
+// TestRegistrationReturns checks that after every fault of etcd, or of the link to etcd,
+// the endpoints return to etcd and to the readers, and that readers never get an empty
+// set. Every round has new Clients, whose backoffs have not grown yet.
 func TestRegistrationReturns(t *testing.T) {
 	app := func(cfg *clientv3.Config) { cfg.Username, cfg.Password = "app", "secret" }
 	for _, c := range []struct {
 		name string
 		opts etcdtest.Options
 		auth bool
-		old  bool // also in the short form, on 3.4
-		// fault returns the revision after which the endpoints were put, if
-		// the fault removed them for sure.
+		old  bool // run on 3.4 in the short form too
+		// fault returns 0, or the revision after which the endpoints must have
+		// been put, if the fault removed them for sure.
 		fault func(t *testing.T, c *etcdtest.Cluster, f *fleet, round int) int64
 	}{
 		{name: "wiped, young", old: true, fault: func(t *testing.T, c *etcdtest.Cluster, f *fleet, _ int) int64 {
@@ -318,7 +316,7 @@ func TestRegistrationReturns(t *testing.T) {
 			before := f.revision(t)
 			f.each((*faultproxy.Proxy).BlackHole)
 			if round%2 == 1 {
-				f.audience.each((*faultproxy.Proxy).BlackHole) // else they see it all vanish
+				f.audience.each((*faultproxy.Proxy).BlackHole) // Otherwise the readers see all endpoints vanish.
 			}
 			f.gone(t)
 			f.overdue(t)
@@ -332,7 +330,7 @@ func TestRegistrationReturns(t *testing.T) {
 			return 0
 		}},
 		{name: "token expired", auth: true, opts: etcdtest.Options{TokenTTL: time.Second}, fault: func(t *testing.T, c *etcdtest.Cluster, f *fleet, round int) int64 {
-			// The tokens of the user end, those of open streams too.
+			// The user's tokens become invalid, those of open streams too.
 			c.SetPassword(t, "app", "secret")
 			if round%2 == 1 {
 				return 0
@@ -361,7 +359,7 @@ func TestRegistrationReturns(t *testing.T) {
 	} {
 		for _, release := range releases {
 			if release != etcdtest.Pinned && (c.auth || !c.old && !mutant.Full()) {
-				continue // see Store about tokens before 3.5
+				continue // The documentation of Store describes tokens before 3.5.
 			}
 			t.Run(c.name+"/"+string(release), func(t *testing.T) {
 				t.Parallel()
@@ -385,15 +383,15 @@ func TestRegistrationReturns(t *testing.T) {
 					})
 				}
 				if slices.Sort(took); len(took) > 0 {
-					t.Logf("back after %v, at most %v, %d times", took[len(took)/2], took[len(took)-1], len(took))
+					t.Logf("back after %v (median), at most %v, %d times", took[len(took)/2], took[len(took)-1], len(took))
 				}
 			})
 		}
 	}
 }
 
-// TestTokenIdle: a token that is not used ends by itself, here between any two
-// requests, be it that of the stream that watches are on.
+// TestTokenIdle runs with tokens that expire between any two requests, because they are
+// not used. The token of the stream of watches expires too.
 func TestTokenIdle(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, &etcdtest.Options{TokenTTL: time.Second})
@@ -401,15 +399,15 @@ func TestTokenIdle(t *testing.T) {
 	app := func(cfg *clientv3.Config) { cfg.Username, cfg.Password = "app", "secret" }
 	f := &fleet{rig: newRig(t, cluster, app), audience: newRig(t, cluster, app), watched: make(map[string]bool)}
 	f.audience.prefix = f.prefix
-	// It gives the first sign of life only after its token has expired.
+	// The stream sends its first probe only after its token has expired.
 	f.audience.Store = f.audience.quiet(10 * time.Second)
 	f.rig.Store = f.rig.quiet(10 * time.Second)
 	f.announce(t, 9*time.Second) // renewed every 3
 	f.read(t)
 	f.converge(t)
 	for i := range max(1, rounds(1)/5) {
-		// Renewals keep no watch's token alive, and two requests in vain
-		// would be too late for the third.
+		// Renewals do not keep the token of watches alive. After two failed requests
+		// the third would be too late.
 		f.stay(t, 4*time.Second)
 		must(t, f.Apply(t.Context(), "other", add("x", fmt.Sprint("b:", i))))
 		same(t, "a list", list(t, f.audience, "other"), fmt.Sprint("+x=b:", i))

@@ -23,8 +23,9 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// TestFieldR10Refused: when the connection is refused, every call fails within a
-// second or so, and says so. With no server, and with one that has gone.
+// TestFieldR10Refused checks that every call fails within about a second when the
+// connection is refused, with an error that says so. It runs without a server, and with a
+// server that was killed.
 func TestFieldR10Refused(t *testing.T) {
 	servers := map[string]func(t *testing.T) (*clientv3.Client, naming.Lease, *etcd.Store){
 		"none": func(t *testing.T) (*clientv3.Client, naming.Lease, *etcd.Store) {
@@ -76,10 +77,10 @@ func TestFieldR10Refused(t *testing.T) {
 				begun := time.Now()
 				err := call(ctx)
 				if ctx.Err() != nil {
-					t.Errorf("%s: the deadline passed: %v", name, err)
+					t.Errorf("%s failed only after its deadline: %v", name, err)
 				} else if err == nil || !strings.Contains(err.Error(), "connection refused") && !strings.Contains(err.Error(), "connection reset") {
-					// Reset: of the connection that was there when the server was killed.
-					t.Errorf("%s: %v", name, err)
+					// A connection that was open when the server was killed is reset.
+					t.Errorf("%s: %v, want an error with %q", name, err, "connection refused")
 				}
 				cancel()
 				t.Logf("%s failed after %v", name, time.Since(begun))
@@ -88,8 +89,8 @@ func TestFieldR10Refused(t *testing.T) {
 	}
 }
 
-// grpcProxy starts etcd's own proxy in front of a cluster, and returns a client of
-// it.
+// grpcProxy starts etcd's own proxy in front of a cluster, and returns a client of the
+// proxy.
 func grpcProxy(t *testing.T, cluster *etcdtest.Cluster) *clientv3.Client {
 	t.Helper()
 	var proxy string
@@ -116,8 +117,8 @@ func grpcProxy(t *testing.T, cluster *etcdtest.Cluster) *clientv3.Client {
 	return cluster.Client(t, "http://"+proxy)
 }
 
-// TestFieldE1Proxy: etcd's own proxy answers serializable reads from a cache that
-// it does not keep up.
+// TestFieldE1Proxy checks a Store behind etcd's own proxy. The proxy answers serializable
+// reads from a cache that it does not update.
 func TestFieldE1Proxy(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	admin := cluster.Client(t)
@@ -130,7 +131,7 @@ func TestFieldE1Proxy(t *testing.T) {
 	s := etcd.New(client, &etcd.Options{SilenceBound: bound})
 	other := etcd.New(client, &etcd.Options{SilenceBound: bound})
 	put("a:1")
-	// Others fill the proxy's cache.
+	// Reads of other programs fill the proxy's cache.
 	_, err := client.Get(t.Context(), "svc/", clientv3.WithPrefix(), clientv3.WithLimit(10_000), clientv3.WithSerializable())
 	must(t, err)
 	same(t, "a list", list(t, s, "svc"), "+a=a:1")
@@ -138,10 +139,10 @@ func TestFieldE1Proxy(t *testing.T) {
 		put(fmt.Sprint("a:", i))
 		want := fmt.Sprint("+a=a:", i)
 		same(t, "a list through the proxy", list(t, s, "svc"), want)
-		same(t, "a list of another", list(t, other, "svc"), want)
+		same(t, "a list of another Store", list(t, other, "svc"), want)
 		same(t, "the services", strings.Join(services(t, s), " "), "svc")
 	}
-	// After a compaction a watch begins all the same.
+	// A watch begins even after a compaction.
 	for i := 5; i < 8; i++ {
 		put(fmt.Sprint("a:", i))
 		put(fmt.Sprint("a:", i*10))
@@ -162,7 +163,7 @@ func TestFieldE1Proxy(t *testing.T) {
 		same(t, "the snapshot", snapshot, fmt.Sprintf("snapshot +a=a:%d", i*10))
 		same(t, "the change", changed, fmt.Sprintf("+a=a:%d", i*100))
 	}
-	// A lease is renewed through it.
+	// A lease is renewed through the proxy.
 	l, err := s.Grant(t.Context(), 3*time.Second)
 	must(t, err)
 	for range 3 {
@@ -174,8 +175,8 @@ func TestFieldE1Proxy(t *testing.T) {
 	}
 }
 
-// TestFieldE4NestedOperations: etcd counts the operations of a transaction with
-// those that are nested in it, against a limit that the server sets.
+// TestFieldE4NestedOperations applies changes under several limits of operations in a
+// transaction. etcd counts the operations of nested transactions too.
 func TestFieldE4NestedOperations(t *testing.T) {
 	for _, limit := range []int{128, 10, 2, 1} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
@@ -202,12 +203,12 @@ func TestFieldE4NestedOperations(t *testing.T) {
 				same(t, "added", len(strings.Fields(list(t, r, service))), count)
 				must(t, r.Apply(t.Context(), service, dels...))
 				same(t, "left", list(t, r, service), "")
-				if limit > 1 { // else an address with a slash takes more than there is
+				if limit > 1 { // An address with a slash needs more than one operation.
 					must(t, r.Apply(t.Context(), service, raws...))
 					same(t, "added", len(strings.Fields(list(t, r, service))), count)
 				}
 			}
-			// Many conditions on one endpoint.
+			// Changes with many conditions on one endpoint.
 			var many []naming.Change
 			for range 150 {
 				l, err := r.Grant(t.Context(), time.Minute)
@@ -226,8 +227,8 @@ func TestFieldE4NestedOperations(t *testing.T) {
 	}
 }
 
-// TestFieldE5Size: what is too large for any request is ErrInvalid, and what is
-// too large for one is made in several.
+// TestFieldE5Size checks that a change that is too large for a request has the error
+// ErrInvalid, and that changes that are too large for one request are made in several.
 func TestFieldE5Size(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	small := etcdtest.Start(t, &etcdtest.Options{Args: []string{"--max-request-bytes=20000"}})
@@ -250,14 +251,14 @@ func TestFieldE5Size(t *testing.T) {
 				t.Errorf("%s, metadata of %d bytes: %.300v", name, size, err)
 			}
 		}
-		// 20 at once are 6 MB, or 18.
+		// 20 changes are 6 MB, or 18 MB if the value is sent three times.
 		var all []naming.Change
 		for i := range 20 {
 			c.Endpoint = naming.Endpoint{Addr: fmt.Sprint("b:", i), Metadata: metadata(300_000)}
 			all = append(all, c)
 		}
 		if err := r.Apply(t.Context(), name, all...); err != nil {
-			t.Errorf("%s, in all: %.300v", name, err)
+			t.Errorf("%s, 20 changes: %.300v", name, err)
 		}
 		n := 0
 		for b, err := range r.Watch(t.Context(), name) {
@@ -275,7 +276,7 @@ func TestFieldE5Size(t *testing.T) {
 	must(t, s.Apply(t.Context(), "svc", all...))
 	all[0].Endpoint.Metadata = metadata(30_000)
 	if err := s.Apply(t.Context(), "svc", all[0]); !errors.Is(err, naming.ErrInvalid) {
-		t.Errorf("larger than the server's limit: %.300v", err)
+		t.Errorf("a change that exceeds the server's limit: %.300v", err)
 	}
 }
 
@@ -289,8 +290,8 @@ func authenticated(n *atomic.Int64) grpc.DialOption {
 	})
 }
 
-// TestFieldE3OneStream: renewals of all leases are on one stream, which costs one
-// authentication, and is gone with the last lease.
+// TestFieldE3OneStream checks that all leases are renewed on one stream, that the stream
+// costs one authentication, and that it ends with the last lease.
 func TestFieldE3OneStream(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, TokenTTL: time.Minute})
@@ -326,7 +327,8 @@ func TestFieldE3OneStream(t *testing.T) {
 		if n := logins.Load() - before; n != 1 {
 			t.Errorf("%d authentications for 400 renewals", n)
 		}
-		// What the token of the stream knew of is changed; the link breaks.
+		// A change of the user's roles invalidates the token of the stream, and the link
+		// breaks.
 		cluster.Deny(t, "app")
 		cluster.Allow(t, "app")
 		renew()
@@ -334,7 +336,7 @@ func TestFieldE3OneStream(t *testing.T) {
 		renew()
 		cluster.RevokeLease(t, etcd.LeaseID(leases[0]))
 		if err := leases[0].Renew(t.Context()); !errors.Is(err, naming.ErrLeaseLost) {
-			t.Errorf("a lease that was revoked: %v", err)
+			t.Errorf("Renew of a revoked lease: %v", err)
 		}
 		for _, l := range leases {
 			must(t, l.Revoke(t.Context()))
@@ -345,7 +347,7 @@ func TestFieldE3OneStream(t *testing.T) {
 			}
 			return nil
 		})
-		// A lease that nobody renews any more keeps nothing either.
+		// A lease that is no longer renewed keeps no goroutine either.
 		l, err := r.Grant(t.Context(), time.Second)
 		must(t, err)
 		must(t, l.Renew(t.Context()))
@@ -358,8 +360,8 @@ func TestFieldE3OneStream(t *testing.T) {
 	})
 }
 
-// TestFieldE3ServerTime compares what a renewal costs the server with what it
-// costs on a stream of the client's, at full length only: it counts time.
+// TestFieldE3ServerTime compares the server's time for a renewal with its time for a
+// renewal on a raw stream. It runs in make full only, because it measures time.
 func TestFieldE3ServerTime(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	cluster.EnableAuth(t, etcdtest.User{Name: "app", Password: "secret", Prefix: "/rig/"})
@@ -392,13 +394,13 @@ func TestFieldE3ServerTime(t *testing.T) {
 	})
 	t.Logf("%d renewals: %.3f s of the server's time, %.3f s on a raw stream", n, ours, raw)
 	if mutant.Full() && ours > 1.5*raw+0.2 {
-		t.Errorf("%.3f s of the server's time, and %.3f s on a raw stream", ours, raw)
+		t.Errorf("renewals cost the server %.3f s, and %.3f s on a raw stream", ours, raw)
 	}
 	must(t, l.Revoke(t.Context()))
 }
 
-// TestFieldE2Learner: of two members one is a learner, which has no streams. Six
-// clients in turn all get a watch and a renewal.
+// TestFieldE2Learner checks that each of six clients gets a watch and a renewal although
+// one of the two members is a learner. A learner serves no streams.
 func TestFieldE2Learner(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	learner := cluster.AddLearner(t)
@@ -416,7 +418,8 @@ func TestFieldE2Learner(t *testing.T) {
 			for b, err := range s.Watch(ctx, "svc") {
 				must(t, err)
 				if b.Snapshot {
-					// It is put again until the watch has begun and shows it.
+					// The watch shows the put only if it has begun. So the put is
+					// repeated.
 					must(t, s.Apply(ctx, "svc", add("x", fmt.Sprintf("a:%d", time.Now().UnixNano()))))
 					continue
 				}
@@ -434,8 +437,8 @@ func TestFieldE2Learner(t *testing.T) {
 	}
 }
 
-// TestFieldE6Rights: a user with fewer rights than the whole service does what he
-// may, and an error says which right is missing.
+// TestFieldE6Rights checks that a user with few rights can do what the rights allow, and
+// that every other error names the missing right.
 func TestFieldE6Rights(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
@@ -466,7 +469,7 @@ func TestFieldE6Rights(t *testing.T) {
 			}
 			for _, text := range says {
 				if !strings.Contains(err.Error(), text) {
-					t.Errorf("%s: %v, which does not say %q", what, err, text)
+					t.Errorf("%s: %v, want an error with %q", what, err, text)
 				}
 			}
 		}

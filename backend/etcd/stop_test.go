@@ -20,8 +20,8 @@ import (
 	"github.com/naming-go/naming/internal/etcdtest"
 )
 
-// history returns what becomes of the keys below a prefix, as it happens: their
-// values, and "deleted".
+// history returns a channel of the changes of all keys below a prefix: a value, or
+// "deleted".
 func history(t *testing.T, client *clientv3.Client, prefix string) <-chan string {
 	t.Helper()
 	c := make(chan string, 100)
@@ -41,7 +41,7 @@ func history(t *testing.T, client *clientv3.Client, prefix string) <-chan string
 	return c
 }
 
-// until returns the history up to the deletion.
+// until returns the values of a history up to the deletion.
 func until(t *testing.T, c <-chan string) (values []string) {
 	t.Helper()
 	for {
@@ -56,8 +56,8 @@ func until(t *testing.T, c <-chan string) (values []string) {
 	}
 }
 
-// TestFieldI1OrderlyStop: what a server writes when it stops in order, in each
-// format: never a value in which a reader of that format sees a difference.
+// TestFieldI1OrderlyStop checks the values that a server writes when it stops in order, in
+// each format. A reader of the format must see the same endpoint in all of them.
 func TestFieldI1OrderlyStop(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	const (
@@ -106,17 +106,17 @@ func TestFieldI1OrderlyStop(t *testing.T) {
 				t.Errorf("the entry was\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 			}
 			if len(tt.want) == 2 {
-				same(t, "what a reader of the format sees", view(t, tt.want[0]), view(t, tt.want[1]))
+				same(t, "the endpoint that a reader of the format sees", view(t, tt.want[0]), view(t, tt.want[1]))
 			}
-			r.Close()                                    // and so nothing is logged any longer
-			if warnings.Len() > 0 && tt.drainDelay > 0 { // or nobody is told before it is gone
+			r.Close()                                    // From here on nothing is logged.
+			if warnings.Len() > 0 && tt.drainDelay > 0 { // Without a delay the endpoint leaves without a mark.
 				t.Errorf("an orderly stop logs\n%s", &warnings)
 			}
 		})
 	}
 }
 
-// view is what the framework's own type takes from a value.
+// view returns the endpoint that the framework's own type decodes from a value.
 func view(t *testing.T, value string) string {
 	t.Helper()
 	var entry struct {
@@ -126,8 +126,8 @@ func view(t *testing.T, value string) string {
 	return fmt.Sprintf("%+v", entry)
 }
 
-// TestFieldI4FormatIsFinal: what a format has no place for is said at once, and
-// nothing is asked of the registry, nor retried.
+// TestFieldI4FormatIsFinal checks that an endpoint for which the format has no place is
+// refused at once, without a request and without a retry.
 func TestFieldI4FormatIsFinal(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	for name, codec := range map[string]*etcd.Codec{"go-zero": etcdcodec.GoZero(), "go-kit": etcdcodec.GoKit()} {
@@ -149,26 +149,26 @@ func TestFieldI4FormatIsFinal(t *testing.T) {
 				t.Errorf("Drain: err %v, want ErrInvalid", err)
 			}
 			if after := g.Status(); !reflect.DeepEqual(after, before) {
-				t.Errorf("the state was %+v and is %+v", before, after)
+				t.Errorf("the status was %+v and is %+v", before, after)
 			}
 			if err := g.Update(ctx, []byte(`{"a":1}`)); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
 				t.Errorf("Update with metadata: err %v, want ErrInvalid", err)
 			}
 			if !g.Status().Registered {
-				t.Errorf("the state is %+v", g.Status())
+				t.Errorf("the status is %+v", g.Status())
 			}
 			must(t, g.Close())
 		})
 	}
 }
 
-// TestFieldI2ForeignStop: when all of kratos's own servers deregister, they are
-// gone at once and nothing is logged. When all of ours in that format vanish
-// without a mark, they are held.
+// TestFieldI2ForeignStop checks that kratos's own servers leave at once, without a log
+// line, when all of them deregister. If all servers of this package in kratos's format
+// vanish without a mark, they are held.
 func TestFieldI2ForeignStop(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	for name, tt := range map[string]struct {
-		more string // in an entry
+		more string // further members of an entry
 		held bool
 	}{
 		"theirs":     {"", false},
@@ -207,15 +207,15 @@ func TestFieldI2ForeignStop(t *testing.T) {
 				select {
 				case line := <-logged:
 					if !strings.Contains(line, "held") {
-						t.Errorf("logged %s", line)
+						t.Errorf("unexpected log line %s", line)
 					}
 				case <-ctx.Done():
-					t.Error("nothing is held")
+					t.Error("no endpoint is held")
 				}
 				return
 			}
 			if v, ok := <-views; !ok || len(v.Endpoints) != 0 {
-				t.Errorf("after they left, the view has %+v", v.Endpoints)
+				t.Errorf("after the servers left, the view has %+v", v.Endpoints)
 			}
 			select {
 			case line := <-logged:

@@ -20,7 +20,7 @@ import (
 	"github.com/naming-go/naming/internal/faultproxy"
 )
 
-// follow ranges over a watch in a goroutine and returns what it yields.
+// follow ranges over a watch in a goroutine, and returns a channel of its batches.
 func follow(t *testing.T, s naming.Store, service string) <-chan naming.Batch {
 	t.Helper()
 	c := make(chan naming.Batch, 100)
@@ -43,7 +43,7 @@ func follow(t *testing.T, s naming.Store, service string) <-chan naming.Batch {
 	return c
 }
 
-// batch returns a batch in a form to compare.
+// batch returns the next batch as text.
 func batch(t *testing.T, c <-chan naming.Batch) string {
 	t.Helper()
 	select {
@@ -107,7 +107,7 @@ func del(id string) naming.Change {
 	return naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: id}}
 }
 
-// TestRawKeys: what programs on the old package's API put under keys with
+// TestRawKeys checks entries that programs on the old package's API put under keys with
 // slashes and percent signs in the address.
 func TestRawKeys(t *testing.T) {
 	r := newRig(t, etcdtest.Start(t, nil), nil)
@@ -115,7 +115,7 @@ func TestRawKeys(t *testing.T) {
 	unix := func(addr string) string { return `{"Op":0,"Addr":"` + addr + `","Metadata":null}` }
 	r.put(t, "svc/unix:/run/a.sock", unix("unix:/run/a.sock"))
 	r.put(t, "svc/[fe80::1%25eth0]:80", unix("[fe80::1%25eth0]:80"))
-	r.put(t, "svc/unix:/run/deep/x", unix("10.0.0.1:80")) // of svc/unix:/run/deep
+	r.put(t, "svc/unix:/run/deep/x", unix("10.0.0.1:80")) // of the service svc/unix:/run/deep
 	r.put(t, "svc/deeper/y", unix("10.0.0.2:80"))
 	r.put(t, "svc/%zz", unix("10.0.0.3:80"))
 
@@ -124,25 +124,26 @@ func TestRawKeys(t *testing.T) {
 	same(t, "the deeper service", list(t, r, "svc/unix:/run/deep"), "+x=10.0.0.1:80")
 	same(t, "the services", fmt.Sprint(services(t, r)), "[svc svc/deeper svc/unix:/run/deep]")
 
-	// The Store puts it under its own key, and the other is gone at once.
+	// The Store puts its own key and deletes the raw key in one transaction.
 	must(t, r.Apply(ctx, "svc", naming.Change{Endpoint: naming.Endpoint{Addr: "unix:/run/a.sock", Metadata: []byte("1")}}))
 	same(t, "a watch", batch(t, c), "+unix:/run/a.sock=unix:/run/a.sock1")
 	same(t, "the raw key", r.value(t, "svc/unix:/run/a.sock"), "")
-	// An old program again: the last one counts, and the other when it goes.
+	// An old program puts the raw key again. The last put counts. After the raw key is
+	// deleted, the Store's key counts again.
 	r.put(t, "svc/unix:/run/a.sock", unix("unix:/run/a.sock"))
 	same(t, "a watch", batch(t, c), "+unix:/run/a.sock=unix:/run/a.sock")
 	same(t, "a list", list(t, r, "svc"), "+%zz=10.0.0.3:80 +[fe80::1%25eth0]:80=[fe80::1%25eth0]:80 +unix:/run/a.sock=unix:/run/a.sock")
 	_, err := r.admin.Delete(ctx, r.prefix+"svc/unix:/run/a.sock")
 	must(t, err)
 	same(t, "a watch", batch(t, c), "+unix:/run/a.sock=unix:/run/a.sock1")
-	// A delete takes both, and nobody else's.
+	// A Delete deletes both keys, and no key of another service.
 	r.put(t, "svc/unix:/run/a.sock", unix("unix:/run/a.sock"))
 	same(t, "a watch", batch(t, c), "+unix:/run/a.sock=unix:/run/a.sock")
 	must(t, r.Apply(ctx, "svc", del("unix:/run/a.sock"), del("[fe80::1%25eth0]:80"), del("%zz"), del("unix:/run/deep/x"), del("deeper/y")))
 	same(t, "a watch", batch(t, c), "-%zz -[fe80::1%25eth0]:80 -unix:/run/a.sock")
 	same(t, "the services", fmt.Sprint(services(t, r)), "[svc/deeper svc/unix:/run/deep]")
 
-	// Under a condition.
+	// A change with a condition.
 	l, err := r.Grant(ctx, time.Minute)
 	must(t, err)
 	other, err := r.Grant(ctx, time.Minute)
@@ -158,7 +159,7 @@ func TestRawKeys(t *testing.T) {
 	must(t, r.Apply(ctx, "svc", remove, taken))
 	same(t, "a watch", batch(t, c), "+unix:/run/a.sock=unix:/taken")
 
-	// The value of a key says another ID now, and then another service.
+	// A new value gives the key another ID, and then another service.
 	r.put(t, "svc/%2Fq", unix("10.0.0.4:80"))
 	same(t, "a watch", batch(t, c), "+/q=10.0.0.4:80")
 	r.put(t, "svc/%2Fq", unix("%2Fq"))
@@ -169,8 +170,8 @@ func TestRawKeys(t *testing.T) {
 	same(t, "a watch", batch(t, c), "-unix:/s")
 }
 
-// TestServicesOfDoubtfulKeys: the list of services follows keys whose values
-// decide.
+// TestServicesOfDoubtfulKeys checks that the list of services follows changes of keys whose
+// service only the value determines.
 func TestServicesOfDoubtfulKeys(t *testing.T) {
 	r := newRig(t, etcdtest.Start(t, nil), nil)
 	c := make(chan string, 100)
@@ -207,8 +208,8 @@ func TestServicesOfDoubtfulKeys(t *testing.T) {
 	next(`[]`)
 }
 
-// TestPages: a snapshot of several pages is one state, though entries change
-// and history is compacted meanwhile.
+// TestPages checks that a snapshot of several pages is one state, although entries change
+// and the history is compacted at the same time.
 func TestPages(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
@@ -269,12 +270,12 @@ func TestPages(t *testing.T) {
 	})
 }
 
-// TestLargeApply: more changes than a transaction takes.
+// TestLargeApply applies more changes than fit into a transaction.
 func TestLargeApply(t *testing.T) {
 	r := newRig(t, etcdtest.Start(t, nil), nil)
 	var changes []naming.Change
 	for i := range 3*etcd.MaxTxnOps + 7 {
-		changes = append(changes, add(fmt.Sprint("id/", i), "10.0.0.1:80")) // two operations each
+		changes = append(changes, add(fmt.Sprint("id/", i), "10.0.0.1:80")) // Two operations each.
 	}
 	must(t, r.Apply(t.Context(), "svc", changes...))
 	for b, err := range r.Watch(t.Context(), "svc") {
@@ -288,12 +289,12 @@ func TestLargeApply(t *testing.T) {
 	}
 }
 
-// TestCodecs: the store reads and writes what other frameworks do.
+// TestCodecs checks that the Store reads and writes the keys and values of other frameworks.
 func TestCodecs(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	for name, c := range map[string]struct {
 		codec      *etcd.Codec
-		key, value string // as the framework writes it
+		key, value string // an entry as the framework writes it
 		want       string
 		own        string // the key of an endpoint that the Store puts
 	}{
@@ -311,21 +312,22 @@ func TestCodecs(t *testing.T) {
 			same(t, "the services", fmt.Sprint(services(t, s)), "[greeter]")
 			must(t, s.Apply(t.Context(), "greeter", add("2", "127.0.0.1:9002")))
 			if r.value(t, c.own) == "" {
-				t.Errorf("an endpoint that was put is not at %q", c.own)
+				t.Errorf("the Store's endpoint is not under the key %q", c.own)
 			}
 			must(t, s.Apply(t.Context(), "greeter", del(c.key[strings.LastIndexByte(c.key, '/')+1:])))
 			same(t, "a list", list(t, s, "greeter"), "+2=127.0.0.1:9002")
 			r.put(t, c.key, "null")
 			same(t, "a list", list(t, s, "greeter"), "+2=127.0.0.1:9002")
 			if len(r.reported) != 1 || r.reported[0].Key != r.prefix+c.key {
-				t.Errorf("reported: %v", r.reported)
+				t.Errorf("reported as malformed: %v", r.reported)
 			}
 		})
 	}
 }
 
-// TestNamespace: a client whose KV and Watcher were replaced by those of package
-// namespace keeps to its namespace, and its watches end in silence as well.
+// TestNamespace checks a client whose KV and Watcher were replaced by those of package
+// namespace. The Store must stay inside the namespace, and its watches must end when etcd
+// falls silent.
 func TestNamespace(t *testing.T) {
 	r := newRig(t, etcdtest.Start(t, nil), nil)
 	ns := r.prefix + "ns/"
@@ -349,12 +351,12 @@ func TestNamespace(t *testing.T) {
 		t.Error("the endpoint is not in the namespace")
 	}
 	same(t, "the services", fmt.Sprint(services(t, s)), "[svc]")
-	// Signs of life keep an idle watch going beyond the bound.
+	// Answers to probes keep an idle watch open beyond the bound.
 	quiet := time.NewTimer(2 * bound)
 	defer quiet.Stop()
 	select {
 	case b, ok := <-w:
-		t.Fatalf("an idle watch yielded %v, or ended: %v", b, !ok)
+		t.Fatalf("an idle watch yielded %v (ended: %v)", b, !ok)
 	case <-quiet.C:
 	}
 	r.each((*faultproxy.Proxy).BlackHole)

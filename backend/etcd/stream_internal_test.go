@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// newTestLink returns a link without a server. Nothing looks after its silence.
+// newTestLink returns a link without a server. Nothing checks how long it is silent.
 func newTestLink(t *testing.T) *link {
 	l := New(&clientv3.Client{}, nil).newLink()
 	l.cancel(nil)
@@ -31,7 +31,7 @@ func newAskedStream(t *testing.T, n int) (*streamTransport, []*streamSubscriptio
 	return tr, subs
 }
 
-// TestSenselessAnswer: an answer that cannot be assigned to a watch ends the link.
+// TestSenselessAnswer checks that an answer that belongs to no watch ends the link.
 func TestSenselessAnswer(t *testing.T) {
 	for name, answer := range map[string]func(subs []*streamSubscription) *pb.WatchResponse{
 		"of another watch": func(subs []*streamSubscription) *pb.WatchResponse {
@@ -54,20 +54,20 @@ func TestSenselessAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := tr.route(&pb.WatchResponse{Created: true, WatchId: 5}); !errors.Is(err, errAnswer) {
-		t.Errorf("not asked for: %v", err)
+		t.Errorf("an answer that was not asked for: %v", err)
 	}
-	// An answer that was under way when its watch was canceled.
+	// An answer may arrive after its watch was canceled.
 	if err := tr.route(&pb.WatchResponse{WatchId: 5, Events: []*mvccpb.Event{{}}}); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestReplacedBehindStream: another registry may replace the one behind a proxy. The
-// watch ends, and is canceled.
+// TestReplacedBehindStream replaces the registry behind a proxy. The watch must end, and its
+// subscription must be canceled.
 func TestReplacedBehindStream(t *testing.T) {
 	tr, subs := newAskedStream(t, 1)
 	for _, r := range []*pb.WatchResponse{
-		{Header: &pb.ResponseHeader{}, Created: true, WatchId: subs[0].id}, // etcd's proxy has no cluster there
+		{Header: &pb.ResponseHeader{}, Created: true, WatchId: subs[0].id}, // etcd's proxy sends no cluster ID here.
 		{Header: &pb.ResponseHeader{ClusterId: 7}, WatchId: subs[0].id, Events: []*mvccpb.Event{{}}},
 		{Header: &pb.ResponseHeader{ClusterId: 8}, WatchId: subs[0].id, Events: []*mvccpb.Event{{}}},
 	} {

@@ -31,8 +31,8 @@ func watchers(t *testing.T, c *etcdtest.Cluster, n float64) {
 	})
 }
 
-// TestManyWatches: 2,000 watches are on one stream, and one sign of life is for
-// all of them.
+// TestManyWatches checks that 2,000 watches share one stream, and that one probe serves all
+// of them.
 func TestManyWatches(t *testing.T) {
 	t.Parallel()
 	cluster := etcdtest.Start(t, nil)
@@ -40,7 +40,7 @@ func TestManyWatches(t *testing.T) {
 	var cs []<-chan naming.Batch
 	const n = 2000
 	for len(cs) < n {
-		const some = 100 // etcd takes its time on a busy machine
+		const some = 100 // All at once would time out on a busy machine.
 		for range some {
 			cs = append(cs, follow(t, r, fmt.Sprint("svc", len(cs))))
 		}
@@ -66,12 +66,12 @@ func TestManyWatches(t *testing.T) {
 	}
 }
 
-// TestGoroutines: a watch is no goroutine, but for that of its loop, and leaves
-// none.
+// TestGoroutines checks that a watch has no goroutine besides the goroutine of its loop, and
+// leaves no goroutine behind.
 func TestGoroutines(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	r := newRig(t, cluster, nil)
-	same(t, "a list", list(t, r, "svc"), "") // the client has its goroutines now
+	same(t, "a list", list(t, r, "svc"), "") // From here on the client has its goroutines.
 	const n, few = 500, 20
 	before := runtime.NumGoroutine()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -85,21 +85,21 @@ func TestGoroutines(t *testing.T) {
 	}
 	watchers(t, cluster, n)
 	if got := runtime.NumGoroutine() - before; got > n+few {
-		t.Errorf("%d goroutines of %d watches", got, n)
+		t.Errorf("%d goroutines for %d watches", got, n)
 	}
 	cancel()
 	wg.Wait()
 	watchers(t, cluster, 0)
 	servertest.Poll(t, "goroutines", func() error {
-		if got := runtime.NumGoroutine(); got > before+2 { // of the metric's HTTP
+		if got := runtime.NumGoroutine(); got > before+2 { // Reading the metric over HTTP leaves up to 2.
 			return fmt.Errorf("there were %d, and are %d", before, got)
 		}
 		return nil
 	})
 }
 
-// TestLeftEarly: watches that are left while etcd is asked for them do not stay
-// there.
+// TestLeftEarly checks that a watch whose loop ends before etcd has created the watch does
+// not stay in etcd.
 func TestLeftEarly(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
@@ -119,8 +119,8 @@ func TestLeftEarly(t *testing.T) {
 				for i := range 20 {
 					ctx, cancel := context.WithCancel(t.Context())
 					for b, err := range r.Watch(ctx, fmt.Sprint("svc", i)) {
-						// At any time: before the watch is asked for, before it is
-						// answered, and after.
+						// The loop ends at any time: before the request, before the
+						// answer, or later.
 						time.AfterFunc(rand.N(2*time.Millisecond), cancel)
 						if !b.Snapshot && !errors.Is(err, context.Canceled) {
 							t.Errorf("%v, %v", b, err)
@@ -138,8 +138,8 @@ func TestLeftEarly(t *testing.T) {
 	})
 }
 
-// TestSlowWatch: a loop that takes its time holds up no other, gets what came
-// meanwhile, and ends if that is too much.
+// TestSlowWatch checks that a slow loop does not delay other loops, that it gets the events
+// of the meantime, and that it ends with an error if they are too many.
 func TestSlowWatch(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, Args: []string{"--max-txn-ops=10000"}})
@@ -199,7 +199,8 @@ func TestSlowWatch(t *testing.T) {
 					}
 					_, err := r.admin.Txn(t.Context()).Then(ops...).Commit()
 					must(t, err)
-					// It is on the same stream, so what was before it has come.
+					// Both watches share a stream. So the events of the slow watch have
+					// arrived before this one.
 					must(t, r.Apply(t.Context(), "fast", add("x", fmt.Sprint("a:", i))))
 					same(t, "the fast watch", batch(t, fast), fmt.Sprint("+x=a:", i))
 				}
@@ -211,9 +212,8 @@ func TestSlowWatch(t *testing.T) {
 	})
 }
 
-// TestLargeAnswer: an answer of 6 MB, which etcd sends in one message or in
-// several that may end anywhere in a revision, is delivered, and every revision
-// as a whole.
+// TestLargeAnswer checks that an answer of 6 MB is delivered, and every revision as a whole.
+// etcd sends the answer in one message, or in fragments that may end within a revision.
 func TestLargeAnswer(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		for name, args := range map[string][]string{
@@ -228,7 +228,7 @@ func TestLargeAnswer(t *testing.T) {
 				for b, err := range r.Watch(t.Context(), "svc") {
 					must(t, err)
 					if b.Snapshot {
-						// The watch begins when all this is there.
+						// The watch begins after all these changes.
 						for i := range txns {
 							var ops []clientv3.Op
 							for j := range size {
@@ -252,15 +252,14 @@ func TestLargeAnswer(t *testing.T) {
 	})
 }
 
-// TestCompactedMeanwhile: the history from a snapshot on is gone when the watch
-// begins.
+// TestCompactedMeanwhile compacts the history after a snapshot before the watch begins.
 func TestCompactedMeanwhile(t *testing.T) {
 	each(t, func(t *testing.T, release etcdtest.Release) {
 		cluster := etcdtest.Start(t, &etcdtest.Options{Release: release})
 		r := newRig(t, cluster, nil)
 		running := follow(t, r, "other")
 		same(t, "a watch", batch(t, running), "snapshot ")
-		watchers(t, cluster, 1) // it has begun by now, too
+		watchers(t, cluster, 1) // The running watch has begun in etcd.
 		var ended error
 		for b, err := range r.Watch(t.Context(), "svc") {
 			if ended = err; b.Snapshot {
@@ -278,12 +277,12 @@ func TestCompactedMeanwhile(t *testing.T) {
 	})
 }
 
-// TestProxy: etcd's own proxy gives watches other IDs than it is asked to, and
-// answers in another order.
+// TestProxy checks watches behind etcd's own proxy. The proxy ignores the requested watch
+// IDs, and answers in another order.
 func TestProxy(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	client := grpcProxy(t, cluster)
-	before := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") // the proxy's
+	before := cluster.Metric(t, "etcd_debugging_mvcc_watcher_total") // The proxy's own watches.
 	s := etcd.New(client, &etcd.Options{SilenceBound: bound})
 	t.Run("watches", func(t *testing.T) {
 		var cs []<-chan naming.Batch
@@ -297,7 +296,7 @@ func TestProxy(t *testing.T) {
 		for i, c := range cs {
 			same(t, "a watch", batch(t, c), fmt.Sprintf("+a:%d=a:%d", i, i))
 		}
-		// They outlive the bound: probes are answered.
+		// The proxy answers probes. So the watches outlive the bound.
 		quiet := time.NewTimer(2 * bound)
 		defer quiet.Stop()
 		<-quiet.C
@@ -309,7 +308,7 @@ func TestProxy(t *testing.T) {
 	watchers(t, cluster, before)
 }
 
-// TestWatchOfAll: a watch of services without a prefix is one of all keys.
+// TestWatchOfAll checks that a watch of services without a prefix covers all keys.
 func TestWatchOfAll(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
 	client := cluster.Client(t)

@@ -25,10 +25,11 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// releases are the servers that everything is tested against.
+// releases are the etcd releases that each tests against.
 var releases = []etcdtest.Release{etcdtest.Pinned, etcdtest.V34}
 
-// TestMain: at full length, most tests wait most of the time.
+// TestMain runs six tests in parallel in make full, because most tests wait most of the time
+// there.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	asked := false
@@ -56,17 +57,17 @@ func rounds(short int) int {
 	return short
 }
 
-// bound is the bound of silence in tests: longer than a busy machine with a slow
-// disk keeps an etcd silent that is well.
+// bound is the SilenceBound of tests. A healthy etcd on a busy machine with a slow disk is
+// never silent for so long.
 const bound = 4 * time.Second
 
-// rig is a store on a client of its own, whose links to the servers can be
-// disturbed.
+// rig is a Store on its own client. Proxies between the client and the servers inject
+// faults.
 type rig struct {
 	*etcd.Store
 	cluster *etcdtest.Cluster
 	client  *clientv3.Client
-	admin   *clientv3.Client // not through the proxies
+	admin   *clientv3.Client // bypasses the proxies
 	proxies []*faultproxy.Proxy
 	prefix  string
 	calls   atomic.Int64 // requests and streams
@@ -77,8 +78,8 @@ type rig struct {
 
 var rigs atomic.Int64
 
-// newRig returns a store with a key space of its own. change, if not nil,
-// changes the client's configuration.
+// newRig returns a rig with its own key prefix. change, if not nil, changes the client's
+// configuration.
 func newRig(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) *rig {
 	t.Helper()
 	r := &rig{cluster: c, admin: c.Client(t), prefix: fmt.Sprintf("/rig/%d/", rigs.Add(1))}
@@ -89,7 +90,8 @@ func newRig(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) *r
 		endpoints = append(endpoints, p.Addr())
 	}
 	cfg := c.Config(endpoints...)
-	// So that a link that has healed is found to have within a test's patience.
+	// With a short backoff the client notices within a test's patience that a link has
+	// healed.
 	quick := backoff.DefaultConfig
 	quick.BaseDelay, quick.MaxDelay = 20*time.Millisecond, 200*time.Millisecond
 	cfg.DialOptions = append(cfg.DialOptions,
@@ -115,10 +117,10 @@ func newRig(t *testing.T, c *etcdtest.Cluster, change func(*clientv3.Config)) *r
 	return r
 }
 
-// store returns another store on the rig's client and keys.
+// store returns another Store on the rig's client and keys.
 func (r *rig) store(codec *etcd.Codec) *etcd.Store { return r.newStore(codec, bound) }
 
-// quiet returns one that bears silence for longer.
+// quiet returns another Store with the given SilenceBound.
 func (r *rig) quiet(bound time.Duration) *etcd.Store { return r.newStore(nil, bound) }
 
 func (r *rig) newStore(codec *etcd.Codec, bound time.Duration) *etcd.Store {
@@ -140,7 +142,7 @@ func (r *rig) each(f func(*faultproxy.Proxy)) {
 
 func (r *rig) heal() { r.each((*faultproxy.Proxy).Heal) }
 
-// truth is what etcd has, asked by another client, of the majority.
+// truth returns the endpoints that etcd has, by a linearizable read of the admin client.
 func (r *rig) truth(t *testing.T) string {
 	t.Helper()
 	dir := r.prefix + "svc/"
@@ -164,7 +166,7 @@ func (r *rig) truth(t *testing.T) string {
 	return text(set)
 }
 
-// put writes a key behind the store's back, below its prefix.
+// put writes a key below the Store's prefix, without the Store.
 func (r *rig) put(t *testing.T, key, value string) {
 	t.Helper()
 	if _, err := r.admin.Put(t.Context(), r.prefix+key, value); err != nil {
@@ -172,7 +174,7 @@ func (r *rig) put(t *testing.T, key, value string) {
 	}
 }
 
-// value reads a key behind the store's back.
+// value reads a key below the Store's prefix, without the Store.
 func (r *rig) value(t *testing.T, key string) string {
 	t.Helper()
 	resp, err := r.admin.Get(t.Context(), r.prefix+key)
@@ -185,7 +187,7 @@ func (r *rig) value(t *testing.T, key string) string {
 	return string(resp.Kvs[0].Value)
 }
 
-// etcdError reports whether an error wraps one of the client's.
+// etcdError reports whether err wraps an error of etcd's client.
 func etcdError(err error) bool {
 	var e rpctypes.EtcdError
 	return errors.As(err, &e)

@@ -17,34 +17,34 @@ import (
 	"github.com/naming-go/naming/internal/servertest"
 )
 
-// fails waits until the readers and the registrations are told of an error with
-// a text in it.
+// fails waits until the readers and the registrations report an error that contains the
+// text.
 func (f *fleet) fails(t *testing.T, text string) {
 	t.Helper()
-	servertest.Poll(t, "the error is not told", func() error {
+	servertest.Poll(t, "the error is not reported", func() error {
 		f.mu.Lock()
 		view := f.view
 		f.mu.Unlock()
 		if !view.Stale() || !strings.Contains(view.Err.Error(), text) {
-			return fmt.Errorf("a View with the error %v", view.Err)
+			return fmt.Errorf("the View has the error %v", view.Err)
 		}
 		for _, g := range f.regs {
 			if s := g.Status(); s.Registered || s.Err == nil || !strings.Contains(s.Err.Error(), text) {
-				return fmt.Errorf("a registration in %+v", s)
+				return fmt.Errorf("the status of a registration is %+v", s)
 			}
 		}
 		return nil
 	})
 }
 
-// TestCertificates: the certificates of servers and clients are replaced, and
-// expire, while endpoints are registered and watched.
+// TestCertificates replaces the certificates of servers and clients, and lets them expire,
+// while endpoints are registered and watched.
 func TestCertificates(t *testing.T) {
 	for _, release := range releases {
 		t.Run(string(release), func(t *testing.T) {
 			t.Parallel()
 			cluster := etcdtest.Start(t, &etcdtest.Options{Release: release, TLS: true})
-			// The client asks for its certificate at every handshake.
+			// The client gets its certificate anew at every handshake.
 			var mine atomic.Pointer[tls.Certificate]
 			issue := func(valid time.Duration) {
 				pem := cluster.CA().Issue(t, "app", valid)
@@ -93,11 +93,11 @@ func TestCertificates(t *testing.T) {
 					issue(-time.Hour)
 					f.everyLink((*faultproxy.Proxy).Reset)
 					f.overdue(t)
-					servertest.Poll(t, "the reader is not told", func() error {
+					servertest.Poll(t, "the reader does not become stale", func() error {
 						f.mu.Lock()
 						defer f.mu.Unlock()
 						if !f.view.Stale() {
-							return errors.New("a fresh View")
+							return errors.New("the View is fresh")
 						}
 						return nil
 					})

@@ -13,10 +13,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// testServer is a server's side of one watch, on either transport.
+// testServer is the server's side of one watch, for each transport.
 type testServer interface {
 	transport(l *link) transport
-	// say sends an answer once the watch has begun.
+	// say sends an answer after the watch has begun.
 	say(t *testing.T, r *pb.WatchResponse)
 }
 
@@ -52,7 +52,7 @@ func (s *streamServer) routeTo(t *testing.T, r *pb.WatchResponse) {
 	}
 }
 
-// watcherServer answers on a watcherTransport. As the client does, it joins fragments.
+// watcherServer answers on a watcherTransport. It joins fragments, as etcd's client does.
 type watcherServer struct {
 	c      chan clientv3.WatchResponse
 	joined []*clientv3.Event
@@ -88,8 +88,8 @@ func clientEvents(events []*mvccpb.Event) []*clientv3.Event {
 	return list
 }
 
-// TestTransports: whatever carries a watch, the same checks hold for what the server says,
-// and the same changes are delivered.
+// TestTransports checks that both transports deliver the same changes and refuse the same
+// answers.
 func TestTransports(t *testing.T) {
 	errLink := errors.New("the link has failed")
 	put := func(rev int64, key string) *mvccpb.Event {
@@ -107,9 +107,9 @@ func TestTransports(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		answers []*pb.WatchResponse
-		fail    bool // the link fails afterwards
+		fail    bool // the link fails after the answers
 		want    []string
-		err     error // nil: the loop ends at the key dir/end
+		err     error // nil means that the loop ends at the key dir/end
 	}{
 		{"changes", []*pb.WatchResponse{say(7, put(11, "dir/a")), say(7, put(12, "dir/b"), put(12, "dir/c")), end}, false, []string{"dir/a@11", "dir/b@12", "dir/c@12", "dir/end@99"}, nil},
 		{"no cluster", []*pb.WatchResponse{say(0, put(11, "dir/a")), end}, false, []string{"dir/a@11", "dir/end@99"}, nil},
@@ -165,7 +165,7 @@ func TestTransports(t *testing.T) {
 	}
 }
 
-// TestTransportsContext: the context of a loop ends it on both transports.
+// TestTransportsContext checks that the context of a loop ends the loop on both transports.
 func TestTransportsContext(t *testing.T) {
 	for name, srv := range map[string]testServer{"stream": &streamServer{}, "watcher": &watcherServer{c: make(chan clientv3.WatchResponse)}} {
 		l := newTestLink(t)
