@@ -500,10 +500,10 @@ func ExampleEndpoint_Info() {
 		`{"weight": 10, "zone": "eu-1", "version": 3, "tags": ["canary"], "draining": true, "owner": "team a"}`)}
 	info := e.Info()
 	fmt.Println(info.Weight, info.Zone, info.Tags, info.Draining)
-	fmt.Printf("%q, as it is no string\n", info.Version)
+	fmt.Printf("%q, as 3 is not a string\n", info.Version)
 	// Output:
 	// 10 eu-1 [canary] true
-	// "", as it is no string
+	// "", as 3 is not a string
 }
 
 // A stale View has the last known endpoints.

@@ -188,8 +188,8 @@ func BenchmarkFanOut(b *testing.B) {
 			defer f.Close()
 			followers = append(followers, f)
 		}
-		// told waits until all followers show an endpoint with a port.
-		told := func(port int) {
+		// delivered waits until all followers show an endpoint with a port.
+		delivered := func(port int) {
 			addr := fmt.Sprintf("10.0.0.0:%d", port)
 			for left := consumers; left > 0; {
 				e, _ := followers[<-wakes].Next()
@@ -203,10 +203,10 @@ func BenchmarkFanOut(b *testing.B) {
 		for i := range consumers {
 			wakes <- i
 		}
-		told(port)
+		delivered(port)
 		for b.Loop() {
 			change()
-			told(port)
+			delivered(port)
 		}
 		b.ReportMetric(float64(inUse()-before)/consumers, "B/consumer")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/consumers, "goroutines/consumer")

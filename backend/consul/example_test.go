@@ -12,8 +12,8 @@ import (
 	"github.com/naming-go/naming/backend/consul"
 )
 
-// A server announces itself, and whoever looks for it in Consul finds it, with
-// zone in its Meta and a weight of 3.
+// A server registers itself. Every program that looks for the server in Consul finds
+// it, with zone in its Meta and a weight of 3.
 func Example() {
 	client, err := consul.NewClient(api.DefaultConfig())
 	if err != nil {

@@ -280,7 +280,7 @@ func TestDeregisteredByConsul(t *testing.T) {
 			}
 			if len(entries) == 0 {
 				if first && p == ps[0] {
-					t.Error("what is listed no more was removed at once")
+					t.Error("an endpoint that is no longer listed was removed at once")
 				}
 				break
 			}

@@ -95,7 +95,8 @@ func ours(e peer.Endpoint) (naming.Endpoint, error) {
 	return naming.Endpoint{ID: e.ID, Addr: e.Addr, Metadata: metadata}, err
 }
 
-// short is enough to tell a leak from noise.
+// short returns options for a short run. The run is long enough to distinguish a leak
+// from noise.
 func short(t *testing.T) Options {
 	return Options{Changes: 4000, Rate: -1, Consumers: 50, Services: 3, Endpoints: 20, Samples: 16, Logf: t.Logf}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 )
 
-// TestQuickstart tells the whole story with short steps. No call fails.
+// TestQuickstart runs the whole program with short steps, and checks that no call fails.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer

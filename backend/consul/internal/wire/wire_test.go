@@ -268,6 +268,6 @@ func TestFieldC12PortName(t *testing.T) {
 		}
 	}
 	if wiretest.Parse(t, two).Digest() == wiretest.Parse(t, strings.Replace(two, "9090", "9091", 1)).Digest() {
-		t.Error("another port of a name is no change")
+		t.Error("Digest ignores the port of a name")
 	}
 }
