@@ -74,8 +74,8 @@ check: tidy-check prose rules bin/staticcheck ## gofmt, vet, staticcheck, tidine
 	cd interop/old && go vet ./...
 	@$(call nested,go vet ./...; $(CURDIR)/bin/staticcheck ./...)
 
-prose: ## phrases, long functions and unguarded fields; go run ./tools/prose -all -v lists more
-	go run ./tools/prose
+prose: ## phrases, long functions and unguarded fields, in tests and Markdown too
+	go run ./tools/prose -all
 
 # The result is not taken from the cache: it depends on files outside of the module.
 rules: ## test the alerting rules of observe/prometheus with Prometheus' engine

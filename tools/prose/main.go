@@ -5,8 +5,9 @@
 //	long   a function of more than 60 lines
 //	guard  a struct field beside a mutex that does not say what guards it
 //
-// It reads the Go files that git tracks in a directory, without tests. With -all it
-// reads tests and Markdown too, and reports them as words-test, long-test and words-md.
+// It reads the Go files that git tracks in a directory, without tests. With -all, as in
+// make prose, it reads tests and Markdown too, and reports their findings as words-test,
+// long-test and words-md.
 //
 //	go run ./tools/prose [-all] [-v] [-count] [directory]
 //
