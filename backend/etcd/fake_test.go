@@ -129,7 +129,7 @@ func (f *fake) count() int {
 	return f.requests
 }
 
-// header returns the header of an answer. f.mu is held.
+// header returns the header of an answer. The caller holds f.mu.
 func (f *fake) header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: 7, MemberId: 1, RaftTerm: 2, Revision: f.rev}
 }
@@ -172,7 +172,7 @@ func (f *fake) Range(ctx context.Context, q *pb.RangeRequest) (*pb.RangeResponse
 	return r, nil
 }
 
-// read reads the newest state. f.mu is held.
+// read reads the newest state. The caller holds f.mu.
 func (f *fake) read(q *pb.RangeRequest) *pb.RangeResponse {
 	r := &pb.RangeResponse{Header: f.header()}
 	for _, key := range slices.Sorted(maps.Keys(f.kvs)) {
@@ -205,7 +205,7 @@ func (f *fake) Put(ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, erro
 	return &pb.PutResponse{Header: h}, err
 }
 
-// put puts an entry at the present revision. f.mu is held.
+// put puts an entry at the present revision. The caller holds f.mu.
 func (f *fake) put(q *pb.PutRequest) error {
 	if _, ok := f.leases[q.Lease]; q.Lease != 0 && !ok {
 		return rpctypes.ErrGRPCLeaseNotFound
@@ -226,7 +226,7 @@ func (f *fake) remove(key string) {
 	}
 }
 
-// publish sends an event to the watches of its key. f.mu is held.
+// publish sends an event to the watches of its key. The caller holds f.mu.
 func (f *fake) publish(ev *mvccpb.Event) {
 	f.history = append(f.history, ev)
 	for w := range f.watches {
@@ -270,7 +270,7 @@ func (f *fake) Txn(ctx context.Context, q *pb.TxnRequest) (*pb.TxnResponse, erro
 	return r, err
 }
 
-// do makes a transaction. f.mu is held.
+// do makes a transaction. The caller holds f.mu.
 func (f *fake) do(q *pb.TxnRequest) (*pb.TxnResponse, error) {
 	r := &pb.TxnResponse{Header: f.header(), Succeeded: true}
 	for _, c := range q.Compare {

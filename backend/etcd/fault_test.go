@@ -379,7 +379,7 @@ func TestTokenExpiry(t *testing.T) {
 			must(t, r.Apply(t.Context(), "running", add("x", fmt.Sprint("a:", i))))
 			same(t, "the running watch", batch(t, running), fmt.Sprint("+x=a:", i))
 		}
-		// A password that is no longer valid has an error of its own.
+		// A password that is no longer valid has the error ErrPermission.
 		cluster.SetPassword(t, "app", "changed")
 		err := r.Apply(t.Context(), "svc", add("", "a:1"))
 		if !errors.Is(err, naming.ErrPermission) || !etcdError(err) {

@@ -131,7 +131,7 @@ func (gr *GRPCResolver) check(target string) error {
 	return nil
 }
 
-// share is what the users of one client have in common.
+// share has the Client and the Builder that all GRPCResolvers of one etcd client share.
 type share struct {
 	etcd    *clientv3.Client
 	client  *naming.Client
