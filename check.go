@@ -73,7 +73,7 @@ func (e Endpoint) normalize() (Endpoint, error) {
 	if e.ID == "" {
 		e.ID = e.Addr
 	}
-	e.NoDrain, e.Unleased = false, false
+	e.NoDrainingMark, e.Unleased = false, false
 	if err := CheckEndpoint(e); err != nil {
 		return e, err
 	}

@@ -106,7 +106,9 @@ func sameEntry(a, b *entry) bool {
 
 // sameFlags reports whether the flags that a Store sets are the same in two equal
 // entries. A change of a flag alone is not reported to readers.
-func sameFlags(a, b *entry) bool { return a.NoDrain == b.NoDrain && a.Unleased == b.Unleased }
+func sameFlags(a, b *entry) bool {
+	return a.NoDrainingMark == b.NoDrainingMark && a.Unleased == b.Unleased
+}
 
 func sameWithheld(a, b *Withheld) bool {
 	return a == b || a != nil && b != nil && a.Reason == b.Reason && a.Detail == b.Detail

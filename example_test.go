@@ -243,7 +243,7 @@ func ExampleRegistration_Status() {
 		log.Fatal(err)
 	}
 	s := reg.Status()
-	fmt.Println("registered:", s.Registered, "failed attempts since:", s.Attempts, "error:", s.Err)
+	fmt.Println("registered:", s.Registered, "failed attempts since:", s.FailedAttempts, "error:", s.Err)
 	// Output: registered: true failed attempts since: 0 error: <nil>
 }
 

@@ -159,7 +159,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 	for _, asked := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			rec, opts := recorded()
-			opts.Hold.IncludeNoDrain = asked
+			opts.Hold.IncludeNoDrainingMark = asked
 			s := batches{ch: make(chan naming.Batch)}
 			c := naming.New(s, opts)
 			defer c.Close()
@@ -168,7 +168,7 @@ func TestFieldI2NoDrain(t *testing.T) {
 			var set []naming.Endpoint
 			for _, id := range []string{"k1", "k2", "k3", "k4", "o1", "o2"} {
 				e := endpoint(id + " " + id + ":1")
-				e.NoDrain = id[0] == 'k'
+				e.NoDrainingMark = id[0] == 'k'
 				set = append(set, e)
 			}
 			s.ch <- naming.Batch{Snapshot: true, Put: set}
@@ -179,10 +179,10 @@ func TestFieldI2NoDrain(t *testing.T) {
 				want = "[k1 k2 k3]"
 			}
 			if got := fmt.Sprint(ids(now(t, c).Held)); got != want {
-				t.Errorf("NoDrain %v: held %s, want %s", asked, got, want)
+				t.Errorf("NoDrainingMark %v: held %s, want %s", asked, got, want)
 			}
 			if n := len(rec.lines(slog.LevelWarn)); (n > 0) != asked {
-				t.Errorf("NoDrain %v: %d warnings", asked, n)
+				t.Errorf("NoDrainingMark %v: %d warnings", asked, n)
 			}
 			if asked {
 				return
@@ -197,13 +197,13 @@ func TestFieldI2NoDrain(t *testing.T) {
 			f.Next()
 			moved := endpoint("m1 m1:1")
 			s.ch <- naming.Batch{Put: []naming.Endpoint{moved, endpoint("m2 m2:1")}}
-			moved.NoDrain = true
+			moved.NoDrainingMark = true
 			synctest.Wait()
 			f.Next()
 			s.ch <- naming.Batch{Put: []naming.Endpoint{moved}}
 			synctest.Wait()
 			if e, ok := f.Next(); ok {
-				t.Errorf("an event for a change of NoDrain: %v", e)
+				t.Errorf("an event for a change of NoDrainingMark: %v", e)
 			}
 			s.ch <- naming.Batch{Deleted: []string{"m1"}}
 			if got := fmt.Sprint(ids(now(t, c).Held)); got != "[o1 o2]" {
@@ -336,28 +336,28 @@ func TestViewHasNewFlags(t *testing.T) {
 			f := follow(t, c)
 			s.ch <- naming.Batch{Snapshot: true, Put: set()}
 			before := now(t, c)
-			if e := before.Endpoints[1]; e.NoDrain || e.Unleased {
+			if e := before.Endpoints[1]; e.NoDrainingMark || e.Unleased {
 				t.Fatalf("first view: %+v", e)
 			}
 			f.Next()
 			flagged := set()
-			flagged[1].NoDrain, flagged[1].Unleased = true, true
+			flagged[1].NoDrainingMark, flagged[1].Unleased = true, true
 			if !again {
 				flagged = flagged[1:]
 			}
 			s.ch <- naming.Batch{Snapshot: again, Put: flagged}
 			v := now(t, c)
-			if e := v.Endpoints[1]; !e.NoDrain || !e.Unleased {
+			if e := v.Endpoints[1]; !e.NoDrainingMark || !e.Unleased {
 				t.Errorf("snapshot %v: the view has the old flags: %+v", again, e)
 			}
-			if before.Endpoints[1].NoDrain {
+			if before.Endpoints[1].NoDrainingMark {
 				t.Error("the view of before was modified")
 			}
 			if e, ok := f.Next(); ok {
 				t.Errorf("an event for a change of flags: %+v", e)
 			}
 			s.ch <- naming.Batch{Deleted: []string{"a"}}
-			if v := now(t, c); len(v.Endpoints) != 1 || !v.Endpoints[0].NoDrain {
+			if v := now(t, c); len(v.Endpoints) != 1 || !v.Endpoints[0].NoDrainingMark {
 				t.Errorf("after a change of another endpoint: %+v", v.Endpoints)
 			}
 		})

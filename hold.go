@@ -18,7 +18,7 @@ import (
 // endpoint is released when its ID or its address is in the set again.
 //
 // Four kinds of endpoints are never held: one that was marked as draining, one whose
-// entry has no place for the mark ([Endpoint.NoDrain]), one that is or was withheld,
+// entry has no place for the mark ([Endpoint.NoDrainingMark]), one that is or was withheld,
 // and a single one that vanished while others remain.
 type Hold struct {
 	// Disabled turns the hold off.
@@ -40,10 +40,10 @@ type Hold struct {
 	// need to register again. A longer MaxDuration keeps dead addresses longer, if
 	// the servers did die.
 	MaxDuration time.Duration
-	// IncludeNoDrain also holds endpoints whose entries have no place for the
-	// draining mark ([Endpoint.NoDrain]), such as those of other frameworks. An
+	// IncludeNoDrainingMark also holds endpoints whose entries have no place for the
+	// draining mark ([Endpoint.NoDrainingMark]), such as those of other frameworks. An
 	// orderly stop of most of them then looks like a fault.
-	IncludeNoDrain bool
+	IncludeNoDrainingMark bool
 }
 
 // withDefaults returns the options with every value in range.
@@ -111,7 +111,7 @@ func (t turnover) empty() bool { return len(t.held)+len(t.back)+len(t.expired) =
 // explained reports whether an endpoint that is gone left for a known reason, or may
 // have done so.
 func (h Hold) explained(e *entry) bool {
-	return e.NoDrain && !h.IncludeNoDrain || e.Info().Draining
+	return e.NoDrainingMark && !h.IncludeNoDrainingMark || e.Info().Draining
 }
 
 // trackLosses holds and releases endpoints after changes were made to the set. The cost

@@ -295,11 +295,11 @@ func (i *intent) setResult(err error, gone bool) transition {
 	}
 	switch {
 	case err == nil:
-		s.Registered, s.Attempts = true, 0
+		s.Registered, s.FailedAttempts = true, 0
 	case gone && s.Registered:
 		s.Registered = false
 	case err != ErrReplaced: // errors.Is would call methods of the store's error under the lock
-		s.Attempts++
+		s.FailedAttempts++
 	}
 	if s.Registered != was.Registered {
 		s.Since = time.Now()

@@ -165,7 +165,7 @@ func TestRegistrationMutants(t *testing.T) {
 			Name: "gives up after a few attempts",
 			File: "keeper.go",
 			Old:  "	k.report(err, k.missing || overdue)\n",
-			New:  "	k.report(err, k.missing || overdue)\n	if k.g.Status().Attempts > 8 {\n		k.g.cancel()\n	}\n",
+			New:  "	k.report(err, k.missing || overdue)\n	if k.g.Status().FailedAttempts > 8 {\n		k.g.cancel()\n	}\n",
 			Test: "TestRegistrationHeals|TestRegistrationOutage",
 		}, {
 			Name: "does not look at the lease while a change fails",
@@ -428,7 +428,7 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "holds endpoints without a place for the mark",
 			File: "hold.go",
-			Old:  "e.NoDrain && !h.IncludeNoDrain ||",
+			Old:  "e.NoDrainingMark && !h.IncludeNoDrainingMark ||",
 			New:  "",
 			Test: "TestFieldI2NoDrain",
 		}, {

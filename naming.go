@@ -76,10 +76,10 @@ type Endpoint struct {
 	// stored.
 	Draining bool
 
-	// NoDrain means that the entry has no place for the Draining mark, so that an
+	// NoDrainingMark means that the entry has no place for the Draining mark, so that an
 	// orderly stop and a loss look the same. A Store sets it in what it reads. Apply
 	// and Equal ignore it.
-	NoDrain bool
+	NoDrainingMark bool
 
 	// Unleased means that the entry is under no lease: only a deletion removes it. A
 	// Store that knows sets it in what it reads, and yields the endpoint again when

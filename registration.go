@@ -117,8 +117,8 @@ type RegistrationStatus struct {
 	// has the content of before. [ErrReplaced] means that a newer Registration has
 	// the entry.
 	Err error
-	// Attempts counts the failed attempts since the last that succeeded.
-	Attempts int
+	// FailedAttempts counts the failed attempts since the last that succeeded.
+	FailedAttempts int
 	// Withheld says that the registry has the endpoint and says not to use it, and
 	// why: an operator's maintenance mode, or a check. Registered does not change. It
 	// is nil while the endpoint may be used. It is shared and must not be modified.
@@ -272,15 +272,15 @@ func (s RegistrationStatus) MarshalJSON() ([]byte, error) {
 		Reason, Detail string
 	}
 	var out struct {
-		Registered bool
-		Since      time.Time
-		Err        *string
-		Attempts   int
-		Withheld   *withheld
-		Draining   bool
-		Closed     bool
+		Registered     bool
+		Since          time.Time
+		Err            *string
+		FailedAttempts int
+		Withheld       *withheld
+		Draining       bool
+		Closed         bool
 	}
-	out.Registered, out.Since, out.Attempts, out.Draining, out.Closed = s.Registered, s.Since, s.Attempts, s.Draining, s.Closed
+	out.Registered, out.Since, out.FailedAttempts, out.Draining, out.Closed = s.Registered, s.Since, s.FailedAttempts, s.Draining, s.Closed
 	if s.Err != nil {
 		text := SafeText(s.Err.Error())
 		out.Err = &text

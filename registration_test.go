@@ -318,7 +318,7 @@ func TestRegisterWhileDown(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, down) || waiting != nil {
 			t.Errorf("Register with Wait: %v, %v", waiting, err)
 		}
-		if st := g.Status(); st.Registered || !errors.Is(st.Err, down) || st.Attempts < 4 {
+		if st := g.Status(); st.Registered || !errors.Is(st.Err, down) || st.FailedAttempts < 4 {
 			t.Errorf("status %+v", st)
 		}
 		s.Up()

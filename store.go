@@ -44,7 +44,7 @@ import (
 //
 // [Endpoint.Draining] makes the round trip beside Metadata. A Store whose format has
 // no place for the mark, or whose options turn the mark off, refuses an Add with the
-// mark: it returns [ErrInvalid] and makes no request. It sets [Endpoint.NoDrain] on
+// mark: it returns [ErrInvalid] and makes no request. It sets [Endpoint.NoDrainingMark] on
 // the endpoints that it reads in such a format.
 //
 // Any valid service name, any ID, any JSON metadata, and IPv6 and unix addresses make

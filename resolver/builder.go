@@ -57,7 +57,7 @@ type Options struct {
 	// [DefaultFirstAnswerTimeout].
 	FirstAnswerTimeout time.Duration
 
-	// Addresses also gives ClientConns the addresses in the form that gRPC had
+	// WithAddresses also gives ClientConns the addresses in the form that gRPC had
 	// before it had endpoints, for load balancing policies that read nothing else.
 	// The policies made with gRPC's package balancer/base are of that kind. Every
 	// change costs 64 more bytes for each endpoint.
@@ -69,7 +69,7 @@ type Options struct {
 	// change. Write a policy that does on gRPC's package balancer or
 	// balancer/endpointsharding. Both get the Endpoints of every state, and need
 	// no Addresses.
-	Addresses bool
+	WithAddresses bool
 
 	// PanicThreshold is the share of a service's endpoints, from 0 to 1, that must
 	// be usable:
@@ -184,7 +184,7 @@ func NewBuilder(c *naming.Client, opts *Options) *Builder {
 		config:      o.ServiceConfig,
 		emptyConfig: withPickFirst(o.ServiceConfig),
 		firstAnswer: o.FirstAnswerTimeout,
-		addresses:   o.Addresses,
+		addresses:   o.WithAddresses,
 		log:         o.Logger,
 		threshold:   min(o.PanicThreshold, 1),
 		open:        openTargets{targets: make(map[string]*target)},

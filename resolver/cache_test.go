@@ -593,7 +593,7 @@ func TestWhatIsNotSaved(t *testing.T) {
 		put(t, store, endpoints("d")...)
 		time.Sleep(time.Minute)
 		p.log.want(t, "state d a b c", "state d") // held endpoints stay for ten seconds
-		p.wantSaved("a b c") // the others are held
+		p.wantSaved("a b c")                      // the others are held
 		put(t, store, endpoints("a", "b", "c")...)
 		time.Sleep(time.Minute)
 		p.wantSaved("a b c d")

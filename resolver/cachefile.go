@@ -40,23 +40,23 @@ type cacheContent struct {
 
 // savedEndpoint is an endpoint in a file.
 type savedEndpoint struct {
-	ID       string
-	Addr     string
-	Metadata json.RawMessage `json:",omitempty"`
-	Draining bool            `json:",omitempty"`
-	NoDrain  bool            `json:",omitempty"`
-	Reason   naming.Reason   `json:",omitempty"`
-	Detail   string          `json:",omitempty"`
+	ID             string
+	Addr           string
+	Metadata       json.RawMessage `json:",omitempty"`
+	Draining       bool            `json:",omitempty"`
+	NoDrainingMark bool            `json:"NoDrain,omitempty"`
+	Reason         naming.Reason   `json:",omitempty"`
+	Detail         string          `json:",omitempty"`
 }
 
 // newSavedEndpoint returns the form of e in a file.
 func newSavedEndpoint(e naming.Endpoint) savedEndpoint {
-	return savedEndpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrain: e.NoDrain}
+	return savedEndpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrainingMark: e.NoDrainingMark}
 }
 
 // endpoint returns the endpoint of which e is the form in a file.
 func (e savedEndpoint) endpoint() naming.Endpoint {
-	return naming.Endpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrain: e.NoDrain}
+	return naming.Endpoint{ID: e.ID, Addr: e.Addr, Metadata: e.Metadata, Draining: e.Draining, NoDrainingMark: e.NoDrainingMark}
 }
 
 // check returns an error if e must not be in a file.

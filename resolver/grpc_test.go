@@ -570,7 +570,7 @@ func TestPoliciesThatReadAddresses(t *testing.T) {
 	w.apply("greeter", at(s.addr())...)
 	wantError(t, w.dial("greeter"), codes.Unavailable, "produced zero addresses")
 
-	w = newWorld(t, &resolver.Options{ServiceConfig: config, Addresses: true})
+	w = newWorld(t, &resolver.Options{ServiceConfig: config, WithAddresses: true})
 	e := naming.Endpoint{ID: s.addr(), Addr: s.addr(), Metadata: []byte(`{"zone":"a"}`)}
 	w.apply("greeter", add(e)...)
 	conn := w.dial("greeter")
@@ -604,14 +604,14 @@ func (p weighing) Build(info base.PickerBuildInfo) balancer.Picker {
 	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
 }
 
-// TestFieldI7BaseNeverSeesAChangedWeight shows what the doc of Options.Addresses
+// TestFieldI7BaseNeverSeesAChangedWeight shows what the doc of Options.WithAddresses
 // says: the picker of a policy made with balancer/base goes on seeing the weight that
 // an endpoint had when it was first listed, whatever the endpoint becomes.
 func TestFieldI7BaseNeverSeesAChangedWeight(t *testing.T) {
 	policy := weighing{make(chan float64, 100)}
 	balancer.Register(base.NewBalancerBuilder("naming_test_weighing", policy, base.Config{}))
 	s, other := newServer(t), newServer(t)
-	w := newWorld(t, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"naming_test_weighing":{}}]}`, Addresses: true})
+	w := newWorld(t, &resolver.Options{ServiceConfig: `{"loadBalancingConfig":[{"naming_test_weighing":{}}]}`, WithAddresses: true})
 	weigh := func(n int) naming.Endpoint {
 		return naming.Endpoint{ID: "1", Addr: s.addr(), Metadata: fmt.Appendf(nil, `{"weight":%d}`, n)}
 	}
@@ -641,7 +641,7 @@ func TestFieldI7BaseNeverSeesAChangedWeight(t *testing.T) {
 		select {
 		case got := <-policy.weights:
 			if got == 7 {
-				t.Fatal("base sees a changed weight: the doc of Options.Addresses is to be changed")
+				t.Fatal("base sees a changed weight: the doc of Options.WithAddresses is to be changed")
 			}
 			seen = got == 9 || other.accepts.Load() > 0 // made after the change
 		case <-deadline:

@@ -18,7 +18,7 @@ import (
 type state struct {
 	number     uint64 // counts the states of a target
 	endpoints  []grpcresolver.Endpoint
-	addresses  []grpcresolver.Address // of the endpoints, if Options.Addresses is set
+	addresses  []grpcresolver.Address // of the endpoints, if Options.WithAddresses is set
 	attributes *attributes.Attributes // nil, or those of a cached set
 	err        error
 	urgent     bool // no rests: calls wait for it, fail without it, or go where the registry says not to call

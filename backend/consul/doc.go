@@ -56,7 +56,7 @@
 // An address that is neither a name nor an IP address is malformed, and so is a port
 // outside of 1 to 65535. An IPv6 address may be in brackets. Sidecar proxies and gateways
 // of the service mesh are left out, unless Options.IncludeProxies is set. Endpoints of
-// other writers are NoDrain, because their entries have no mark for draining.
+// other writers are NoDrainingMark, because their entries have no mark for draining.
 //
 // The service "consul", which is the servers themselves, is a service like any other.
 //

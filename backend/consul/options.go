@@ -62,7 +62,7 @@ type Options struct {
 
 	// NoDrainingMark makes Apply refuse to mark an endpoint as draining, with
 	// naming.ErrInvalid and before any request. The mark is a key of the service's
-	// Meta. Endpoints without the mark are then read as NoDrain.
+	// Meta. Endpoints without the mark are then read as NoDrainingMark.
 	NoDrainingMark bool
 
 	// PortName is the name of the port to use, such as "grpc", of an entry of another

@@ -33,7 +33,7 @@ type Codec struct {
 	Keys *Keys
 
 	// Encode returns the value of an entry. The endpoint is as [naming.Normalize] returns
-	// it, except that NoDrain is true if the Store writes no draining marks. An error
+	// it, except that NoDrainingMark is true if the Store writes no draining marks. An error
 	// means that the format cannot hold the endpoint: the Store returns it as
 	// [naming.ErrInvalid]. Encode must be set. It must not change e.Metadata or keep it.
 	Encode func(service string, e naming.Endpoint) ([]byte, error)
@@ -44,7 +44,7 @@ type Codec struct {
 	//
 	// The Store gets the ID from the key. Decode sets any ID if the value itself names an
 	// ID. The Store then knows that a slash in the key separates parts of the key, and
-	// does not belong to an address. Decode sets NoDrain if the writer of the entry
+	// does not belong to an address. Decode sets NoDrainingMark if the writer of the entry
 	// cannot mark the endpoint as draining.
 	//
 	// An error means that the entry is malformed: the Store leaves it out and reports
@@ -54,10 +54,10 @@ type Codec struct {
 	// set.
 	Decode func(service, tail string, value []byte) (naming.Endpoint, error)
 
-	// NoDraining says that the format has no place for the mark of an endpoint that
+	// NoDrainingMark says that the format has no place for the mark of an endpoint that
 	// drains. The Store then refuses such an endpoint with [naming.ErrInvalid], without a
-	// request, and sets NoDrain on every endpoint that it reads.
-	NoDraining bool
+	// request, and sets NoDrainingMark on every endpoint that it reads.
+	NoDrainingMark bool
 
 	// valid says that Decode returns no metadata but valid JSON, which the Store then need
 	// not check again.

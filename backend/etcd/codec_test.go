@@ -64,16 +64,16 @@ func TestGolden(t *testing.T) {
 				continue
 			}
 			var e struct {
-				Addr              string
-				Metadata          json.RawMessage
-				Draining, NoDrain bool
+				Addr                     string
+				Metadata                 json.RawMessage
+				Draining, NoDrainingMark bool
 			}
 			if err := json.Unmarshal([]byte(want), &e); err != nil {
 				t.Fatal(err)
 			}
 			w := naming.Endpoint{ID: id, Addr: e.Addr, Metadata: entry.OmitNull(e.Metadata), Draining: e.Draining}
-			if !got.Equal(w) || got.NoDrain != e.NoDrain {
-				t.Errorf("%s: %s decodes to\n%s, NoDrain %v, want\n%s, NoDrain %v", name, value, show(got), got.NoDrain, show(w), e.NoDrain)
+			if !got.Equal(w) || got.NoDrainingMark != e.NoDrainingMark {
+				t.Errorf("%s: %s decodes to\n%s, NoDrainingMark %v, want\n%s, NoDrainingMark %v", name, value, show(got), got.NoDrainingMark, show(w), e.NoDrainingMark)
 			}
 			// Encoding the decoded endpoint again loses nothing, and keeps the
 			// framework's own spelling.
@@ -128,7 +128,7 @@ func TestRoundTrip(t *testing.T) {
 	for name, c := range codecs {
 		for _, addr := range []string{"10.0.0.7:9000", "[::1]:80", "[fe80::1%25eth0]:80", "unix:/run/a.sock", "host:80", ""} {
 			for i, m := range documents {
-				e := naming.Endpoint{ID: id, Addr: addr, Metadata: entry.OmitNull([]byte(m)), Draining: i%2 == 1 && !c.NoDraining}
+				e := naming.Endpoint{ID: id, Addr: addr, Metadata: entry.OmitNull([]byte(m)), Draining: i%2 == 1 && !c.NoDrainingMark}
 				value, err := c.Encode(service, e)
 				if addr == "" && name != "default" {
 					if err == nil {

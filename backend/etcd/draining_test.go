@@ -55,8 +55,8 @@ func TestFieldI1MarkIsBesideMetadata(t *testing.T) {
 			t.Errorf("the old package reads %+v without the mark and %+v with it, err %v", was, is, err)
 		}
 		got, err := decode(Default(), string(draining))
-		if want := e; err != nil || got.Draining != want.Draining || !got.Info().Draining || got.NoDrain || !sameValue(string(got.Metadata), string(want.Metadata)) {
-			t.Errorf("%s decodes to %s, NoDrain %v, err %v", draining, show(got), got.NoDrain, err)
+		if want := e; err != nil || got.Draining != want.Draining || !got.Info().Draining || got.NoDrainingMark || !sameValue(string(got.Metadata), string(want.Metadata)) {
+			t.Errorf("%s decodes to %s, NoDrainingMark %v, err %v", draining, show(got), got.NoDrainingMark, err)
 		}
 	}
 }
@@ -75,8 +75,8 @@ func TestFieldI1BothForms(t *testing.T) {
 			"default": {codec: Default()}, "no marks": {codec: Default(), noMarks: true},
 			"GRPCResolver": {codec: &Codec{Encode: encodeUpdate, Decode: decodePlain}, plain: true},
 		} {
-			if e, _, _, err := l.entry(service, "a:1", []byte(value)); err != nil || !e.Info().Draining || e.NoDrain {
-				t.Errorf("%s: %s decodes to %s, NoDrain %v, err %v", name, value, show(e), e.NoDrain, err)
+			if e, _, _, err := l.entry(service, "a:1", []byte(value)); err != nil || !e.Info().Draining || e.NoDrainingMark {
+				t.Errorf("%s: %s decodes to %s, NoDrainingMark %v, err %v", name, value, show(e), e.NoDrainingMark, err)
 			}
 		}
 	}
@@ -95,13 +95,13 @@ func TestFieldI1NoDrainingMark(t *testing.T) {
 		if err != nil || strings.Contains(strings.ToLower(string(value)), "draining") {
 			t.Errorf("%s: %s, err %v", name, value, err)
 		}
-		if e, _, _, err := s.layout.entry(service, "a:1", value); err != nil || !e.NoDrain {
-			t.Errorf("%s: %s decodes with NoDrain %v, err %v", name, value, e.NoDrain, err)
+		if e, _, _, err := s.layout.entry(service, "a:1", value); err != nil || !e.NoDrainingMark {
+			t.Errorf("%s: %s decodes with NoDrainingMark %v, err %v", name, value, e.NoDrainingMark, err)
 		}
 	}
 }
 
-// TestFieldI2NoDrain checks that an entry whose writer cannot mark it has NoDrain, and
+// TestFieldI2NoDrain checks that an entry whose writer cannot mark it has NoDrainingMark, and
 // that a Store's entry in the same format does not.
 func TestFieldI2NoDrain(t *testing.T) {
 	for name, theirs := range map[string]string{
@@ -112,29 +112,29 @@ func TestFieldI2NoDrain(t *testing.T) {
 		"gokit":   `http://a:1`,
 	} {
 		l := &layout{codec: codecs[name]}
-		if e, _, _, err := l.entry(service, id, []byte(theirs)); err != nil || !e.NoDrain || e.Draining {
-			t.Errorf("%s: %s decodes to %s, NoDrain %v, err %v", name, theirs, show(e), e.NoDrain, err)
+		if e, _, _, err := l.entry(service, id, []byte(theirs)); err != nil || !e.NoDrainingMark || e.Draining {
+			t.Errorf("%s: %s decodes to %s, NoDrainingMark %v, err %v", name, theirs, show(e), e.NoDrainingMark, err)
 		}
 		ours, err := l.encode(service, naming.Endpoint{ID: id, Addr: "a:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		e, _, _, err := l.entry(service, id, ours)
-		if err != nil || e.NoDrain != l.codec.NoDraining {
-			t.Errorf("%s: the Store's own %s decodes to %s, NoDrain %v, err %v", name, ours, show(e), e.NoDrain, err)
+		if err != nil || e.NoDrainingMark != l.codec.NoDrainingMark {
+			t.Errorf("%s: the Store's own %s decodes to %s, NoDrainingMark %v, err %v", name, ours, show(e), e.NoDrainingMark, err)
 		}
 	}
 	// The default format does not show which writer an entry has. So the option
-	// decides whether entries of etcd's own packages have NoDrain.
+	// decides whether entries of etcd's own packages have NoDrainingMark.
 	for _, marks := range []bool{true, false} {
 		l := &layout{codec: Default(), noMarks: !marks}
-		if e, _, _, err := l.entry(service, id, []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)); err != nil || e.NoDrain == marks {
-			t.Errorf("NoDrainingMark %v: NoDrain %v, err %v", !marks, e.NoDrain, err)
+		if e, _, _, err := l.entry(service, id, []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)); err != nil || e.NoDrainingMark == marks {
+			t.Errorf("NoDrainingMark %v: NoDrainingMark %v, err %v", !marks, e.NoDrainingMark, err)
 		}
 	}
 	l := &layout{codec: &Codec{Encode: encodeUpdate, Decode: decodePlain}, plain: true}
-	if e, _, _, err := l.entry(service, "a:1", []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)); err != nil || !e.NoDrain {
-		t.Errorf("GRPCResolver: NoDrain %v, err %v", e.NoDrain, err)
+	if e, _, _, err := l.entry(service, "a:1", []byte(`{"Op":0,"Addr":"a:1","Metadata":null}`)); err != nil || !e.NoDrainingMark {
+		t.Errorf("GRPCResolver: NoDrainingMark %v, err %v", e.NoDrainingMark, err)
 	}
 }
 
@@ -145,8 +145,8 @@ func TestFieldI4RefusedAtOnce(t *testing.T) {
 	for name, c := range codecs {
 		s := offline(t, &Options{Codec: c})
 		bare := slices.Contains([]string{"gozero", "gokit"}, name)
-		if bare != c.NoDraining {
-			t.Errorf("%s: NoDraining %v", name, c.NoDraining)
+		if bare != c.NoDrainingMark {
+			t.Errorf("%s: NoDrainingMark %v", name, c.NoDrainingMark)
 		}
 		if !bare {
 			continue

@@ -74,7 +74,7 @@ func rpcx() *etcd.Codec {
 			e.Metadata, err = json.Marshal(members)
 			return e, err
 		},
-		NoDraining: true,
+		NoDrainingMark: true,
 	}
 }
 
@@ -124,7 +124,7 @@ func goFrame() *etcd.Codec {
 			}
 			return e, err
 		},
-		NoDraining: true,
+		NoDrainingMark: true,
 	}
 }
 

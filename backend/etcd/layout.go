@@ -54,9 +54,9 @@ func (l *layout) encode(service string, e naming.Endpoint) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %v of %q in service %q: %w", naming.ErrInvalid, naming.Add, e.ID, service, err)
 	}
-	e.NoDrain = l.noMarks || l.codec.NoDraining
+	e.NoDrainingMark = l.noMarks || l.codec.NoDrainingMark
 	switch {
-	case e.Draining && l.codec.NoDraining:
+	case e.Draining && l.codec.NoDrainingMark:
 		return fail(errors.New("the format has no place for the mark of an endpoint that drains"))
 	case e.Draining && l.noMarks:
 		return fail(errors.New("the mark of an endpoint that drains is turned off (Options.NoDrainingMark)"))
@@ -195,8 +195,8 @@ func (l *layout) entry(service, tail string, value []byte) (e naming.Endpoint, i
 	if err == nil {
 		err = checkEntry(e)
 	}
-	if e.NoDrain = e.NoDrain || l.plain || l.noMarks || l.codec.NoDraining; e.NoDrain {
-		e.NoDrain = !e.Info().Draining
+	if e.NoDrainingMark = e.NoDrainingMark || l.plain || l.noMarks || l.codec.NoDrainingMark; e.NoDrainingMark {
+		e.NoDrainingMark = !e.Info().Draining
 	}
 	return e, id, mine, err
 }

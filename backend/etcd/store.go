@@ -47,7 +47,7 @@ type Options struct {
 
 	// NoDrainingMark turns the mark of an endpoint that drains off. The Store then writes
 	// nothing that the wire format's own programs do not write. It refuses an endpoint
-	// that drains with [naming.ErrInvalid], without a request, and sets NoDrain on every
+	// that drains with [naming.ErrInvalid], without a request, and sets NoDrainingMark on every
 	// endpoint that it reads without a mark. A Codec whose format has no place for the
 	// mark has the same effect.
 	//

@@ -61,7 +61,7 @@ func TestFieldI10Codec(t *testing.T) {
 		"go-kit":       {"/services/greeter.go-kit/1", "127.0.0.1:1", "127.0.0.1:1"},
 	} {
 		put(kv, entry[0], entry[1])
-		if got := read(t, mustOpen(t, addr+"?codec="+codec), "greeter."+codec); len(got) != 1 || got[0].Addr != entry[2] || got[0].NoDrain != (codec != "default") {
+		if got := read(t, mustOpen(t, addr+"?codec="+codec), "greeter."+codec); len(got) != 1 || got[0].Addr != entry[2] || got[0].NoDrainingMark != (codec != "default") {
 			t.Errorf("codec=%s reads %+v", codec, got)
 		}
 	}

@@ -27,18 +27,18 @@ func TestFieldI1DrainingMark(t *testing.T) {
 				t.Errorf("%s: Meta is %q", name, r.Meta)
 			}
 			got, err := wiretest.Stored(t, r).Endpoint(wire.Rules{})
-			if err != nil || !got.Equal(e) || !got.Info().Draining || got.NoDrain {
+			if err != nil || !got.Equal(e) || !got.Info().Draining || got.NoDrainingMark {
 				t.Errorf("%s: got %+v, %v, want %+v", name, got, err, e)
 			}
 			e.Draining = false
 			if r, err = wiretest.Encode(t, e, 1, format(codec)); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := wiretest.Stored(t, r).Endpoint(wire.Rules{}); err != nil || got.Draining || got.NoDrain || !got.Equal(e) {
+			if got, err := wiretest.Stored(t, r).Endpoint(wire.Rules{}); err != nil || got.Draining || got.NoDrainingMark || !got.Equal(e) {
 				t.Errorf("%s: without a mark: got %+v, %v", name, got, err)
 			}
-			if got, _ := wiretest.Stored(t, r).Endpoint(wire.Rules{NoDrainingMark: true}); !got.NoDrain {
-				t.Errorf("%s: NoDrainingMark: got %+v, want NoDrain", name, got)
+			if got, _ := wiretest.Stored(t, r).Endpoint(wire.Rules{NoDrainingMark: true}); !got.NoDrainingMark {
+				t.Errorf("%s: NoDrainingMark: got %+v, want NoDrainingMark", name, got)
 			}
 		}
 	}
@@ -57,8 +57,8 @@ func TestFieldI1DrainingMark(t *testing.T) {
 func TestFieldI2NoDrain(t *testing.T) {
 	entry := `{"Service":{"ID":"x","Address":"h","Port":1,"Meta":{"naming-draining":"true"}}}`
 	for _, c := range []*consul.Codec{nil, Kratos(), GoMicro(), GRPCSpring()} {
-		if e, err := wiretest.Parse(t, entry).Endpoint(wire.Rules{Format: format(c)}); err != nil || !e.NoDrain || e.Draining {
-			t.Errorf("got %+v, %v, want NoDrain", e, err)
+		if e, err := wiretest.Parse(t, entry).Endpoint(wire.Rules{Format: format(c)}); err != nil || !e.NoDrainingMark || e.Draining {
+			t.Errorf("got %+v, %v, want NoDrainingMark", e, err)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 // The format has no metadata: an endpoint with metadata is refused. An endpoint cannot be
 // marked as draining. go-zero's IDs are the IDs of leases, in decimal.
 func GoZero() *etcd.Codec {
-	return &etcd.Codec{Encode: encodeBare, Decode: decodeBare, NoDraining: true}
+	return &etcd.Codec{Encode: encodeBare, Decode: decodeBare, NoDrainingMark: true}
 }
 
 // GoKit returns the format of go-kit's sd/etcdv3, with the keys of its
@@ -31,7 +31,7 @@ func GoZero() *etcd.Codec {
 // is kept as the member "url" of the endpoint's metadata. Other metadata is refused. An
 // endpoint cannot be marked as draining.
 func GoKit() *etcd.Codec {
-	return &etcd.Codec{Root: "/services/", Encode: encodeGoKit, Decode: decodeGoKit, NoDraining: true}
+	return &etcd.Codec{Root: "/services/", Encode: encodeGoKit, Decode: decodeGoKit, NoDrainingMark: true}
 }
 
 func encodeBare(_ string, e naming.Endpoint) ([]byte, error) {

@@ -24,9 +24,9 @@ var (
 )
 
 // written returns the names of the members of an entry of e. If the Store writes no
-// marks (NoDrain), "draining" is not among them.
+// marks (NoDrainingMark), "draining" is not among them.
 func written(e naming.Endpoint, names []string) []string {
-	if e.NoDrain {
+	if e.NoDrainingMark {
 		return names[:len(names)-1]
 	}
 	return names

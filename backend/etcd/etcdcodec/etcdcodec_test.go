@@ -80,7 +80,7 @@ func TestFieldI3Weights(t *testing.T) {
 			if want == 0 && !strings.Contains(string(e.Metadata), string(entry.AppendString([]byte(`"weight":`), text))) {
 				t.Errorf("%s: weight %q has become %s", name, text, e.Metadata)
 			}
-			e.NoDrain = true
+			e.NoDrainingMark = true
 			again, err := c.Encode(service, e)
 			if err != nil || text != "1.5" && !sameValue(string(again), theirs) {
 				t.Errorf("%s: %s is, put again, %s, err %v", name, theirs, again, err)

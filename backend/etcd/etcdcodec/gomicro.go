@@ -96,7 +96,7 @@ func decodeGoMicro(_, _ string, value []byte) (e naming.Endpoint, err error) {
 	}
 	e.ID = "id"
 	e.Addr = node.Address
-	e.Draining, e.NoDrain = was.Draining.Draining, !was.Draining.Known
+	e.Draining, e.NoDrainingMark = was.Draining.Draining, !was.Draining.Known
 	e.Metadata = unflatten(node.Metadata, anyWeights)
 	if was.Version != "" {
 		e.Metadata = push(e.Metadata, "version", entry.AppendString(nil, was.Version), members)

@@ -76,7 +76,7 @@ func decodeKitex(_, _ string, value []byte) (e naming.Endpoint, err error) {
 	default:
 		members["network"] = entry.AppendString(nil, was.Network)
 	}
-	e.Draining, e.NoDrain = was.Draining.Draining, !was.Draining.Known
+	e.Draining, e.NoDrainingMark = was.Draining.Draining, !was.Draining.Known
 	e.Metadata = unflatten(was.Tags, noWeights)
 	if was.Weight > 0 {
 		e.Metadata = push(e.Metadata, weightMember, strconv.AppendInt(nil, int64(was.Weight), 10), members)

@@ -28,7 +28,7 @@ import (
 // with [etcd.Default].
 //
 // A Store writes the member "draining", which kratos ignores: true for an endpoint that
-// drains. An entry without the member is kratos's own, and the endpoint has NoDrain set.
+// drains. An entry without the member is kratos's own, and the endpoint has NoDrainingMark set.
 // An endpoint without an address is refused.
 func Kratos() *etcd.Codec { return KratosScheme("grpc", "grpcs") }
 
@@ -101,7 +101,7 @@ func (k kratos) decode(_, _ string, value []byte) (e naming.Endpoint, err error)
 	if e.Addr = k.addr(was.Endpoints); e.Addr == "" {
 		return e, fmt.Errorf("no endpoint with the scheme %s", strings.Join(k.schemes, " or "))
 	}
-	e.Draining, e.NoDrain = was.Draining.Draining, !was.Draining.Known
+	e.Draining, e.NoDrainingMark = was.Draining.Draining, !was.Draining.Known
 	e.Metadata = unflatten(was.Metadata, intWeights)
 	if was.Version != "" {
 		e.Metadata = push(e.Metadata, "version", entry.AppendString(nil, was.Version), members)

@@ -14,7 +14,7 @@ import (
 type Rules struct {
 	Format         *Format // nil: none
 	PortName       string  // the port to choose of an entry of another writer
-	NoDrainingMark bool    // entries without the mark are NoDrain
+	NoDrainingMark bool    // entries without the mark are NoDrainingMark
 }
 
 // Ours reports whether a Store wrote the entry.
@@ -50,10 +50,10 @@ func (e *Entry) Endpoint(r Rules) (naming.Endpoint, error) {
 	if e.Ours() {
 		ep.Unleased = e.Service.ID == ServiceID(NoLease, e.Service.Service, id)
 		err = e.decodeOurs(&ep)
-		ep.NoDrain = r.NoDrainingMark && !ep.Draining
+		ep.NoDrainingMark = r.NoDrainingMark && !ep.Draining
 	} else {
 		err = e.decodeForeign(&ep, r)
-		ep.NoDrain = true
+		ep.NoDrainingMark = true
 	}
 	if err == nil {
 		err = naming.CheckEndpoint(ep)
