@@ -4,10 +4,10 @@ import "github.com/naming-go/naming/backend/consul/internal/wire"
 
 // Codec is the format of another framework: how a Store reads the entries of that
 // framework's programs, and what it adds to its own entries for those programs to
-// read. Package consulcodec has the Codecs. The zero Codec is not usable. Several
+// read. Package consulcodec has the Codecs. The zero Codec adds and reads nothing. Several
 // Stores may use one Codec at once.
 //
-// An entry that a Store has put says the same to every Store, whatever the codecs of
+// Every Store reads an entry that a Store has put in the same way, whatever the codecs of
 // the two.
 type Codec struct {
 	// Format is what package consulcodec sets. Its type is internal, so no other

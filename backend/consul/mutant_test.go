@@ -47,7 +47,7 @@ func TestMutants(t *testing.T) {
 		{Name: "reads twice what it has just read", File: "member.go",
 			Old: "missed := m.since.hub != h", New: "missed := true", Test: "SharedReadsOnce"},
 		{Name: "overlooks what changed while it read", File: "member.go",
-			Old: "missed := m.since.hub != h", New: "missed := m.since.hub != h\n	m.since = h.mark()", Test: "SharedReadsOnce"},
+			Old: "missed := m.since.hub != h", New: "missed := m.since.hub != h\n	m.since = h.moment()", Test: "SharedReadsOnce"},
 		{Name: "does not tell an escaped name from a plain one", File: "names.go",
 			Old: "if plain(name) && !isEscaped(name) {", New: "if plain(name) {", Test: "Names"},
 		{Name: "takes the end of a lease for a failed check", File: "standing.go",

@@ -33,7 +33,7 @@ type Options struct {
 	// NodeMeta and Tag narrow what the sequences yield: to services on nodes that
 	// have all of this metadata, and to services that have this tag in Consul. Tags
 	// of the endpoint and tags that a Codec adds both count. If an endpoint has
-	// several registrations, the tags of the newest registration decide. NodeMeta and
+	// several registrations, the tags of the registration that counts decide. NodeMeta and
 	// Tag have no effect on Apply.
 	NodeMeta map[string]string
 	Tag      string
@@ -91,7 +91,7 @@ type Options struct {
 	// Wait is how long a blocking query waits for a change before it is asked again,
 	// less a random eighth. Longer means fewer requests of idle watches: one for each
 	// watch in Wait. Shorter means that a silent agent is noticed sooner, after about
-	// 1.2 times Wait (see [Store.SilenceBound]), and that Consul frees the connection
+	// 1.2 times Wait, and at least Wait and a second (see [Store.SilenceBound]), and that Consul frees the connection
 	// of an abandoned query sooner. Wait is at least a second, and at most Consul's
 	// own limit of ten minutes. 0 means [DefaultWait].
 	Wait time.Duration

@@ -12,7 +12,7 @@ import (
 type bucket struct {
 	every time.Duration
 	burst int
-	at    time.Time // when the bucket would have been full, at this rate; zero: it is full
+	at    time.Time // when the bucket was empty, at this rate; zero: it is full
 }
 
 // spend takes n tokens out, and returns how long to wait until the bucket has had them.

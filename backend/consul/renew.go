@@ -177,10 +177,11 @@ func forEach(ctx context.Context, all []*registration, f func(context.Context, *
 			return f(gctx, r)
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	return err
 }
 
 // passAgain makes a check pass when no call is about to put or remove its

@@ -95,8 +95,9 @@ func (w *subscription) showLast() (more bool) {
 	return more
 }
 
-// readAgain reads what showLast shows. Any server may answer. If that server is behind
-// what was shown, the service is read again in the consistent mode.
+// readAgain reads what showLast shows, in the default mode, or in the stale mode with
+// AllowStale. If the answer is behind what was shown, the service is read as for a
+// snapshot.
 func (w *subscription) readAgain() (err error) {
 	s, shown := w.store, w.last.index
 	q := s.snapshotQuery()

@@ -95,8 +95,8 @@ type Keys struct {
 //
 // Other members of a value are kept. They appear in the endpoint's metadata as the member
 // "@entry", an object. When such an endpoint is put, even after it went through another
-// registry, they become members of the value again. Metadata that is not an object, or an
-// empty object, becomes {"@entry":{...},"@metadata":...}.
+// registry, they become members of the value again. To have room for "@entry", metadata
+// that is not an object, or an empty object, becomes {"@entry":{...},"@metadata":...}.
 //
 // The member "ID" is added in two cases. The value of an endpoint that has neither an
 // address nor metadata would be malformed without it. And some keys would otherwise

@@ -52,8 +52,8 @@ type Options struct {
 	// mark has the same effect.
 	//
 	// With the mark, readers of this package direct calls away from a server before it
-	// stops. Without the mark they see the server leave, and [naming.Hold] does not treat
-	// its leaving as a sudden loss.
+	// stops. Without the mark they see the server leave, and [naming.Hold] by default
+	// holds none of its endpoints.
 	NoDrainingMark bool
 
 	// OnMalformed, if not nil, is called for every entry that a watch leaves out because
@@ -64,9 +64,10 @@ type Options struct {
 	// SilenceBound is how long etcd, or the link to etcd, may be silent before a sequence
 	// ends with an error, at its start or later. 0 means [DefaultSilenceBound].
 	//
-	// A Store that heard nothing for SilenceBound/2 sends a probe, and repeats it every
-	// SilenceBound/8. A watch whose request etcd does not answer ends after
-	// 3/4*SilenceBound. A shorter bound notices a dead link earlier and costs idle watches
+	// A Store that heard nothing for SilenceBound/2 sends a probe, which etcd has until
+	// SilenceBound to answer. If etcd leaves the request of a watch, or the rest of a
+	// revision, unanswered for 3/4*SilenceBound, all watches of the Store end before
+	// SilenceBound is over. A shorter bound notices a dead link earlier and costs idle watches
 	// more probes: about two for each bound, for all watches of a Store together. With a
 	// bound that is shorter than the pauses of a busy server, watches of a healthy server
 	// end and are read anew.

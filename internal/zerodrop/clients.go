@@ -70,7 +70,10 @@ func (r *run) startClients() error {
 			}
 		}
 	}
-	return nil
+	// A ClientConn is ready with its first connection. The others must not count as new
+	// ones of the first scenario's quiet time.
+	want := r.balancing()*len(r.fleet.all()) + len(r.clients) - r.balancing()
+	return r.await(fmt.Sprint(want, " connections"), func() bool { return r.fleet.connections() >= want })
 }
 
 func (r *run) closeClients() {

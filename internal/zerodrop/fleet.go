@@ -157,6 +157,14 @@ func (f *fleet) anyLive(addrs []string) bool {
 	return slices.ContainsFunc(addrs, func(a string) bool { return f.live[a] != nil })
 }
 
+// connections returns how many connections all servers have.
+func (f *fleet) connections() (n int) {
+	for _, s := range f.all() {
+		n += int(s.open.Load())
+	}
+	return n
+}
+
 // connected returns an error unless every server has n connections.
 func (f *fleet) connected(n int) error {
 	for _, s := range f.all() {

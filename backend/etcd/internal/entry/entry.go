@@ -80,7 +80,8 @@ func (m *Mark) UnmarshalJSON(b []byte) error {
 
 // DecodeObject decodes a JSON object into the struct v as encoding/json does. It returns
 // the members whose names are not in names. The last name is that of the mark m, which
-// is a field of v: if the mark is unknown, DecodeObject returns its member too.
+// is a field of v: if the mark is unknown and not null, DecodeObject returns its member
+// too.
 func DecodeObject(value []byte, v any, m *Mark, names ...string) (map[string]json.RawMessage, error) {
 	members, err := object(value)
 	if err != nil {
