@@ -115,6 +115,15 @@ func TestNoRunAfterClose(t *testing.T) {
 		if got := r.after(start); len(got) != 1 {
 			t.Errorf("runs began after %v, want one at once", got)
 		}
+
+		r = newRuns(t, 0)
+		r.close()
+		r.event() // would start a run at once
+		r.wait()
+		time.Sleep(time.Minute)
+		if got := r.after(start); len(got) != 0 {
+			t.Errorf("runs began after %v, want none after close", got)
+		}
 	})
 }
 

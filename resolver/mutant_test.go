@@ -89,8 +89,8 @@ func TestMutants(t *testing.T) {
 		{
 			Name: "has calls end with the status of a registry's client",
 			File: "state.go",
-			Old:  "\treturn errors.New(naming.SafeText(fmt.Sprintf(\"naming",
-			New:  "\tif err, ok := args[0].(error); ok {\n\t\treturn err\n\t}\n\treturn errors.New(naming.SafeText(fmt.Sprintf(\"naming",
+			Old:  "func (e *lookupError) Error() string {\n",
+			New:  "func (e *lookupError) Unwrap() error { return e.cause }\n\nfunc (e *lookupError) Error() string {\n",
 			Test: "^TestAStatusInAnErrorIsNotThatOfTheCall$",
 		},
 		{
