@@ -59,9 +59,9 @@
 // deliver it if that takes long. Where each ClientConn takes 0.2 ms or more, as with
 // hundreds of endpoints, there are rests between them, so that not all connect to new
 // endpoints in the same moment. The rests delay the last ClientConn by half a second at
-// most. There are no rests while calls fail or may go to endpoints that have gone: when a
-// service without endpoints, or with saved ones, comes back, and when the registry
-// withholds an endpoint in use.
+// most. A change is delivered without rests in three cases: the service had no endpoints,
+// its endpoints came from the cache, or the registry withholds an endpoint in use. Calls
+// fail then, or may go to endpoints that have gone.
 //
 // # Failures
 //

@@ -97,7 +97,7 @@ func (s *Store) fetchEntries(ctx context.Context, name string, q *api.QueryOptio
 	return mine, meta, nil
 }
 
-// ping returns an error if there is no leader.
+// ping returns an error while the servers have no leader.
 func (s *Store) ping(ctx context.Context) error {
 	var leader string
 	// Not fetch: the answer has none of the headers that answers to queries have.

@@ -149,8 +149,7 @@ func (l *lease) noteToken(r *registration, token string) {
 	r.token = token
 }
 
-// forget notes that the registration with this service ID is no longer under the
-// lease.
+// forget removes the registration with this service ID from the lease.
 func (l *lease) forget(serviceID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

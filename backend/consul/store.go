@@ -48,8 +48,8 @@ import (
 // has started the time of the checks again. A registration in maintenance mode stays,
 // and its check becomes critical. Renew and Apply also return ErrLeaseLost when the
 // agent has forgotten every endpoint of the lease, as an agent does that was replaced.
-// If somebody else deregistered some endpoints of a lease, these are no longer under
-// the lease.
+// An endpoint that another program deregistered leaves its lease. The other endpoints
+// stay under the lease.
 //
 // # Withheld
 //

@@ -108,7 +108,7 @@ type occupant struct {
 	unknown bool
 }
 
-// occupantOf returns the occupant that a key's entry is, nil if there is no entry.
+// occupantOf returns the occupant that kv describes. A nil kv means that the key is free.
 func occupantOf(kv *mvccpb.KeyValue) occupant {
 	if kv == nil {
 		return occupant{}

@@ -56,8 +56,9 @@ func (s *Store) wrap(ctx context.Context, service string, err error) error {
 	return fmt.Errorf("etcd: watch %q: %w", service, s.describe(ctx, needs(err, "read", "the keys that begin with %q", s.layout.dir(service))))
 }
 
-// describe calls the function describe. If the time is up and there is no connection, it
-// adds the reason, which the client does not know: it only waits for a connection.
+// describe wraps err as the function describe does. If err is a timeout or a silence, and
+// the client has no connection, describe adds why the connection failed. The client's own
+// error does not say so: the client only waits.
 func (s *Store) describe(ctx context.Context, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errSilent) {
 		if why := disconnected(s.client.ActiveConnection()); why != nil {

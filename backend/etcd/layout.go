@@ -98,8 +98,8 @@ func (l *layout) key(service, id string) string {
 }
 
 // rawKey returns the key under which a program on the old package's API puts an
-// endpoint with this ID. It returns false if there is no such key, or if the key is
-// the same as the Store's.
+// endpoint with this ID. It returns false if the old package has no key for the ID, or has
+// the Store's own key.
 func (l *layout) rawKey(service, id string) (string, bool) {
 	if l.deep || l.codec.Keys != nil || !odd(id) {
 		return "", false

@@ -172,7 +172,7 @@ func run(t *testing.T, out, dir string, packages map[*snippet]string) (problems 
 // TestCommands: the commands in Markdown files that start with make or go exist.
 func TestCommands(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	files, err := markdownFiles(root)
 	if err != nil {

@@ -162,7 +162,7 @@ func encodeGoMicro(ep naming.Endpoint, r *api.AgentServiceRegistration) (peer []
 // tags of an entry: a writer has 800 kB and a reader 40 kB.
 var (
 	deflaters = sync.Pool{New: func() any { return zlib.NewWriter(nil) }}
-	inflaters sync.Pool // zlib.NewReader needs data, so that there is no New
+	inflaters sync.Pool // without New: zlib.NewReader reads a header at once
 )
 
 // deflate returns the compressed form of s in hexadecimal.

@@ -31,8 +31,8 @@ const (
 	intWeights                // an integer, and anything else counts as the default
 )
 
-// text returns the text for a weight, and reports whether the text is exact: whether
-// number returns the same weight for it. It returns "" if there is no weight.
+// text returns the text for a weight, or "" if m is not a weight that the format can hold.
+// The text is exact if number turns it back into the same weight.
 func (w weights) text(m json.RawMessage) (text string, exact bool) {
 	f, ok := weight(string(m))
 	switch {

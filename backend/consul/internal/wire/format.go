@@ -69,8 +69,8 @@ func (m *Members) set(name string, value any) {
 	m.members[name] = raw(value)
 }
 
-// Says sets a member to s if there is no such member, and reports whether the member
-// is s then.
+// Says reports whether the member name has the value s. It first adds a missing member
+// with that value.
 func (m *Members) Says(name, s string) bool {
 	text := Marshal(s)
 	if old, ok := m.members[name]; ok {

@@ -147,9 +147,9 @@ const (
 )
 
 // HideMembers returns metadata with the member "@entry", an object of the given members.
-// Metadata that is not an object, or an empty one, becomes the member "@metadata". It
-// returns metadata unchanged if there are no members, or if metadata contains the text
-// "@entry" already.
+// Metadata that is not an object, or an empty one, becomes the member "@metadata". HideMembers
+// returns metadata unchanged in two cases: members is empty, or metadata already contains
+// the text "@entry".
 func HideMembers(metadata json.RawMessage, members map[string]json.RawMessage) json.RawMessage {
 	if len(members) == 0 || bytes.Contains(metadata, []byte(entryMember)) {
 		return metadata
