@@ -27,19 +27,19 @@ type claim struct {
 // claimant is a Registration and a channel that is closed when it ceases to own the
 // entry. The channel is nil until somebody waits for it.
 type claimant struct {
-	*Registration
+	*announcer
 	lost chan struct{}
 }
 
 // add makes g, which is new, the owner of its entry, and wakes the owner of before.
-func (cs *claims) add(g *Registration) {
+func (cs *claims) add(g *announcer) {
 	if older := cs.insert(g); older != nil {
 		older.poke()
 	}
 }
 
 // insert makes g the owner, and returns the owner of before, or nil.
-func (cs *claims) insert(g *Registration) (older *Registration) {
+func (cs *claims) insert(g *announcer) (older *announcer) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	key := claimKey{g.service, g.id}
@@ -53,13 +53,13 @@ func (cs *claims) insert(g *Registration) (older *Registration) {
 	}
 	g.claim = c
 	if o := c.owner(); o != nil {
-		older = o.Registration
+		older = o.announcer
 		if o.lost != nil {
 			close(o.lost)
 			o.lost = nil
 		}
 	}
-	c.open = append(c.open, claimant{Registration: g})
+	c.open = append(c.open, claimant{announcer: g})
 	return older
 }
 
@@ -72,29 +72,29 @@ func (c *claim) owner() *claimant {
 }
 
 // owns reports whether g is the owner. claims.mu is held.
-func (c *claim) owns(g *Registration) bool {
+func (c *claim) owns(g *announcer) bool {
 	o := c.owner()
-	return o != nil && o.Registration == g
+	return o != nil && o.announcer == g
 }
 
 // newest returns the owner, or nil.
-func (c *claim) newest() *Registration {
+func (c *claim) newest() *announcer {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if o := c.owner(); o != nil {
-		return o.Registration
+		return o.announcer
 	}
 	return nil
 }
 
-func (c *claim) isOwner(g *Registration) bool {
+func (c *claim) isOwner(g *announcer) bool {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	return c.owns(g)
 }
 
 // ownershipLost returns a channel that is closed when g is not the owner.
-func (c *claim) ownershipLost(g *Registration) <-chan struct{} {
+func (c *claim) ownershipLost(g *announcer) <-chan struct{} {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if !c.owns(g) {
@@ -112,7 +112,7 @@ func (c *claim) ownershipLost(g *Registration) <-chan struct{} {
 // resign removes g. The next newest Registration then owns the entry, and is woken.
 // If g is the owner and has leases to inherit, which it has to release first, resign
 // does nothing and reports false.
-func (c *claim) resign(g *Registration) bool {
+func (c *claim) resign(g *announcer) bool {
 	heir, ok := c.removeUnlessHeir(g)
 	if heir != nil {
 		heir.poke()
@@ -122,7 +122,7 @@ func (c *claim) resign(g *Registration) bool {
 
 // removeUnlessHeir is resign. It returns the new owner, if there is one, which the
 // caller wakes.
-func (c *claim) removeUnlessHeir(g *Registration) (heir *Registration, ok bool) {
+func (c *claim) removeUnlessHeir(g *announcer) (heir *announcer, ok bool) {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	owned := c.owns(g)
@@ -131,14 +131,14 @@ func (c *claim) removeUnlessHeir(g *Registration) (heir *Registration, ok bool) 
 	}
 	c.remove(g)
 	if next := c.owner(); owned && next != nil {
-		heir = next.Registration
+		heir = next.announcer
 	}
 	return heir, true
 }
 
 // bequeath removes g and leaves leases to the owner. If g is the owner, it does
 // nothing and reports false.
-func (c *claim) bequeath(g *Registration, leases ...*sharedLease) bool {
+func (c *claim) bequeath(g *announcer, leases ...*sharedLease) bool {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if c.owns(g) {
@@ -151,9 +151,9 @@ func (c *claim) bequeath(g *Registration, leases ...*sharedLease) bool {
 
 // remove removes g, and closes the channel of those that wait until g is not the
 // owner. claims.mu is held.
-func (c *claim) remove(g *Registration) {
+func (c *claim) remove(g *announcer) {
 	c.open = slices.DeleteFunc(c.open, func(o claimant) bool {
-		if o.Registration != g {
+		if o.announcer != g {
 			return false
 		}
 		if o.lost != nil {
@@ -168,7 +168,7 @@ func (c *claim) remove(g *Registration) {
 
 // inheritLeases returns the leases that were left to the owner, which g has to
 // release. It returns none if g is not the owner.
-func (c *claim) inheritLeases(g *Registration) []*sharedLease {
+func (c *claim) inheritLeases(g *announcer) []*sharedLease {
 	c.claims.mu.Lock()
 	defer c.claims.mu.Unlock()
 	if !c.owns(g) {

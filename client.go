@@ -77,6 +77,7 @@ const defaultIdleGrace = time.Hour
 type Client struct {
 	// Set by New and never changed.
 	store       Store
+	composite   Composite // nil: the Client is on store
 	log         *slog.Logger
 	hooks       Hooks
 	hold        Hold
@@ -144,7 +145,7 @@ func (c *Client) Hooks() Hooks { return c.hooks }
 // the registry stay there. Close may be called more than once. It must not be called
 // from a function that the Client calls.
 func (c *Client) Close() {
-	watches, registrations := c.beginClose()
+	watches, registrations, again := c.beginClose()
 	var wg sync.WaitGroup
 	for g := range registrations {
 		wg.Go(func() { _ = g.Close() }) // Close logs its error
@@ -155,14 +156,17 @@ func (c *Client) Close() {
 		s.closeReaders()
 	}
 	c.wg.Wait()
+	if c.composite != nil && !again {
+		c.composite.Close()
+	}
 }
 
 // beginClose makes acquire and enroll fail from now on. It returns the watches and the
-// registrations to close.
-func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}) {
+// registrations to close, and whether Close was called before.
+func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}, again bool) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	c.state.closed = true
+	again, c.state.closed = c.state.closed, true
 	watches, registrations = c.state.watches, maps.Clone(c.state.registrations)
 	c.state.watches = nil
 	for _, s := range watches {
@@ -170,18 +174,20 @@ func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*R
 			s.usage.linger.Stop()
 		}
 	}
-	return watches, registrations
+	return watches, registrations, again
 }
 
-// enroll adds a registration that Close has to close, and makes it the owner of its
-// entry. After Close has begun it does nothing and reports false. The older
-// registrations of the entry, which Close closes, must not leave the entry to g then.
-func (c *Client) enroll(g *Registration) bool {
+// enroll adds a registration that Close has to close. It makes a, unless nil, the owner
+// of its entry. After Close has begun it does nothing and reports false. The older
+// registrations of the entry, which Close closes, must not leave the entry to a then.
+func (c *Client) enroll(g *Registration, a *announcer) bool {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	if !c.state.closed {
 		c.state.registrations[g] = struct{}{}
-		c.claims.add(g)
+		if a != nil {
+			c.claims.add(a)
+		}
 	}
 	return !c.state.closed
 }
@@ -195,7 +201,7 @@ func (c *Client) discharge(g *Registration) {
 
 // usable returns an error if the Client has no store or was closed.
 func (c *Client) usable() error {
-	if c.store == nil {
+	if c.store == nil && c.composite == nil {
 		return fmt.Errorf("%w: New was given a nil Store", ErrInvalid)
 	}
 	if c.ctx.Err() != nil {
@@ -252,6 +258,11 @@ type Status struct {
 	// the order in which they vanished, and sorted by ID if they vanished together.
 	// All readers share the slice: it must not be modified.
 	Held []Endpoint
+	// Sides is the status of each registry of a Client on several, as package migrate
+	// makes it. It is nil for a Client on one registry. Stale is then about all
+	// registries together: the set is fresh while a registry that is used vouches
+	// for it. All readers share the slice: it must not be modified.
+	Sides []SideStatus
 }
 
 // Stale reports whether the watch has failed and no later watch has proved itself: see
@@ -338,6 +349,9 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	if err := c.check(service); err != nil {
 		return View{}, err
 	}
+	if c.composite != nil {
+		return c.listComposite(orBackground(ctx), service)
+	}
 	b, err := c.list(orBackground(ctx), service)
 	if err != nil {
 		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
@@ -346,6 +360,14 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	v := View{Service: service, Endpoints: b.Put, Withheld: b.Withheld, Status: Status{Synced: true, AsOf: time.Now()}}
 	if v.Endpoints == nil {
 		v.Endpoints = []Endpoint{}
+	}
+	return v, nil
+}
+
+func (c *Client) listComposite(ctx context.Context, service string) (View, error) {
+	v, err := c.composite.List(ctx, service)
+	if err != nil {
+		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
 	}
 	return v, nil
 }

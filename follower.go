@@ -29,7 +29,12 @@ func (c *Client) newCursor(service string, wake func()) (*cursor, error) {
 	if err := c.check(service); err != nil {
 		return nil, err
 	}
-	s, err := c.acquire(subject{service})
+	return c.newSubjectCursor(subject{service}, wake)
+}
+
+// newSubjectCursor is newCursor of a subject, on a usable Client.
+func (c *Client) newSubjectCursor(sub subject, wake func()) (*cursor, error) {
+	s, err := c.acquire(sub)
 	if err != nil {
 		return nil, err
 	}
@@ -274,6 +279,21 @@ func (c *Client) Follow(service string, wake func()) (*Follower, error) {
 	return &Follower{cursor: cur}, nil
 }
 
+// FollowServices returns a Follower of the list of services that have endpoints, as
+// Follow does of a service. The endpoints of its Events have an ID only, which is the
+// name of a service.
+func (c *Client) FollowServices(wake func()) (*Follower, error) {
+	err := c.usable()
+	if err != nil {
+		return nil, fmt.Errorf("naming: follow services: %w", err)
+	}
+	cur, err := c.newSubjectCursor(subject{}, wake)
+	if err != nil {
+		return nil, fmt.Errorf("naming: follow services: %w", err)
+	}
+	return &Follower{cursor: cur}, nil
+}
+
 // Next returns the changes since its last call, and false if nothing changed. It does not
 // block. After the Client was closed, it returns one Event with [ErrClientClosed] in its
 // status. After Close it returns false.
@@ -310,13 +330,20 @@ func (f *Follower) Next() (Event, bool) {
 // doubles the second, up to 30 seconds. If the watch has not failed, Retry makes no
 // request. Retry does not block.
 func (f *Follower) Retry() {
-	s := f.cursor.shared
+	if feed := f.cursor.shared.hasten(); feed != nil {
+		feed.Retry()
+	}
+}
+
+// hasten ends a pause before the next attempt. It returns the Feed, if there is one.
+func (s *shared) hasten() Feed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
 	case s.health.hurry <- struct{}{}:
 	default: // also if there is no pause
 	}
+	return s.feed
 }
 
 // Close ends the Follower. It may be called more than once.

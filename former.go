@@ -126,10 +126,18 @@ func (c *Client) Update(ctx context.Context, service string, updates ...Update) 
 		}
 		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
 	}
-	if err := c.answered(c.store.Apply(orBackground(ctx), service, changes...)); err != nil {
+	if err := c.applyOnce(orBackground(ctx), service, changes); err != nil {
 		return fmt.Errorf("naming: update %q: %w", service, err)
 	}
 	return nil
+}
+
+// applyOnce makes changes without a lease to the store or the composite.
+func (c *Client) applyOnce(ctx context.Context, service string, changes []Change) error {
+	if c.composite != nil {
+		return c.composite.Apply(ctx, service, changes)
+	}
+	return c.answered(c.store.Apply(ctx, service, changes...))
 }
 
 // watcher is the Watcher of Client.Resolve.

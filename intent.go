@@ -37,7 +37,7 @@ type call struct {
 // ask changes the wanted content, if change is not nil, and returns a call that ends when
 // the registry has the result. closing says that Close asks. change runs with the lock
 // held.
-func (g *Registration) ask(mark, closing bool, change func(want *Endpoint)) *call {
+func (g *announcer) ask(mark, closing bool, change func(want *Endpoint)) *call {
 	c := &call{mark: mark, done: make(chan error, 1)}
 	i := &g.intent
 	i.mu.Lock()
@@ -73,7 +73,7 @@ func (g *Registration) ask(mark, closing bool, change func(want *Endpoint)) *cal
 }
 
 // await waits for a call. If ctx is done first, the content stays wanted.
-func (g *Registration) await(ctx context.Context, c *call) error {
+func (g *announcer) await(ctx context.Context, c *call) error {
 	ctx = orBackground(ctx)
 	select {
 	case err := <-c.done: // also if ctx is done or the Registration closed

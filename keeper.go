@@ -30,7 +30,7 @@ var errUnleased = errors.New("the entry is under no lease, as if somebody had pu
 // keeper keeps the endpoint of a Registration in the registry. Its fields are owned by
 // the goroutine of run, and by the goroutine of Close after run has ended.
 type keeper struct {
-	g        *Registration
+	g        *announcer
 	cursor   *cursor            // wakes run when the watch shows something new of the service
 	lease    *sharedLease       // nil: none
 	reported RegistrationStatus // the argument of the last call of OnChange
@@ -53,7 +53,7 @@ type lastPut struct {
 	seen     *Endpoint // as the watch showed it when the put ended, or at the last inspect
 }
 
-func newKeeper(g *Registration, c *cursor) *keeper {
+func newKeeper(g *announcer, c *cursor) *keeper {
 	k := &keeper{g: g, cursor: c, missing: true, deletions: backoff{most: maxReturn}, confirm: time.NewTimer(0)}
 	k.confirm.Stop()
 	return k

@@ -83,21 +83,9 @@ const (
 // Registrations of one Client with equal time to live share leases, up to a hundred
 // endpoints each.
 type Registration struct {
-	// Set by Register and never changed.
-	client   *Client
-	service  string
-	id, addr string // of the endpoint
-	opts     RegisterOptions
-	claim    *claim
-	cancel   context.CancelFunc // ends the keeper
-	done     chan struct{}      // closed when the keeper has ended
-	wake     chan struct{}      // capacity 1: holds a token when the keeper has to look at something
-	closing  chan struct{}      // closed when Close has begun
-	closed   chan struct{}      // closed when Close has ended
-	closeErr error              // the result of Close: written before closed is closed, read afterwards
-
-	intent intent  // has its own lock
-	keeper *keeper // owned by the goroutine of keeper.run, and by Close after that has ended
+	client      *Client
+	service, id string
+	part        Announcement // an announcer, or what a Composite returned
 }
 
 // RegistrationStatus is the status of a [Registration].
@@ -148,39 +136,53 @@ func (c *Client) Register(ctx context.Context, service string, e Endpoint, opts 
 	if err != nil {
 		return nil, err
 	}
-	runCtx, cancel := context.WithCancel(c.ctx)
-	g := &Registration{
-		client: c, service: service, id: e.ID, addr: e.Addr, opts: o, cancel: cancel,
-		done:    make(chan struct{}),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
-		wake:    make(chan struct{}, 1),
-		intent: intent{
-			status:  RegistrationStatus{Since: time.Now(), Draining: e.Draining},
-			want:    e,
-			version: 1,
-		},
-	}
-	// Before the first put, so that the watch misses no deletion after it.
-	cursor, err := c.newCursor(service, g.poke)
+	g, err := c.announce(service, e, o)
 	if err != nil {
-		cancel()
 		return nil, fmt.Errorf("naming: register in %q: %w", service, err)
 	}
-	g.keeper = newKeeper(g, cursor)
-	if !c.enroll(g) {
-		cancel()
-		cursor.close()
-		return nil, fmt.Errorf("naming: register in %q: %w", service, ErrClientClosed)
-	}
-	go g.keeper.run(runCtx)
 	if o.Wait {
 		if err := g.Wait(ctx); err != nil {
-			_ = g.close(closeMargin/5, 0) // the cause of the failure matters more than the error of Close
+			g.abandon()
 			return nil, fmt.Errorf("naming: register %q in %q: %w", cut(e.ID), service, err)
 		}
 	}
 	return g, nil
+}
+
+// announce starts to announce an endpoint, with checked options.
+func (c *Client) announce(service string, e Endpoint, o RegisterOptions) (*Registration, error) {
+	g := &Registration{client: c, service: service, id: e.ID}
+	if c.composite != nil {
+		part, err := c.composite.Announce(service, e, o)
+		if err != nil {
+			return nil, err
+		}
+		g.part = part
+		if !c.enroll(g, nil) {
+			g.abandon()
+			return nil, ErrClientClosed
+		}
+		return g, nil
+	}
+	a, err := c.newAnnouncer(service, e, o)
+	if err != nil {
+		return nil, err
+	}
+	g.part = a
+	if !c.enroll(g, a) {
+		a.discard()
+		return nil, ErrClientClosed
+	}
+	a.start()
+	return g, nil
+}
+
+// abandon removes what Register may have put. Its caller has an error to return that
+// matters more than that of the removal.
+func (g *Registration) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeMargin/5)
+	defer cancel()
+	_ = g.Withdraw(ctx)
 }
 
 // checkRegister returns the arguments of Register with the defaults, or ErrInvalid.
@@ -292,7 +294,7 @@ func (s RegistrationStatus) MarshalJSON() ([]byte, error) {
 }
 
 // Status returns the present status of the registration.
-func (g *Registration) Status() RegistrationStatus { return g.intent.currentStatus() }
+func (g *Registration) Status() RegistrationStatus { return g.part.Status() }
 
 // Wait waits until the endpoint is in the registry with its present content. While a
 // newer Registration has the entry, Wait waits for the newer one's endpoint.
@@ -301,28 +303,7 @@ func (g *Registration) Status() RegistrationStatus { return g.intent.currentStat
 // The error is [ErrInvalid], at once, if the store refuses the endpoint. After Close
 // the error is [ErrClientClosed] if the Client was closed, and otherwise says that the
 // Registration was closed.
-func (g *Registration) Wait(ctx context.Context) error {
-	ctx = orBackground(ctx)
-	for {
-		err := g.await(ctx, g.ask(false, false, nil))
-		newer := g.claim.newest()
-		if !errors.Is(err, ErrReplaced) || newer == nil {
-			return err
-		}
-		err = newer.await(ctx, newer.ask(false, false, nil))
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrInvalid) {
-			return err
-		}
-		if errors.Is(err, ErrReplaced) {
-			continue
-		}
-		select { // the newer one closes, and then another one owns the entry
-		case <-g.claim.ownershipLost(newer):
-		case <-g.closing:
-		case <-ctx.Done():
-		}
-	}
-}
+func (g *Registration) Wait(ctx context.Context) error { return g.part.Wait(orBackground(ctx)) }
 
 // Update replaces the endpoint's metadata, in place: connections of clients stay. It
 // waits as Wait does. If it fails because ctx is done, the metadata is stored later all
@@ -332,11 +313,7 @@ func (g *Registration) Wait(ctx context.Context) error {
 // store refuses. Update then returns the store's error at once, and the endpoint keeps
 // the metadata of before.
 func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) error {
-	e, err := Endpoint{ID: g.id, Addr: g.addr, Metadata: metadata}.normalize()
-	if err != nil {
-		return fmt.Errorf("naming: update in %q: %w: %w", g.service, ErrInvalid, err)
-	}
-	return g.change(ctx, "update", false, func(want *Endpoint) { want.Metadata = e.Metadata })
+	return g.part.Update(orBackground(ctx), metadata)
 }
 
 // Drain marks the endpoint as draining (see [Endpoint.Draining]): clients then use
@@ -345,22 +322,10 @@ func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) err
 // The error is [ErrInvalid] if the registry's format has no place for the mark, or if
 // the store's options turn the mark off. Drain then returns the store's error at once,
 // and the endpoint and Status stay as they were.
-func (g *Registration) Drain(ctx context.Context) error {
-	return g.change(ctx, "drain", true, func(want *Endpoint) { want.Draining = true })
-}
+func (g *Registration) Drain(ctx context.Context) error { return g.part.Drain(orBackground(ctx)) }
 
 // Resume removes the mark of Drain. It waits as Update does.
-func (g *Registration) Resume(ctx context.Context) error {
-	return g.change(ctx, "resume", false, func(want *Endpoint) { want.Draining = false })
-}
-
-// change changes the wanted content, and waits until the registry has it.
-func (g *Registration) change(ctx context.Context, what string, mark bool, f func(want *Endpoint)) error {
-	if err := g.await(ctx, g.ask(mark, false, f)); err != nil {
-		return fmt.Errorf("naming: %s %q in %q: %w", what, cut(g.id), g.service, err)
-	}
-	return nil
-}
+func (g *Registration) Resume(ctx context.Context) error { return g.part.Resume(orBackground(ctx)) }
 
 // Close withdraws the endpoint in the order that drops no call: it marks the endpoint
 // as draining, waits for the drain delay, and removes the endpoint. It leaves an entry
@@ -377,21 +342,30 @@ func (g *Registration) change(ctx context.Context, what string, mark bool, f fun
 // stays listed until its lease ends. Close may be called more than once. Every call
 // waits, and returns the same.
 func (g *Registration) Close() error {
-	return g.close(g.opts.CloseTimeout, g.opts.DrainDelay)
+	defer g.client.discharge(g)
+	return g.part.Close()
+}
+
+// Withdraw removes the endpoint from the registry at once: without the draining mark, and
+// without a wait for clients. It is for an endpoint that goes on serving, and that
+// clients know from another registry. It leaves an entry that belongs to a successor.
+//
+// Withdraw tries until ctx is done, and then returns an error as Close does. It returns
+// nil at once if the endpoint was never put. A Registration is closed after Withdraw. A
+// Withdraw after Close, or a Close after Withdraw, waits for the first and returns its
+// result.
+func (g *Registration) Withdraw(ctx context.Context) error {
+	defer g.client.discharge(g)
+	return g.part.Withdraw(orBackground(ctx))
 }
 
 // closedErr returns the error of a method that is called after Close.
-func (g *Registration) closedErr() error {
-	if g.client.ctx.Err() != nil {
+func (g *Registration) closedErr() error { return g.client.registrationClosed() }
+
+// registrationClosed returns the error of a method of a Registration that was closed.
+func (c *Client) registrationClosed() error {
+	if c.ctx.Err() != nil {
 		return ErrClientClosed
 	}
 	return errRegistrationClosed
-}
-
-// poke has the keeper look at the wanted content and at the endpoint. It does not block.
-func (g *Registration) poke() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
 }

@@ -93,9 +93,9 @@ func (k *keeper) callOnChange() {
 	}
 }
 
-func (g *Registration) serviceAttr() slog.Attr { return slog.String("service", g.service) }
+func (g *announcer) serviceAttr() slog.Attr { return slog.String("service", g.service) }
 
-func (g *Registration) endpointAttr() slog.Attr { return slog.String("endpoint", g.id) }
+func (g *announcer) endpointAttr() slog.Attr { return slog.String("endpoint", g.id) }
 
 // reportListed reports that the endpoint is in the registry, unless that was reported.
 func (k *keeper) reportListed() {

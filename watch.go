@@ -39,6 +39,7 @@ type shared struct {
 	status   Status    // without Held: see currentStatus
 	statuses int       // counts the changes of status, but for those of AsOf
 	begun    time.Time // when the watch began that the set comes from
+	feed     Feed      // nil: none, or not yet
 	health   health
 	holder   holder
 	closed   bool // the Client was closed
@@ -90,6 +91,10 @@ func (s *shared) run() {
 	defer s.finish()
 	if s.after != nil {
 		<-s.after // so that hooks are called in the order of the events
+	}
+	if s.client.composite != nil {
+		s.follow()
+		return
 	}
 	for {
 		begun := time.Now()

@@ -9,17 +9,15 @@ import (
 	"time"
 )
 
-// close is Close with other limits than those of the options.
-func (g *Registration) close(timeout, drainDelay time.Duration) error {
+// close withdraws the endpoint until ctx is done. It marks the endpoint and waits for
+// clients unless drainDelay is 0. timeout is the time until ctx is done.
+func (g *announcer) close(ctx context.Context, timeout, drainDelay time.Duration) error {
 	if !g.intent.setClosed() {
 		<-g.closed // a sync.Once would stop the time of a synctest bubble
 		return g.closeErr
 	}
 	close(g.closing)
 	defer close(g.closed)
-	defer g.client.discharge(g)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	drainDelay = min(drainDelay, timeout-min(closeMargin, timeout/2))
 	err := g.drainAndWithdraw(ctx, drainDelay, (timeout-drainDelay)/2)
 	if errors.Is(err, ErrReplaced) {
@@ -35,7 +33,7 @@ func (g *Registration) close(timeout, drainDelay time.Duration) error {
 	return err
 }
 
-func (g *Registration) logWithdrawError(err error) {
+func (g *announcer) logWithdrawError(err error) {
 	if err != nil {
 		g.client.log.Warn("naming: endpoint not withdrawn, its lease will end", g.serviceAttr(), g.endpointAttr(), slog.Any("err", err))
 	}
@@ -44,7 +42,7 @@ func (g *Registration) logWithdrawError(err error) {
 // drainAndWithdraw marks the endpoint, for which it waits for patience at most, waits
 // for drainDelay, and removes the endpoint. It returns ErrReplaced as soon as a newer
 // Registration has the entry.
-func (g *Registration) drainAndWithdraw(ctx context.Context, drainDelay, patience time.Duration) error {
+func (g *announcer) drainAndWithdraw(ctx context.Context, drainDelay, patience time.Duration) error {
 	if !g.claim.isOwner(g) {
 		return ErrReplaced
 	}
@@ -66,7 +64,7 @@ func (g *Registration) drainAndWithdraw(ctx context.Context, drainDelay, patienc
 
 // markDraining marks the endpoint as draining, and reports whether it succeeded within
 // d. No client knows an endpoint that was never put, so such an endpoint is not marked.
-func (g *Registration) markDraining(ctx context.Context, d time.Duration) bool {
+func (g *announcer) markDraining(ctx context.Context, d time.Duration) bool {
 	if !g.intent.isListed() {
 		return false
 	}
@@ -85,7 +83,7 @@ func (g *Registration) markDraining(ctx context.Context, d time.Duration) bool {
 }
 
 // linger waits for d, and reports false as soon as a newer Registration has the entry.
-func (g *Registration) linger(ctx context.Context, d time.Duration) bool {
+func (g *announcer) linger(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -99,7 +97,7 @@ func (g *Registration) linger(ctx context.Context, d time.Duration) bool {
 
 // stopKeeper ends the keeper. A call that the keeper has begun in the store gets a
 // second to end by itself, because a call that is given up may take effect later.
-func (g *Registration) stopKeeper(ctx context.Context) {
+func (g *announcer) stopKeeper(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	select {
@@ -116,7 +114,7 @@ func (g *Registration) stopKeeper(ctx context.Context) {
 // withdraw removes the endpoint from the registry after the keeper has ended. It
 // returns ErrReplaced, and leaves the leases to the newer Registration, if a newer
 // Registration has the entry.
-func (g *Registration) withdraw(ctx context.Context) error {
+func (g *announcer) withdraw(ctx context.Context) error {
 	var failed error
 	var leases []*sharedLease
 	if k := g.keeper; k.lease != nil {
@@ -145,7 +143,7 @@ func (g *Registration) withdraw(ctx context.Context) error {
 }
 
 // remove removes the endpoint if it is under lease l, and releases l.
-func (g *Registration) remove(ctx context.Context, l *sharedLease) error {
+func (g *announcer) remove(ctx context.Context, l *sharedLease) error {
 	err := g.deleteUnder(ctx, l)
 	if errors.Is(err, ErrReplaced) {
 		return err
@@ -169,7 +167,7 @@ func (g *Registration) remove(ctx context.Context, l *sharedLease) error {
 
 // deleteUnder deletes the endpoint if it is under lease l. It tries until ctx is done,
 // unless the credentials are refused or a newer Registration has the entry.
-func (g *Registration) deleteUnder(ctx context.Context, l *sharedLease) error {
+func (g *announcer) deleteUnder(ctx context.Context, l *sharedLease) error {
 	var b backoff
 	for {
 		call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
@@ -184,7 +182,7 @@ func (g *Registration) deleteUnder(ctx context.Context, l *sharedLease) error {
 // bequeath ends a Registration that was closed while a newer one had the entry. It
 // leaves the lease to the newer one, which releases it when the entry is under another
 // lease. If there is no newer one by then, it withdraws the entry.
-func (g *Registration) bequeath() {
+func (g *announcer) bequeath() {
 	ctx, cancel := context.WithTimeout(context.Background(), g.opts.CloseTimeout)
 	defer cancel()
 	g.stopKeeper(ctx)
