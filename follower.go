@@ -145,6 +145,25 @@ func (c *cursor) skipToEnd() {
 	}
 }
 
+// skip moves the cursor to the end of the chain without the changes, and reports whether
+// the set was read for the first time or has changed. shared.mu is held.
+func (c *cursor) skip() (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		c.started = c.shared.status.Synced
+		c.at = c.shared.chain.tail
+		return c.started
+	}
+	changed = len(c.behind) > 0
+	for next := c.at.after(); next != nil; next = c.at.after() {
+		changed = changed || len(c.at.changes) > 0
+		c.at = next
+	}
+	c.behind = nil
+	return changed
+}
+
 // news is the result of a cursor: the whole set, or else changes. Both are empty if
 // nothing is new.
 type news struct {
@@ -322,6 +341,22 @@ func (f *Follower) Next() (Event, bool) {
 		}
 	}
 	return e, true
+}
+
+// Current returns the present state of the service, and whether anything changed since the
+// last call of Current or Next. It is for programs that look at the whole set, and need no
+// changes. A call of Next afterwards returns the changes since Current. After Close it returns
+// a zero View and false.
+func (f *Follower) Current() (v View, changed bool) {
+	s := f.cursor.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.cursor.closed {
+		return View{}, false
+	}
+	changed = f.cursor.skip() || s.statuses != f.statuses
+	f.statuses = s.statuses
+	return s.view(), changed
 }
 
 // Retry says that the set has probably changed, for example because connections break.

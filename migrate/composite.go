@@ -3,8 +3,11 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/naming-go/naming"
+	"golang.org/x/sync/errgroup"
 )
 
 // composite is the [naming.Composite] of a Joined. It is a type of its own so that its
@@ -18,15 +21,63 @@ func (c composite) Announce(service string, e naming.Endpoint, opts naming.Regis
 }
 
 func (c composite) Follow(service string, wake func()) (naming.Feed, error) {
-	return nil, errors.New("not written yet")
+	return c.newFeed(service, wake)
 }
 
+// List reads the registries that the phase of the service reads. It returns an error if
+// one of them cannot be read, because a part of the set would look like a smaller set.
 func (c composite) List(ctx context.Context, service string) (naming.View, error) {
-	return naming.View{}, errors.New("not written yet")
+	state, known := c.phases.State(service)
+	ch := choose(state, known, c.inShare(service, state.Share))
+	var read [2]bool
+	read[ch.lead] = true
+	read[ch.lead.other()] = !ch.alone
+	var views [2]view
+	g, ctx := errgroup.WithContext(ctx)
+	for i, want := range read {
+		if !want {
+			continue
+		}
+		g.Go(func() error {
+			v, err := c.sides[i].client.List(ctx, service)
+			if err != nil {
+				return fmt.Errorf("registry %q: %w", c.sides[i].name, err)
+			}
+			views[i] = view{synced: true, fresh: true}
+			views[i].usable, views[i].withheld = asNatives(v.Endpoints, v.Withheld)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return naming.View{}, err
+	}
+	out := publish(ch, &views, &memory{waited: true, narrow: ch.alone, to: ch.lead})
+	v := naming.View{Service: service, Endpoints: out.usable, Withheld: out.withheld, Status: naming.Status{Synced: true, AsOf: time.Now()}}
+	if v.Endpoints == nil {
+		v.Endpoints = []naming.Endpoint{}
+	}
+	return v, nil
 }
 
+// Apply makes changes in the registries that the phase of the service writes. It returns
+// an error if one of them fails: the caller applies the changes again.
 func (c composite) Apply(ctx context.Context, service string, changes []naming.Change) error {
-	return errors.New("not written yet")
+	state, known := c.phases.State(service)
+	var errs [2]error
+	var g errgroup.Group
+	for i := range c.sides {
+		if c.sides[i].readOnly || known && !state.Phase.writes(sideIndex(i)) {
+			continue
+		}
+		g.Go(func() error {
+			if err := c.sides[i].store.Apply(ctx, service, changes...); err != nil {
+				errs[i] = fmt.Errorf("registry %q: %w", c.sides[i].name, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return errors.Join(errs[:]...)
 }
 
 // Close closes the Clients of both registries.
@@ -35,3 +86,6 @@ func (c composite) Close() {
 		c.sides[i].client.Close()
 	}
 }
+
+// context is for log records.
+func (j *Joined) context() context.Context { return context.Background() }

@@ -21,6 +21,8 @@ type Joined struct {
 	sides  [2]side
 	log    *slog.Logger
 	owners owners
+	feeds  feeds
+	seen   seenStates
 }
 
 // sideIndex is the index of a registry in Joined.sides.
@@ -36,6 +38,7 @@ func (i sideIndex) other() sideIndex { return 1 - i }
 // side is one of the two registries.
 type side struct {
 	name     string
+	store    naming.Store
 	client   *naming.Client
 	readOnly bool
 }
@@ -61,6 +64,9 @@ func Join(old, next naming.Store, phases Source, opts *Options) (*Joined, error)
 	if err := errors.Join(checkName(o.OldName), checkName(o.NewName)); err != nil {
 		return nil, fmt.Errorf("migrate: join: %w", err)
 	}
+	if o.OldReadOnly && o.NewReadOnly {
+		return nil, fmt.Errorf("migrate: join: %w: both registries are read-only", naming.ErrInvalid)
+	}
 	if o.OldName == o.NewName {
 		return nil, fmt.Errorf("migrate: join: %w: both registries have the name %q", naming.ErrInvalid, o.OldName)
 	}
@@ -80,7 +86,7 @@ func Join(old, next naming.Store, phases Source, opts *Options) (*Joined, error)
 // newSide returns the side of a store. The hold is off, because the joined Client holds.
 // The watch of a side ends with the joined watch, which has the grace.
 func (o *Options) newSide(name string, store naming.Store, hooks *naming.Hooks, readOnly bool) side {
-	return side{name: name, readOnly: readOnly, client: naming.New(store, &naming.Options{
+	return side{name: name, store: store, readOnly: readOnly, client: naming.New(store, &naming.Options{
 		Logger:      o.Client.Logger.With(slog.String("registry", name)),
 		IdleGrace:   -1,
 		Hooks:       hooks,

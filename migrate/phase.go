@@ -60,6 +60,22 @@ func ParsePhase(s string) (Phase, error) {
 	return 0, fmt.Errorf("migrate: %q is not a phase: a phase is a number from 0 to 7, or one of %q", s[:min(len(s), 64)], phaseNames)
 }
 
+// writes reports whether servers register in registry i in phase p.
+func (p Phase) writes(i sideIndex) bool {
+	if i == oldSide {
+		return p <= NewRead
+	}
+	return p >= DualWrite
+}
+
+// counts returns the registry whose registration counts in phase p.
+func (p Phase) counts() sideIndex {
+	if p <= Union {
+		return oldSide
+	}
+	return newSide
+}
+
 // State is the phase of a service, and who set it.
 type State struct {
 	// Phase is the phase.

@@ -1,0 +1,364 @@
+package migrate
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/naming-go/naming"
+)
+
+// feed is the [naming.Feed] of one service, or of the list of services. It watches the registries that the phase of
+// the service reads, and publishes what package-level publish decides. It has no
+// goroutine: wake has the joined Client call Next, which does the work.
+type feed struct {
+	// Set by newFeed and never changed.
+	j       *Joined
+	service string // empty: the list of services
+	wake    func()
+	stop    func() // ends the notifications of the Source
+
+	// Owned by the caller of Next, and by Close after the last Next.
+	reader reader
+	timer  *time.Timer // calls wake at the next moment that matters
+
+	shared struct {
+		mu        sync.Mutex
+		followers [2]*naming.Follower // nil: not watched
+		status    ReaderStatus
+		closed    bool
+	}
+}
+
+// reader is the state of a feed between two calls of Next.
+type reader struct {
+	begun  time.Time
+	state  State
+	known  bool
+	memory memory
+	views  [2]view
+	raw    [2]naming.View
+	shown  result // what was published last
+	status naming.Status
+
+	wideSince  time.Time // since when the reader wants one registry alone and needs both; zero: it does not
+	uncovered  []string  // why it needs both, as of the last set
+	isFallback bool      // that was reported
+}
+
+// newFeed returns a feed, which must be closed.
+func (j *Joined) newFeed(service string, wake func()) (*feed, error) {
+	f := &feed{j: j, service: service, wake: wake}
+	f.reader.begun = time.Now()
+	f.timer = time.AfterFunc(j.opts.FirstWait, wake)
+	f.stop = j.phases.Notify(wake)
+	j.feeds.add(f)
+	return f, nil
+}
+
+// Next implements [naming.Feed].
+func (f *feed) Next() (naming.Event, bool) {
+	f.readPhase()
+	c := f.choice()
+	r := &f.reader
+	if !r.memory.published && c.alone {
+		r.memory.narrow, r.memory.to = true, c.lead
+	}
+	f.readViews(c)
+	r.memory.waited = r.memory.waited || time.Since(r.begun) >= f.j.opts.FirstWait
+	was := r.memory
+	out := publish(c, &r.views, &r.memory)
+	r.memory = r.memory.remember(c, out, &r.views)
+	if !out.publish {
+		// The set stays, so the reader has left nothing.
+		r.memory.narrow, r.memory.to = was.narrow, was.to
+		out.narrow = was.narrow
+	}
+	event, changed := f.diff(c, out, was.published)
+	f.follow(f.wanted(c)) // the reader may have left a registry
+	f.report(c, out, &was)
+	f.storeStatus(c, out)
+	return event, changed
+}
+
+// readPhase reads the state of the service.
+func (f *feed) readPhase() {
+	if f.isList() {
+		return
+	}
+	r := &f.reader
+	r.state, r.known = f.j.phases.State(f.service)
+	f.j.seen.report(f.j, f.service, r.state, r.known)
+}
+
+func (f *feed) isList() bool { return f.service == "" }
+
+func (f *feed) choice() choice {
+	if f.isList() {
+		return f.j.listChoice()
+	}
+	return choose(f.reader.state, f.reader.known, f.j.inShare(f.service, f.reader.state.Share))
+}
+
+// inShare reports whether this client is in a share of the clients of a service.
+func (j *Joined) inShare(service string, share float64) bool {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(j.opts.ClientID))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write([]byte(service))
+	// The low bits of FNV-1a are better than the high ones.
+	const buckets = 1 << 20
+	return float64(mix(h.Sum64())%buckets)/buckets < share
+}
+
+// mix spreads the bits of a hash evenly (the finalizer of MurmurHash3).
+func mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// wanted returns the registries to watch: the lead, and the other one unless the reader
+// has left it and nothing compares the two.
+func (f *feed) wanted(c choice) (watch [2]bool) {
+	m := &f.reader.memory
+	watch[c.lead] = true
+	left := c.narrow && c.sticky && m.narrow && m.to == c.lead
+	watch[c.lead.other()] = !left || f.reader.known && f.reader.state.Phase == Shadow
+	return watch
+}
+
+// follow watches the registries that are wanted, and no others.
+func (f *feed) follow(watch [2]bool) {
+	for i, want := range watch {
+		old := f.followers()[i]
+		switch {
+		case want && old == nil:
+			fol, err := f.open(f.j.sides[i].client)
+			if err != nil {
+				continue // the Client was closed
+			}
+			if !f.setFollower(sideIndex(i), fol) {
+				fol.Close()
+				continue
+			}
+			f.wake() // the set may be known already
+		case !want && old != nil:
+			f.setFollower(sideIndex(i), nil)
+			old.Close()
+			f.reader.views[i], f.reader.raw[i] = view{}, naming.View{}
+		}
+	}
+}
+
+func (f *feed) open(c *naming.Client) (*naming.Follower, error) {
+	if f.isList() {
+		return c.FollowServices(f.wake)
+	}
+	return c.Follow(f.service, f.wake)
+}
+
+func (f *feed) followers() [2]*naming.Follower {
+	f.shared.mu.Lock()
+	defer f.shared.mu.Unlock()
+	return f.shared.followers
+}
+
+// setFollower reports false if the feed was closed.
+func (f *feed) setFollower(i sideIndex, fol *naming.Follower) bool {
+	f.shared.mu.Lock()
+	defer f.shared.mu.Unlock()
+	if f.shared.closed {
+		return false
+	}
+	f.shared.followers[i] = fol
+	return true
+}
+
+// readViews reads what the watched registries have.
+func (f *feed) readViews(c choice) {
+	f.follow(f.wanted(c))
+	for i, fol := range f.followers() {
+		if fol == nil {
+			continue
+		}
+		v, news := fol.Current()
+		if !news {
+			continue
+		}
+		usable, withheld := v.Endpoints, v.Withheld
+		if f.isList() {
+			usable = asNames(usable)
+		} else {
+			usable, withheld = asNatives(usable, withheld)
+		}
+		f.reader.raw[i] = v
+		f.reader.views[i] = view{synced: v.Synced, fresh: v.Synced && !v.Stale(), failed: v.Stale(), usable: usable, withheld: withheld}
+	}
+}
+
+// diff returns the event that takes a receiver from what was shown last to out.
+func (f *feed) diff(c choice, out result, published bool) (e naming.Event, changed bool) {
+	r := &f.reader
+	e.Status = f.status(c, out, published)
+	changed = !sameStatus(e.Status, r.status)
+	r.status = e.Status
+	if !out.publish {
+		return e, changed
+	}
+	if !published {
+		e.Snapshot, e.Put, e.Withheld = true, out.usable, out.withheld
+	} else {
+		d := difference{event: &e}
+		d.compare(r.shown, out)
+	}
+	r.shown = result{publish: true, usable: out.usable, withheld: out.withheld}
+	return e, changed || e.Snapshot || len(e.Put)+len(e.Deleted)+len(e.Withheld) > 0
+}
+
+// difference finds the changes between two results.
+type difference struct{ event *naming.Event }
+
+// compare adds the changes to the event.
+func (d difference) compare(was, is result) {
+	if len(was.usable) != 0 && len(was.usable) == len(is.usable) && &was.usable[0] == &is.usable[0] &&
+		len(was.withheld)+len(is.withheld) == 0 {
+		return // the same list
+	}
+	e := d.event
+	here := make(map[string]struct{}, len(is.usable)+len(is.withheld))
+	for i := range is.usable {
+		here[is.usable[i].ID] = struct{}{}
+	}
+	for i := range is.withheld {
+		here[is.withheld[i].Endpoint.ID] = struct{}{}
+	}
+	gone := func(id string) {
+		if !has(here, id) {
+			e.Deleted = append(e.Deleted, id)
+		}
+	}
+	for i := range was.usable {
+		gone(was.usable[i].ID)
+	}
+	for i := range was.withheld {
+		gone(was.withheld[i].Endpoint.ID)
+	}
+	for i := range is.usable {
+		n := &is.usable[i]
+		j, found := slices.BinarySearchFunc(was.usable, n.ID, func(e naming.Endpoint, id string) int { return strings.Compare(e.ID, id) })
+		if !found || !sameEndpoint(&was.usable[j], n) {
+			e.Put = append(e.Put, *n)
+		}
+	}
+	for i := range is.withheld {
+		n := &is.withheld[i]
+		j, found := slices.BinarySearchFunc(was.withheld, n.Endpoint.ID, func(w naming.Withheld, id string) int { return strings.Compare(w.Endpoint.ID, id) })
+		if !found || was.withheld[j].Reason != n.Reason || was.withheld[j].Detail != n.Detail || !sameEndpoint(&was.withheld[j].Endpoint, &n.Endpoint) {
+			e.Withheld = append(e.Withheld, *n)
+		}
+	}
+}
+
+func sameEndpoint(a, b *naming.Endpoint) bool {
+	return a.Equal(*b) && a.NoDrainingMark == b.NoDrainingMark && a.Unleased == b.Unleased
+}
+
+// status returns the status of the joined set.
+func (f *feed) status(c choice, out result, published bool) naming.Status {
+	r := &f.reader
+	lead, other := &r.raw[c.lead], &r.raw[c.lead.other()]
+	s := naming.Status{Synced: published || out.publish, Sides: f.sideStatus(c, out)}
+	by := lead // vouches for the set
+	if !r.views[c.lead].fresh && !out.narrow && (r.views[c.lead.other()].fresh || lead.AsOf.Before(other.AsOf)) {
+		by = other
+	}
+	s.AsOf = by.AsOf
+	fresh := by.Synced && !by.Stale() && s.Synced && (out.publish || published && out.narrow)
+	if fresh {
+		return s
+	}
+	waiting := !s.Synced && !out.narrow && !r.memory.waited && (r.views[c.lead].pending() || r.views[c.lead.other()].pending())
+	why := cmp.Or(lead.Err, other.Err)
+	if waiting || why == nil {
+		return s // an error would fail calls that the next answer lets succeed
+	}
+	s.Err = fmt.Errorf("registry %q: %w", f.j.sides[c.lead].name, why)
+	if lead.Err == nil {
+		s.Err = fmt.Errorf("registry %q: %w", f.j.sides[c.lead.other()].name, why)
+	}
+	s.StaleSince = lead.StaleSince
+	if !out.narrow && other.StaleSince.After(s.StaleSince) || s.StaleSince.IsZero() {
+		s.StaleSince = other.StaleSince
+	}
+	return s
+}
+
+// sideStatus returns the status of each registry.
+func (f *feed) sideStatus(c choice, out result) []naming.SideStatus {
+	list := make([]naming.SideStatus, 0, 2)
+	for i, fol := range f.followers() {
+		if fol == nil {
+			continue
+		}
+		v := &f.reader.raw[i]
+		list = append(list, naming.SideStatus{
+			Name: f.j.sides[i].name, Used: !out.narrow || sideIndex(i) == c.lead, Endpoints: len(v.Endpoints),
+			Synced: v.Synced, AsOf: v.AsOf, StaleSince: v.StaleSince, Err: v.Err,
+		})
+	}
+	return list
+}
+
+// sameStatus reports whether a reader sees no difference between two statuses. As for a
+// Client on one registry, AsOf alone makes none.
+func sameStatus(a, b naming.Status) bool {
+	return a.Synced == b.Synced && a.StaleSince.Equal(b.StaleSince) && errText(a.Err) == errText(b.Err) &&
+		slices.EqualFunc(a.Sides, b.Sides, func(a, b naming.SideStatus) bool {
+			return a.Name == b.Name && a.Used == b.Used && a.Synced == b.Synced && a.StaleSince.Equal(b.StaleSince) && errText(a.Err) == errText(b.Err)
+		})
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// Retry implements [naming.Feed].
+func (f *feed) Retry() {
+	for _, fol := range f.followers() {
+		if fol != nil {
+			fol.Retry()
+		}
+	}
+}
+
+// Close implements [naming.Feed].
+func (f *feed) Close() {
+	for _, fol := range f.setClosed() {
+		if fol != nil {
+			fol.Close()
+		}
+	}
+	f.stop()
+	f.timer.Stop()
+	f.j.feeds.remove(f)
+	f.endFallback()
+}
+
+func (f *feed) setClosed() [2]*naming.Follower {
+	f.shared.mu.Lock()
+	defer f.shared.mu.Unlock()
+	f.shared.closed = true
+	followers := f.shared.followers
+	f.shared.followers = [2]*naming.Follower{}
+	return followers
+}

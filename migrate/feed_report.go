@@ -1,0 +1,138 @@
+package migrate
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/naming-go/naming"
+)
+
+// mostUncovered is how many uncovered addresses are reported.
+const mostUncovered = 100
+
+// report logs and calls hooks about what changed. was is the memory of before.
+func (f *feed) report(c choice, out result, was *memory) {
+	if f.isList() {
+		return
+	}
+	if now := f.reader.memory; now.published && (!was.published || now.narrow != was.narrow || now.to != was.to) {
+		f.reportNarrow(c, now.narrow)
+	}
+	f.trackFallback(c, out)
+}
+
+func (f *feed) reportNarrow(c choice, narrow bool) {
+	name := f.j.sides[c.lead].name
+	f.j.log.Debug("naming: reader of two registries", f.attr(), slog.String("prefers", name), slog.Bool("alone", narrow))
+	if h := f.j.opts.Hooks; h != nil && h.Narrowed != nil {
+		h.Narrowed(NarrowedInfo{Service: f.service, Narrow: narrow, Registry: name})
+	}
+}
+
+func (f *feed) attr() slog.Attr { return slog.String("service", f.service) }
+
+// trackFallback notes since when the reader wants one registry alone and needs both, and
+// reports when that has lasted for FallbackAfter.
+func (f *feed) trackFallback(c choice, out result) {
+	r := &f.reader
+	if !r.memory.published || !c.narrow || r.memory.narrow && r.memory.to == c.lead {
+		f.endFallback()
+		return
+	}
+	if r.wideSince.IsZero() {
+		r.wideSince = time.Now()
+	}
+	r.uncovered = out.uncovered
+	if r.isFallback {
+		return
+	}
+	if left := f.j.opts.FallbackAfter - time.Since(r.wideSince); left > 0 {
+		f.timer.Reset(left)
+		return
+	}
+	r.isFallback = true
+	info := FallbackInfo{Service: f.service, Since: r.wideSince, Why: f.fallbackReason(c), Uncovered: first(out.uncovered)}
+	f.j.log.Warn("naming: one registry does not cover the other, both are used", f.attr(),
+		slog.String("prefers", f.j.sides[c.lead].name), slog.String("why", info.Why))
+	f.callFallback(info)
+}
+
+// fallbackReason returns why the reader cannot use the lead alone.
+func (f *feed) fallbackReason(c choice) string {
+	r := &f.reader
+	lead, other := c.lead, c.lead.other()
+	switch {
+	case !r.views[lead].synced:
+		return "registry " + f.j.sides[lead].name + " has not answered"
+	case !r.views[lead].fresh:
+		return "registry " + f.j.sides[lead].name + " is stale"
+	case !r.views[other].synced:
+		return "registry " + f.j.sides[other].name + " has not answered"
+	case len(r.uncovered) > 0:
+		return naming.SafeText("only registry " + f.j.sides[other].name + " has " + strings.Join(first(r.uncovered)[:min(len(r.uncovered), 5)], ", "))
+	}
+	return "the set of registry " + f.j.sides[lead].name + " was not published yet"
+}
+
+func first(list []string) []string { return list[:min(len(list), mostUncovered)] }
+
+// endFallback ends a fallback.
+func (f *feed) endFallback() {
+	r := &f.reader
+	r.wideSince, r.uncovered = time.Time{}, nil
+	if !r.isFallback {
+		return
+	}
+	r.isFallback = false
+	f.j.log.Info("naming: one registry covers the other again", f.attr())
+	f.callFallback(FallbackInfo{Service: f.service})
+}
+
+func (f *feed) callFallback(info FallbackInfo) {
+	if h := f.j.opts.Hooks; h != nil && h.Fallback != nil {
+		h.Fallback(info)
+	}
+}
+
+// seenStates are the states of services that were reported.
+type seenStates struct {
+	mu sync.Mutex
+	// byService is guarded by mu. A service in it is or was used by this program.
+	byService map[string]seenState
+}
+
+type seenState struct {
+	state State
+	known bool
+}
+
+// report logs the state of a service, and calls the hook, if the state was not reported.
+func (s *seenStates) report(j *Joined, service string, state State, known bool) {
+	was, first := s.swap(service, seenState{state, known})
+	if !first && was == (seenState{state, known}) || first && !known {
+		return
+	}
+	level := slog.LevelDebug
+	if was.known {
+		level = slog.LevelInfo
+	}
+	j.log.Log(j.context(), level, "naming: phase of the migration", slog.String("service", service),
+		slog.String("phase", state.Phase.String()), slog.Float64("share", state.Share), slog.Uint64("seq", state.Seq), slog.Bool("known", known))
+	if h := j.opts.Hooks; h != nil && h.PhaseChanged != nil {
+		h.PhaseChanged(PhaseChangedInfo{Service: service, From: was.state, To: state, WasKnown: was.known})
+	}
+}
+
+// swap sets the state of a service, and returns the one of before.
+func (s *seenStates) swap(service string, now seenState) (was seenState, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, ok := s.byService[service]
+	if s.byService == nil {
+		s.byService = make(map[string]seenState)
+	}
+	s.byService[service] = now
+	return was, !ok
+}

@@ -1,0 +1,43 @@
+package migrate
+
+import (
+	"github.com/naming-go/naming"
+)
+
+// RecordsService is the name of the service that holds the records of a migration. A
+// joined Client leaves it out of the list of services.
+const RecordsService = "naming/migration"
+
+// listChoice returns how the list of services is read. It is read from one registry alone
+// if all phases read that registry alone. Which service is in which registry is not known
+// before it is read, so the phases of single services do not narrow the list.
+func (j *Joined) listChoice() choice {
+	states := j.phases.Services()
+	if _, ok := states["*"]; !ok {
+		return choice{lead: oldSide}
+	}
+	var reads [2]bool
+	for service, s := range states {
+		c := choose(s, true, j.inShare(service, s.Share))
+		reads[c.lead] = true
+		reads[c.lead.other()] = reads[c.lead.other()] || !c.alone
+	}
+	switch {
+	case !reads[newSide]:
+		return choice{lead: oldSide, narrow: true, sticky: true, alone: true}
+	case !reads[oldSide]:
+		return choice{lead: newSide, narrow: true, sticky: true, alone: true}
+	}
+	return choice{lead: oldSide}
+}
+
+// asNames returns a list of services without that of the records.
+func asNames(list []naming.Endpoint) []naming.Endpoint {
+	names := make([]naming.Endpoint, 0, len(list))
+	for _, e := range list {
+		if e.ID != RecordsService {
+			names = append(names, naming.Endpoint{ID: e.ID})
+		}
+	}
+	return names
+}
