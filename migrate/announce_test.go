@@ -1,0 +1,198 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	memstore "github.com/naming-go/naming/backend/memory"
+)
+
+const (
+	writerService = "svc"
+	writerAddr    = "10.0.0.1:80"
+	writerDelay   = 5 * time.Second // the default LeaveDelay
+)
+
+var errWriterDown = errors.New("registry is down")
+
+// phaseSource is a Source whose state a test sets.
+type phaseSource struct {
+	mu      sync.Mutex
+	state   State // guarded by mu
+	known   bool  // guarded by mu
+	changed map[int]func()
+	next    int
+}
+
+func (s *phaseSource) State(string) (State, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state, s.known
+}
+
+func (s *phaseSource) Services() map[string]State {
+	st, known := s.State("")
+	if !known {
+		return nil
+	}
+	return map[string]State{"*": st}
+}
+
+func (s *phaseSource) Notify(changed func()) (stop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(map[int]func())
+	}
+	id := s.next
+	s.next++
+	s.changed[id] = changed
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.changed, id)
+	}
+}
+
+func (s *phaseSource) Err() error { return nil }
+func (s *phaseSource) Close()     {}
+
+// set sets the phase of all services.
+func (s *phaseSource) set(p Phase) {
+	s.mu.Lock()
+	s.state.Phase, s.known = p, true
+	s.state.Seq++
+	changed := maps.Clone(s.changed)
+	s.mu.Unlock()
+	for _, f := range changed {
+		f()
+	}
+}
+
+func phaseIs(p Phase) *phaseSource { return &phaseSource{state: State{Phase: p, Seq: 1}, known: true} }
+
+// formatStore is a memory store whose format has no place for some content.
+type formatStore struct {
+	*memstore.Store
+
+	mu      sync.Mutex
+	refuses func(naming.Endpoint) bool // guarded by mu; may be nil
+}
+
+func newFormatStore() *formatStore { return &formatStore{Store: new(memstore.Store)} }
+
+// refuse makes the store refuse what f returns true for. A nil f refuses nothing.
+func (s *formatStore) refuse(f func(naming.Endpoint) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuses = f
+}
+
+func (s *formatStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	s.mu.Lock()
+	f := s.refuses
+	s.mu.Unlock()
+	for _, c := range changes {
+		if c.Op == naming.Add && f != nil && f(c.Endpoint) {
+			return fmt.Errorf("%w: the format has no place for %v", naming.ErrInvalid, c.Endpoint)
+		}
+	}
+	return s.Store.Apply(ctx, service, changes...)
+}
+
+// writer is a joined Client on two memory stores, for tests of servers.
+type writer struct {
+	t      *testing.T
+	stores [2]*formatStore
+	phases *phaseSource
+	joined *Joined
+}
+
+// testWriter runs f in a bubble. The bubble fails the test if a goroutine is left.
+func testWriter(t *testing.T, phases *phaseSource, opts *Options, f func(w *writer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &writer{t: t, stores: [2]*formatStore{newFormatStore(), newFormatStore()}, phases: phases}
+		var o Options
+		if opts != nil {
+			o = *opts
+		}
+		if o.Client.Logger == nil {
+			o.Client.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+		}
+		var err error
+		if w.joined, err = Join(w.stores[0], w.stores[1], phases, &o); err != nil {
+			t.Fatal(err)
+		}
+		defer w.joined.Close()
+		f(w)
+	})
+}
+
+func (w *writer) register(opts *naming.RegisterOptions) *naming.Registration {
+	w.t.Helper()
+	g, err := w.joined.Register(context.Background(), writerService, naming.Endpoint{Addr: writerAddr}, opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return g
+}
+
+// entries returns what a store has of the service.
+func (w *writer) entries(i sideIndex) []naming.Endpoint {
+	w.t.Helper()
+	for b, err := range w.stores[i].Watch(context.Background(), writerService) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return b.Put
+	}
+	return nil
+}
+
+// want checks which registries have the endpoint.
+func (w *writer) want(when string, old, next bool) {
+	w.t.Helper()
+	synctest.Wait()
+	got := fmt.Sprint(len(w.entries(oldSide)) == 1, len(w.entries(newSide)) == 1)
+	if want := fmt.Sprint(old, next); got != want {
+		w.t.Fatalf("%s: the endpoint is in the registries %s, want %s", when, got, want)
+	}
+}
+
+func TestWriterFollowsPhases(t *testing.T) {
+	testWriter(t, phaseIs(Old), nil, func(w *writer) {
+		g := w.register(nil)
+		w.want("phase 0", true, false)
+		for p := DualWrite; p <= NewRead; p++ {
+			w.phases.set(p)
+			w.want(p.String(), true, true)
+		}
+		w.phases.set(Done)
+		w.want("at the change to 7", true, true)
+		time.Sleep(writerDelay - time.Millisecond)
+		w.want("before the delay", true, true)
+		time.Sleep(2 * time.Millisecond)
+		w.want("after the delay", false, true)
+		w.phases.set(Old)
+		w.want("back in 0", true, true)
+		time.Sleep(writerDelay + time.Millisecond)
+		w.want("back in 0, after the delay", true, false)
+		if st := g.Status(); !st.Registered || st.Err != nil {
+			t.Errorf("status %+v", st)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		w.want("closed", false, false)
+	})
+}
