@@ -80,12 +80,14 @@ func (s *phaseSource) set(p Phase) {
 
 func phaseIs(p Phase) *phaseSource { return &phaseSource{state: State{Phase: p, Seq: 1}, known: true} }
 
-// formatStore is a memory store whose format has no place for some content.
+// formatStore is a memory store whose format has no place for some content, and whose
+// writes may be slow.
 type formatStore struct {
 	*memstore.Store
 
 	mu      sync.Mutex
 	refuses func(naming.Endpoint) bool // guarded by mu; may be nil
+	delay   time.Duration              // guarded by mu
 }
 
 func newFormatStore() *formatStore { return &formatStore{Store: new(memstore.Store)} }
@@ -97,10 +99,41 @@ func (s *formatStore) refuse(f func(naming.Endpoint) bool) {
 	s.refuses = f
 }
 
-func (s *formatStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+// slow makes Apply and Grant take d.
+func (s *formatStore) slow(d time.Duration) {
 	s.mu.Lock()
-	f := s.refuses
+	defer s.mu.Unlock()
+	s.delay = d
+}
+
+// enter waits as slow says, and returns the argument of refuse.
+func (s *formatStore) enter(ctx context.Context) (refuses func(naming.Endpoint) bool, err error) {
+	s.mu.Lock()
+	delay, f := s.delay, s.refuses
 	s.mu.Unlock()
+	if delay == 0 {
+		return f, nil
+	}
+	select {
+	case <-time.After(delay):
+		return f, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (s *formatStore) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
+	if _, err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Grant(ctx, ttl)
+}
+
+func (s *formatStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	f, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
 	for _, c := range changes {
 		if c.Op == naming.Add && f != nil && f(c.Endpoint) {
 			return fmt.Errorf("%w: the format has no place for %v", naming.ErrInvalid, c.Endpoint)
@@ -167,6 +200,59 @@ func (w *writer) want(when string, old, next bool) {
 	if want := fmt.Sprint(old, next); got != want {
 		w.t.Fatalf("%s: the endpoint is in the registries %s, want %s", when, got, want)
 	}
+}
+
+// wantContent checks the endpoint of a registry.
+func (w *writer) wantContent(when string, i sideIndex, metadata string, draining bool) {
+	w.t.Helper()
+	synctest.Wait()
+	list := w.entries(i)
+	if len(list) != 1 || string(list[0].Metadata) != metadata || list[0].Draining != draining {
+		w.t.Fatalf("%s: registry %d has %v, want metadata %s and draining %v", when, i, list, metadata, draining)
+	}
+}
+
+// record returns a function that returns all states of the endpoint that a registry had
+// since record was called: "-" if it was not there, and "draining" or "there".
+func (w *writer) record(i sideIndex) (states func() []string) {
+	var mu sync.Mutex
+	var list []string
+	add := func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(list) == 0 || list[len(list)-1] != s {
+			list = append(list, s)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for b, err := range w.stores[i].Watch(ctx, writerService) {
+			switch {
+			case err != nil:
+				return
+			case len(b.Put) == 0:
+				add("-")
+			case b.Put[0].Draining:
+				add("draining")
+			default:
+				add("there")
+			}
+		}
+	}()
+	synctest.Wait()
+	return func() []string {
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		return list
+	}
+}
+
+// took returns how long f took.
+func took(f func()) time.Duration {
+	begun := time.Now()
+	f()
+	return time.Since(begun)
 }
 
 func TestWriterFollowsPhases(t *testing.T) {
