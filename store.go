@@ -12,7 +12,7 @@ import (
 
 // Store is what the author of a backend implements and what a [Client] uses: a
 // registry. Package conformance checks every rule below. Package backend/memory is
-// the implementation to read first.
+// the implementation to read first. A Store may also be a [Mapper].
 //
 // A Store is a thin layer. It does not retry what the registry failed to do, does not
 // log, does not cache, and has no goroutine beyond the sequences that are being
@@ -110,6 +110,20 @@ type Store interface {
 	// with a time to live that is not positive, or that overflows a [time.Duration],
 	// Grant returns an error and no lease.
 	Grant(ctx context.Context, ttl time.Duration) (Lease, error)
+}
+
+// Mapper is what the author of a backend may implement beside [Store], to say in advance
+// what the format keeps of an endpoint. Package migrate uses it to list what is lost when
+// endpoints move to the registry. A Store that is not a Mapper works as any other. Only
+// that list is not available.
+type Mapper interface {
+	// Map returns e as a watch of the service would yield it after Apply had put it under
+	// a lease, with NoDrainingMark and Unleased. It makes no request. All methods may be
+	// called concurrently.
+	//
+	// The error is [ErrInvalid] if Apply would refuse e, or if no reader would get what
+	// Apply stored. A limit that only the registry's server knows is not an error of Map.
+	Map(service string, e Endpoint) (Endpoint, error)
 }
 
 // Lease is what the author of a backend implements to bound the life of endpoints.

@@ -44,6 +44,7 @@ const (
 	ruleContext  = "Store: Every method that can block returns soon after its context is done, with an error for which errors.Is(err, ctx.Err()) holds."
 	ruleSlow     = "Store: All methods may be called concurrently. A slow loop delays no other call, and shows the present state when it continues."
 	ruleServices = "Store.Services: Services returns the names of the services that have endpoints, sorted and without duplicates: the whole list first, and the whole list again after each change."
+	ruleMap      = "Mapper.Map: Map returns an endpoint as a watch yields it after Apply had put it, or ErrInvalid if Apply would refuse it. It makes no request."
 	ruleTTL      = "Store.Grant and Lease.TTL: Grant may round the time to live up, and down only to the longest that the registry supports. TTL returns the result. It is positive and never changes."
 )
 
@@ -81,6 +82,8 @@ var checks = []check{
 	{name: "AddressesRoundTrip", rule: ruleTrip, run: addressesRoundTrip},
 	{name: "MetadataRoundTrip", rule: ruleTrip, run: metadataRoundTrip},
 	{name: "DrainingRoundTrip", rule: ruleDrain, run: drainingRoundTrip},
+
+	{name: "MapAgrees", rule: ruleMap, run: mapAgrees},
 
 	{name: "ServicesLists", rule: ruleServices, run: servicesLists},
 	{name: "ServicesFollowLeases", rule: ruleServices, run: servicesFollowLeases},

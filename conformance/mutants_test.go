@@ -549,6 +549,65 @@ var mutants = []claim{
 		})
 	}},
 
+	{"maps to the endpoint that was put, and not to what is read", "MapAgrees", "not what Map said", func(w *wrong) {
+		w.changes(func(c naming.Change) naming.Change {
+			if path, ok := strings.CutPrefix(c.Endpoint.Addr, "unix:///"); ok {
+				c.Endpoint.Addr = "unix:/" + path
+			}
+			return c
+		})
+	}},
+	{"maps to metadata without the reserved members", "MapAgrees", "not what Map said", func(w *wrong) {
+		w.maps(func(e naming.Endpoint) naming.Endpoint {
+			if bytes.Contains(e.Metadata, []byte("weight")) {
+				e.Metadata = nil
+			}
+			return e
+		})
+	}},
+	{"maps to an endpoint without its draining mark", "MapAgrees", "not what Map said", func(w *wrong) {
+		w.maps(func(e naming.Endpoint) naming.Endpoint { e.Draining = false; return e })
+	}},
+	{"maps to an endpoint whose writer has no draining mark", "MapAgrees", "and Map said true", func(w *wrong) {
+		w.maps(func(e naming.Endpoint) naming.Endpoint { e.NoDrainingMark = true; return e })
+	}},
+	{"maps an empty ID to an empty ID", "MapAgrees", "different IDs", func(w *wrong) {
+		w.mapping = func(service string, e naming.Endpoint) (naming.Endpoint, error) {
+			got, err := w.Store.Map(service, e)
+			if e.ID == "" {
+				got.ID, got.Addr = "", ""
+			}
+			return got, err
+		}
+	}},
+	{"maps what Apply refuses", "MapAgrees", "an Apply failed of endpoints that Map does not refuse", func(w *wrong) {
+		w.mapping = func(_ string, e naming.Endpoint) (naming.Endpoint, error) {
+			if e.ID == "" {
+				e.ID = e.Addr
+			}
+			return e, nil
+		}
+	}},
+	{"refuses to map what Apply stores", "MapAgrees", "which Map refuses", func(w *wrong) {
+		w.mapping = func(service string, e naming.Endpoint) (naming.Endpoint, error) {
+			if e.Draining {
+				return e, naming.ErrInvalid
+			}
+			return w.Store.Map(service, e)
+		}
+	}},
+	{"maps nothing while it is unavailable", "MapAgrees", "does not wrap", func(w *wrong) {
+		w.mapping = func(string, naming.Endpoint) (naming.Endpoint, error) {
+			return naming.Endpoint{}, errors.New("unavailable")
+		}
+	}},
+	{"asks the registry to map", "MapAgrees", "requests, want none", func(w *wrong) {
+		w.mapping = func(service string, e naming.Endpoint) (naming.Endpoint, error) {
+			w.list(context.Background(), service)
+			return w.Store.Map(service, e)
+		}
+	}},
+
 	{"does not sort the services", "ServicesLists", "not sorted", func(w *wrong) {
 		w.lists(func(names []string) []string { slices.Reverse(names); return names })
 	}},

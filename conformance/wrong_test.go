@@ -25,6 +25,7 @@ type wrong struct {
 	services func(ctx context.Context) namesSeq
 	grant    func(ctx context.Context, ttl time.Duration) (naming.Lease, error)
 	report   func(*naming.MalformedError)
+	mapping  func(service string, e naming.Endpoint) (naming.Endpoint, error)
 
 	released chan struct{} // closed after the check, so that goroutines of a mutant can end
 
@@ -73,6 +74,24 @@ func (w *wrong) Watch(ctx context.Context, service string) watchSeq {
 		return w.watch(ctx, service)
 	}
 	return w.Store.Watch(ctx, service)
+}
+
+func (w *wrong) Map(service string, e naming.Endpoint) (naming.Endpoint, error) {
+	if w.mapping != nil {
+		return w.mapping(service, e)
+	}
+	return w.Store.Map(service, e)
+}
+
+// maps makes Map replace the endpoints that it returns.
+func (w *wrong) maps(f func(e naming.Endpoint) naming.Endpoint) {
+	w.mapping = func(service string, e naming.Endpoint) (naming.Endpoint, error) {
+		e, err := w.Store.Map(service, e)
+		if err == nil {
+			e = f(e)
+		}
+		return e, err
+	}
 }
 
 func (w *wrong) Services(ctx context.Context) namesSeq {

@@ -20,8 +20,8 @@ func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Cha
 	if err != nil {
 		return err
 	}
-	if s.opts.Datacenter != "" {
-		return fmt.Errorf("%w: apply to %q: a Store with a Datacenter only reads", naming.ErrInvalid, service)
+	if err := s.writable(service); err != nil {
+		return err
 	}
 	a := &apply{
 		store: s, service: service, name: toConsul(s.opts.Prefix + service),
@@ -69,12 +69,9 @@ func (a *apply) prepare(c naming.Change) error {
 		p.lease = l
 	}
 	if c.Op == naming.Add {
-		if c.Endpoint.Draining && a.store.opts.NoDrainingMark {
-			return fmt.Errorf("%w: put %.100q in service %.100q: a Store with NoDrainingMark marks nothing as draining", naming.ErrInvalid, c.Endpoint.ID, a.service)
-		}
 		var err error
-		if p.service, err = wire.Encode(c.Endpoint, a.store.opts.format()); err != nil {
-			return fmt.Errorf("%w: put %.100q in service %.100q: %w", naming.ErrInvalid, c.Endpoint.ID, a.service, err)
+		if p.service, err = a.store.encode(a.service, c.Endpoint); err != nil {
+			return err
 		}
 	}
 	a.changes = append(a.changes, p)

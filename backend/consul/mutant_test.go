@@ -113,5 +113,9 @@ func TestMutantsOnAgents(t *testing.T) {
 			Old: "MaxKey   = 128", New: "MaxKey   = 129", Test: "Limits"},
 		{Name: "does not report what a codec refuses", File: "consulcodec/kratos.go",
 			Old: "	addr, err := kratosAddr(urls)\n	if err != nil {\n		return err\n	}\n	if addr", New: "	addr, _ := kratosAddr(urls)\n	if addr", Test: "BesidePeers"},
+		{Name: "maps an entry that the Store's own options hide", File: "map.go",
+			Old: "err == nil && !s.opts.tagged(entry)", New: "err == nil && !s.opts.tagged(entry) && false", Test: "^TestMap$"},
+		{Name: "maps a weight to none", File: "internal/wire/entry.go",
+			Old: "w != nil", New: "w != nil && w.Passing < 0", Test: "^TestMap$"},
 	})
 }

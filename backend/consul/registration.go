@@ -34,12 +34,7 @@ func (r *registration) renumbered(number uint64) *registration {
 }
 
 // entry returns the entry of the registration, as far as a later change needs it.
-func (r *registration) entry() *wire.Entry {
-	i, s := new(wire.Entry), r.service
-	i.Service.ID, i.Service.Service, i.Service.Meta, i.Service.Tags = s.ID, s.Name, s.Meta, s.Tags
-	i.Service.Address, i.Service.Port = s.Address, s.Port
-	return i
-}
+func (r *registration) entry() *wire.Entry { return wire.EntryOf(r.service) }
 
 // findIn returns the entry of the registration, nil if entries has none, and the
 // highest number of the other entries.

@@ -55,5 +55,9 @@ func TestMutants(t *testing.T) {
 			Old: "case kv.ModRevision < c.last:", New: "case kv.ModRevision < 0:", Test: "Transports"},
 		{Name: "does not notice that the registry was replaced", File: "subscription.go",
 			Old: "a.cluster != 0 && a.cluster != f.cluster", New: "a.cluster != 0 && false", Test: "ReplacedBehindStream"},
+		{Name: "maps an endpoint to what is put, and not to what is read", File: "map.go",
+			Old: "return read, nil", New: "_ = read\n	return e, nil", Test: "^TestMap$/^kratos"},
+		{Name: "maps an entry of another service", File: "map.go",
+			Old: "err == nil && !mine", New: "err == nil && !mine && false", Test: "MapToAnotherService"},
 	})
 }

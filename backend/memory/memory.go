@@ -97,6 +97,15 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 	return nil
 }
 
+// Map implements [naming.Mapper]. A Store in memory keeps every endpoint unchanged.
+func (s *Store) Map(name string, e naming.Endpoint) (naming.Endpoint, error) {
+	changes, err := naming.Normalize(name, []naming.Change{{Op: naming.Add, Endpoint: e}})
+	if err != nil {
+		return naming.Endpoint{}, err
+	}
+	return changes[0].Endpoint, nil
+}
+
 // leasesOf returns the lease of each change, or an error if a change must not be made.
 // s.mu is held.
 func (s *Store) leasesOf(name string, changes []naming.Change) ([]*lease, error) {

@@ -68,6 +68,17 @@ func (u *URLs) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// EntryOf returns the entry of a registration that [Encode] made, without node and checks.
+func EntryOf(r *api.AgentServiceRegistration) *Entry {
+	e := new(Entry)
+	s := &e.Service
+	s.ID, s.Service, s.Meta, s.Tags, s.Address, s.Port = r.ID, r.Name, r.Meta, r.Tags, r.Address, r.Port
+	if w := r.Weights; w != nil {
+		s.Weights.Passing, s.Weights.Warning = w.Passing, w.Warning
+	}
+	return e
+}
+
 // Typical reports whether an entry is a service, and not a proxy or a gateway of the
 // service mesh.
 func (e *Entry) Typical() bool {
