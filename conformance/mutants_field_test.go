@@ -600,16 +600,35 @@ func TestQuietStore(t *testing.T) {
 
 // The contract allows a store whose format has no place for the draining mark.
 func TestNoDrainingMark(t *testing.T) {
+	noRoom := fmt.Errorf("%w: no room for the mark", naming.ErrInvalid)
 	passes(t, func(w *wrong) {
 		w.apply = func(ctx context.Context, service string, changes []naming.Change) error {
 			for _, c := range changes {
 				if c.Op == naming.Add && c.Endpoint.Draining {
-					return fmt.Errorf("%w: no room for the mark", naming.ErrInvalid)
+					return noRoom
 				}
 			}
 			return w.good(ctx, service, changes...)
 		}
+		w.mapping = func(service string, e naming.Endpoint) (naming.Endpoint, error) {
+			if e.Draining {
+				return e, noRoom
+			}
+			return w.Store.Map(service, e)
+		}
 	}, nil)
+}
+
+// The contract allows a Store that is not a Mapper. The check says what is missing.
+func TestNoMapper(t *testing.T) {
+	h := harness(func(*wrong) {})
+	inner := h.New
+	h.New = func(t *testing.T) naming.Store { return struct{ naming.Store }{inner(t)} }
+	h.Calls = nil
+	err := h.run(t, find(t, "MapAgrees"))
+	if !isSkip(err) || !strings.Contains(err.Error(), "naming.Mapper") {
+		t.Errorf("got %v, want a skip that names naming.Mapper", err)
+	}
 }
 
 // The contract allows a registry that rounds a time to live down to the longest that it
