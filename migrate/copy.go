@@ -8,7 +8,7 @@ import (
 
 // CopyID returns the ID of a copy that a bridge makes of endpoint id of the registry
 // that is named origin: "~origin~id". The name of the registry stands in the ID, because
-// every format has room for an ID, and every reader sees it.
+// every format has room for an ID, and every reader sees the ID.
 func CopyID(origin, id string) string { return "~" + origin + "~" + id }
 
 // ParseCopyID returns the parts of the ID of a copy, and false for any other ID.
@@ -30,6 +30,11 @@ func Native(e naming.Endpoint) (native naming.Endpoint, isCopy bool) {
 		return e, false
 	}
 	e.ID = id
-	e.Metadata, _ = splitMark(e.Metadata)
+	e.Metadata, _, _ = splitMark(e.Metadata)
 	return e, true
 }
+
+// CheckName returns an error if the name of a registry has no place in the ID of a copy:
+// it has 1 to 64 characters, which are letters, digits, '-', '_' and '.'. The error is
+// [naming.ErrInvalid].
+func CheckName(name string) error { return checkName(name) }

@@ -6,7 +6,7 @@ import (
 )
 
 // MarkKey is the member of a copy's metadata that is the bridge's mark. Metadata that is
-// neither an object nor absent has no room for it.
+// neither an object nor absent has no room for the mark.
 const MarkKey = "naming-copy"
 
 // Mark is what a bridge writes into the metadata of its copies, where the format has
@@ -21,65 +21,112 @@ type Mark struct {
 	Epoch uint64 `json:"epoch"`
 }
 
-// AddMark returns metadata with the mark, and false if the metadata have no room for it.
-// A member of that name that exists is replaced.
+// storedMark is a Mark as the metadata has it, with what the mark has replaced.
+type storedMark struct {
+	Mark
+	// Empty says that the metadata without the mark is an empty object. Without Empty,
+	// metadata that consists of the mark stands for no metadata.
+	Empty bool `json:"empty,omitempty"`
+	// Was is the member MarkKey that the native endpoint itself had.
+	Was json.RawMessage `json:"was,omitempty"`
+}
+
+// AddMark returns the metadata of a native endpoint with the mark. It returns the metadata
+// unchanged, and false, if the metadata has no room for the mark. [Native] restores the
+// metadata: the result is the same JSON value, whatever its members are.
 func AddMark(metadata json.RawMessage, m Mark) (json.RawMessage, bool) {
-	metadata, _ = splitMark(metadata)
 	trimmed := bytes.TrimSpace(metadata)
-	mark, err := json.Marshal(m)
-	if err != nil {
-		return metadata, false
-	}
-	var b bytes.Buffer
 	switch {
 	case len(trimmed) == 0 || string(trimmed) == "null":
-		b.WriteString(`{"` + MarkKey + `":`)
-		b.Write(mark)
-		b.WriteString("}")
-	case trimmed[0] == '{':
-		b.WriteString(`{"` + MarkKey + `":`)
-		b.Write(mark)
-		if rest := bytes.TrimSpace(trimmed[1:]); len(rest) > 0 && rest[0] != '}' {
-			b.WriteByte(',')
-		}
-		b.Write(trimmed[1:])
-	default:
+		return joinMembers(storedMark{Mark: m}, nil)
+	case trimmed[0] != '{' || !json.Valid(trimmed):
 		return metadata, false
+	case mayHaveMark(trimmed):
+		return replaceMember(metadata, m)
 	}
+	rest := bytes.TrimSpace(trimmed[1:])
+	if rest[0] == '}' {
+		return joinMembers(storedMark{Mark: m, Empty: true}, nil)
+	}
+	return joinMembers(storedMark{Mark: m}, rest)
+}
+
+// mayHaveMark reports false for most metadata that has no member MarkKey. A name may be
+// spelled with escapes.
+func mayHaveMark(metadata json.RawMessage) bool {
+	return bytes.Contains(metadata, []byte(MarkKey)) || bytes.IndexByte(metadata, '\\') >= 0
+}
+
+// joinMembers returns an object of the mark and of the members in rest, which is empty or
+// ends the object.
+func joinMembers(m storedMark, rest []byte) (json.RawMessage, bool) {
+	mark, err := json.Marshal(m)
+	if err != nil {
+		return rest, false
+	}
+	var b bytes.Buffer
+	b.WriteString(`{"` + MarkKey + `":`)
+	b.Write(mark)
+	if len(rest) == 0 {
+		b.WriteByte('}')
+		return b.Bytes(), true
+	}
+	b.WriteByte(',')
+	b.Write(rest)
 	return b.Bytes(), true
 }
 
-// ReadMark returns the mark in metadata, and false if there is none that can be read.
-func ReadMark(metadata json.RawMessage) (Mark, bool) {
-	_, raw := splitMark(metadata)
-	var m Mark
-	if raw == nil || json.Unmarshal(raw, &m) != nil {
-		return Mark{}, false
+// replaceMember is AddMark for metadata that may have a member MarkKey of its own.
+func replaceMember(metadata json.RawMessage, m Mark) (json.RawMessage, bool) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(metadata, &members) != nil {
+		return metadata, false
 	}
-	return m, true
+	stored := storedMark{Mark: m, Was: members[MarkKey], Empty: len(members) == 0}
+	mark, err := json.Marshal(stored)
+	if err != nil {
+		return metadata, false
+	}
+	members[MarkKey] = mark
+	out, err := json.Marshal(members)
+	if err != nil {
+		return metadata, false
+	}
+	return out, true
 }
 
-// splitMark returns metadata without the mark, and the mark. Metadata that consist of the
-// mark only become nil. Metadata without a mark are returned unchanged.
-func splitMark(metadata json.RawMessage) (rest, mark json.RawMessage) {
+// ReadMark returns the mark in metadata, and false if the metadata has no mark that can be
+// read.
+func ReadMark(metadata json.RawMessage) (Mark, bool) {
+	_, m, ok := splitMark(metadata)
+	return m, ok
+}
+
+// splitMark returns the metadata of the native endpoint and the mark. Metadata without a
+// mark that can be read is returned unchanged, with false.
+func splitMark(metadata json.RawMessage) (rest json.RawMessage, m Mark, ok bool) {
 	if !bytes.Contains(metadata, []byte(`"`+MarkKey+`"`)) {
-		return metadata, nil
+		return metadata, m, false
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(metadata, &members) != nil {
-		return metadata, nil
+		return metadata, m, false
 	}
-	mark, ok := members[MarkKey]
-	if !ok {
-		return metadata, nil
-	}
-	if len(members) == 1 {
-		return nil, mark
+	var stored storedMark
+	raw := bytes.TrimSpace(members[MarkKey])
+	if len(raw) == 0 || raw[0] != '{' || json.Unmarshal(raw, &stored) != nil {
+		return metadata, m, false
 	}
 	delete(members, MarkKey)
+	if stored.Was != nil {
+		members[MarkKey] = stored.Was
+	}
+	if len(members) == 0 && !stored.Empty {
+		return nil, stored.Mark, true
+	}
 	rest, err := json.Marshal(members)
 	if err != nil {
-		return metadata, nil
+		return metadata, m, false
 	}
-	return rest, mark
+	return rest, stored.Mark, true
 }
