@@ -1,0 +1,53 @@
+// Package bridge copies the endpoints of one registry to another, for programs that cannot
+// register in both, or read both, during a migration.
+//
+// A [Bridge] works in one direction, from a source to a target. Two Bridges in opposite
+// directions work together: a Bridge never copies a copy. A program that uses package
+// migrate needs no Bridge.
+//
+// # Copies
+//
+// The copy of an endpoint has the ID "~origin~id" (see [migrate.CopyID]) and, where the
+// format of the target has room, a mark in its metadata (see [migrate.Mark]). All else is
+// as in the source, the draining mark included. These endpoints of a source have no copy:
+// copies, endpoints without an address, endpoints that the source withholds, and endpoints
+// whose address the target has by itself. When an endpoint appears in the target by
+// itself, the copy is removed after that.
+//
+// All copies are under leases of the Bridge, which outlive a restart. A Bridge that stops
+// leaves its copies in place. The next one puts them again, once, under its own leases. If
+// none comes, they lapse after [Options.TTL].
+//
+// # What a Bridge never does
+//
+// A Bridge adds under IDs of copies only, and every deletion is bound to a lease of its
+// own. So it can neither overwrite nor delete an endpoint of another program. It deletes
+// nothing while the source is stale, unread, or holds the endpoint as suspect (see
+// [naming.Hold]), or while the target is stale or unread. It adds before it deletes.
+//
+// # The fuse
+//
+// A registry that loses its data looks like servers that stopped. A Bridge counts the
+// deletions that no known reason explains, against the copies that the target has. If they
+// exceed [Fuse], none of them is made: the copies stay and remain leased, and
+// [Hooks.FuseBlown] has a [Plan] with a digest. The fuse is whole again when the endpoints
+// are back in the source, or when an operator approves exactly that plan: see
+// [Bridge.Approve]. Additions go on.
+//
+// # Several Bridges
+//
+// Of the Bridges of one migration and direction, one works and the others stand by. They
+// elect the one with an entry of the service [Service] in a registry whose Apply is
+// atomic. A Bridge that was paused across another's work notices that before its next
+// write.
+//
+// # Limits
+//
+// 50,000 copies in 10,000 services are supported with etcd as target. Consul takes some 80
+// registrations in a second, and each of its copies costs a request per renewal: set
+// [Options.TTL] to [ConsulTTL] and [Options.Rate] to [ConsulRate].
+//
+// Formats without metadata, such as those of go-zero and go-kit, have no room for the mark
+// and no metadata of an endpoint. Copies work there by their IDs alone. [Bridge.Plan] says
+// what is lost.
+package bridge
