@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -20,23 +21,26 @@ import (
 // client is a ClientConn, and the addresses that it got.
 type client struct {
 	// Set once, by startClients.
-	run      *run
+	run      *Play
 	name     string
 	balances bool // connects to every address
 	conn     *grpc.ClientConn
 	client   *naming.Client
 
-	mu  sync.Mutex
-	set map[string]bool // the addresses of the last set; nil before the first; guarded by mu
+	mu       sync.Mutex
+	set      map[string]bool          // the addresses of the last set; nil before the first; guarded by mu
+	progress time.Duration            // guarded by mu: for how long calls succeeded
+	last     time.Time                // guarded by mu: of the last call that succeeded
+	reached  map[string]time.Duration // guarded by mu: the progress at the last call of an address
 }
 
 var quiet = slog.New(slog.DiscardHandler)
 
 // startClients makes ClientConns of both policies on two Clients, and waits until they
 // are connected.
-func (r *run) startClients() error {
-	for i := range 2 {
-		nc := naming.New(r.backend.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+func (r *Play) startClients() error {
+	for i := range r.site.Readers {
+		nc, err := r.site.Reader(i, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
 			Stale: func(info naming.StaleInfo) {
 				if !info.Since.IsZero() {
 					r.phase.stale.Add(1)
@@ -45,13 +49,15 @@ func (r *run) startClients() error {
 			Resynced: func(naming.ResyncedInfo) { r.phase.resynced.Add(1) },
 			Held:     func(info naming.HeldInfo) { r.phase.held.Add(int64(len(info.Endpoints))) },
 		}})
+		if err != nil {
+			return err
+		}
 		for _, policy := range []string{"round_robin", "pick_first"} {
 			c := &client{run: r, name: fmt.Sprint(policy, " ", i), balances: policy == "round_robin", client: nc}
 			r.clients = append(r.clients, c)
 			inner := resolver.NewBuilder(nc, &resolver.Options{
 				ServiceConfig: `{"loadBalancingConfig":[{"` + policy + `":{}}]}`,
 			})
-			var err error
 			c.conn, err = grpc.NewClient(inner.Target(r.service),
 				grpc.WithResolvers(recorder{inner, c}),
 				grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -73,10 +79,10 @@ func (r *run) startClients() error {
 	// A ClientConn is ready with its first connection. The others must not count as new
 	// ones of the first scenario's quiet time.
 	want := r.balancing()*len(r.fleet.all()) + len(r.clients) - r.balancing()
-	return r.await(fmt.Sprint(want, " connections"), func() bool { return r.fleet.connections() >= want })
+	return r.Await(fmt.Sprint(want, " connections"), func() bool { return r.fleet.connections() >= want })
 }
 
-func (r *run) closeClients() {
+func (r *Play) closeClients() {
 	r.ending.Store(true)
 	for _, c := range r.clients {
 		if c.conn != nil {
@@ -87,7 +93,7 @@ func (r *run) closeClients() {
 }
 
 // balancing returns how many clients connect to every address.
-func (r *run) balancing() (n int) {
+func (r *Play) balancing() (n int) {
 	for _, c := range r.clients {
 		if c.balances {
 			n++
@@ -107,10 +113,25 @@ func (c *client) applySet(addrs []string) {
 	}
 	c.mu.Unlock()
 	r.phase.published.Add(1)
-	if !first && !r.ending.Load() && !r.fleet.anyLive(addrs) {
-		r.broken("%s got %v without a live server", c.name, addrs)
+	if !first && !r.ending.Load() {
+		r.checkSet(c, addrs)
 	}
 	r.changed()
+}
+
+// checkSet compares a set that a client got with the servers.
+func (r *Play) checkSet(c *client, addrs []string) {
+	if !r.fleet.anyLive(addrs) {
+		r.Broken("%s got %v without a live server", c.name, addrs)
+	}
+	if r.site.Bound == 0 {
+		return
+	}
+	for _, s := range r.fleet.expected(r.site.Bound) {
+		if !slices.Contains(addrs, s.addr) {
+			r.Broken("%s got %v without %s, which is registered", c.name, addrs, s.addr)
+		}
+	}
 }
 
 func (c *client) lists(addr string) bool {

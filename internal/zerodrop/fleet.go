@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -20,17 +21,19 @@ import (
 // fleet is the servers. Its state comes from the servers themselves, not from the
 // registry.
 type fleet struct {
-	run     *run         // never changes
+	run     *Play        // never changes
+	started atomic.Int64 // servers
 	accepts atomic.Int64 // connections
 
 	mu      sync.Mutex
-	servers []*server          // servers that were started and not stopped; guarded by mu
-	live    map[string]*server // servers that accept, by address; guarded by mu
+	servers []*Server          // servers that were started and not stopped; guarded by mu
+	live    map[string]*Server // servers that accept, by address; guarded by mu
 }
 
-// server is a server that package serve runs.
-type server struct {
+// Server is a server that package serve runs.
+type Server struct {
 	fleet  *fleet
+	number int
 	addr   string
 	client *naming.Client
 	cancel context.CancelFunc
@@ -40,11 +43,24 @@ type server struct {
 
 	registered chan *naming.Registration // capacity 1
 	reg        *naming.Registration
+
+	since   atomic.Int64 // when Start saw that the server is registered, in Unix nanoseconds; 0: not yet
+	listed  atomic.Bool  // all clients had it
+	leaving atomic.Bool
 }
 
-// start starts a server at an address, or at any address if addr is empty. It returns
+// Number returns how many servers of the scenario were started before.
+func (s *Server) Number() int { return s.number }
+
+// Addr returns the address.
+func (s *Server) Addr() string { return s.addr }
+
+// Registration returns the registration.
+func (s *Server) Registration() *naming.Registration { return s.reg }
+
+// Start starts a server at an address, or at any address if addr is empty. It returns
 // when the server is registered, or without a registry when the server serves.
-func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
+func (r *Play) Start(addr string, registryIsThere bool) (*Server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
@@ -52,16 +68,44 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &f.run.backend
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &server{
-		fleet: f, addr: lis.Addr().String(), cancel: cancel,
-		client: naming.New(b.Servers, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
-			Lost: func(naming.LostInfo) { f.run.phase.lost.Add(1) },
-		}}),
+	s, err := r.fleet.serve(lis)
+	if err != nil {
+		_ = lis.Close()
+		return nil, err
+	}
+	select {
+	case s.reg = <-s.registered:
+	case <-s.ended:
+		return nil, fmt.Errorf("%s: %w", s.addr, s.err)
+	}
+	if !registryIsThere {
+		return s, nil
+	}
+	wait, done := context.WithTimeout(r.ctx, r.site.Settle)
+	defer done()
+	if err := s.reg.Wait(wait); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.addr, err)
+	}
+	s.since.Store(time.Now().UnixNano())
+	return s, nil
+}
+
+// serve starts a server on a listener.
+func (f *fleet) serve(lis net.Listener) (*Server, error) {
+	site := &f.run.site
+	s := &Server{
+		fleet: f, number: int(f.started.Add(1)) - 1, addr: lis.Addr().String(),
 		ended:      make(chan struct{}),
 		registered: make(chan *naming.Registration, 1),
 	}
+	var err error
+	if s.client, err = site.Server(s.number, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
+		Lost: func(naming.LostInfo) { f.run.phase.lost.Add(1) },
+	}}); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
 	g, h := grpc.NewServer(), health.NewServer()
 	healthpb.RegisterHealthServer(g, h)
 	g.RegisterService(f.run.ledger.serviceDesc(), nil)
@@ -72,59 +116,54 @@ func (f *fleet) start(addr string, registryIsThere bool) (*server, error) {
 		defer close(s.ended)
 		s.err = serve.Run(ctx, s.client, f.run.service, g, &listener{Listener: lis, server: s}, &serve.Options{
 			Health:         h,
-			Register:       &naming.RegisterOptions{TTL: b.TTL, DrainDelay: b.DrainDelay, CloseTimeout: b.DrainDelay + b.Close},
+			Register:       &naming.RegisterOptions{TTL: site.TTL, DrainDelay: site.DrainDelay, CloseTimeout: site.DrainDelay + site.Close},
 			OnRegistration: func(reg *naming.Registration) { s.registered <- reg },
 		})
 		s.client.Close()
 	}()
-	select {
-	case s.reg = <-s.registered:
-	case <-s.ended:
-		return nil, fmt.Errorf("%s: %w", s.addr, s.err)
-	}
-	if !registryIsThere {
-		return s, nil
-	}
-	wait, done := context.WithTimeout(f.run.ctx, b.Settle)
-	defer done()
-	if err := s.reg.Wait(wait); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.addr, err)
-	}
 	return s, nil
 }
 
 // startMany starts n servers at once.
-func (f *fleet) startMany(n int) ([]*server, error) {
-	started := make([]*server, n)
+func (f *fleet) startMany(n int) ([]*Server, error) {
+	started := make([]*Server, n)
 	var starts errgroup.Group
 	for i := range n {
 		starts.Go(func() (err error) {
-			started[i], err = f.start("", true)
+			started[i], err = f.run.Start("", true)
 			return err
 		})
 	}
 	return started, starts.Wait()
 }
 
-// stop stops a server in order. It returns when the server has ended.
-func (s *server) stop() error {
+// Stop stops a server in order. It returns when the server has ended.
+func (s *Server) Stop() error {
 	f := s.fleet
+	s.leaving.Store(true)
 	s.cancel()
 	<-s.ended
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.servers = slices.DeleteFunc(f.servers, func(o *server) bool { return o == s })
+	f.remove(s)
+	for _, c := range f.run.clients {
+		c.forget(s.addr)
+	}
 	if s.err != nil {
 		return fmt.Errorf("%s: %w", s.addr, s.err)
 	}
 	return nil
 }
 
+func (f *fleet) remove(s *Server) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.servers = slices.DeleteFunc(f.servers, func(o *Server) bool { return o == s })
+}
+
 // stopMany stops servers at once.
-func stopMany(servers []*server) error {
+func stopMany(servers []*Server) error {
 	var stops errgroup.Group
 	for _, s := range servers {
-		stops.Go(s.stop)
+		stops.Go(s.Stop)
 	}
 	return stops.Wait()
 }
@@ -136,10 +175,32 @@ func (f *fleet) stopAll() {
 }
 
 // all returns the servers, the oldest first.
-func (f *fleet) all() []*server {
+func (f *fleet) all() []*Server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.servers)
+}
+
+// Servers returns the servers that were started and not stopped, the oldest first.
+func (r *Play) Servers() []*Server { return r.fleet.all() }
+
+// expect notes that all clients have the servers at some addresses.
+func (f *fleet) expect(addrs []string) {
+	for _, s := range f.all() {
+		if slices.Contains(addrs, s.addr) {
+			s.listed.Store(true)
+		}
+	}
+}
+
+// expected returns the servers that every set must have: those that were registered for
+// bound, or that all clients had, and that do not leave.
+func (f *fleet) expected(bound time.Duration) []*Server {
+	latest := time.Now().Add(-bound).UnixNano()
+	return slices.DeleteFunc(f.all(), func(s *Server) bool {
+		since := s.since.Load()
+		return s.leaving.Load() || !s.listed.Load() && (since == 0 || since > latest)
+	})
 }
 
 // addrs returns the addresses of the servers that were started and not stopped, sorted.
@@ -178,7 +239,7 @@ func (f *fleet) connected(n int) error {
 // listener notifies the fleet when its server accepts, and counts connections.
 type listener struct {
 	net.Listener
-	server      *server
+	server      *Server
 	begin, end_ sync.Once
 }
 
@@ -188,7 +249,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.live == nil {
-			f.live = make(map[string]*server)
+			f.live = make(map[string]*Server)
 		}
 		f.live[l.server.addr] = l.server
 	})
@@ -214,7 +275,7 @@ func (l *listener) Close() error {
 		}
 		for _, c := range f.run.clients {
 			if c.lists(addr) {
-				f.run.broken("%s stops while %s still lists it", addr, c.name)
+				f.run.Broken("%s stops while %s still lists it", addr, c.name)
 			}
 		}
 	})
@@ -224,7 +285,7 @@ func (l *listener) Close() error {
 // conn is a connection that its server counts while it is open.
 type conn struct {
 	net.Conn
-	server *server
+	server *Server
 	once   sync.Once
 }
 

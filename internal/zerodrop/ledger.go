@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -36,26 +37,26 @@ func (l *ledger) answered(ids []uint64) {
 }
 
 // check compares the two sides.
-func (l *ledger) check(r *run) {
+func (l *ledger) check(r *Play) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	seen := make(map[uint64]bool, len(l.ok))
 	for _, id := range l.ok {
 		if seen[id] {
-			r.invalid("call %d was made twice", id)
+			r.Invalid("call %d was made twice", id)
 		}
 		seen[id] = true
 		if n := l.handled[id]; n != 1 {
-			r.broken("call %d succeeded and was handled %d times", id, n)
+			r.Broken("call %d succeeded and was handled %d times", id, n)
 		}
 	}
 	for id, n := range l.handled {
 		if n > 1 && !seen[id] {
-			r.broken("call %d failed and was handled %d times", id, n)
+			r.Broken("call %d failed and was handled %d times", id, n)
 		}
 	}
 	if want := r.report.Calls - r.report.Failed; len(l.ok) != want {
-		r.invalid("%d calls succeeded, and %d were recorded", want, len(l.ok))
+		r.Invalid("%d calls succeeded, and %d were recorded", want, len(l.ok))
 	}
 }
 
@@ -92,7 +93,7 @@ func (l *ledger) serviceDesc() *grpc.ServiceDesc {
 
 // worker makes one call after the other.
 type worker struct {
-	run    *run
+	run    *Play
 	client *client
 	id     uint64 // of the next call
 }
@@ -126,7 +127,7 @@ func (w *worker) loop(stop <-chan struct{}) {
 		now := time.Now()
 		w.run.count(err)
 		if err != nil {
-			w.run.broken("call %d of %s failed: %v", w.id, w.client.name, err)
+			w.run.Broken("call %d of %s failed: %v", w.id, w.client.name, err)
 			continue
 		}
 		ok = append(ok, w.id)
@@ -138,7 +139,13 @@ func (w *worker) loop(stop <-chan struct{}) {
 func (w *worker) call() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	return w.client.conn.Invoke(ctx, method, &request{Service: strconv.FormatUint(w.id, 10)}, new(response), grpc.WaitForReady(false))
+	var server peer.Peer
+	err := w.client.conn.Invoke(ctx, method, &request{Service: strconv.FormatUint(w.id, 10)}, new(response),
+		grpc.WaitForReady(false), grpc.Peer(&server))
+	if err == nil && w.run.site.Balance > 0 {
+		w.client.reach(server.Addr.String())
+	}
+	return err
 }
 
 // phase is the counters of one scenario.
@@ -163,7 +170,7 @@ func (p *phase) noteGap(d time.Duration) {
 	}
 }
 
-func (r *run) count(err error) {
+func (r *Play) count(err error) {
 	r.phase.calls.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()

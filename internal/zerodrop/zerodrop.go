@@ -22,11 +22,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -128,307 +125,43 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-const (
-	fleetSize  = 4
-	perConn    = 2                // closed loops on each ClientConn
-	callLimit  = 10 * time.Second // a call that takes longer has failed
-	mostListed = 30
-)
-
-// total is the state of all scenarios together.
-type total struct {
-	// Owned by the goroutine of Run.
-	backend Backend
-	opts    Options
-	rand    *rand.Rand
-	ledger  ledger
-	workers uint64 // made so far
-
-	mu     sync.Mutex
-	report Report // guarded by mu while calls are made
-}
-
-// run is one scenario in progress. Each scenario has servers, clients and a service of
-// its own. What one scenario leaves behind, such as a long wait before a watch is
-// retried, must not disturb the next.
-type run struct {
-	*total
-
-	// Set once, before calls are made.
-	ctx     context.Context
-	service string
-	phase   phase
-	fleet   fleet
-	clients []*client
-
-	// strict is set once, by the scenario. It says that the registry works all the time. A server that stops must then
-	// have left the lists of all clients.
-	strict bool
-	ending atomic.Bool
-
-	newsMu sync.Mutex
-	news   chan struct{} // closed, and replaced, when something changed
-}
-
 // Run runs all scenarios for which the backend has the verbs. It returns an error if it
 // could not run them. What it found is in the Report.
 func Run(ctx context.Context, b Backend, opts Options) (*Report, error) {
-	if b.TTL == 0 {
-		b.TTL = 2 * time.Second
-	}
-	if b.DrainDelay == 0 {
-		b.DrainDelay = 300 * time.Millisecond
-	}
-	if b.Close == 0 {
-		b.Close = time.Second
-	}
-	if b.Settle == 0 {
-		b.Settle = 90 * time.Second
-	}
-	if opts.Limit == 0 {
-		opts.Limit = 2 * time.Minute
-	}
-	t := &total{backend: b, opts: opts, rand: rand.New(rand.NewPCG(opts.Seed, 0))}
-	t.opts.Logf("store %s, at least %d calls, seed %d", b.Name, opts.Calls, opts.Seed)
-	start := time.Now()
-	var names []string
-	for _, s := range t.newRun(ctx).scenarios() {
-		if len(opts.Only) > 0 && !slices.Contains(opts.Only, s.name) {
-			continue
-		}
-		if s.applicable() {
-			names = append(names, s.name)
-		} else {
-			t.opts.Logf("%-30s not applicable to %s", s.name, b.Name)
-		}
-	}
-	if len(names) == 0 {
-		return nil, errors.New("no scenario to run")
-	}
-	share := (opts.Calls + len(names) - 1) / len(names)
-	for _, name := range names {
-		if err := t.newRun(ctx).play(name, share); err != nil {
-			return &t.report, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	r := t.newRun(ctx)
-	r.phase.name = "in the end"
-	if t.report.Calls < opts.Calls {
-		r.invalid("%d calls were made, want %d", t.report.Calls, opts.Calls)
-	}
-	t.ledger.check(r)
-	t.report.Took = time.Since(start)
-	return &t.report, nil
+	return RunSuite(ctx, func(p *Play) (Site, []Scenario) {
+		return b.site(), single{p, b}.scenarios()
+	}, opts)
 }
 
-func (t *total) newRun(ctx context.Context) *run {
-	r := &run{total: t, ctx: ctx, news: make(chan struct{})}
-	r.fleet.run = r
-	return r
-}
-
-// play sets a scenario up, plays it until share calls were made, and takes it down.
-func (r *run) play(name string, share int) error {
-	all := r.scenarios()
-	s := &all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
-	r.phase.name, r.service, r.strict = name, "zero/drop/"+name, !s.faulty
-	defer r.fleet.stopAll()
-	if _, err := r.fleet.startMany(fleetSize); err != nil {
-		return fmt.Errorf("the first servers: %w", err)
+// site returns the site of a run on one registry.
+func (b *Backend) site() Site {
+	on := func(store naming.Store) func(int, *naming.Options) (*naming.Client, error) {
+		return func(_ int, opts *naming.Options) (*naming.Client, error) { return naming.New(store, opts), nil }
 	}
-	defer r.closeClients()
-	if err := r.startClients(); err != nil {
-		return err
-	}
-	if err := r.settle(); err != nil {
-		return fmt.Errorf("before the first call: %w", err)
-	}
-	stopWorkers := r.startWorkers()
-	out := r.repeat(s, share)
-	r.ending.Store(true)
-	stopWorkers()
-	if err := r.ctx.Err(); err != nil {
-		return err
-	}
-	r.judge(s, share, out)
-	return nil
-}
-
-// startWorkers starts the closed loops. The function it returns ends them, and waits.
-func (r *run) startWorkers() (stop func()) {
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range len(r.clients) * perConn {
-		r.workers++
-		w := &worker{run: r, id: r.workers << 40, client: r.clients[i%len(r.clients)]}
-		wg.Go(func() { w.loop(done) })
-	}
-	return func() {
-		close(done)
-		wg.Wait()
-	}
-}
-
-// outcome is what the cycles of a scenario caused.
-type outcome struct {
-	cycles             int
-	took               time.Duration
-	accepts, published int64 // connections and sets since the first cycle
-	effective          bool  // there was the effect that the scenario is about
-}
-
-// repeat repeats the cycle of a scenario until share calls were made, or the time limit
-// has passed. A fault may have no effect, so repeat makes up to 20 cycles to see one.
-func (r *run) repeat(s *scenario, share int) (out outcome) {
-	start, accepts, published := time.Now(), r.fleet.accepts.Load(), r.phase.published.Load()
-	effective := func() bool {
-		return !(s.publishes && r.phase.published.Load() == published) && (s.effect == nil || s.effect(&r.phase) > 0)
-	}
-	for out.cycles == 0 || time.Since(start) < r.opts.Limit && (r.phase.calls.Load() < int64(share) || !effective() && out.cycles < 20) {
-		out.cycles++
-		err := s.cycle()
-		if err == nil {
-			err = r.settle()
-		}
-		if r.ctx.Err() != nil {
-			break
-		}
-		if err != nil {
-			r.broken("cycle %d: %v", out.cycles, err)
-			break
-		}
-	}
-	out.took, out.effective = time.Since(start), effective()
-	out.accepts, out.published = r.fleet.accepts.Load()-accepts, r.phase.published.Load()-published
-	return out
-}
-
-// judge logs what a scenario caused, and notes the rules that it broke.
-func (r *run) judge(s *scenario, share int, out outcome) {
-	p := &r.phase
-	gap := time.Duration(p.gap.Load())
-	r.opts.Logf("%-30s %6d calls, %d failed, longest gap %3d ms; %3d connections, %3d sets published, %2d held, %d lost, %d stale, %d resyncs; %d cycles in %v",
-		s.name, p.calls.Load(), p.failed.Load(), gap.Milliseconds(), out.accepts, out.published, p.held.Load(), p.lost.Load(), p.stale.Load(), p.resynced.Load(), out.cycles, out.took.Round(time.Millisecond))
-	if out.accepts != 0 && s.still && p.lost.Load() == 0 {
-		r.broken("%d new connections, want none", out.accepts)
-	}
-	if !out.effective {
-		r.invalid("it had no effect")
-	}
-	if n := p.calls.Load(); n < int64(share) {
-		r.invalid("%d calls were made, want %d", n, share)
-	}
-	if s.name == quietScenario {
-		r.report.QuietGap = gap
-	}
-	r.report.Gap = max(r.report.Gap, gap)
-}
-
-// broken notes that a rule was broken.
-func (r *run) broken(format string, args ...any) {
-	r.note(&r.report.Broken, fmt.Sprintf(format, args...))
-}
-
-// invalid notes that the run shows nothing.
-func (r *run) invalid(format string, args ...any) {
-	r.note(&r.report.Invalid, fmt.Sprintf(format, args...))
-}
-
-func (r *run) note(list *[]string, what string) {
-	what = r.phase.name + ": " + what
-	r.mu.Lock()
-	listed := len(*list) < mostListed
-	if listed {
-		*list = append(*list, what)
-	}
-	r.mu.Unlock()
-	if listed {
-		r.opts.Logf("!! %s", what)
-	}
-}
-
-// changed wakes settle.
-func (r *run) changed() {
-	r.newsMu.Lock()
-	defer r.newsMu.Unlock()
-	close(r.news)
-	r.news = make(chan struct{})
-}
-
-// pause lets calls be made for a while.
-func (r *run) pause(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.ctx.Done():
-	}
-}
-
-// await waits until done reports true.
-func (r *run) await(what string, done func() bool) error {
-	for start := time.Now(); !done(); r.pause(time.Millisecond) {
-		if time.Since(start) > r.backend.Settle {
-			return fmt.Errorf("no %s in %v", what, r.backend.Settle)
-		}
-		if err := r.ctx.Err(); err != nil {
+	return Site{
+		Name: b.Name, TTL: b.TTL, DrainDelay: b.DrainDelay, Close: b.Close, Settle: b.Settle,
+		Server: on(b.Servers), Reader: on(b.Clients),
+		Listed: func(ctx context.Context, service string, addrs []string) error {
+			got, err := Listed(ctx, b.Clients, service)
+			if err == nil && !slices.Equal(got, addrs) {
+				err = fmt.Errorf("the registry has %v, want %v", got, addrs)
+			}
 			return err
-		}
-	}
-	return nil
-}
-
-// settle waits until the registry has exactly the running servers, every client is fresh
-// and lists them, with only held endpoints beside them, and every client that balances
-// is connected to each.
-func (r *run) settle() error {
-	ctx, cancel := context.WithTimeout(r.ctx, r.backend.Settle)
-	defer cancel()
-	for {
-		r.newsMu.Lock()
-		news := r.news
-		r.newsMu.Unlock()
-		err := r.settled(ctx)
-		if err == nil {
-			return nil
-		}
-		// The registry does not report its changes here, so it is polled.
-		t := time.NewTimer(50 * time.Millisecond)
-		select {
-		case <-news:
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("not settled in %v: %w", r.backend.Settle, err)
-		}
-		t.Stop()
+		},
 	}
 }
 
-func (r *run) settled(ctx context.Context) error {
-	want := r.fleet.addrs()
-	for _, c := range r.clients {
-		if err := c.settled(ctx, want); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-	}
-	if err := r.fleet.connected(r.balancing()); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	for b, err := range r.backend.Clients.Watch(ctx, r.service) {
+// Listed returns the addresses of a service in a registry, sorted.
+func Listed(ctx context.Context, store naming.Store, service string) (addrs []string, err error) {
+	for b, err := range store.Watch(ctx, service) {
 		if err != nil {
-			return fmt.Errorf("the registry: %w", err)
+			return nil, fmt.Errorf("the registry: %w", err)
 		}
-		var got []string
 		for _, e := range b.Put {
-			got = append(got, e.Addr)
+			addrs = append(addrs, e.Addr)
 		}
-		if slices.Sort(got); !slices.Equal(got, want) {
-			return fmt.Errorf("the registry has %v, want %v", got, want)
-		}
-		return nil
+		slices.Sort(addrs)
+		return addrs, nil
 	}
-	return errors.New("the registry said nothing")
+	return nil, errors.New("the registry said nothing")
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/naming-go/naming/internal/mutant"
@@ -126,7 +127,7 @@ func TestLedger(t *testing.T) {
 		{"not noted", []uint64{1}, []uint64{1}, 2, 0, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			tt := &total{opts: Options{Logf: t.Logf}}
+			tt := &total{suite: noSuite, opts: Options{Logf: t.Logf}}
 			tt.report.Calls, tt.report.Failed = c.calls, c.failed
 			tt.ledger.answered(c.ok)
 			for _, id := range c.handled {
@@ -140,11 +141,14 @@ func TestLedger(t *testing.T) {
 	}
 }
 
+// noSuite is for tests of what every Play has.
+func noSuite(*Play) (Site, []Scenario) { return Site{}, nil }
+
 // TestFindings: the rules that no mutant breaks find what breaks them.
 func TestFindings(t *testing.T) {
-	tt := &total{opts: Options{Logf: t.Logf}}
+	tt := &total{suite: noSuite, opts: Options{Logf: t.Logf}}
 	r := tt.newRun(t.Context())
-	r.fleet.live = map[string]*server{"a": {}}
+	r.fleet.live = map[string]*Server{"a": {}}
 	c := &client{run: r, name: "c"}
 	c.applySet(nil) // before the first set
 	c.applySet([]string{"a", "b"})
@@ -189,4 +193,65 @@ func TestConsul(t *testing.T) {
 	if err := test(t, Consul(t), calls, rate, only...).Err(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSetOracle: a set without a server that is registered is a finding, unless the server
+// leaves or is new.
+func TestSetOracle(t *testing.T) {
+	tt := &total{opts: Options{Logf: t.Logf}, suite: func(*Play) (Site, []Scenario) { return Site{Bound: time.Minute}, nil }}
+	r := tt.newRun(t.Context())
+	a, b := &Server{fleet: &r.fleet, addr: "a"}, &Server{fleet: &r.fleet, addr: "b"}
+	r.fleet.servers, r.fleet.live = []*Server{a, b}, map[string]*Server{"a": a, "b": b}
+	a.listed.Store(true)
+	b.since.Store(time.Now().UnixNano())
+	c := &client{run: r, name: "c"}
+	c.applySet([]string{"a", "b"})
+	c.applySet([]string{"a"}) // b is new
+	if len(r.report.Broken) != 0 {
+		t.Fatalf("broken: %q", r.report.Broken)
+	}
+	b.since.Store(time.Now().Add(-time.Hour).UnixNano())
+	c.applySet([]string{"a"})
+	c.applySet([]string{"b"})
+	if n := len(r.report.Broken); n != 2 {
+		t.Errorf("%d findings, want one for each server that is missing", n)
+	}
+	a.leaving.Store(true)
+	c.applySet([]string{"b"})
+	if n := len(r.report.Broken); n != 2 {
+		t.Error("a server that leaves counts as missing")
+	}
+}
+
+// TestBalance: a server that a client does not call is a finding. A client that makes no
+// progress neglects nobody.
+func TestBalance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tt := &total{opts: Options{Logf: t.Logf}, suite: func(*Play) (Site, []Scenario) { return Site{Balance: time.Second}, nil }}
+		r := tt.newRun(t.Context())
+		a, b := &Server{fleet: &r.fleet, addr: "a"}, &Server{fleet: &r.fleet, addr: "b"}
+		r.fleet.servers, r.fleet.live = []*Server{a, b}, map[string]*Server{"a": a, "b": b}
+		r.clients = []*client{{run: r, name: "c", balances: true}}
+		stop := r.startMonitor()
+		defer stop()
+		call := func(addr string) {
+			for range 100 {
+				r.clients[0].reach(addr)
+				time.Sleep(mostProgress)
+			}
+		}
+		time.Sleep(time.Hour)
+		if len(r.report.Broken) != 0 {
+			t.Fatalf("broken: %q", r.report.Broken)
+		}
+		call("a")
+		if n := len(r.report.Broken); n != 1 {
+			t.Fatalf("%d findings, want one: %q", n, r.report.Broken)
+		}
+		b.leaving.Store(true)
+		call("a")
+		if n := len(r.report.Broken); n != 1 {
+			t.Errorf("%d findings: %q", n, r.report.Broken)
+		}
+	})
 }
