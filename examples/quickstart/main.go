@@ -7,8 +7,10 @@
 // first run starts soon. The programs ../server and ../client use etcd or Consul.
 //
 // The story is in story.go, the server's part in server.go, and the client's part
-// in client.go. The exit status is 0 if no call failed. It is 1 if a call failed or
-// the story ended early, and 2 for arguments that can never work.
+// in client.go. Package ../internal/demo makes the calls and counts them.
+//
+// The exit status is 0 if no call failed. It is 1 if a call failed or the story ended
+// early, and 2 for arguments that can never work.
 package main
 
 import (
@@ -24,6 +26,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/examples/internal/demo"
 )
 
 func main() {
@@ -45,33 +48,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		fmt.Fprintf(stderr, "quickstart: unexpected argument %q: for etcd or Consul, run ./examples/server and ./examples/client with -store\n", flags.Arg(0))
 		return 2
 	}
-	screen := newScreen(stdout)
+	screen := demo.NewScreen(stdout)
 	store := new(memory.Store)
-	client := naming.New(store, &naming.Options{Logger: newLogger(screen)})
+	client := naming.New(store, &naming.Options{Logger: demo.NewLogger(screen, slog.LevelInfo)})
 	defer client.Close()
 
-	s := &story{store: store, client: client, screen: screen, step: *step, traffic: newTraffic()}
+	s := &story{store: store, client: client, screen: screen, step: *step, traffic: demo.NewTraffic()}
 	err := s.run(ctx)
 	fmt.Fprint(stdout, s.result())
 	if err != nil {
 		fmt.Fprintln(stderr, "quickstart:", err)
 		return 1
 	}
-	if failed, _ := s.traffic.failed(); failed > 0 {
+	if failed, _ := s.traffic.Failed(); failed > 0 {
 		return 1
 	}
 	return 0
-}
-
-// newLogger returns a logger that writes to w what an operator would read, without
-// the time.
-func newLogger(w io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/examples/internal/demo"
 )
 
 // TestQuickstart runs the whole program with short steps, and checks that no call fails.
@@ -66,8 +67,8 @@ func TestFailedCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	s := &story{client: c, screen: newScreen(new(bytes.Buffer)), traffic: newTraffic()}
-	s.traffic.call(healthpb.NewHealthClient(conn))
+	s := &story{client: c, screen: demo.NewScreen(new(bytes.Buffer)), traffic: demo.NewTraffic()}
+	s.traffic.Call(healthpb.NewHealthClient(conn))
 	if out := s.result(); !strings.HasSuffix(out, "no endpoints\nfailed calls: 1\n") {
 		t.Errorf("result:\n%s", out)
 	}

@@ -10,15 +10,16 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/examples/internal/demo"
 )
 
 // story is what happens to some servers, their registry and their client.
 type story struct {
 	store   *memory.Store
 	client  *naming.Client
-	screen  *screen
+	screen  *demo.Screen
 	step    time.Duration
-	traffic *traffic
+	traffic *demo.Traffic
 
 	mu      sync.Mutex
 	servers []*server   // every server that was started, in this order; guarded by mu
@@ -32,7 +33,7 @@ func (s *story) run(ctx context.Context) error {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { s.watch(background) })
-	running.Go(func() { s.screen.show(background, s.table) })
+	running.Go(func() { s.screen.Show(background, s.table) })
 
 	// Three servers run before the first call.
 	defer s.stopAll()
@@ -52,14 +53,14 @@ func (s *story) run(ctx context.Context) error {
 	defer conn.Close()
 	calls, stopCalls := context.WithCancel(context.Background())
 	var calling sync.WaitGroup
-	calling.Go(func() { s.traffic.run(calls, conn) })
+	calling.Go(func() { s.traffic.Run(calls, conn, 4) })
 	defer calling.Wait()
 	defer stopCalls()
 
 	if err := s.steps(ctx); err != nil {
 		return err
 	}
-	s.screen.line("* the calls end, and the servers leave")
+	s.screen.Line("* the calls end, and the servers leave")
 	stopCalls()
 	calling.Wait()
 	s.stopAll()
@@ -79,14 +80,14 @@ func (s *story) steps(ctx context.Context) error {
 		{"the registry goes down and loses all it had", s.lose},
 		{"the registry is back, empty", s.find},
 	} {
-		s.screen.line("* " + step.name)
+		s.screen.Line("* " + step.name)
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 		if err := s.pause(ctx); err != nil {
 			return err
 		}
-		s.screen.line(s.summary())
+		s.screen.Line(s.summary())
 	}
 	return nil
 }
@@ -137,7 +138,7 @@ func (s *story) lose(context.Context) error {
 // find gives the registry back. The servers register again by themselves.
 func (s *story) find(ctx context.Context) error {
 	s.store.Up()
-	s.screen.line("  (the servers register again; the set counts as stale until its new watch has lasted a while)")
+	s.screen.Line("  (the servers register again; the set counts as stale until its new watch has lasted a while)")
 	return s.ready(3)(ctx)
 }
 

@@ -29,7 +29,7 @@ func (s *story) rows() []row {
 			entries[e.Addr] = "draining"
 		}
 	}
-	calls := s.traffic.count()
+	calls := s.traffic.Count()
 	var rows []row
 	for _, server := range s.servers {
 		i := slices.IndexFunc(rows, func(r row) bool { return r.server == server.name })
@@ -56,7 +56,7 @@ func (s *story) table() string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\n", row.server, row.addr, row.entry, row.calls)
 	}
 	_ = w.Flush() // to memory
-	failed, _ := s.traffic.failed()
+	failed, _ := s.traffic.Failed()
 	fmt.Fprintf(&b, "failed calls: %d; the registry is %s\n", failed, s.registryState())
 	return b.String()
 }
@@ -67,7 +67,7 @@ func (s *story) summary() string {
 	for _, row := range s.rows() {
 		fmt.Fprintf(&b, "  %s %d", row.server, row.calls)
 	}
-	failed, _ := s.traffic.failed()
+	failed, _ := s.traffic.Failed()
 	return fmt.Sprintf("  calls:%s, failed: %d; the registry is %s", b.String(), failed, s.registryState())
 }
 
@@ -80,7 +80,7 @@ func (s *story) result() string {
 		fmt.Fprintf(w, "%s\t%s\t%d\n", row.server, row.addr, row.calls)
 	}
 	_ = w.Flush() // to memory
-	failed, err := s.traffic.failed()
+	failed, err := s.traffic.Failed()
 	if err != nil {
 		fmt.Fprintf(&b, "the first call that failed: %v\n", err)
 	}
