@@ -48,7 +48,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo picture zero-drop servers clean
+.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture zero-drop servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ fuzz: ## fuzz each target of the root module for FUZZTIME (a number of inputs, 3
 
 demo: ## run the quickstart
 	go run ./examples/quickstart
+
+demo-migration: ## move a service from one registry to another and back, in half a minute
+	go run ./examples/migration
 
 picture: ## run the quickstart and draw docs/quickstart.svg of its output
 	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart

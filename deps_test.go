@@ -35,6 +35,7 @@ func TestDependencies(t *testing.T) {
 		{pkg: "./backend/consul", never: []string{etcd, grpc, module + "/backend/memory", module + "/backend/etcd"}},
 		// A newcomer's first build compiles no registry's client.
 		{pkg: "./examples/quickstart", never: []string{etcd, consul, module + "/backend/etcd", module + "/backend/consul", module + "/backend/open"}},
+		{pkg: "./examples/migration", never: []string{etcd, consul, module + "/backend/etcd", module + "/backend/consul", module + "/backend/open"}},
 		{pkg: "./examples/hello", never: []string{etcd, consul, module + "/backend/etcd", module + "/backend/consul", module + "/backend/open"}},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", rule.pkg).CombinedOutput()
