@@ -39,13 +39,13 @@ func checkRoundTrip(t *testing.T, metadata string) {
 	}
 	if again, ok := AddMark(marked, mark); ok {
 		c.Metadata = again
-		if back, _ := Native(c); !sameValue(back.Metadata, marked) {
+		if back, _ := Native(c); !sameMetadata(back.Metadata, marked) {
 			t.Errorf("%q is %q after a second mark was added and removed", marked, back.Metadata)
 		}
 	}
 }
 
-func sameValue(a, b json.RawMessage) bool {
+func sameMetadata(a, b json.RawMessage) bool {
 	return naming.Endpoint{Metadata: a}.Equal(naming.Endpoint{Metadata: b})
 }
 
