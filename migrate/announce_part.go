@@ -173,12 +173,9 @@ func (p *part) apply(s *snapshot, due time.Time) {
 		p.wait(s.turn, due)
 		return
 	}
-	if s.part.given[metadataAspect] == s.version[metadataAspect] || s.part.given[drainingAspect] == s.version[drainingAspect] {
-		if !p.confirmGiven(ctx, s) {
-			p.wait(s.turn, due)
-		}
+	if s.givenPends() && !p.confirmGiven(ctx, s) {
+		p.wait(s.turn, due)
 	}
-	p.a.poke()
 }
 
 // handleAnswer stores the answer of the registry to a version of an aspect. It reports
@@ -228,6 +225,7 @@ func (p *part) confirmGiven(ctx context.Context, s *snapshot) bool {
 		}
 		p.a.state.setAnswer(p.side, which, s.version[which], refused)
 	}
+	p.a.poke()
 	return true
 }
 
@@ -346,4 +344,15 @@ func (s *announcementState) snapshot(i sideIndex) snapshot {
 func (s *snapshot) pends(which aspect) bool {
 	v := s.version[which]
 	return s.part.answered[which] != v && s.part.given[which] != v
+}
+
+// givenPends reports whether the registry has to be asked whether it has wanted content
+// that Register got.
+func (s *snapshot) givenPends() bool {
+	for which := range aspects {
+		if v := s.version[which]; s.part.answered[which] != v && s.part.given[which] == v {
+			return true
+		}
+	}
+	return false
 }

@@ -80,8 +80,16 @@ type partState struct {
 	refused      [aspects]error       // why the registry has refused the content that it has answered
 	unmarked     error                // why the registry has the given content without the mark; nil: it has the mark
 	registered   bool                 // the endpoint was in the registry since Register
+	seen         presence             // the status of the registration, as of the last refresh
 	leftWith     error                // why the endpoint could not be removed from the registry
 	leftUntil    time.Time            // when the lease of the endpoint that was left there has ended
+}
+
+// presence is what the parts act on of the status of a registration.
+type presence struct {
+	registered bool
+	since      time.Time
+	replaced   bool // a newer announcement has the entry
 }
 
 // farewell says how the announcement ends.
@@ -246,7 +254,10 @@ func (s *announcementState) refresh(newest bool) (naming.RegistrationStatus, nam
 	for i := range s.parts {
 		s.refreshPart(sideIndex(i))
 	}
-	s.replaced = !newest
+	if s.replaced == newest {
+		s.replaced = !newest
+		s.changed()
+	}
 	was, is := s.status, s.wholeStatus()
 	if s.farewell != nil {
 		// The removal is not reported, as it is not a loss.
@@ -258,23 +269,31 @@ func (s *announcementState) refresh(newest bool) (naming.RegistrationStatus, nam
 		is.Since = time.Now()
 	}
 	s.status = is
-	s.changed()
 	e := s.endpoint
 	e.Metadata, e.Draining = s.want.metadata, s.want.draining
 	return is, e
 }
 
-// refreshPart has a part ask again whether its registry has the content, if the registry
-// refused the endpoint and then accepted it. mu is held.
+// refreshPart begins a new turn if the status of a registration has changed in a way that
+// a part may have to act on. mu is held.
 func (s *announcementState) refreshPart(i sideIndex) {
 	p := &s.parts[i]
-	if p.registration == nil || !p.registration.Status().Registered {
+	if p.registration == nil {
 		return
 	}
-	if refused := errors.Join(p.refused[:]...); !p.registered && refused != nil {
+	st := p.registration.Status()
+	is := presence{registered: st.Registered, since: st.Since, replaced: st.Err == naming.ErrReplaced}
+	if is == p.seen {
+		return
+	}
+	p.seen = is
+	if refused := errors.Join(p.refused[:]...); is.registered && !p.registered && refused != nil {
+		// The registry refused the endpoint and then accepted it, so it is asked again
+		// whether it has the content.
 		p.answered, p.refused = versions{}, [aspects]error{}
 	}
-	p.registered = true
+	p.registered = p.registered || is.registered
+	s.changed()
 }
 
 // wholeStatus returns the status as the registry that counts says. mu is held.
