@@ -27,10 +27,30 @@ var errWriterDown = errors.New("registry is down")
 // phaseSource is a Source whose state a test sets.
 type phaseSource struct {
 	mu      sync.Mutex
-	state   State // guarded by mu
-	known   bool  // guarded by mu
-	changed map[int]func()
-	next    int
+	state   State          // guarded by mu
+	known   bool           // guarded by mu
+	since   [2]time.Time   // since when a registry is not written; zero: it is; guarded by mu
+	changed map[int]func() // guarded by mu
+	next    int            // guarded by mu
+}
+
+// unwritten returns since when the phases do not write a registry.
+func (s *phaseSource) unwritten(i sideIndex) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since[i]
+}
+
+// noteWritten updates since. mu is held.
+func (s *phaseSource) noteWritten() {
+	for i := range s.since {
+		switch {
+		case s.state.Phase.writes(sideIndex(i)):
+			s.since[i] = time.Time{}
+		case s.since[i].IsZero():
+			s.since[i] = time.Now()
+		}
+	}
 }
 
 func (s *phaseSource) State(string) (State, bool) {
@@ -71,6 +91,7 @@ func (s *phaseSource) set(p Phase) {
 	s.mu.Lock()
 	s.state.Phase, s.known = p, true
 	s.state.Seq++
+	s.noteWritten()
 	changed := maps.Clone(s.changed)
 	s.mu.Unlock()
 	for _, f := range changed {
@@ -88,6 +109,9 @@ type formatStore struct {
 	mu      sync.Mutex
 	refuses func(naming.Endpoint) bool // guarded by mu; may be nil
 	delay   time.Duration              // guarded by mu
+	put     time.Time                  // of the first Add since the endpoint was lost; guarded by mu
+	lost    time.Time                  // when the endpoint was lost last; guarded by mu
+	removes func()                     // called before each Delete; may be nil; set before the store is used
 }
 
 func newFormatStore() *formatStore { return &formatStore{Store: new(memstore.Store)} }
@@ -129,17 +153,55 @@ func (s *formatStore) Grant(ctx context.Context, ttl time.Duration) (naming.Leas
 	return s.Store.Grant(ctx, ttl)
 }
 
+// Wipe forgets when the endpoint was put.
+func (s *formatStore) Wipe() { s.forgetPut(); s.Store.Wipe() }
+
+// ExpireAll forgets when the endpoint was put.
+func (s *formatStore) ExpireAll() { s.forgetPut(); s.Store.ExpireAll() }
+
+func (s *formatStore) forgetPut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put, s.lost = time.Time{}, time.Now()
+}
+
+// notePut notes that the endpoint was put, or removed.
+func (s *formatStore) notePut(op naming.Operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if op == naming.Delete {
+		s.put = time.Time{}
+	} else if s.put.IsZero() {
+		s.put = time.Now()
+	}
+}
+
+// presence returns when the endpoint was put that is in the registry, as far as calls and
+// wipes tell, and when an endpoint was lost last.
+func (s *formatStore) presence() (put, lost time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.put, s.lost
+}
+
 func (s *formatStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
 	f, err := s.enter(ctx)
 	if err != nil {
 		return err
+	}
+	if changes[0].Op == naming.Delete && s.removes != nil {
+		s.removes()
 	}
 	for _, c := range changes {
 		if c.Op == naming.Add && f != nil && f(c.Endpoint) {
 			return fmt.Errorf("%w: the format has no place for %v", naming.ErrInvalid, c.Endpoint)
 		}
 	}
-	return s.Store.Apply(ctx, service, changes...)
+	if err := s.Store.Apply(ctx, service, changes...); err != nil {
+		return err
+	}
+	s.notePut(changes[0].Op)
+	return nil
 }
 
 // writer is a joined Client on two memory stores, for tests of servers.
