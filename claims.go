@@ -7,7 +7,7 @@ import (
 
 // claims says which Registrations of a Client own the entries that they put.
 type claims struct {
-	mu      sync.Mutex
+	mu      sync.Mutex          // may be held when leases.mu is taken
 	byEntry map[claimKey]*claim // guarded by mu
 }
 
@@ -146,6 +146,19 @@ func (c *claim) bequeath(g *announcer, leases ...*sharedLease) bool {
 	}
 	c.inherited = append(c.inherited, leases...)
 	c.remove(g)
+	return true
+}
+
+// addOrphan has lease l remove g's entry when the registry can be reached. If g is not
+// the owner, it does nothing and reports false: the entry may be a newer Registration's,
+// under the same lease.
+func (c *claim) addOrphan(g *announcer, l *sharedLease) bool {
+	c.claims.mu.Lock()
+	defer c.claims.mu.Unlock()
+	if !c.owns(g) {
+		return false
+	}
+	l.addOrphan(g.service, g.id)
 	return true
 }
 

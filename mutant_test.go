@@ -217,16 +217,28 @@ func TestRegistrationMutants(t *testing.T) {
 			Test: "TestRegister$|TestRegistryCloseWithdraws",
 		}, {
 			Name: "leaves an orphan on a lease that others renew",
-			File: "withdraw.go",
-			Old:  "	if err != nil {\n		l.addOrphan(g.service, g.id)\n	}\n",
-			New:  "",
+			File: "claims.go",
+			Old:  "	l.addOrphan(g.service, g.id)\n	return true\n",
+			New:  "	return true\n",
 			Test: "TestCloseWhileDown",
 		}, {
 			Name: "leaves an endpoint of a failed put on a lease that others renew",
 			File: "put.go",
-			Old:  "	if k.g.intent.isListed() {\n		l.addOrphan(k.g.service, k.g.id)\n",
+			Old:  "	if k.g.intent.isListed() {\n		k.g.claim.addOrphan(k.g, l)\n",
 			New:  "	if k.g.intent.isListed() {\n",
 			Test: "TestRefusedAfterAPutThatFailed",
+		}, {
+			Name: "tries to remove the entry of a newer registration until the time is up",
+			File: "withdraw.go",
+			Old:  "		if !g.linger(ctx, b.delay()) {\n			return ErrReplaced\n		}\n",
+			New:  "		if !sleep(ctx, b.delay()) {\n			return err\n		}\n",
+			Test: "TestSuccessorOfFailedWithdraw",
+		}, {
+			Name: "marks an endpoint that is withdrawn",
+			File: "announcer.go",
+			Old:  "return g.close(ctx, 0, 0)",
+			New:  "return g.close(ctx, closeMargin, closeMargin/5)",
+			Test: "TestWithdraw$",
 		}, {
 			Name: "removes an orphan by its address as well",
 			File: "lease.go",

@@ -31,7 +31,7 @@ func (k *keeper) dropLease(ctx context.Context) {
 		return
 	}
 	if k.g.intent.isListed() {
-		l.addOrphan(k.g.service, k.g.id)
+		k.g.claim.addOrphan(k.g, l)
 	}
 	if l.release() {
 		_ = l.revoke(ctx)

@@ -145,11 +145,8 @@ func (g *announcer) withdraw(ctx context.Context) error {
 // remove removes the endpoint if it is under lease l, and releases l.
 func (g *announcer) remove(ctx context.Context, l *sharedLease) error {
 	err := g.deleteUnder(ctx, l)
-	if errors.Is(err, ErrReplaced) {
-		return err
-	}
-	if err != nil {
-		l.addOrphan(g.service, g.id)
+	if err != nil && (errors.Is(err, ErrReplaced) || !g.claim.addOrphan(g, l)) {
+		return ErrReplaced
 	}
 	if last := l.release(); last && (err == nil || errors.Is(err, ErrPermission)) {
 		// The lease has no other endpoint. Its end removes the endpoint as well and
@@ -173,7 +170,13 @@ func (g *announcer) deleteUnder(ctx context.Context, l *sharedLease) error {
 		call, cancel := context.WithTimeout(ctx, callTimeout(g.opts.TTL))
 		err := g.keeper.apply(call, l, Change{Op: Delete, Endpoint: Endpoint{ID: g.id, Addr: g.addr}, Lease: l.lease, Reclaim: g.keeper.mayReclaim()})
 		cancel()
-		if err == nil || errors.Is(err, ErrReplaced) || errors.Is(err, ErrPermission) || !sleep(ctx, b.delay()) {
+		if err == nil || errors.Is(err, ErrReplaced) || errors.Is(err, ErrPermission) {
+			return err
+		}
+		if !g.linger(ctx, b.delay()) {
+			return ErrReplaced
+		}
+		if ctx.Err() != nil {
 			return err
 		}
 	}
