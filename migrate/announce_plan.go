@@ -11,6 +11,8 @@ type plan struct {
 	// noSide if the phase has the endpoint only in a registry that is read-only: the
 	// endpoint is then not registered by this program, and nothing is waited for.
 	counting sideIndex
+	// seq is the number of the change that made the state.
+	seq uint64
 }
 
 // planOf returns the plan of a state. An invalid state is treated as an unknown one. A
@@ -18,7 +20,7 @@ type plan struct {
 func planOf(s State, known bool, readOnly [2]bool) plan {
 	p := plan{written: [2]bool{true, true}, counting: oldSide}
 	if known && s.Valid() == nil {
-		p.counting = s.Phase.counts()
+		p.counting, p.seq = s.Phase.counts(), s.Seq
 		for i := range p.written {
 			p.written[i] = s.Phase.writes(sideIndex(i))
 		}

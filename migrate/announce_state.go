@@ -137,12 +137,14 @@ func (s *announcementState) setPlan(p plan) {
 	if p == s.plan {
 		return
 	}
+	// Other programs may have seen states that this one missed.
+	missed := p.seq != s.plan.seq+1
 	s.plan = p
 	for i, written := range p.written {
 		switch {
 		case written:
 			s.unwritten[i] = time.Time{}
-		case s.unwritten[i].IsZero():
+		case missed, s.unwritten[i].IsZero():
 			s.unwritten[i] = time.Now()
 		}
 	}

@@ -30,6 +30,7 @@ type phaseSource struct {
 	state   State          // guarded by mu
 	known   bool           // guarded by mu
 	since   [2]time.Time   // since when a registry is not written; zero: it is; guarded by mu
+	was, at [2]time.Time   // since before it was written again, and when that was; guarded by mu
 	changed map[int]func() // guarded by mu
 	next    int            // guarded by mu
 }
@@ -41,14 +42,19 @@ func (s *phaseSource) unwritten(i sideIndex) time.Time {
 	return s.since[i]
 }
 
-// noteWritten updates since. mu is held.
+// noteWritten updates since. A change that is undone in the same instant does not count: a
+// server cannot notice such a change. mu is held.
 func (s *phaseSource) noteWritten() {
+	now := time.Now()
 	for i := range s.since {
-		switch {
-		case s.state.Phase.writes(sideIndex(i)):
+		switch written := s.state.Phase.writes(sideIndex(i)); {
+		case written && !s.since[i].IsZero():
+			s.was[i], s.at[i] = s.since[i], now
 			s.since[i] = time.Time{}
-		case s.since[i].IsZero():
-			s.since[i] = time.Now()
+		case !written && s.since[i].IsZero() && s.at[i].Equal(now):
+			s.since[i] = s.was[i]
+		case !written && s.since[i].IsZero():
+			s.since[i] = now
 		}
 	}
 }
@@ -185,12 +191,12 @@ func (s *formatStore) presence() (put, lost time.Time) {
 }
 
 func (s *formatStore) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	if changes[0].Op == naming.Delete && s.removes != nil {
+		s.removes()
+	}
 	f, err := s.enter(ctx)
 	if err != nil {
 		return err
-	}
-	if changes[0].Op == naming.Delete && s.removes != nil {
-		s.removes()
 	}
 	for _, c := range changes {
 		if c.Op == naming.Add && f != nil && f(c.Endpoint) {
