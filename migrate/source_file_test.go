@@ -344,7 +344,7 @@ func TestFileEvery(t *testing.T) {
 			time.Sleep(want - 1)
 			synctest.Wait()
 			wantCalls(t, calls, 0)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			wantCalls(t, calls, 1)
 		})

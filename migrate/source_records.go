@@ -382,15 +382,15 @@ func (r *records) recordProblem() string {
 	for _, s := range r.sides {
 		if len(s.bad) > 0 {
 			id := firstKey(s.bad)
-			parts = append(parts, fmt.Sprintf("registry %s: %d records cannot be used, such as that of service %q: %v",
-				s.name, len(s.bad), naming.SafeText(id), naming.SafeError(s.bad[id])))
+			parts = append(parts, fmt.Sprintf("registry %s: %d records cannot be used, such as that of service %.100q: %v",
+				s.name, len(s.bad), id, naming.SafeError(s.bad[id])))
 		}
 	}
 	if len(r.ignored) > 0 {
 		id := firstKey(r.ignored)
 		state, _ := r.State(id)
-		parts = append(parts, fmt.Sprintf("%d records count less than the states that this program has read before, such as that of service %q: seq %d, and the state has seq %d",
-			len(r.ignored), naming.SafeText(id), r.ignored[id].Seq, state.Seq))
+		parts = append(parts, fmt.Sprintf("%d records count less than the states that this program has read before, such as that of service %.100q: seq %d, and the state has seq %d",
+			len(r.ignored), id, r.ignored[id].Seq, state.Seq))
 	}
 	if r.full {
 		parts = append(parts, fmt.Sprintf("there are states of more than %d services", r.most))

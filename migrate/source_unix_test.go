@@ -19,7 +19,7 @@ func TestFilePipe(t *testing.T) {
 		t.Skip(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := migrate.File(path, nil)
+		s := migrate.File(path, &migrate.FileOptions{Logger: new(logLines).logger()})
 		if err := s.Err(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Errorf("the error is %v", err)
 		}

@@ -173,7 +173,7 @@ const blindStep = 1 << 20
 func WriteRecord(ctx context.Context, old, next naming.Store, service string, s State) (State, error) {
 	err := checkWrite(old, next, service, s)
 	if err != nil {
-		return State{}, fmt.Errorf("migrate: write the record of service %q: %w", naming.SafeText(service), err)
+		return State{}, fmt.Errorf("migrate: write the record of service %.100q: %w", service, err)
 	}
 	if s.Seq, err = nextSeq(ReadRecords(ctx, old, next), service, s.Seq); err != nil {
 		return State{}, fmt.Errorf("migrate: write the record of service %q: %w", service, err)
