@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestRealRecords(t *testing.T) {
 		"Consul to etcd": {consulStore("b."), etcdStore("/b/")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			source, err := migrate.Records(stores[0], stores[1], nil)
+			source, err := migrate.Records(stores[0], stores[1], &migrate.RecordsOptions{Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +78,7 @@ func TestRealRecords(t *testing.T) {
 
 // testRealLoss loses all records of Consul.
 func testRealLoss(t *testing.T, agent *consultest.Agent, old, next naming.Store) {
-	source, err := migrate.Records(old, next, nil)
+	source, err := migrate.Records(old, next, &migrate.RecordsOptions{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func testRealLoss(t *testing.T, agent *consultest.Agent, old, next naming.Store)
 	})
 	servertest.Poll(t, "a source that reads both", source.Err)
 	wantState(t, source, "greeter", want)
-	again, err := migrate.Records(old, next, &migrate.RecordsOptions{FirstWait: time.Minute})
+	again, err := migrate.Records(old, next, &migrate.RecordsOptions{FirstWait: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

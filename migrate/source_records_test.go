@@ -37,7 +37,8 @@ func inBubble(t *testing.T, f func(t *testing.T, r *registries)) {
 	})
 }
 
-// open begins to read the records, and waits until all goroutines wait.
+// open begins to read the records, and waits until all goroutines wait. The calls until
+// then do not count, as the first may be made before counter registers its function.
 func (r *registries) open() {
 	r.t.Helper()
 	source, err := migrate.Records(r.old, r.next, &migrate.RecordsOptions{Logger: r.log.logger()})
@@ -47,6 +48,7 @@ func (r *registries) open() {
 	r.t.Cleanup(source.Close)
 	r.source, r.calls = source, counter(r.t, source)
 	synctest.Wait()
+	r.calls.Store(0)
 }
 
 // reopen replaces the source, as a restart of the program does.
@@ -181,7 +183,6 @@ func TestRecordsKept(t *testing.T) {
 				r.seq(r.old, "greeter", migrate.NewRead, 12)
 				r.seq(r.next, "greeter", migrate.NewRead, 12)
 				r.open()
-				wantCalls(t, r.calls, 1)
 				lose(r)
 				time.Sleep(time.Hour)
 				synctest.Wait()
@@ -418,7 +419,6 @@ func TestRecordsClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *registries) {
 		r.seq(r.old, "greeter", migrate.Union, 1)
 		r.open()
-		wantCalls(t, r.calls, 1)
 		r.source.Close()
 		r.source.Close()
 		requests := r.old.Calls()
