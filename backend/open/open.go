@@ -1,13 +1,13 @@
-// Package open makes a [naming.Store] from a URL, so that the configuration of a program
-// says which registry it uses.
+// Package open makes a [naming.Client] from a URL, so that the configuration of a program
+// says which registry it uses, or which two registries during a migration.
 //
-//	store, done, err := open.Store(ctx, "etcd://10.0.0.1:2379?prefix=/naming/", nil)
+//	c, done, err := open.Client(ctx, "etcd://10.0.0.1:2379?prefix=/naming/", nil)
 //	if err != nil {
 //		return err
 //	}
 //	defer done()
-//	c := naming.New(store, nil)
-//	defer c.Close()
+//
+// [Store] makes a [naming.Store] of the URL of one registry.
 //
 // A program that imports this package links the clients of all registries. A program
 // that needs a single registry, or configures its client in another way, imports the
@@ -103,10 +103,44 @@
 //
 // Store makes no request to the agent. It succeeds while the agent is down.
 //
+// # migrate:
+//
+// The result of [Client] is the Client on two registries of package migrate. So a program
+// joins a migration by its configuration:
+//
+//	migrate:?from=consul://10.0.0.1:8500&to=etcd://10.0.0.2:2379&phases=records
+//
+// Parameters of the query:
+//
+//	from, to      the URLs of the old and the new registry, of the schemes above
+//	phases        where the phases of services are: the word records, for the
+//	              records in both registries, or else the path of a file
+//	phase         instead of phases, the phase of all services, such as union,
+//	              which never changes
+//	share         the share of the phase prefer-new, from 0 to 1
+//	old-name      the name of the old registry in logs and in the IDs of
+//	              copies; the default is old
+//	new-name      the name of the new registry; the default is new
+//	read-only     from or to: the registry that cannot be written
+//	client-id     decides whether this client is in the share of prefer-new; it
+//	              must differ between programs, and is random by default
+//	leave-delay   how long a server stays in a registry after it is in the one
+//	              that counts, such as 30s; the default is 5s, the most is 1h
+//
+// The options of package migrate describe the parameters after share. Its functions File
+// and Records describe the file and the records. The leave-delay must be longer than a
+// change of the phases takes to reach all programs. A Kubernetes config map takes a
+// minute or two.
+//
+// The URLs of from and to are percent-encoded, as every parameter is: & is written %26,
+// and % is written %25. A URL with a single parameter needs no encoding. Records are in
+// the default format of the registry, also if its URL has a codec, deep, tag or node-meta.
+// Client then opens a second store for the records, without these parameters.
+//
 // # Secrets
 //
 // URLs appear in logs, process lists and bug reports. So a URL has no place for a
-// password: Store refuses a URL with a user. No error contains a value that may be a
+// password: Store and Client refuse a URL with a user. No error contains a value that may be a
 // secret in the wrong place. An error names the part of the URL, or the variable of the
 // environment, that is wrong. It quotes only the scheme, the names of parameters and the
 // names of certificate files.
@@ -184,7 +218,7 @@ type opener struct {
 	open   func(context.Context, *url.URL, url.Values, *Options) (naming.Store, func() error, error)
 }
 
-// openers returns the openers by scheme.
+// openers returns the openers of stores by scheme.
 func openers() map[string]opener {
 	return map[string]opener{
 		"memory":  {nil, openMemory},
@@ -197,10 +231,26 @@ func openers() map[string]opener {
 
 // Store returns the store that a URL names, and a function that closes its client. Call
 // the function after the last use of the store. ctx bounds Store and has no effect
-// afterwards.
+// afterwards. A URL of the scheme migrate is not a store: see [Client].
 //
 // The error is [naming.ErrInvalid] if the URL can never work. No error contains a secret.
 func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, func() error, error) {
+	t, err := parse(rawURL, openers())
+	if err != nil {
+		return nil, nil, err
+	}
+	return t.openStore(ctx, opts)
+}
+
+// target is a URL that was checked.
+type target struct {
+	url    *url.URL
+	opener opener
+	params url.Values
+}
+
+// openStore is Store.
+func (t *target) openStore(ctx context.Context, opts *Options) (naming.Store, func() error, error) {
 	var own Options
 	if opts != nil {
 		own = *opts
@@ -211,57 +261,57 @@ func Store(ctx context.Context, rawURL string, opts *Options) (naming.Store, fun
 	if own.OnMalformed == nil {
 		own.OnMalformed = (&malformedLog{log: own.Logger}).report
 	}
-	u, o, params, err := parse(rawURL)
+	store, done, err := t.opener.open(ctx, t.url, t.params, &own)
 	if err != nil {
-		return nil, nil, err
-	}
-	store, done, err := o.open(ctx, u, params, &own)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open %s store: %w", u.Scheme, err)
+		return nil, nil, fmt.Errorf("open %s store: %w", t.url.Scheme, err)
 	}
 	return store, done, nil
 }
 
-// parse checks a URL and returns its opener and parameters. It reads no files and makes
-// no requests.
-func parse(rawURL string) (*url.URL, opener, url.Values, error) {
-	fail := func(format string, args ...any) (*url.URL, opener, url.Values, error) {
-		return nil, opener{}, nil, invalid(format, args...)
-	}
+// parse checks a URL whose scheme is one of schemes. It reads no files and makes no
+// requests.
+func parse(rawURL string, schemes map[string]opener) (*target, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return fail("%s", reason(rawURL, err))
+		return nil, invalid("%s", reason(rawURL, err))
 	}
 	if u.User != nil {
-		return fail("it has a user before the host: credentials are read from files or the environment")
+		return nil, invalid("it has a user before the host: credentials are read from files or the environment")
 	}
-	all := openers()
-	o, ok := all[u.Scheme]
-	schemes := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
-	if u.Scheme == "" {
-		return fail("it has no scheme; known are %s", schemes)
-	}
+	o, ok := schemes[u.Scheme]
 	if !ok {
-		return fail("unknown scheme %q; known are %s", u.Scheme, schemes)
+		return nil, unknownScheme(u.Scheme, schemes)
 	}
 	if u.Fragment != "" {
-		return fail("it has a fragment (#), which no scheme has; %q in a parameter is written %q", "#", "%23")
+		return nil, invalid("it has a fragment (#), which no scheme has; %q in a parameter is written %q", "#", "%23")
 	}
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return fail("the query has a broken escape (%%) or a semicolon")
+		return nil, invalid("the query has a broken escape (%%) or a semicolon")
 	}
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		switch {
 		case !slices.Contains(o.params, name):
-			return fail("unknown %s", describe(name, u.Scheme, o.params))
+			return nil, invalid("unknown %s", describe(name, u.Scheme, o.params))
 		case len(params[name]) > 1 && name != "endpoint" && name != "node-meta":
-			return fail("parameter %q occurs more than once", name)
+			return nil, invalid("parameter %q occurs more than once", name)
 		case slices.Contains(params[name], ""):
-			return fail("parameter %q is empty", name)
+			return nil, invalid("parameter %q is empty", name)
 		}
 	}
-	return u, o, params, nil
+	return &target{u, o, params}, nil
+}
+
+// unknownScheme returns the error of a scheme that is not one of schemes.
+func unknownScheme(scheme string, schemes map[string]opener) error {
+	known := strings.Join(slices.Sorted(maps.Keys(schemes)), ", ")
+	switch scheme {
+	case "":
+		return invalid("it has no scheme; known are %s", known)
+	case migrateScheme:
+		return invalid("it joins two registries, which is a Client and not a Store: open it with open.Client")
+	}
+	return invalid("unknown scheme %q; known are %s", scheme, known)
 }
 
 // describe returns the name of a parameter and the names that the scheme has. It leaves
@@ -277,7 +327,11 @@ func describe(name, scheme string, known []string) string {
 		return fmt.Sprintf("%s: %s has none", name, scheme)
 	}
 	known = slices.Sorted(slices.Values(known))
-	return fmt.Sprintf("%s; known for %s are %s", name, scheme, strings.Join(known, ", "))
+	text := fmt.Sprintf("%s; known for %s are %s", name, scheme, strings.Join(known, ", "))
+	if scheme == migrateScheme {
+		text += `; "&" in the URL of a registry is written "%26"`
+	}
+	return text
 }
 
 // reason returns what is wrong with a URL that does not parse. The error of package url
@@ -331,9 +385,27 @@ func flags(params url.Values, known map[string]*bool) error {
 	return nil
 }
 
+// invalidError is the error of a URL that can never work. It wraps ErrInvalid.
+type invalidError struct{ text string }
+
+func (e *invalidError) Error() string {
+	return naming.ErrInvalid.Error() + ": URL of a store: " + e.text
+}
+
+func (e *invalidError) Unwrap() error { return naming.ErrInvalid }
+
 // invalid returns an error that wraps ErrInvalid.
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: URL of a store: "+format, append([]any{naming.ErrInvalid}, args...)...)
+	return &invalidError{fmt.Sprintf(format, args...)}
+}
+
+// inParameter returns an error of a URL that is the value of a parameter.
+func inParameter(name string, err error) error {
+	var e *invalidError
+	if errors.As(err, &e) {
+		return invalid("parameter %q: %s", name, e.text)
+	}
+	return fmt.Errorf("parameter %q: %w", name, err)
 }
 
 // openMemory returns a new store of package backend/memory.
