@@ -205,3 +205,23 @@ func TestCompareStoresFails(t *testing.T) {
 		}
 	})
 }
+
+// TestCompareStoresAtOnce: services are read several at a time, and not all at once.
+func TestCompareStoresAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, next := new(memstore.Store), new(memstore.Store)
+		old.Delay(time.Second)
+		next.Delay(time.Second)
+		services := make([]string, 32)
+		for i := range services {
+			services[i] = fmt.Sprint(i)
+		}
+		start := time.Now()
+		if _, err := CompareStores(t.Context(), old, next, services...); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != 4*time.Second {
+			t.Errorf("%d services took %v, want 4s", len(services), took)
+		}
+	})
+}

@@ -55,6 +55,10 @@ type Options struct {
 	// is reported. 0 means five seconds.
 	ParityAfter time.Duration
 
+	// Accept is what may be different in the two registries. An address whose other data
+	// are equal is not reported as a difference.
+	Accept Accept
+
 	// ClientID decides whether this client is in the share of [PreferNew]. A client
 	// with the same ID gets the same decision for a service and a share, also after
 	// a restart. A higher share never removes a client. Empty means a random ID.
@@ -146,6 +150,10 @@ type FallbackInfo struct {
 type ParityInfo struct {
 	// Service is the name of the service.
 	Service string
-	// Report is the difference. An equal report is one whose Equal returns true.
+	// Report is the difference. If its Known is false, the registries are no longer
+	// compared.
 	Report *Report
+	// Since is since when the registries differ. It is the zero time when the difference
+	// is over: the registries agree, or they are no longer compared.
+	Since time.Time
 }

@@ -133,7 +133,7 @@ func TestCompareStatus(t *testing.T) {
 	if !reflect.DeepEqual(r, want) || !r.Equal() {
 		t.Errorf("got %+v\nwant %+v", r, want)
 	}
-	next.Synced = false
+	next = naming.View{}
 	if r := Compare("s", old, next); r.Known || r.Equal() || len(r.Missing) > 0 || r.String() != "not compared" {
 		t.Errorf("a registry that has not answered was compared: %+v", r)
 	}
