@@ -63,52 +63,55 @@ func brief(r *Report) string {
 	return strings.TrimSuffix(b.String(), "; ")
 }
 
+type views = []string
+
+var compareCases = map[string]struct {
+	old, next views
+	want      string
+	accept    string
+}{
+	"equal":                           {views{"a@1", "b@2"}, views{"a@1", "b@2"}, "", ""},
+	"equal counts, other addresses":   {views{"a@1", "b@2"}, views{"a@1", "c@3"}, "missing b@2; extra c@3", ""},
+	"more in the new one":             {views{"a@1"}, views{"b@2", "c@3"}, "missing a@1; extra b@2; extra c@3", ""},
+	"another order":                   {views{"b@2", "a@1"}, views{"a@1", "b@2"}, "", ""},
+	"spelling of metadata":            {views{`a@1 {"x":1,"y":2}`}, views{`a@1 {"y":2,"x":1}`}, "", ""},
+	"draining is not missing":         {views{"a@1 drain", "b@2"}, views{"b@2"}, "", ""},
+	"draining by metadata":            {views{`a@1 {"draining":true}`}, views{}, "", ""},
+	"draining is not extra":           {views{}, views{"a@1 drain"}, "", ""},
+	"withheld is not missing":         {views{"!a@1"}, views{}, "", ""},
+	"withheld in one":                 {views{"a@1"}, views{"!a@1"}, "a@1/a withheld", ""},
+	"draining in one":                 {views{"a@1 drain"}, views{"a@1"}, "a@1/a draining", ""},
+	"draining without a mark":         {views{"a@1 drain"}, views{"a@1 nomark"}, "a@1/a draining-mark", ""},
+	"draining without a mark, reword": {views{"a@1 nomark"}, views{"a@1 drain"}, "a@1/a draining-mark", "id"},
+	"accepted mark":                   {views{"a@1 drain"}, views{"a@1 nomark"}, "", "draining-mark"},
+	"weight":                          {views{`a@1 {"weight":1,"x":1}`}, views{`a@1 {"weight":2,"x":1}`}, "a@1/a weight", ""},
+	"weight and more":                 {views{`a@1 {"weight":1,"x":1}`}, views{`a@1 {"weight":2,"x":2}`}, "a@1/a weight,metadata", "weight"},
+	"all reserved":                    {views{`a@1 {"weight":1,"zone":"z","version":"v","tags":["t"]}`}, views{"a@1"}, "a@1/a weight,zone,version,tags", "weight,zone"},
+	"accepted reserved":               {views{`a@1 {"weight":1,"zone":"z","version":"v","tags":["t"]}`}, views{"a@1"}, "", "weight,zone,version,tags"},
+	"a weight that is none":           {views{`a@1 {"weight":"x"}`}, views{"a@1"}, "a@1/a metadata", ""},
+	"not an object":                   {views{`a@1 "x"`}, views{`a@1 {"x":1}`}, "a@1/a metadata", ""},
+	"spelling of a number":            {views{`a@1 {"x":1}`}, views{`a@1 {"x":1.0}`}, "a@1/a metadata", ""},
+	"another ID":                      {views{"a@1"}, views{"b@1"}, "a@1/b id", ""},
+	"another ID, accepted":            {views{"a@1"}, views{"b@1"}, "", "id"},
+	"two at an address":               {views{"a@1", "b@1"}, views{"a@1", "b@1"}, "", ""},
+	"one of two at an address":        {views{"a@1", "b@1"}, views{"a@1"}, "b@1/a id", ""},
+	"two IDs each":                    {views{"a@1", "b@1"}, views{"b@1", "c@1"}, "a@1/c id", ""},
+	"one ID, two addresses":           {views{"a@1"}, views{"a@2"}, "missing a@1; extra a@2", ""},
+	"a restart":                       {views{"a@1 drain", "b@1"}, views{"b@1"}, "", ""},
+	"a successor":                     {views{"b@1"}, views{"a@1 drain"}, "b@1/a id,draining", ""},
+	"no address":                      {views{"a@", "b@"}, views{"a@", "c@"}, "missing b@; extra c@", ""},
+	"a copy":                          {views{"a@1"}, views{"~old~a@1"}, "copy a@1", ""},
+	"a copy with a mark":              {views{`a@1 {"x":1}`}, views{`~old~a@1 {"x":1,"naming-copy":{"origin":"old"}}`}, "copy a@1", ""},
+	"a copy of old data":              {views{`a@1 {"x":1}`}, views{`~old~a@1 {"x":2}`}, "a@1/a metadata; copy a@1", ""},
+	"a copy beside its native":        {views{"a@1"}, views{"~old~a@1", "a@1"}, "", ""},
+	"a copy of an old address":        {views{"a@2"}, views{"~old~a@1", "a@2"}, "", ""},
+	"a copy nobody needs":             {views{}, views{"~old~a@1"}, "extra a@1; copy a@1", ""},
+	"a copy back":                     {views{"~new~a@1"}, views{"a@1"}, "old copy a@1", ""},
+	"a copy that drains":              {views{}, views{"~old~a@1 drain"}, "copy a@1", ""},
+}
+
 func TestCompare(t *testing.T) {
-	type views = []string
-	for name, test := range map[string]struct {
-		old, next views
-		want      string
-		accept    string
-	}{
-		"equal":                           {views{"a@1", "b@2"}, views{"a@1", "b@2"}, "", ""},
-		"equal counts, other addresses":   {views{"a@1", "b@2"}, views{"a@1", "c@3"}, "missing b@2; extra c@3", ""},
-		"more in the new one":             {views{"a@1"}, views{"b@2", "c@3"}, "missing a@1; extra b@2; extra c@3", ""},
-		"another order":                   {views{"b@2", "a@1"}, views{"a@1", "b@2"}, "", ""},
-		"spelling of metadata":            {views{`a@1 {"x":1,"y":2}`}, views{`a@1 {"y":2,"x":1}`}, "", ""},
-		"draining is not missing":         {views{"a@1 drain", "b@2"}, views{"b@2"}, "", ""},
-		"draining by metadata":            {views{`a@1 {"draining":true}`}, views{}, "", ""},
-		"draining is not extra":           {views{}, views{"a@1 drain"}, "", ""},
-		"withheld is not missing":         {views{"!a@1"}, views{}, "", ""},
-		"withheld in one":                 {views{"a@1"}, views{"!a@1"}, "a@1/a withheld", ""},
-		"draining in one":                 {views{"a@1 drain"}, views{"a@1"}, "a@1/a draining", ""},
-		"draining without a mark":         {views{"a@1 drain"}, views{"a@1 nomark"}, "a@1/a draining-mark", ""},
-		"draining without a mark, reword": {views{"a@1 nomark"}, views{"a@1 drain"}, "a@1/a draining-mark", "id"},
-		"accepted mark":                   {views{"a@1 drain"}, views{"a@1 nomark"}, "", "draining-mark"},
-		"weight":                          {views{`a@1 {"weight":1,"x":1}`}, views{`a@1 {"weight":2,"x":1}`}, "a@1/a weight", ""},
-		"weight and more":                 {views{`a@1 {"weight":1,"x":1}`}, views{`a@1 {"weight":2,"x":2}`}, "a@1/a weight,metadata", "weight"},
-		"all reserved":                    {views{`a@1 {"weight":1,"zone":"z","version":"v","tags":["t"]}`}, views{"a@1"}, "a@1/a weight,zone,version,tags", "weight,zone"},
-		"accepted reserved":               {views{`a@1 {"weight":1,"zone":"z","version":"v","tags":["t"]}`}, views{"a@1"}, "", "weight,zone,version,tags"},
-		"a weight that is none":           {views{`a@1 {"weight":"x"}`}, views{"a@1"}, "a@1/a metadata", ""},
-		"not an object":                   {views{`a@1 "x"`}, views{`a@1 {"x":1}`}, "a@1/a metadata", ""},
-		"spelling of a number":            {views{`a@1 {"x":1}`}, views{`a@1 {"x":1.0}`}, "a@1/a metadata", ""},
-		"another ID":                      {views{"a@1"}, views{"b@1"}, "a@1/b id", ""},
-		"another ID, accepted":            {views{"a@1"}, views{"b@1"}, "", "id"},
-		"two at an address":               {views{"a@1", "b@1"}, views{"a@1", "b@1"}, "", ""},
-		"one of two at an address":        {views{"a@1", "b@1"}, views{"a@1"}, "b@1/a id", ""},
-		"two IDs each":                    {views{"a@1", "b@1"}, views{"b@1", "c@1"}, "a@1/c id", ""},
-		"one ID, two addresses":           {views{"a@1"}, views{"a@2"}, "missing a@1; extra a@2", ""},
-		"a restart":                       {views{"a@1 drain", "b@1"}, views{"b@1"}, "", ""},
-		"a successor":                     {views{"b@1"}, views{"a@1 drain"}, "b@1/a id,draining", ""},
-		"no address":                      {views{"a@", "b@"}, views{"a@", "c@"}, "missing b@; extra c@", ""},
-		"a copy":                          {views{"a@1"}, views{"~old~a@1"}, "copy a@1", ""},
-		"a copy with a mark":              {views{`a@1 {"x":1}`}, views{`~old~a@1 {"x":1,"naming-copy":{"origin":"old"}}`}, "copy a@1", ""},
-		"a copy of old data":              {views{`a@1 {"x":1}`}, views{`~old~a@1 {"x":2}`}, "a@1/a metadata; copy a@1", ""},
-		"a copy beside its native":        {views{"a@1"}, views{"~old~a@1", "a@1"}, "", ""},
-		"a copy of an old address":        {views{"a@2"}, views{"~old~a@1", "a@2"}, "", ""},
-		"a copy nobody needs":             {views{}, views{"~old~a@1"}, "extra a@1; copy a@1", ""},
-		"a copy back":                     {views{"~new~a@1"}, views{"a@1"}, "old copy a@1", ""},
-		"a copy that drains":              {views{}, views{"~old~a@1 drain"}, "copy a@1", ""},
-	} {
+	for name, test := range compareCases {
 		t.Run(name, func(t *testing.T) {
 			accept, err := ParseAccept(test.accept)
 			if err != nil {
