@@ -111,7 +111,7 @@ type seenState struct {
 // report logs the state of a service, and calls the hook, if the state was not reported.
 func (s *seenStates) report(j *Joined, service string, state State, known bool) {
 	was, first := s.swap(service, seenState{state, known})
-	if !first && was == (seenState{state, known}) || first && !known {
+	if !first && was == (seenState{state, known}) {
 		return
 	}
 	level := slog.LevelDebug
@@ -121,7 +121,7 @@ func (s *seenStates) report(j *Joined, service string, state State, known bool) 
 	j.log.Log(j.context(), level, "naming: phase of the migration", slog.String("service", service),
 		slog.String("phase", state.Phase.String()), slog.Float64("share", state.Share), slog.Uint64("seq", state.Seq), slog.Bool("known", known))
 	if h := j.opts.Hooks; h != nil && h.PhaseChanged != nil {
-		h.PhaseChanged(PhaseChangedInfo{Service: service, From: was.state, To: state, WasKnown: was.known})
+		h.PhaseChanged(PhaseChangedInfo{Service: service, From: was.state, To: state, WasKnown: was.known, Known: known})
 	}
 }
 

@@ -23,27 +23,27 @@ type monitor struct {
 	service string
 	after   time.Duration                       // how long a difference must last
 	compare func(old, next naming.View) *Report // called without a lock
-	tell    func(info ParityInfo)               // called without a lock, one call at a time
+	notify  func(info ParityInfo)               // called without a lock, one call at a time
 	state   struct {
-		mu         sync.Mutex
-		views      [2]naming.View
-		comparable bool       // both registries vouch for the views
-		pending    bool       // the views were not compared yet
-		comparedAt time.Time  // of the last comparison
-		last       *Report    // of the last comparison; nil: nothing was compared, or the end was told
-		is, told   divergence // of last, and that was reported last
-		since      time.Time  // since when is is what it is
-		unequal    time.Time  // since when the registries differ; zero: they do not
-		ended      bool       // the phase compares nothing
-		timer      *time.Timer
-		busy       chan struct{} // not nil while tick runs, and closed when tick ends
-		closed     bool
+		mu           sync.Mutex
+		views        [2]naming.View
+		comparable   bool       // both registries vouch for the views
+		pending      bool       // the views were not compared yet
+		comparedAt   time.Time  // of the last comparison
+		last         *Report    // of the last comparison; nil: nothing was compared, or the end was reported
+		is, reported divergence // of last, and that was reported last
+		since        time.Time  // since when is is what it is
+		unequal      time.Time  // since when the registries differ; zero: they do not
+		ended        bool       // the phase compares nothing
+		timer        *time.Timer
+		busy         chan struct{} // not nil while tick runs, and closed when tick ends
+		closed       bool
 	}
 }
 
 // newMonitor returns a monitor, which must be closed.
-func newMonitor(service string, after time.Duration, accept Accept, tell func(ParityInfo)) *monitor {
-	m := &monitor{service: service, after: after, tell: tell}
+func newMonitor(service string, after time.Duration, accept Accept, notify func(ParityInfo)) *monitor {
+	m := &monitor{service: service, after: after, notify: notify}
 	m.compare = func(old, next naming.View) *Report {
 		return Comparison{Accept: accept}.Compare(service, old, next)
 	}
@@ -86,7 +86,7 @@ func (m *monitor) update(old, next naming.View, comparable bool) {
 		return
 	}
 	s.since = time.Time{}
-	if s.told == (divergence{}) {
+	if s.reported == (divergence{}) {
 		s.unequal = time.Time{}
 	}
 }
@@ -110,13 +110,13 @@ func (m *monitor) report() *Report {
 }
 
 // close ends the monitor, and reports a difference that was reported as over. It waits for
-// a call of tell that runs. It may be called more than once.
+// a running call of notify. It may be called more than once.
 func (m *monitor) close() {
 	if busy := m.setClosed(); busy != nil {
 		<-busy
 	}
 	if info, ok := m.over(); ok {
-		m.tell(info)
+		m.notify(info)
 	}
 }
 
@@ -142,8 +142,8 @@ func (m *monitor) over() (info ParityInfo, ok bool) {
 // overLocked is over. state.mu is held.
 func (m *monitor) overLocked() (info ParityInfo, ok bool) {
 	s := &m.state
-	ok = s.told != (divergence{})
-	s.last, s.is, s.told = nil, divergence{}, divergence{}
+	ok = s.reported != (divergence{})
+	s.last, s.is, s.reported = nil, divergence{}, divergence{}
 	s.since, s.unequal = time.Time{}, time.Time{}
 	return ParityInfo{Service: m.service, Report: &Report{Service: m.service}}, ok
 }
@@ -159,7 +159,7 @@ func (m *monitor) arm() {
 	case s.pending:
 		at = s.comparedAt.Add(compareEvery)
 	case s.ended && s.last != nil:
-	case s.comparable && s.is != s.told && !s.since.IsZero():
+	case s.comparable && s.is != s.reported && !s.since.IsZero():
 		at = s.since.Add(m.after)
 	default:
 		return
@@ -183,7 +183,7 @@ func (m *monitor) tick() {
 		r = m.compare(views[oldSide], views[newSide])
 	}
 	if info, ok := m.decide(r); ok {
-		m.tell(info)
+		m.notify(info)
 	}
 	m.finish()
 }
@@ -228,10 +228,10 @@ func (m *monitor) decide(r *Report) (info ParityInfo, ok bool) {
 			s.unequal = now
 		}
 	}
-	if s.is == s.told || s.is != (divergence{}) && now.Sub(s.since) < m.after {
+	if s.is == s.reported || s.is != (divergence{}) && now.Sub(s.since) < m.after {
 		return info, false
 	}
-	s.told = s.is
+	s.reported = s.is
 	return ParityInfo{Service: m.service, Report: s.last, Since: s.unequal}, true
 }
 

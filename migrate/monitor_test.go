@@ -122,7 +122,8 @@ func TestMonitorDataThatChange(t *testing.T) {
 	})
 }
 
-// TestMonitorEqual: what is no difference for clients is none for the monitor.
+// TestMonitorEqual: endpoints that drain, withheld ones, copies and accepted differences are
+// not reported.
 func TestMonitorEqual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMonitored(t)

@@ -48,7 +48,7 @@ func TestMutantsParity(t *testing.T) {
 		{Name: "takes a stale registry for an equal one", File: "monitor.go",
 			Old: "	if !s.comparable || r == nil && s.pending {", New: "	if s.comparable && r == nil && s.pending {", Test: "TestMonitorStale"},
 		{Name: "counts the time while a registry is stale", File: "monitor.go",
-			Old: "	s.since = time.Time{}\n	if s.told", New: "	if s.told", Test: "TestMonitorStale"},
+			Old: "	s.since = time.Time{}\n	if s.reported", New: "	if s.reported", Test: "TestMonitorStale"},
 		{Name: "leaves a difference reported after the end", File: "monitor.go",
 			Old: "case s.ended && s.last != nil:", New: "case false:", Test: "TestMonitorEnds/end"},
 		{Name: "leaves a difference reported after close", File: "monitor.go",

@@ -102,7 +102,8 @@ func inRange(d, otherwise, most time.Duration) time.Duration {
 // happened. The rules of [naming.Hooks] apply.
 type Hooks struct {
 	// PhaseChanged is called when the state of a service that this program uses
-	// became known, or changed.
+	// became known, or changed, and when the program begins to use a service whose
+	// state is not known.
 	PhaseChanged func(PhaseChangedInfo)
 	// Narrowed is called when a reader began or ceased to use one registry alone.
 	Narrowed func(NarrowedInfo)
@@ -119,9 +120,10 @@ type Hooks struct {
 type PhaseChangedInfo struct {
 	// Service is the name of the service.
 	Service string
-	// From and To are the states. From is zero if WasKnown is false.
-	From, To State
-	WasKnown bool
+	// From and To are the states. From is zero if WasKnown is false, and To if Known is
+	// false.
+	From, To        State
+	WasKnown, Known bool
 }
 
 // NarrowedInfo is the argument of [Hooks.Narrowed].
