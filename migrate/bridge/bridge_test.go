@@ -138,13 +138,13 @@ func TestCopy(t *testing.T) {
 		w.want(w.next, "db", "~old~3")
 		c := w.list(w.next, "web")["~old~1"]
 		if native, _ := migrate.Native(c); !native.Equal(endpoint("1")) {
-			t.Errorf("the copy stands for %v, want %v", native, endpoint("1"))
+			w.Errorf("the copy stands for %v, want %v", native, endpoint("1"))
 		}
 		if m, ok := migrate.ReadMark(c.Metadata); !ok || m != (migrate.Mark{Origin: "old", Bridge: "default", Epoch: 1}) {
-			t.Errorf("the mark is %v, %v", m, ok)
+			w.Errorf("the mark is %v, %v", m, ok)
 		}
 		if s := b.Status(); !s.Working || s.Epoch != 1 || s.Copies != 3 || s.Services != 2 || s.Blown != nil || s.Err != nil {
-			t.Errorf("status %+v", s)
+			w.Errorf("status %+v", s)
 		}
 		w.put(w.old, "web", endpoint("4"))
 		w.delete(w.old, "web", "1")

@@ -43,14 +43,10 @@ func (w *work) lookAgain(at time.Time) {
 
 // decision is one look at a service.
 type decision struct {
-	*service
+	*needs
 	work
-	term    *term
-	now     time.Time
-	natives map[string]bool            // the addresses that the target has by itself
-	want    map[string]naming.Endpoint // the natives of the copies that are to be in the target, by ID of the copy
-	// copiedAddrs is the result of copied, once it is known.
-	copiedAddrs map[string]bool
+	term *term
+	now  time.Time
 }
 
 // decide returns what a service needs now. It makes no request.
@@ -58,49 +54,43 @@ func (t *term) decide(s *service) work {
 	if !s.target.status.Synced {
 		return work{}
 	}
-	d := &decision{service: s, term: t, now: time.Now(), natives: s.natives()}
-	d.want = s.wanted(t.copier, d.natives)
+	d := &decision{needs: s.needs(t.copier), term: t, now: time.Now()}
+	for id := range d.want {
+		if r := d.ledger[id]; r != nil {
+			r.absent = time.Time{}
+		}
+	}
 	d.decideDeletes()
+	d.keepOthers()
 	d.adopt()
 	d.decidePuts()
 	return d.work
 }
 
-// decideDeletes sets the deletions that may be made. All other copies of the ledger are
-// wanted, because they are kept.
+// decideDeletes sets the deletions that may be made: of copies that are not wanted, while
+// both registries vouch for what they show, and as far as the fuse admits them.
 func (d *decision) decideDeletes() {
 	may := d.source.fresh() && d.target.fresh()
 	held := heldIDs(d.source.status)
 	var counted []Delete
 	mature := make(map[string]bool)
-	for id, r := range d.ledger {
-		if _, ok := d.want[id]; ok {
-			r.absent = time.Time{}
-			continue
-		}
-		_, nativeID, _ := migrate.ParseCopyID(id)
-		del := Delete{Service: d.name, ID: id, Addr: r.native.Addr}
+	for _, del := range d.unwanted() {
+		r := d.ledger[del.ID]
+		_, nativeID, _ := migrate.ParseCopyID(del.ID)
 		switch {
 		case !may || held[nativeID]:
 			r.absent = time.Time{}
-		case d.explained(nativeID, r):
+		case !del.Counts:
 			d.deletes = append(d.deletes, del)
-			continue
 		default:
 			if r.absent.IsZero() {
 				r.absent = d.now
 			}
-			if at := r.absent.Add(d.term.opts.DeleteDelay); at.After(d.now) {
-				d.lookAgain(at)
-			} else {
-				mature[id] = true
-			}
-			del.Counts = true
+			mature[del.ID] = d.due(r.absent.Add(d.term.opts.DeleteDelay))
 			counted = append(counted, del)
 		}
 	}
 	d.deletes = append(d.deletes, d.term.admitted(d.service, counted, mature)...)
-	d.keepOthers()
 }
 
 // keepOthers adds the copies that are not to be deleted to those that are wanted, so that
@@ -133,34 +123,6 @@ func (t *term) admitted(s *service, counted []Delete, mature map[string]bool) (o
 		}
 	}
 	return out
-}
-
-// explained reports whether a known reason explains that an endpoint has no copy: it was
-// draining, an operator withholds it, or the target has its address all the same.
-func (d *decision) explained(nativeID string, r *record) bool {
-	if r.leaving || d.natives[r.native.Addr] {
-		return true
-	}
-	if w, ok := d.source.withheld[nativeID]; ok && w.Reason != naming.FailedCheck {
-		return true
-	}
-	if e, ok := d.source.endpoints[nativeID]; ok && e.Addr == "" {
-		return true
-	}
-	return d.copied()[r.native.Addr]
-}
-
-// copied returns the addresses of the copies that are wanted and in the target.
-func (d *decision) copied() map[string]bool {
-	if d.copiedAddrs == nil {
-		d.copiedAddrs = make(map[string]bool, len(d.want))
-		for id, e := range d.want {
-			if r := d.ledger[id]; r != nil && r.sure && r.native.Addr == e.Addr {
-				d.copiedAddrs[e.Addr] = true
-			}
-		}
-	}
-	return d.copiedAddrs
 }
 
 // heldIDs returns the IDs of the endpoints that a Client holds.

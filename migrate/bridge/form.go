@@ -81,16 +81,19 @@ func (c copier) copy(service string, native naming.Endpoint, epoch uint64, first
 }
 
 // shows reports whether an endpoint of the target is the copy of a native endpoint in a
-// form. Without a mapper only the address is compared.
+// form.
 func (c copier) shows(service string, native naming.Endpoint, at int, shown naming.Endpoint) bool {
-	if shown.Addr != native.Addr {
-		return false
-	}
-	if c.target == nil {
-		return true
-	}
 	want, _ := c.shape(native, 0, forms[at])
-	want, err := c.target.Map(service, want)
+	return c.same(service, want, shown)
+}
+
+// same reports whether an endpoint of the target is what the target makes of a copy, except
+// for the mark. Without a mapper only the addresses are compared.
+func (c copier) same(service string, e, shown naming.Endpoint) bool {
+	if c.target == nil || shown.Addr != e.Addr {
+		return shown.Addr == e.Addr
+	}
+	want, err := c.target.Map(service, e)
 	if err != nil {
 		return true
 	}

@@ -201,6 +201,18 @@ func (f *fuse) blown() (services []string) {
 	return services
 }
 
+// exceeded reports whether any deletions that update has noted are too many.
+func (f *fuse) exceeded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.services {
+		if a.exceeds(f.opts) {
+			return true
+		}
+	}
+	return f.total.exceeds(f.opts)
+}
+
 // size returns how many copies the target has.
 func (f *fuse) size() int {
 	f.mu.Lock()

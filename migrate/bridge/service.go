@@ -165,9 +165,42 @@ func (s *service) noteCopy(c copier, e naming.Endpoint) {
 	}
 }
 
-// natives returns the addresses that the target has by itself. An endpoint that the target
-// withholds counts: a copy would undo what an operator or a check of the target says.
-func (s *service) natives() map[string]bool {
+// needs is which copies the target is to have.
+type needs struct {
+	*service
+	// natives are the addresses that the target has by itself.
+	natives map[string]bool
+	// want are the natives of the copies that the target is to have, by ID of the copy.
+	want map[string]naming.Endpoint
+	// copied are the addresses of copies that are wanted and in the target.
+	copied map[string]bool
+}
+
+// needs returns which copies the target is to have, according to both views.
+func (s *service) needs(c copier) *needs {
+	n := &needs{service: s, natives: s.nativeAddrs(), want: make(map[string]naming.Endpoint, len(s.source.endpoints)), copied: make(map[string]bool)}
+	for id, e := range s.source.endpoints {
+		if _, _, isCopy := migrate.ParseCopyID(id); isCopy || e.Addr == "" || n.natives[e.Addr] {
+			continue
+		}
+		copyID := migrate.CopyID(c.origin, id)
+		if there, ok := s.target.get(copyID); ok {
+			if _, own := c.owns(there); !own {
+				continue // another migration has copied the endpoint
+			}
+		}
+		n.want[copyID] = e
+		if r := s.ledger[copyID]; r != nil && r.sure && r.native.Addr == e.Addr {
+			n.copied[e.Addr] = true
+		}
+	}
+	return n
+}
+
+// nativeAddrs returns the addresses that the target has by itself. An endpoint that the
+// target withholds counts: a copy would undo what an operator or a check of the target
+// says.
+func (s *service) nativeAddrs() map[string]bool {
 	addrs := make(map[string]bool)
 	s.target.each(func(e naming.Endpoint) {
 		if _, _, isCopy := migrate.ParseCopyID(e.ID); !isCopy && e.Addr != "" {
@@ -177,21 +210,27 @@ func (s *service) natives() map[string]bool {
 	return addrs
 }
 
-// wanted returns the endpoints of the source that are to have a copy, by the ID of the
-// copy.
-func (s *service) wanted(c copier, natives map[string]bool) map[string]naming.Endpoint {
-	want := make(map[string]naming.Endpoint, len(s.source.endpoints))
-	for id, e := range s.source.endpoints {
-		if _, _, isCopy := migrate.ParseCopyID(id); isCopy || e.Addr == "" || natives[e.Addr] {
-			continue
+// unwanted returns the copies of the ledger that the target is not to have.
+func (n *needs) unwanted() (all []Delete) {
+	for id, r := range n.ledger {
+		if _, ok := n.want[id]; !ok {
+			all = append(all, Delete{Service: n.name, ID: id, Addr: r.native.Addr, Counts: !n.explained(id, r)})
 		}
-		copyID := migrate.CopyID(c.origin, id)
-		if there, ok := s.target.get(copyID); ok {
-			if _, own := c.owns(there); !own {
-				continue // another migration has copied the endpoint
-			}
-		}
-		want[copyID] = e
 	}
-	return want
+	return all
+}
+
+// explained reports whether a known reason explains that a copy is not wanted: its endpoint
+// was draining, an operator withholds the endpoint, or the target has the address all the
+// same.
+func (n *needs) explained(id string, r *record) bool {
+	if r.leaving || n.natives[r.native.Addr] || n.copied[r.native.Addr] {
+		return true
+	}
+	_, nativeID, _ := migrate.ParseCopyID(id)
+	if w, ok := n.source.withheld[nativeID]; ok && w.Reason != naming.FailedCheck {
+		return true
+	}
+	e, ok := n.source.endpoints[nativeID]
+	return ok && e.Addr == ""
 }
