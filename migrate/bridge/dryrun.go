@@ -88,7 +88,7 @@ func (d *dryRun) load(ctx context.Context, name string, withSource bool) (*servi
 	if err != nil {
 		return nil, err
 	}
-	s.applyTarget(d.b.copier, naming.Event{Batch: naming.Batch{Snapshot: true, Put: v.Endpoints, Withheld: v.Withheld}, Status: v.Status})
+	s.applyTarget(d.b.copier, 0, naming.Event{Batch: naming.Batch{Snapshot: true, Put: v.Endpoints, Withheld: v.Withheld}, Status: v.Status})
 	for id, e := range s.inherited {
 		native, _ := migrate.Native(e)
 		s.ledger[id] = &record{native: native, sure: true, putAt: time.Now(), lease: new(sharedLease), leaving: native.Info().Draining}

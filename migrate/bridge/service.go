@@ -119,15 +119,15 @@ func (s *service) applySource(c copier, e naming.Event) {
 	}
 }
 
-// applyTarget applies an event of the target.
-func (s *service) applyTarget(c copier, e naming.Event) {
+// applyTarget applies an event of the target. The epoch is that of the Bridge.
+func (s *service) applyTarget(c copier, epoch uint64, e naming.Event) {
 	first := !s.target.status.Synced && e.Status.Synced
 	s.target.apply(e)
 	for _, x := range e.Put {
-		s.noteCopy(c, x)
+		s.noteCopy(c, epoch, x)
 	}
 	for _, w := range e.Withheld {
-		s.noteCopy(c, w.Endpoint)
+		s.noteCopy(c, epoch, w.Endpoint)
 	}
 	for _, id := range e.Deleted {
 		delete(s.inherited, id)
@@ -147,8 +147,11 @@ func (s *service) applyTarget(c copier, e naming.Event) {
 // maxEpoch bounds the epochs of marks, which another writer may have made up.
 const maxEpoch = 1 << 53
 
-// noteCopy notes the epoch of an own copy, and whether somebody has changed the copy.
-func (s *service) noteCopy(c copier, e naming.Endpoint) {
+// noteCopy notes the epoch of an own copy, and whether somebody has changed the copy. A
+// Bridge of an earlier epoch may have done so with its last write before it noticed that it
+// was replaced. The copy is then under that Bridge's lease, and would lapse. A Bridge of a
+// later epoch never causes a repair, so that two Bridges never answer each other.
+func (s *service) noteCopy(c copier, epoch uint64, e naming.Endpoint) {
 	mark, own := c.owns(e)
 	if !own {
 		return
@@ -161,7 +164,7 @@ func (s *service) noteCopy(c copier, e naming.Endpoint) {
 	}
 	if r := s.ledger[e.ID]; r != nil {
 		r.gone = false
-		r.edited = !c.shows(s.name, r.native, r.form, e)
+		r.edited = mark.Epoch > 0 && mark.Epoch < epoch || !c.shows(s.name, r.native, r.form, e)
 	}
 }
 

@@ -230,7 +230,7 @@ func (t *term) read(s *tracked) {
 		s.applySource(t.copier, e)
 	}
 	for e, ok := s.targetFeed.Next(); ok; e, ok = s.targetFeed.Next() {
-		s.applyTarget(t.copier, e)
+		s.applyTarget(t.copier, t.lead.epoch.Load(), e)
 	}
 	if s.target.status.Synced {
 		t.noteEpoch(s.highest)
