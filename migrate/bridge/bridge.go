@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/migrate"
 )
 
 // Bridge copies the endpoints of a source to a target. [New] makes one. All methods may be
@@ -35,8 +36,8 @@ type Bridge struct {
 // reports are what was logged, so that it is not logged again. It is part of Bridge.state,
 // and guarded by its mu.
 type reports struct {
-	failing bool             // calls of a registry fail
-	losses  map[copyKey]Loss // of the present term
+	failing bool                     // calls of a registry fail
+	losses  map[copyKey]migrate.Loss // of the present term
 }
 
 // maxLosses bounds how many losses a Bridge remembers.
@@ -82,7 +83,7 @@ func New(source, target naming.Store, opts *Options) (*Bridge, error) {
 	}
 	b := &Bridge{source: source, target: target, opts: o, hooks: *o.Hooks, holder: rand.Text(), by: host()}
 	b.copier = copier{origin: o.SourceName, bridge: o.Name}
-	b.copier.target, _ = target.(mapper)
+	b.copier.target, _ = target.(naming.Mapper)
 	if err := errors.Join(o.check(), b.copier.check()); err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
@@ -158,7 +159,7 @@ func (b *Bridge) setTerm(t *term, epoch uint64) {
 	defer b.state.mu.Unlock()
 	b.state.term = t
 	b.state.status = Status{Working: t != nil, Epoch: epoch}
-	b.state.reports = reports{losses: make(map[copyKey]Loss)}
+	b.state.reports = reports{losses: make(map[copyKey]migrate.Loss)}
 }
 
 // endWork notes that a term has ended.
@@ -209,24 +210,24 @@ func (b *Bridge) noteSuccess() {
 }
 
 // reportLoss reports a loss, unless the same loss was reported.
-func (b *Bridge) reportLoss(id string, l Loss) {
+func (b *Bridge) reportLoss(id string, l migrate.Loss) {
 	if !b.noteLoss(copyKey{l.Service, id}, l) {
 		return
 	}
 	b.opts.Logger.Warn("bridge: an endpoint is not copied as it is", b.attr(), slog.String("service", naming.SafeText(l.Service)),
-		slog.String("id", naming.SafeText(l.Endpoint.ID)), slog.Bool("copied", l.Copied), slog.Any("lost", l.Fields), slog.Any("err", l.Err))
+		slog.String("id", naming.SafeText(l.Endpoint.ID)), slog.Any("lost", l.Fields), slog.Any("err", l.Err))
 	if f := b.hooks.Loss; f != nil {
 		f(l)
 	}
 }
 
 // noteLoss reports whether a loss is new.
-func (b *Bridge) noteLoss(key copyKey, l Loss) bool {
+func (b *Bridge) noteLoss(key copyKey, l migrate.Loss) bool {
 	b.state.mu.Lock()
 	defer b.state.mu.Unlock()
 	losses := b.state.reports.losses
 	was, ok := losses[key]
-	if ok && was.Copied == l.Copied && was.Endpoint.Equal(l.Endpoint) || !ok && len(losses) >= maxLosses {
+	if ok && (was.Err == nil) == (l.Err == nil) && was.Endpoint.Equal(l.Endpoint) || !ok && len(losses) >= maxLosses {
 		return false
 	}
 	if losses != nil {

@@ -13,7 +13,7 @@ import (
 // Plan reads both registries once and returns what a Bridge would do now, without a write:
 // the copies that it would put, those that it would delete, and what is lost. Copies that
 // only change their lease or their mark are not in the plan. Losses are complete only if
-// the target is one of this module's Stores, or another Store with their method Map.
+// the target is a [naming.Mapper].
 //
 // Plan needs no election and no Run.
 func (b *Bridge) Plan(ctx context.Context) (*Plan, error) {
@@ -104,11 +104,11 @@ func (d *dryRun) add(p *Plan, s *service) {
 	for id, native := range n.want {
 		e, _, err := c.copy(s.name, native, 0, 0)
 		if err != nil {
-			p.Losses = append(p.Losses, Loss{Service: s.name, Endpoint: native, Err: naming.SafeError(err)})
+			p.Losses = append(p.Losses, migrate.Loss{Service: s.name, Endpoint: native, Err: naming.SafeError(err)})
 			continue
 		}
-		if fields := c.lost(s.name, native, e); len(fields) > 0 {
-			p.Losses = append(p.Losses, Loss{Service: s.name, Endpoint: native, Copied: true, Fields: fields})
+		if l, lacks := c.loss(s.name, native, e); lacks {
+			p.Losses = append(p.Losses, l)
 		}
 		if there, ok := s.target.get(id); !ok || !c.same(s.name, e, there) {
 			p.Puts = append(p.Puts, Put{Service: s.name, Endpoint: e})

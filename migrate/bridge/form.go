@@ -7,12 +7,6 @@ import (
 	"github.com/naming-go/naming/migrate"
 )
 
-// mapper is what a Store may implement to say what its format makes of an endpoint: Map
-// returns the endpoint as a watch would show it after it was put. It makes no request.
-type mapper interface {
-	Map(service string, e naming.Endpoint) (naming.Endpoint, error)
-}
-
 // form is how much of an endpoint a copy has. Formats lack room for different things.
 type form struct{ noMark, noDraining, noMetadata bool }
 
@@ -28,7 +22,7 @@ var forms = [...]form{
 // copier makes copies for one target.
 type copier struct {
 	origin, bridge string
-	target         mapper // nil if the target is not a mapper
+	target         naming.Mapper // nil if the target is not a Mapper
 }
 
 // shape returns the copy of a native endpoint in a form. It returns false if the form is
@@ -88,7 +82,7 @@ func (c copier) shows(service string, native naming.Endpoint, at int, shown nami
 }
 
 // same reports whether an endpoint of the target is what the target makes of a copy, except
-// for the mark. Without a mapper only the addresses are compared.
+// for the mark. Without a Mapper only the addresses are compared.
 func (c copier) same(service string, e, shown naming.Endpoint) bool {
 	if c.target == nil || shown.Addr != e.Addr {
 		return shown.Addr == e.Addr
@@ -102,24 +96,28 @@ func (c copier) same(service string, e, shown naming.Endpoint) bool {
 	return got.Equal(want)
 }
 
-// lost returns the names of the fields that a copy lacks.
-func (c copier) lost(service string, native, e naming.Endpoint) (fields []string) {
+// loss returns what a copy lacks of its native endpoint, and false if it lacks nothing.
+func (c copier) loss(service string, native, e naming.Endpoint) (l migrate.Loss, lacks bool) {
 	if c.target != nil {
 		shown, err := c.target.Map(service, e)
 		if err != nil {
-			return nil
+			return l, false
 		}
 		e = shown
 	}
 	back, _ := migrate.Native(e)
-	if back.Draining != native.Draining {
-		fields = append(fields, "draining")
+	if back.Equal(native) {
+		return l, false
 	}
-	back.ID, back.Addr, back.Draining = native.ID, native.Addr, native.Draining
-	if !back.Equal(native) {
-		fields = append(fields, "metadata")
+	l = migrate.Loss{Service: service, Endpoint: native, Got: back, Fields: []string{"metadata"}}
+	view := func(e naming.Endpoint) naming.View {
+		return naming.View{Service: service, Endpoints: []naming.Endpoint{e}, Status: naming.Status{Synced: true}}
 	}
-	return fields
+	r := migrate.Compare(service, view(native), view(back))
+	if len(r.Mismatch) > 0 {
+		l.Fields = r.Mismatch[0].Fields
+	}
+	return l, true
 }
 
 // owns reports whether an endpoint of the target is a copy that this migration made. A

@@ -1,6 +1,6 @@
 package bridge
 
-import "github.com/naming-go/naming"
+import "github.com/naming-go/naming/migrate"
 
 // Hooks are functions that a [Bridge] calls when something happened that an operator may
 // want to count. Each may be nil. A Bridge calls them concurrently, and without a lock
@@ -19,8 +19,9 @@ type Hooks struct {
 	// and with an empty plan when the fuse is whole again. Changes within a second are
 	// reported together.
 	FuseBlown func(FuseBlownInfo)
-	// Loss is called when an endpoint cannot be copied, or only in part.
-	Loss func(Loss)
+	// Loss is called when an endpoint cannot be copied, and Err says why, or can be copied
+	// only in part, and Err is nil.
+	Loss func(migrate.Loss)
 	// Failed is called when a call of a registry failed. The Bridge tries again.
 	Failed func(FailedInfo)
 }
@@ -66,20 +67,5 @@ type FailedInfo struct {
 	// Service is the name of the service. It is empty for the leases of the copies.
 	Service string
 	// Err is the error, in the form of [naming.SafeError].
-	Err error
-}
-
-// Loss is an endpoint that the target's format cannot hold as the source has it.
-type Loss struct {
-	// Service is the name of the service.
-	Service string
-	// Endpoint is the endpoint of the source.
-	Endpoint naming.Endpoint
-	// Copied says that there is a copy, without what is lost.
-	Copied bool
-	// Fields names what the copy lacks: "id", "addr", "metadata" or "draining".
-	Fields []string
-	// Err is why there is no copy, in the form of [naming.SafeError]. It is nil if
-	// Copied is true.
 	Err error
 }

@@ -114,4 +114,3 @@ func (w *world) checkLeased() {
 		}
 	}
 }
-

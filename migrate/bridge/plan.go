@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/migrate"
 )
 
 // Plan is what a [Bridge] would do, or does not do because the fuse is blown.
@@ -17,7 +18,8 @@ type Plan struct {
 	// Deletes are the copies that are to be deleted. They are sorted by service and ID.
 	Deletes []Delete
 	// Losses are the endpoints that the target cannot hold as the source has them.
-	Losses []Loss
+	// Those whose Err is nil are copied in part.
+	Losses []migrate.Loss
 	// Blown says that the deletions that count exceed the fuse.
 	Blown bool
 	// Digest identifies the deletions that count for the fuse: see [Bridge.Approve]. It
@@ -53,7 +55,7 @@ func (p *Plan) seal() {
 	slices.SortFunc(p.Puts, func(a, b Put) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Endpoint.ID, b.Endpoint.ID))
 	})
-	slices.SortFunc(p.Losses, func(a, b Loss) int {
+	slices.SortFunc(p.Losses, func(a, b migrate.Loss) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Endpoint.ID, b.Endpoint.ID))
 	})
 	slices.SortFunc(p.Deletes, compareDeletes)

@@ -539,8 +539,10 @@ func TestFight(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	s, o := new(memory.Store), new(memory.Store)
 	for name, f := range map[string]func() (*bridge.Bridge, error){
-		"nil":        func() (*bridge.Bridge, error) { return bridge.New(nil, o, nil) },
-		"same name":  func() (*bridge.Bridge, error) { return bridge.New(s, o, &bridge.Options{SourceName: "a", TargetName: "a"}) },
+		"nil": func() (*bridge.Bridge, error) { return bridge.New(nil, o, nil) },
+		"same name": func() (*bridge.Bridge, error) {
+			return bridge.New(s, o, &bridge.Options{SourceName: "a", TargetName: "a"})
+		},
 		"bad name":   func() (*bridge.Bridge, error) { return bridge.New(s, o, &bridge.Options{SourceName: "a~b"}) },
 		"bad bridge": func() (*bridge.Bridge, error) { return bridge.New(s, o, &bridge.Options{Name: "a b"}) },
 		"election": func() (*bridge.Bridge, error) {
@@ -589,9 +591,12 @@ func (l *limited) Apply(ctx context.Context, service string, changes ...naming.C
 
 // mapless is a limited target that cannot say what its format holds.
 type mapless struct {
-	naming.Store
+	unmapped
 	limited *limited
 }
+
+// unmapped is the methods of a Store without Map.
+type unmapped interface{ naming.Store }
 
 func (m mapless) Apply(ctx context.Context, service string, changes ...naming.Change) error {
 	return m.limited.Apply(ctx, service, changes...)
@@ -609,7 +614,7 @@ func testLoss(w *world, mapped bool) {
 	l := &limited{Store: w.next, noMetadata: true, noDraining: true, refuse: "3"}
 	target := naming.Store(l)
 	if !mapped {
-		target = mapless{w.next, l}
+		target = mapless{unmapped(w.next), l}
 	}
 	plain := naming.Endpoint{ID: "5", Addr: "h:5"}
 	draining := endpoint("4")
@@ -620,10 +625,10 @@ func testLoss(w *world, mapped bool) {
 	tap := newTap(w.T, w.next)
 	l.Store = tap
 	b, _ := w.start(w.old, target, options(func(o *bridge.Options) {
-		o.Hooks = &bridge.Hooks{Loss: func(x bridge.Loss) {
+		o.Hooks = &bridge.Hooks{Loss: func(x migrate.Loss) {
 			mu.Lock()
 			defer mu.Unlock()
-			losses[x.Endpoint.ID] += fmt.Sprint(x.Copied, x.Fields)
+			losses[x.Endpoint.ID] += fmt.Sprint(x.Err == nil, " ", x.Fields)
 		}}
 	}))
 	settle(time.Hour)
@@ -631,7 +636,7 @@ func testLoss(w *world, mapped bool) {
 	w.delete(w.old, "web", "1")
 	settle(time.Minute)
 	w.want(w.next, "web", "~old~2 ~old~4 ~old~5")
-	want := map[string]string{"1": "true [metadata]", "2": "true [metadata]", "3": "false []", "4": "true [draining metadata]"}
+	want := map[string]string{"1": "true [zone]", "2": "true [zone]", "3": "false []", "4": "true [zone draining]"}
 	mu.Lock()
 	defer mu.Unlock()
 	if fmt.Sprint(losses) != fmt.Sprint(want) {

@@ -137,7 +137,9 @@ func (w *sweep) replace(s *service, puts []putWork, deletes []Delete) error {
 		return context.Cause(w.ctx)
 	}
 	for range forms { // a target that cannot say what it holds refuses form after form
-		puts = slices.DeleteFunc(puts, func(p putWork) bool { return s.ledger[p.id] != nil && s.ledger[p.id].sure || s.refused[p.id].native.ID != "" })
+		puts = slices.DeleteFunc(puts, func(p putWork) bool {
+			return s.ledger[p.id] != nil && s.ledger[p.id].sure || s.refused[p.id].native.ID != ""
+		})
 		if len(puts) == 0 {
 			break
 		}

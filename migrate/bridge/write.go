@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/migrate"
 )
 
 // perApply is how many copies one Apply changes at most.
@@ -132,8 +133,8 @@ func (t *term) notePut(s *service, puts []putWork, changes []naming.Change) {
 		if p.appear {
 			appeared++
 		}
-		if fields := t.copier.lost(s.name, p.native, changes[i].Endpoint); len(fields) > 0 {
-			t.b.reportLoss(p.id, Loss{Service: s.name, Endpoint: p.native, Copied: true, Fields: fields})
+		if l, lacks := t.copier.loss(s.name, p.native, changes[i].Endpoint); lacks {
+			t.b.reportLoss(p.id, l)
 		} else {
 			t.b.forgetLoss(s.name, p.id)
 		}
@@ -168,7 +169,7 @@ func (t *term) refuse(s *service, p putWork, before map[string]record, err error
 // noteRefusal notes that no form of a copy can be put.
 func (t *term) noteRefusal(s *service, p putWork, err error) {
 	s.refused[p.id] = refusal{native: p.native, until: time.Now().Add(refusedFor)}
-	t.b.reportLoss(p.id, Loss{Service: s.name, Endpoint: p.native, Err: naming.SafeError(err)})
+	t.b.reportLoss(p.id, migrate.Loss{Service: s.name, Endpoint: p.native, Err: naming.SafeError(err)})
 }
 
 // probe renews the leases of copies that could not be put, because one has ended. It
