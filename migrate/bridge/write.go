@@ -146,11 +146,11 @@ func (t *term) notePut(s *service, puts []putWork, changes []naming.Change) {
 	}
 }
 
-// refuse notes that the target refused a copy as invalid. The next form is tried, unless
-// the target itself has said that it can hold this one.
+// refuse notes that the target refused a copy as invalid. The next form is tried, if one is
+// left.
 func (t *term) refuse(s *service, p putWork, before map[string]record, err error) {
 	r := s.ledger[p.id]
-	if t.copier.target == nil && r.form+1 < len(forms) {
+	if r.form+1 < len(forms) {
 		r.form++
 		if _, _, no := t.copier.copy(s.name, p.native, 0, r.form); no == nil {
 			return
