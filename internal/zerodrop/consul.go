@@ -57,6 +57,7 @@ func Consul(tb testing.TB) Backend {
 			Restart: verb(func() { a.Restart(tb) }),
 			Silence: verb(func() { a.Pause(tb) }),
 			Speak:   verb(func() { a.Continue(tb) }),
+			Delay:   func(d time.Duration) error { proxy.Delay(d / 2); return nil }, // in both directions
 			Wipe:    verb(func() { a.Wipe(tb) }),
 			// Consul has no leases. A lease ends when the agent no longer has the
 			// endpoints under it.

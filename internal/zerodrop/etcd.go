@@ -16,8 +16,11 @@ import (
 
 // Etcd returns a new etcd cluster of three. It ends with tb. Servers and clients
 // of the scenarios have a client of etcd each, and reach it through proxies.
-func Etcd(tb testing.TB) Backend {
-	c := etcdtest.Start(tb, &etcdtest.Options{Members: 3})
+func Etcd(tb testing.TB) Backend { return EtcdOf(tb, 3) }
+
+// EtcdOf is Etcd with a cluster of any size. The last three verbs need three members.
+func EtcdOf(tb testing.TB, members int) Backend {
+	c := etcdtest.Start(tb, &etcdtest.Options{Members: members})
 	var proxies []*faultproxy.Proxy
 	var endpoints []string
 	for _, m := range c.Members {
@@ -76,7 +79,10 @@ func etcdVerbs(tb testing.TB, c *etcdtest.Cluster, proxies []*faultproxy.Proxy) 
 		Restart: verb(c.Restart),
 		Silence: verb(c.Pause),
 		Speak:   verb(c.Continue),
-		Wipe:    verb(c.Wipe),
+		Delay: func(d time.Duration) error {
+			return each(func(p *faultproxy.Proxy) { p.Delay(d / 2) })() // in both directions
+		},
+		Wipe: verb(c.Wipe),
 		ExpireLeases: verb(func(tb testing.TB) {
 			for _, id := range c.ListLeases(tb) {
 				c.RevokeLease(tb, id)

@@ -2,6 +2,7 @@ package zerodrop
 
 import (
 	"errors"
+	"time"
 
 	"github.com/naming-go/naming/backend/memory"
 )
@@ -22,6 +23,7 @@ func Memory() Backend {
 			Up:           verb(s.Up),
 			Silence:      verb(s.Silence),
 			Speak:        verb(s.Speak),
+			Delay:        func(d time.Duration) error { s.Delay(d); return nil },
 			Wipe:         verb(s.Wipe),
 			ExpireLeases: verb(s.ExpireAll),
 			BreakWatches: verb(func() { s.Break(broken) }),

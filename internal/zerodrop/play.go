@@ -156,6 +156,9 @@ func (t *total) newRun(ctx context.Context) *Play {
 // Context is done when the run is to end.
 func (r *Play) Context() context.Context { return r.ctx }
 
+// Site returns the site. Only [Scenario.Begin] may change it.
+func (r *Play) Site() *Site { return &r.site }
+
 // Service returns the name of the service that is called.
 func (r *Play) Service() string { return r.service }
 
@@ -341,13 +344,33 @@ func (r *Play) Await(what string, done func() bool) error {
 // and lists them, with only held endpoints beside them, and every client that balances
 // is connected to each.
 func (r *Play) Settle() error {
+	return r.settle(func(ctx context.Context) error {
+		if err := r.clientsSettled(ctx); err != nil {
+			return err
+		}
+		want := r.fleet.addrs()
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := r.site.Listed(ctx, r.service, want); err != nil {
+			return err
+		}
+		r.fleet.expect(want)
+		return nil
+	})
+}
+
+// SettleClients is Settle without a look at the registries, which may be down.
+func (r *Play) SettleClients() error { return r.settle(r.clientsSettled) }
+
+// settle waits until settled returns nil.
+func (r *Play) settle(settled func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(r.ctx, r.site.Settle)
 	defer cancel()
 	for {
 		r.newsMu.Lock()
 		news := r.news
 		r.newsMu.Unlock()
-		err := r.settled(ctx)
+		err := settled(ctx)
 		if err == nil {
 			return nil
 		}
@@ -364,21 +387,12 @@ func (r *Play) Settle() error {
 	}
 }
 
-func (r *Play) settled(ctx context.Context) error {
+func (r *Play) clientsSettled(ctx context.Context) error {
 	want := r.fleet.addrs()
 	for _, c := range r.clients {
 		if err := c.settled(ctx, want); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	if err := r.fleet.connected(r.balancing()); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := r.site.Listed(ctx, r.service, want); err != nil {
-		return err
-	}
-	r.fleet.expect(want)
-	return nil
+	return r.fleet.connected(r.balancing())
 }

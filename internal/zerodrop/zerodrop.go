@@ -60,6 +60,8 @@ type Verbs struct {
 	Restart func() error
 	// Silence makes the registry accept requests without an answer, until Speak.
 	Silence, Speak func() error
+	// Delay makes each answer take longer. 0 ends the delay.
+	Delay func(time.Duration) error
 	// Wipe makes the registry empty. It may be called after Down.
 	Wipe func() error
 	// ExpireLeases ends all leases, although they are renewed.
