@@ -12,6 +12,8 @@
 //   - You have a program on gRPC's former package naming, or on etcd's
 //     clientv3/naming: [github.com/naming-go/naming/backend/etcd] has GRPCResolver,
 //     and [Client.Resolve] works on every registry.
+//   - You move services from one registry to another: package
+//     [github.com/naming-go/naming/migrate] joins both in one Client.
 //   - You write a backend for another registry: implement [Store], and test it with
 //     package [github.com/naming-go/naming/conformance].
 //
