@@ -90,6 +90,11 @@ func TestEveryOption(t *testing.T) {
 		{"backend/etcd", "Options", "etcd"},
 		{"backend/consul", "Options", "Consul"},
 		{"backend/open", "Options", "URLs"},
+		{"migrate", "Options", "Migration"},
+		{"migrate", "RecordsOptions", "Migration"},
+		{"migrate", "FileOptions", "Migration"},
+		{"migrate/bridge", "Options", "Bridge"},
+		{"migrate/bridge", "Fuse", "Bridge"},
 	} {
 		names := fields(sources(t, o.dir, false), o.kind)
 		if len(names) == 0 {
