@@ -55,7 +55,7 @@ func (s step) registered(n int) [2]int {
 
 // story is what happens to some servers, some clients, and their two registries.
 type story struct {
-	config   configuration
+	config   configuration // set once, by newStory
 	screen   *demo.Screen
 	pause    time.Duration
 	accepted atomic.Int64 // connections that the servers accepted
@@ -96,7 +96,9 @@ func (s *story) run(ctx context.Context) error {
 	defer stopCalls()
 
 	s.screen.Line(header)
-	running.Go(func() { s.screen.Show(background, s.table) })
+	drawn, stopDrawing := context.WithCancel(background)
+	defer stopDrawing()
+	running.Go(func() { s.screen.Show(drawn, s.table) })
 	for _, next := range steps {
 		if err := s.play(ctx, next); err != nil {
 			return fmt.Errorf("phase %v: %w", next.phase, err)
