@@ -36,14 +36,14 @@ type feed struct {
 
 // reader is the state of a feed between two calls of Next.
 type reader struct {
-	begun  time.Time
-	state  State
-	known  bool
-	memory memory
-	views  [2]view
-	raw    [2]naming.View
-	shown  result // what was published last
-	status naming.Status
+	answered time.Time // when the first registry answered; zero: none has
+	state    State
+	known    bool
+	memory   memory
+	views    [2]view
+	raw      [2]naming.View
+	shown    result // what was published last
+	status   naming.Status
 
 	wideSince  time.Time // since when the reader wants one registry alone and needs both; zero: it does not
 	uncovered  []string  // why it needs both, as of the last set
@@ -53,7 +53,6 @@ type reader struct {
 // newFeed returns a feed, which must be closed.
 func (j *Joined) newFeed(service string, wake func()) (*feed, error) {
 	f := &feed{j: j, service: service, wake: wake}
-	f.reader.begun = time.Now()
 	f.timer = time.AfterFunc(j.opts.FirstWait, wake)
 	f.stop = j.phases.Notify(wake)
 	j.feeds.add(f)
@@ -65,24 +64,35 @@ func (f *feed) Next() (naming.Event, bool) {
 	f.readPhase()
 	c := f.choice()
 	r := &f.reader
-	if !r.memory.published && c.alone {
-		r.memory.narrow, r.memory.to = true, c.lead
+	if !r.memory.published {
+		r.memory.narrow, r.memory.to = c.alone, c.lead // before the registries are watched
 	}
 	f.readViews(c)
-	r.memory.waited = r.memory.waited || time.Since(r.begun) >= f.j.opts.FirstWait
+	r.memory.waited = r.memory.waited || f.hasWaited()
 	was := r.memory
-	out := publish(c, &r.views, &r.memory)
-	r.memory = r.memory.remember(c, out, &r.views)
-	if !out.publish {
-		// The set stays, so the reader has left nothing.
-		r.memory.narrow, r.memory.to = was.narrow, was.to
-		out.narrow = was.narrow
-	}
+	var out result
+	out, r.memory = was.step(c, &r.views)
 	event, changed := f.diff(c, out, was.published)
 	f.follow(f.wanted(c)) // the reader may have left a registry
 	f.report(c, out, &was)
 	f.storeStatus(c, out)
 	return event, changed
+}
+
+// hasWaited reports whether the first set need not wait longer for the second registry.
+func (f *feed) hasWaited() bool {
+	r := &f.reader
+	if !r.views[oldSide].synced && !r.views[newSide].synced {
+		return false
+	}
+	if r.answered.IsZero() {
+		r.answered = time.Now()
+	}
+	left := f.j.opts.FirstWait - time.Since(r.answered)
+	if left > 0 && !r.memory.published {
+		f.timer.Reset(left)
+	}
+	return left <= 0
 }
 
 // readPhase reads the state of the service.
@@ -124,14 +134,10 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// wanted returns the registries to watch: the lead, and the other one unless the reader
-// has left it and nothing compares the two.
-func (f *feed) wanted(c choice) (watch [2]bool) {
-	m := &f.reader.memory
-	watch[c.lead] = true
-	left := c.narrow && c.sticky && m.narrow && m.to == c.lead
-	watch[c.lead.other()] = !left || f.reader.known && f.reader.state.Phase == Shadow
-	return watch
+// wanted returns the registries to watch.
+func (f *feed) wanted(c choice) [2]bool {
+	r := &f.reader
+	return r.memory.wanted(c, r.known && r.state.Phase == Shadow)
 }
 
 // follow watches the registries that are wanted, and no others.
@@ -153,6 +159,7 @@ func (f *feed) follow(watch [2]bool) {
 			f.setFollower(sideIndex(i), nil)
 			old.Close()
 			f.reader.views[i], f.reader.raw[i] = view{}, naming.View{}
+			f.reader.memory = f.reader.memory.forget(sideIndex(i))
 		}
 	}
 }
