@@ -28,6 +28,7 @@ type feed struct {
 
 	shared struct {
 		mu        sync.Mutex
+		monitor   *monitor            // nil until the registries are first compared
 		followers [2]*naming.Follower // nil: not watched
 		status    ReaderStatus
 		closed    bool
@@ -47,6 +48,7 @@ type reader struct {
 
 	wideSince  time.Time // since when the reader wants one registry alone and needs both; zero: it does not
 	uncovered  []string  // why it needs both, as of the last set
+	compared   bool      // the monitor compares the registries
 	isFallback bool      // that was reported
 }
 
@@ -67,13 +69,14 @@ func (f *feed) Next() (naming.Event, bool) {
 	if !r.memory.published {
 		r.memory.narrow, r.memory.to = c.alone, c.lead // before the registries are watched
 	}
-	f.readViews(c)
+	viewsChanged := f.readViews(c)
 	r.memory.waited = r.memory.waited || f.hasWaited()
 	was := r.memory
 	var out result
 	out, r.memory = was.step(c, &r.views)
 	event, changed := f.diff(c, out, was.published)
 	f.follow(f.wanted(c)) // the reader may have left a registry
+	f.compare(viewsChanged)
 	f.report(c, out, &was)
 	f.storeStatus(c, out)
 	return event, changed
@@ -188,8 +191,8 @@ func (f *feed) setFollower(i sideIndex, fol *naming.Follower) bool {
 	return true
 }
 
-// readViews reads what the watched registries have.
-func (f *feed) readViews(c choice) {
+// readViews reads what the watched registries have, and reports whether it changed.
+func (f *feed) readViews(c choice) (changed bool) {
 	f.follow(f.wanted(c))
 	for i, fol := range f.followers() {
 		if fol == nil {
@@ -199,6 +202,7 @@ func (f *feed) readViews(c choice) {
 		if !news {
 			continue
 		}
+		changed = true
 		usable, withheld := v.Endpoints, v.Withheld
 		if f.isList() {
 			usable = asNames(usable)
@@ -208,6 +212,7 @@ func (f *feed) readViews(c choice) {
 		f.reader.raw[i] = v
 		f.reader.views[i] = view{synced: v.Synced, fresh: v.Synced && !v.Stale(), failed: v.Stale(), usable: usable, withheld: withheld}
 	}
+	return changed
 }
 
 // diff returns the event that takes a receiver from what was shown last to out.
@@ -359,6 +364,9 @@ func (f *feed) Close() {
 	f.timer.Stop()
 	f.j.feeds.remove(f)
 	f.endFallback()
+	if m := f.currentMonitor(); m != nil {
+		m.close()
+	}
 }
 
 func (f *feed) setClosed() [2]*naming.Follower {

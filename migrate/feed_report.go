@@ -23,6 +23,41 @@ func (f *feed) report(c choice, out result, was *memory) {
 	f.trackFallback(c, out)
 }
 
+// compare gives the monitor what both registries have, in the phases in which readers
+// watch both. changed says that a registry has news.
+func (f *feed) compare(changed bool) {
+	if f.isList() {
+		return
+	}
+	r, m := &f.reader, f.currentMonitor()
+	followers := f.followers()
+	compared := r.known && r.state.Phase >= Shadow && r.state.Phase <= NewRead && followers[oldSide] != nil && followers[newSide] != nil
+	switch {
+	case compared && (changed || m == nil || !r.compared):
+		if m == nil {
+			m = f.startMonitor()
+		}
+		m.update(r.raw[oldSide], r.raw[newSide], r.views[oldSide].fresh && r.views[newSide].fresh)
+	case !compared && r.compared:
+		m.end()
+	}
+	r.compared = compared
+}
+
+func (f *feed) startMonitor() *monitor {
+	m := f.j.newMonitor(f.service)
+	f.shared.mu.Lock()
+	defer f.shared.mu.Unlock()
+	f.shared.monitor = m
+	return m
+}
+
+func (f *feed) currentMonitor() *monitor {
+	f.shared.mu.Lock()
+	defer f.shared.mu.Unlock()
+	return f.shared.monitor
+}
+
 func (f *feed) reportNarrow(c choice, narrow bool) {
 	name := f.j.sides[c.lead].name
 	f.j.log.Debug("naming: reader of two registries", f.attr(), slog.String("prefers", name), slog.Bool("alone", narrow))

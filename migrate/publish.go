@@ -1,8 +1,6 @@
 package migrate
 
 import (
-	"bytes"
-
 	"github.com/naming-go/naming"
 )
 
@@ -219,15 +217,6 @@ func addresses(v *view) map[string]struct{} {
 		set[e.Addr] = struct{}{}
 	}
 	return set
-}
-
-// isDraining reports whether an endpoint is marked as draining. It decodes the metadata
-// only if they may have the mark, because it looks at every endpoint after every change.
-func isDraining(e *naming.Endpoint) bool {
-	if e.Draining {
-		return true
-	}
-	return (bytes.Contains(e.Metadata, []byte(`"draining"`)) || bytes.IndexByte(e.Metadata, '\\') >= 0) && e.Info().Draining
 }
 
 func add(set map[string]struct{}, s string) map[string]struct{} {

@@ -25,7 +25,7 @@ func TestPublishEqual(t *testing.T) {
 				delete(w.regs[oldSide].entries, id) // a bridge copies natives only
 			}
 		}
-		w.regs[newSide].entries = make(map[string]entry)
+		w.regs[newSide].entries = make(map[string]listing)
 		for id, e := range w.regs[oldSide].entries {
 			if rnd.IntN(2) == 0 {
 				e.endpoint.ID = CopyID("old", id)
@@ -174,7 +174,7 @@ func TestPublishAliases(t *testing.T) {
 }
 
 // TestPublishSuccessor checks that the successor of a server at the same address is not
-// draining because the entry of the predecessor is.
+// draining because the listing of the predecessor is.
 func TestPublishSuccessor(t *testing.T) {
 	both := freshView("a=1*", "b=1")
 	other := freshView("a=1*", "b=1", "c=2")

@@ -104,7 +104,7 @@ func (f *reference) observe(views [2]view) {
 			left[addr] = len(at(here, addr)) == 0 && len(at(there, addr)) > 0
 		}
 		for _, e := range here {
-			drained[e.endpoint.Addr] = !slices.ContainsFunc(at(here, e.endpoint.Addr), func(o entry) bool { return !isDraining(&o.endpoint) })
+			drained[e.endpoint.Addr] = !slices.ContainsFunc(at(here, e.endpoint.Addr), func(o listing) bool { return !isDraining(&o.endpoint) })
 		}
 		f.left[i], f.drained[i] = trueOnly(left), trueOnly(drained)
 	}
@@ -129,18 +129,18 @@ func trueOnly(m map[string]bool) map[string]bool {
 	return m
 }
 
-func everything(v view) (list []entry) {
+func everything(v view) (list []listing) {
 	for _, e := range v.usable {
-		list = append(list, entry{endpoint: e})
+		list = append(list, listing{endpoint: e})
 	}
 	for _, w := range v.withheld {
-		list = append(list, entry{w.Endpoint, w.Reason})
+		list = append(list, listing{w.Endpoint, w.Reason})
 	}
 	return list
 }
 
-func at(list []entry, addr string) []entry {
-	return slices.DeleteFunc(slices.Clone(list), func(e entry) bool { return e.endpoint.Addr != addr })
+func at(list []listing, addr string) []listing {
+	return slices.DeleteFunc(slices.Clone(list), func(e listing) bool { return e.endpoint.Addr != addr })
 }
 
 // survey is what two registries have together.
@@ -151,7 +151,7 @@ type survey struct {
 }
 
 func (f *reference) survey(c choice, views [2]view) (s survey) {
-	var lists [2][]entry
+	var lists [2][]listing
 	addrs := map[string]bool{}
 	for i := range views {
 		for _, e := range everything(views[i]) {
@@ -174,11 +174,11 @@ func (f *reference) survey(c choice, views [2]view) (s survey) {
 // opinion is what one registry has at an address.
 type opinion struct {
 	fresh   bool
-	entries []entry
+	entries []listing
 }
 
 func (o opinion) usable() bool {
-	return slices.ContainsFunc(o.entries, func(e entry) bool { return e.reason == 0 })
+	return slices.ContainsFunc(o.entries, func(e listing) bool { return e.reason == 0 })
 }
 
 // reasonAgainst returns the reason if all entries are withheld: an operator's, if there is
@@ -196,7 +196,7 @@ func (o opinion) reasonAgainst() (reason naming.Reason) {
 }
 
 func (o opinion) draining() bool {
-	return o.usable() && !slices.ContainsFunc(o.entries, func(e entry) bool { return e.reason == 0 && !isDraining(&e.endpoint) })
+	return o.usable() && !slices.ContainsFunc(o.entries, func(e listing) bool { return e.reason == 0 && !isDraining(&e.endpoint) })
 }
 
 func (s *survey) addAddress(addr string, lead, other opinion) {
@@ -231,16 +231,16 @@ func (s *survey) addAddress(addr string, lead, other opinion) {
 	}
 }
 
-// add adds an entry of registry from. back is the other registry.
-func (s *survey) add(e entry, from, back opinion, against naming.Reason, isLead bool) {
+// add adds an listing of registry from. back is the other registry.
+func (s *survey) add(e listing, from, back opinion, against naming.Reason, isLead bool) {
 	reason := e.reason
 	if reason == 0 {
 		reason = against
 	}
 	if e.reason == 0 && reason == 0 {
 		drains := from.fresh && from.draining() || back.fresh && back.draining()
-		usable := slices.DeleteFunc(slices.Clone(back.entries), func(o entry) bool { return o.reason != 0 })
-		marked := slices.ContainsFunc(usable, func(o entry) bool { return isDraining(&o.endpoint) })
+		usable := slices.DeleteFunc(slices.Clone(back.entries), func(o listing) bool { return o.reason != 0 })
+		marked := slices.ContainsFunc(usable, func(o listing) bool { return isDraining(&o.endpoint) })
 		switch {
 		case drains:
 			e.endpoint.Draining = true
@@ -263,13 +263,13 @@ func (s *survey) add(e entry, from, back opinion, against naming.Reason, isLead 
 }
 
 // addNameless adds the endpoints without an address, which only an ID tells apart.
-func (s *survey) addNameless(lead, other []entry) {
+func (s *survey) addNameless(lead, other []listing) {
 	for _, list := range []struct {
-		entries []entry
+		entries []listing
 		isLead  bool
 	}{{lead, true}, {other, false}} {
 		for _, e := range list.entries {
-			if !list.isLead && slices.ContainsFunc(lead, func(o entry) bool { return o.endpoint.ID == e.endpoint.ID }) {
+			if !list.isLead && slices.ContainsFunc(lead, func(o listing) bool { return o.endpoint.ID == e.endpoint.ID }) {
 				continue
 			}
 			s.add(e, opinion{}, opinion{}, 0, list.isLead)

@@ -82,7 +82,7 @@ type world struct {
 
 // registry is what a registry has, and how far a reader sees it.
 type registry struct {
-	entries map[string]entry // by ID
+	entries map[string]listing // by ID
 	link    link
 }
 
@@ -91,12 +91,12 @@ type link int
 
 const (
 	silent link = iota // nothing was heard
-	refused
+	failedSide
 	stale
 	fresh
 )
 
-type entry struct {
+type listing struct {
 	endpoint naming.Endpoint
 	reason   naming.Reason // 0: may be used
 }
@@ -105,7 +105,7 @@ func newWorld(t *testing.T, roll dice) *world {
 	w := &world{t: t, roll: roll, known: roll(4) > 0}
 	w.state.Phase = Phase(roll(phases))
 	for i := range w.regs {
-		w.regs[i] = registry{entries: make(map[string]entry), link: link(roll(4))}
+		w.regs[i] = registry{entries: make(map[string]listing), link: link(roll(4))}
 	}
 	for range roll(8) {
 		w.change(roll(3))
@@ -163,7 +163,7 @@ func (w *world) change(which int) {
 	}
 }
 
-func (w *world) randomEntry() (e entry) {
+func (w *world) randomEntry() (e listing) {
 	id := fmt.Sprintf("id%d", w.roll(5))
 	e.endpoint.Addr = fmt.Sprintf("10.0.0.%s:80", id[2:])
 	switch w.roll(12) {
@@ -193,7 +193,7 @@ func (w *world) randomEntry() (e entry) {
 // look returns what a reader sees of a registry. before is what it saw last.
 func (w *world) look(i sideIndex, before view) view {
 	r := &w.regs[i]
-	v := view{synced: r.link >= stale || before.synced, fresh: r.link == fresh, failed: r.link == refused || r.link == stale}
+	v := view{synced: r.link >= stale || before.synced, fresh: r.link == fresh, failed: r.link == failedSide || r.link == stale}
 	if r.link < stale || r.link == stale && before.synced && w.roll(4) > 0 {
 		v.usable, v.withheld = before.usable, before.withheld
 		return v

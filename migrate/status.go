@@ -19,6 +19,9 @@ type Status struct {
 	// Reader is how this program reads the service. It is nil if the program does not
 	// read it.
 	Reader *ReaderStatus
+	// Registrations are the endpoints of the service that this program announces, in the
+	// order of their IDs.
+	Registrations []RegistrationSides
 }
 
 // ReaderStatus is how a program reads a service.
@@ -38,6 +41,9 @@ type ReaderStatus struct {
 	Why string
 	// Uncovered are live addresses that the lead does not have, sorted, at most 100.
 	Uncovered []string
+	// Parity is the last comparison of the registries. It is nil if nothing was compared,
+	// or while readers in the present phase do not watch both.
+	Parity *Report
 }
 
 // Status returns how far the migration of a service is in this program. It makes no
@@ -46,6 +52,7 @@ func (j *Joined) Status(service string) Status {
 	s := Status{Service: service, SourceErr: j.phases.Err()}
 	s.State, s.Known = j.phases.State(service)
 	s.Reader = j.feeds.status(service)
+	s.Registrations = j.registrations(service)
 	return s
 }
 
@@ -104,5 +111,8 @@ func (f *feed) currentStatus() *ReaderStatus {
 	f.shared.mu.Lock()
 	defer f.shared.mu.Unlock()
 	s := f.shared.status
+	if f.shared.monitor != nil {
+		s.Parity = f.shared.monitor.report()
+	}
 	return &s
 }
