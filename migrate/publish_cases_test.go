@@ -174,7 +174,7 @@ func TestPublishAliases(t *testing.T) {
 }
 
 // TestPublishSuccessor checks that the successor of a server at the same address is not
-// draining because the listing of the predecessor is.
+// draining because the entry of the predecessor is.
 func TestPublishSuccessor(t *testing.T) {
 	both := freshView("a=1*", "b=1")
 	other := freshView("a=1*", "b=1", "c=2")

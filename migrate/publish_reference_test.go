@@ -231,7 +231,7 @@ func (s *survey) addAddress(addr string, lead, other opinion) {
 	}
 }
 
-// add adds an listing of registry from. back is the other registry.
+// add adds an entry of registry from. back is the other registry.
 func (s *survey) add(e listing, from, back opinion, against naming.Reason, isLead bool) {
 	reason := e.reason
 	if reason == 0 {
