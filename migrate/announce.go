@@ -245,6 +245,7 @@ func (a *announcement) close(ctx context.Context, drain bool) error {
 	<-a.ended
 	a.state.setWithdrawn()
 	if heir := a.joined.owners.remove(a); heir != nil {
+		heir.state.beginTurn() // run may have missed that a owned the endpoint
 		heir.poke()
 	}
 	if replaced {

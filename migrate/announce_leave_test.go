@@ -159,6 +159,23 @@ func TestLeaveIsCalledOff(t *testing.T) {
 	})
 }
 
+// TestLeaveAfterMissedState changes the phase there and back before the server looks.
+// Readers of other programs may have acted on the phase between, and need the delay.
+func TestLeaveAfterMissedState(t *testing.T) {
+	testWriter(t, phaseIs(Union), nil, func(w *writer) {
+		w.register(nil)
+		w.phases.set(Done)
+		w.want("at the change to 7", true, true)
+		time.Sleep(writerDelay - time.Second)
+		w.phases.setQuietly(Old)
+		w.phases.set(Done)
+		time.Sleep(writerDelay - time.Millisecond)
+		w.want("before the delay since the second change", true, true)
+		time.Sleep(2 * time.Millisecond)
+		w.want("after the delay since the second change", false, true)
+	})
+}
+
 func TestZeroToSevenToZero(t *testing.T) {
 	testWriter(t, phaseIs(Old), nil, func(w *writer) {
 		w.register(nil)

@@ -60,15 +60,15 @@ func (o *owners) add(a *announcement) (older *announcement, err error) {
 	return older, nil
 }
 
-// ifNewest calls f if a owns its endpoint. No newer announcement begins before f has
-// returned. f must not call methods of owners.
-func (o *owners) ifNewest(a *announcement, f func() error) error {
+// ifNewest calls f if a owns its endpoint, and reports whether that is so. No newer
+// announcement begins before f has returned. f must not call methods of owners.
+func (o *owners) ifNewest(a *announcement, f func() error) (newest bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if a.claim.owner() != a {
-		return nil
+		return false, nil
 	}
-	return f()
+	return true, f()
 }
 
 func (o *owners) isNewest(a *announcement) bool { return o.newest(a.claim) == a }

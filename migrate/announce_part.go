@@ -66,9 +66,7 @@ func (p *part) run() {
 			p.end(&s)
 			return
 		case stepRegister:
-			if err := p.a.joined.owners.ifNewest(p.a, p.register); err != nil {
-				p.wait(s.turn, time.Now().Add(registerRest))
-			}
+			p.registerIfNewest(&s)
 		case stepLeave:
 			p.leave(&s)
 		case stepApply:
@@ -85,7 +83,7 @@ func (p *part) decide(s *snapshot) (next step, due time.Time) {
 	switch {
 	case s.farewell != nil:
 		return stepEnd, due
-	case s.part.registration == nil && s.written && p.a.joined.owners.isNewest(p.a):
+	case s.part.registration == nil && s.written:
 		return stepRegister, due
 	case s.part.registration == nil:
 		return stepWait, due
@@ -120,6 +118,17 @@ func (p *part) leaveDue(s *snapshot) (due time.Time, ok bool) {
 		return due, false
 	}
 	return after(s.unwritten, st.Since).Add(p.a.joined.opts.LeaveDelay), true
+}
+
+// registerIfNewest registers the endpoint, unless a newer announcement owns the endpoint:
+// then it waits for the end of the turn.
+func (p *part) registerIfNewest(s *snapshot) {
+	switch newest, err := p.a.joined.owners.ifNewest(p.a, p.register); {
+	case err != nil:
+		p.wait(s.turn, time.Now().Add(registerRest))
+	case !newest:
+		p.wait(s.turn, time.Time{})
+	}
 }
 
 // register registers the endpoint with the wanted content. It does not wait for the

@@ -120,6 +120,13 @@ func (s *announcementState) changed() {
 	s.turn, s.endTurn = context.WithCancel(context.Background())
 }
 
+// beginTurn has the parts look at the state again.
+func (s *announcementState) beginTurn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed()
+}
+
 // ending returns a channel that is closed when the announcement has ended.
 func (s *announcementState) ending() <-chan struct{} { return s.end }
 

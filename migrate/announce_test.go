@@ -94,15 +94,19 @@ func (s *phaseSource) Close()     {}
 
 // set sets the phase of all services.
 func (s *phaseSource) set(p Phase) {
+	for _, f := range s.setQuietly(p) {
+		f()
+	}
+}
+
+// setQuietly is set without the notifications, which it returns.
+func (s *phaseSource) setQuietly(p Phase) map[int]func() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.state.Phase, s.known = p, true
 	s.state.Seq++
 	s.noteWritten()
-	changed := maps.Clone(s.changed)
-	s.mu.Unlock()
-	for _, f := range changed {
-		f()
-	}
+	return maps.Clone(s.changed)
 }
 
 func phaseIs(p Phase) *phaseSource { return &phaseSource{state: State{Phase: p, Seq: 1}, known: true} }
