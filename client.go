@@ -90,7 +90,7 @@ type Client struct {
 
 	ctx    context.Context // done once the Client is closed
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed
+	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed, and calls of Announce
 
 	state struct {
 		mu            sync.Mutex // also guards shared.usage

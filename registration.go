@@ -153,16 +153,7 @@ func (c *Client) Register(ctx context.Context, service string, e Endpoint, opts 
 func (c *Client) announce(service string, e Endpoint, o RegisterOptions) (*Registration, error) {
 	g := &Registration{client: c, service: service, id: e.ID}
 	if c.composite != nil {
-		part, err := c.composite.Announce(service, e, o)
-		if err != nil {
-			return nil, err
-		}
-		g.part = part
-		if !c.enroll(g, nil) {
-			g.abandon()
-			return nil, ErrClientClosed
-		}
-		return g, nil
+		return c.announceComposite(g, e, o)
 	}
 	a, err := c.newAnnouncer(service, e, o)
 	if err != nil {
@@ -175,6 +166,37 @@ func (c *Client) announce(service string, e Endpoint, o RegisterOptions) (*Regis
 	}
 	a.start()
 	return g, nil
+}
+
+// announceComposite is announce for a Client on a Composite. Close of the Client waits for
+// it before it closes the Composite.
+func (c *Client) announceComposite(g *Registration, e Endpoint, o RegisterOptions) (*Registration, error) {
+	if !c.beginAnnounce() {
+		return nil, ErrClientClosed
+	}
+	defer c.wg.Done()
+	part, err := c.composite.Announce(g.service, e, o)
+	if err != nil {
+		return nil, err
+	}
+	g.part = part
+	if !c.enroll(g, nil) {
+		g.abandon()
+		return nil, ErrClientClosed
+	}
+	return g, nil
+}
+
+// beginAnnounce has Close wait until the caller calls wg.Done. After Close has begun it
+// does nothing and reports false.
+func (c *Client) beginAnnounce() bool {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if c.state.closed {
+		return false
+	}
+	c.wg.Add(1)
+	return true
 }
 
 // abandon removes what Register may have put. Its caller has an error to return that
