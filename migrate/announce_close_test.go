@@ -148,7 +148,7 @@ func TestWithdrawJoined(t *testing.T) {
 		g := w.register(nil)
 		w.want("at start", true, true)
 		old, next := w.record(oldSide), w.record(newSide)
-		if err := g.Withdraw(nil); err != nil { //nolint:staticcheck // a nil context is allowed
+		if err := g.Withdraw(context.Background()); err != nil {
 			t.Error(err)
 		}
 		w.want("withdrawn", false, false)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -24,9 +22,6 @@ func TestWriterAtRandom(t *testing.T) {
 	}
 	for range runs {
 		seed := rand.Uint64()
-		if v := os.Getenv("SEED"); v != "" {
-			seed, _ = strconv.ParseUint(v, 10, 64)
-		}
 		testWriter(t, phaseIs(Phase(seed%phases)), nil, func(w *writer) {
 			r := &randomWriter{writer: w, rand: rand.New(rand.NewPCG(seed, 0)), want: `0`}
 			defer func() {
@@ -71,11 +66,7 @@ func (r *randomWriter) scale() time.Duration {
 func (r *randomWriter) step() {
 	i := sideIndex(r.rand.IntN(2))
 	store := r.stores[i]
-	n := r.rand.IntN(16)
-	if os.Getenv("SEED") != "" {
-		fmt.Println(time.Now().Format("04:05.000"), i, n, r.phases.state.Phase)
-	}
-	switch n {
+	switch r.rand.IntN(16) {
 	case 0, 1, 2, 3, 4:
 		r.phases.set(Phase(r.rand.IntN(phases)))
 	case 5:
@@ -185,7 +176,7 @@ func (r *randomWriter) checkRemoval(i sideIndex) {
 	}
 	now := time.Now()
 	if since := r.phases.unwritten(i); since.IsZero() || now.Sub(since) < writerDelay {
-		r.t.Errorf("%v registry %d is left, and the phase has not written it since %v only", now, i, since)
+		r.t.Errorf("at %v registry %d is left, and the phase has not written it since %v only", now, i, since)
 	}
 	put, lost := r.stores[i.other()].presence()
 	if now.Sub(lost) < mayNotKnow {

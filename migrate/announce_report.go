@@ -6,7 +6,7 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// reported is what the program was told of an announcement.
+// reported is the status that the hooks and OnChange got last.
 type reported struct {
 	onChange   func(naming.RegistrationStatus) // may be nil
 	status     naming.RegistrationStatus

@@ -50,23 +50,25 @@ type announcementState struct {
 	// mu guards all fields. It may be held while the status of a registration is read.
 	mu sync.Mutex
 
-	// turn is done when something has changed that a part may have to act on. Then there
-	// is a new one.
-	turn    context.Context
+	// Also guarded by mu:
+	turn    context.Context // done when something has changed that a part may have to act on; then replaced
 	endTurn context.CancelFunc
 	end     chan struct{} // closed when run has to end
 
+	// Also guarded by mu:
 	endpoint  naming.Endpoint // ID and address
 	plan      plan
 	unwritten [2]time.Time // since when the plan does not write a registry; zero: it does
 	parts     [2]partState
 
+	// Also guarded by mu:
 	want            content
 	version         versions // counts the changes of want
 	accepted        content  // the content that the registry that counts accepted last, or the first content
 	acceptedVersion versions // 0: none was accepted
 	calls           []*call
 
+	// Also guarded by mu:
 	status   naming.RegistrationStatus
 	replaced bool      // a newer announcement owns the endpoint
 	farewell *farewell // not nil: Close has begun

@@ -186,8 +186,8 @@ func (s *formatStore) notePut(op naming.Operation) {
 	}
 }
 
-// presence returns when the endpoint was put that is in the registry, as far as calls and
-// wipes tell, and when an endpoint was lost last.
+// presence returns when the endpoint that is in the registry was put, and when an endpoint
+// was lost last. It knows calls, wipes and ended leases.
 func (s *formatStore) presence() (put, lost time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

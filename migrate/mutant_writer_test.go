@@ -9,85 +9,87 @@ import (
 // TestMutantsOfWriter plants typical bugs in the writing side, one at a time, and expects
 // a test to fail for each.
 func TestMutantsOfWriter(t *testing.T) {
-	mutant.Run(t, ".", 2, []mutant.Mutant{
-		{
-			Name: "leaves a registry at once",
-			File: "announce_part.go",
-			Old:  "leaves && !time.Now().Before(due) {",
-			New:  "leaves || !leaves {",
-			Test: "TestWriterFollowsPhases|TestLeaveWaits",
-		}, {
-			Name: "does not wait for the registry that counts",
-			File: "announce_part.go",
-			Old:  "	if !ok || !st.Registered {\n		return due, false\n	}\n",
-			New:  "",
-			Test: "TestLeaveWaitsForDownRegistry",
-		}, {
-			Name: "marks an endpoint that leaves as draining",
-			File: "announce_part.go",
-			Old:  "left <- s.part.registration.Withdraw(ctx)",
-			New:  "defer context.AfterFunc(ctx, cancel)(); left <- s.part.registration.Close()",
-			Test: "TestLeaveWaitsForDownRegistry",
-		}, {
-			Name: "waits for the delay since the change of the phase only",
-			File: "announce_part.go",
-			Old:  "after(s.unwritten, st.Since).Add(",
-			New:  "s.unwritten.Add(",
-			Test: "TestLeaveWaitsForDownRegistry",
-		}, {
-			Name: "waits for the delay since the registration only",
-			File: "announce_part.go",
-			Old:  "after(s.unwritten, st.Since).Add(",
-			New:  "st.Since.Add(",
-			Test: "TestLeaveAfterMissedState",
-		}, {
-			Name: "ignores that it missed a state",
-			File: "announce_state.go",
-			Old:  "		case missed, s.unwritten[i].IsZero():",
-			New:  "		case missed && s.unwritten[i].IsZero(), s.unwritten[i].IsZero():",
-			Test: "TestLeaveAfterMissedState",
-		}, {
-			Name: "registers the endpoint of an older announcement again",
-			File: "announce_owners.go",
-			Old:  "	if a.claim.owner() != a {\n		return false, nil\n	}\n",
-			New:  "",
-			Test: "TestOlderStaysAway",
-		}, {
-			Name: "does not take over what an older announcement leaves",
-			File: "announce_owners.go",
-			Old:  " && (older == nil || !older.state.isPresent(sideIndex(i))) {",
-			New:  " {",
-			Test: "TestReplacedWhileLeaving",
-		}, {
-			Name: "waits in Close for a registry without the endpoint",
-			File: "announce_part.go",
-			Old:  "	failing := !st.Registered && st.Err != nil\n",
-			New:  "	failing := st.Closed\n",
-			Test: "TestCloseWithRegistryDown",
-		}, {
-			Name: "writes the old registry only while the phase is unknown",
-			File: "announce_plan.go",
-			Old:  "written: [2]bool{true, true}, counting",
-			New:  "written: [2]bool{true, false}, counting",
-			Test: "TestUnknownAtStart",
-		}, {
-			Name: "writes a registry that is read-only",
-			File: "announce_plan.go",
-			Old:  "p.written[i] && !ro",
-			New:  "p.written[i] || ro && false",
-			Test: "TestReadOnly",
-		}, {
-			Name: "keeps a refused change in the other registry",
-			File: "announce_state.go",
-			Old:  "		s.setWant(which, s.accepted)\n",
-			New:  "		_ = s.accepted\n",
-			Test: "TestRefusedByCounting",
-		}, {
-			Name: "leaves out an endpoint whose mark has no place",
-			File: "announce_part.go",
-			Old:  "unmarked == nil && p.mayUnmark(s) {",
-			New:  "unmarked == nil && p.mayUnmark(s) && s.farewell != nil {",
-			Test: "TestRegisterDraining",
-		},
-	})
+	mutant.Run(t, ".", 2, writerMutants)
+}
+
+var writerMutants = []mutant.Mutant{
+	{
+		Name: "leaves a registry at once",
+		File: "announce_part.go",
+		Old:  "leaves && !time.Now().Before(due) {",
+		New:  "leaves || !leaves {",
+		Test: "TestWriterFollowsPhases|TestLeaveWaits",
+	}, {
+		Name: "does not wait for the registry that counts",
+		File: "announce_part.go",
+		Old:  "	if !ok || !st.Registered {\n		return due, false\n	}\n",
+		New:  "",
+		Test: "TestLeaveWaitsForDownRegistry",
+	}, {
+		Name: "marks an endpoint that leaves as draining",
+		File: "announce_part.go",
+		Old:  "left <- s.part.registration.Withdraw(ctx)",
+		New:  "defer context.AfterFunc(ctx, cancel)(); left <- s.part.registration.Close()",
+		Test: "TestLeaveWaitsForDownRegistry",
+	}, {
+		Name: "waits for the delay since the change of the phase only",
+		File: "announce_part.go",
+		Old:  "after(s.unwritten, st.Since).Add(",
+		New:  "s.unwritten.Add(",
+		Test: "TestLeaveWaitsForDownRegistry",
+	}, {
+		Name: "waits for the delay since the registration only",
+		File: "announce_part.go",
+		Old:  "after(s.unwritten, st.Since).Add(",
+		New:  "st.Since.Add(",
+		Test: "TestLeaveAfterMissedState",
+	}, {
+		Name: "ignores that it missed a state",
+		File: "announce_state.go",
+		Old:  "		case missed, s.unwritten[i].IsZero():",
+		New:  "		case missed && s.unwritten[i].IsZero(), s.unwritten[i].IsZero():",
+		Test: "TestLeaveAfterMissedState",
+	}, {
+		Name: "registers the endpoint of an older announcement again",
+		File: "announce_owners.go",
+		Old:  "	if a.claim.owner() != a {\n		return false, nil\n	}\n",
+		New:  "",
+		Test: "TestOlderStaysAway",
+	}, {
+		Name: "does not take over what an older announcement leaves",
+		File: "announce_owners.go",
+		Old:  " && (older == nil || !older.state.isPresent(sideIndex(i))) {",
+		New:  " {",
+		Test: "TestReplacedWhileLeaving",
+	}, {
+		Name: "waits in Close for a registry without the endpoint",
+		File: "announce_part.go",
+		Old:  "	failing := !st.Registered && st.Err != nil\n",
+		New:  "	failing := st.Closed\n",
+		Test: "TestCloseWithRegistryDown",
+	}, {
+		Name: "writes the old registry only while the phase is unknown",
+		File: "announce_plan.go",
+		Old:  "written: [2]bool{true, true}, counting",
+		New:  "written: [2]bool{true, false}, counting",
+		Test: "TestUnknownAtStart",
+	}, {
+		Name: "writes a registry that is read-only",
+		File: "announce_plan.go",
+		Old:  "p.written[i] && !ro",
+		New:  "p.written[i] || ro && false",
+		Test: "TestReadOnly",
+	}, {
+		Name: "keeps a refused change in the other registry",
+		File: "announce_state.go",
+		Old:  "		s.setWant(which, s.accepted)\n",
+		New:  "		_ = s.accepted\n",
+		Test: "TestRefusedByCounting",
+	}, {
+		Name: "leaves out an endpoint whose mark has no place",
+		File: "announce_part.go",
+		Old:  "unmarked == nil && p.mayUnmark(s) {",
+		New:  "unmarked == nil && p.mayUnmark(s) && s.farewell != nil {",
+		Test: "TestRegisterDraining",
+	},
 }
