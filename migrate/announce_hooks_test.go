@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,14 +122,14 @@ func TestOnChange(t *testing.T) {
 	testWriter(t, phaseIs(Old), nil, func(w *writer) {
 		var mu sync.Mutex
 		var list []string
-		var g *naming.Registration
+		var registered atomic.Pointer[naming.Registration]
 		onChange := func(st naming.RegistrationStatus) {
 			if !mu.TryLock() {
 				t.Error("two calls at a time")
 				return
 			}
 			defer mu.Unlock()
-			if g != nil {
+			if g := registered.Load(); g != nil {
 				_, _ = g.Status(), g.Ready() // must not deadlock
 			}
 			list = append(list, fmt.Sprint(st.Registered, st.Draining, st.Err != nil))
@@ -143,7 +144,8 @@ func TestOnChange(t *testing.T) {
 			}
 			list = nil
 		}
-		g = w.register(&naming.RegisterOptions{OnChange: onChange})
+		g := w.register(&naming.RegisterOptions{OnChange: onChange})
+		registered.Store(g)
 		expect("at start", "true false false")
 		w.phases.set(Union)
 		time.Sleep(time.Minute)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,7 @@ func TestWriterAtRandom(t *testing.T) {
 					return
 				}
 			}
+			r.ends.Store(true)
 			_ = r.g.Close()
 			w.want("closed", false, false)
 		})
@@ -52,8 +54,9 @@ type randomWriter struct {
 	*writer
 	rand *rand.Rand
 	g    *naming.Registration
-	want string // the metadata that were asked for last
-	drop bool   // the mark that was asked for last
+	want string      // the metadata that were asked for last
+	drop bool        // the mark that was asked for last
+	ends atomic.Bool // the server stops
 }
 
 // scale is the mean time between two events: sometimes less than the delays of a writer,
@@ -171,7 +174,7 @@ const mayNotKnow = 40 * time.Second
 // checkRemoval expects that the server may leave registry i: the phase has not written
 // the registry for the delay, and the other registry got the endpoint before that.
 func (r *randomWriter) checkRemoval(i sideIndex) {
-	if r.g == nil || r.g.Status().Closed {
+	if r.ends.Load() {
 		return
 	}
 	now := time.Now()
