@@ -45,7 +45,7 @@ func checkStore(t *target) (err error) {
 			_, err = consulOptions(t.params)
 		}
 	case "memory":
-		_, _, err = openMemory(nil, t.url, nil, new(Options))
+		_, _, err = openMemory(context.Background(), t.url, nil, new(Options))
 	}
 	return err
 }

@@ -29,13 +29,21 @@ import (
 	"github.com/naming-go/naming/serve"
 )
 
-// A program changes its registry by changing the URL, and behaves the same.
+// A program changes its registry by changing the URL, and behaves the same. So it does on
+// two registries, in each phase of a migration.
 func TestProgram(t *testing.T) {
 	memory := runProgram(t, "memory:")
 	t.Logf("in memory:\n%s", strings.Join(memory, "\n"))
+	etcd := "etcd://" + etcdtest.Start(t, nil).Members[0].Addr + "?prefix=/naming/"
+	consul := "consul://" + consultest.Start(t, nil).Addr + "?prefix=naming."
 	for _, url := range []string{
-		"etcd://" + etcdtest.Start(t, nil).Members[0].Addr + "?prefix=/naming/",
-		"consul://" + consultest.Start(t, nil).Addr + "?prefix=naming.",
+		etcd,
+		consul,
+		"migrate:?phase=old&from=" + consul + "&to=" + etcd,
+		"migrate:?phase=union&from=" + etcd + "&to=" + consul,
+		"migrate:?phase=prefer-new&share=1&from=" + consul + "&to=" + etcd,
+		"migrate:?phase=done&from=" + consul + "&to=" + etcd,
+		"migrate:?phases=records&from=" + consul + "&to=" + etcd, // without a record: unknown
 	} {
 		if got := runProgram(t, url); !slices.Equal(got, memory) {
 			t.Errorf("%s: the diary is\n%s\nand in memory it is\n%s", url, strings.Join(got, "\n"), strings.Join(memory, "\n"))
@@ -48,7 +56,6 @@ type program struct {
 	t     *testing.T
 	ctx   context.Context
 	url   string
-	store naming.Store
 	c     *naming.Client
 	conn  *grpc.ClientConn
 	names map[string]string // of servers, by address
@@ -200,7 +207,7 @@ func (p *program) leave(a *server) {
 func runProgram(t *testing.T, url string) (diary []string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	store, done, err := open.Store(ctx, url, nil)
+	c, done, err := open.Client(ctx, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,8 +216,7 @@ func runProgram(t *testing.T, url string) (diary []string) {
 			t.Error(err)
 		}
 	}()
-	p := &program{t: t, ctx: ctx, url: url, store: store, c: naming.New(store, nil), names: make(map[string]string)}
-	defer p.c.Close()
+	p := &program{t: t, ctx: ctx, url: url, c: c, names: make(map[string]string)}
 	builder := resolver.NewBuilder(p.c, nil)
 	p.conn, err = grpc.NewClient(builder.Target("greeter"), grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -230,9 +236,9 @@ func runProgram(t *testing.T, url string) (diary []string) {
 	p.leave(a)
 	p.answering("b")
 	p.listed()
-	for _, e := range []naming.Endpoint{{}, {Addr: "c:1", Metadata: []byte("{")}} {
-		err := store.Apply(ctx, "greeter", naming.Change{Endpoint: e})
-		p.note("to put %q is invalid: %v", e.Addr, errors.Is(err, naming.ErrInvalid))
+	for _, u := range []naming.Update{{}, {Addr: "c:1", Metadata: json.RawMessage("{")}} {
+		err := c.Update(ctx, "greeter", u)
+		p.note("to put %q is invalid: %v", u.Addr, errors.Is(err, naming.ErrInvalid))
 	}
 	b.stop()
 	p.note("server b ends with %v", <-b.done)

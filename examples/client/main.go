@@ -1,6 +1,11 @@
 // Command client calls the servers of a service, which it finds in the registry.
 //
 //	go run ./examples/client -store 'etcd://localhost:2379?prefix=/naming/'
+//
+// With a URL of the scheme migrate the client uses one of two registries or both, as the
+// phase of a migration says:
+//
+//	go run ./examples/client -store 'migrate:?from=consul://localhost&to=etcd://localhost&phases=records'
 package main
 
 import (
@@ -24,7 +29,7 @@ import (
 )
 
 func main() {
-	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
+	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, or both of a migration, as a `URL` of package backend/open")
 	calls := flag.Int("n", 10, "how many calls to make, one every 500 ms")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -33,13 +38,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	store, done, err := open.Store(ctx, *url, nil)
+	c, done, err := open.Client(ctx, *url, nil)
 	if err != nil {
 		fail(err)
 	}
 	defer done()
 	slog.Info("calling greeter; without a server or a registry, a call waits until there is one")
-	if err := run(ctx, store, *calls); err != nil && ctx.Err() == nil {
+	if err := run(ctx, c, *calls); err != nil && ctx.Err() == nil {
 		fail(err)
 	}
 }
@@ -49,9 +54,7 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-func run(ctx context.Context, store naming.Store, calls int) error {
-	c := naming.New(store, nil)
-	defer c.Close()
+func run(ctx context.Context, c *naming.Client, calls int) error {
 	conn, err := grpc.NewClient("naming:///greeter",
 		grpc.WithResolvers(resolver.NewBuilder(c, nil)),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))

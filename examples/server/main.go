@@ -3,6 +3,11 @@
 // health as well.
 //
 //	go run ./examples/server -store 'etcd://localhost:2379?prefix=/naming/'
+//
+// With a URL of the scheme migrate the server registers in one of two registries or in
+// both, as the phase of a migration says:
+//
+//	go run ./examples/server -store 'migrate:?from=consul://localhost&to=etcd://localhost&phases=records'
 package main
 
 import (
@@ -24,7 +29,7 @@ import (
 )
 
 func main() {
-	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, as a `URL` of package backend/open")
+	url := flag.String("store", "etcd://localhost:2379?prefix=/naming/", "the registry, or both of a migration, as a `URL` of package backend/open")
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen: an `address` at which clients reach it")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -33,7 +38,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	store, done, err := open.Store(ctx, *url, nil)
+	c, done, err := open.Client(ctx, *url, nil)
 	if err != nil {
 		fail(err)
 	}
@@ -46,7 +51,7 @@ func main() {
 	healthpb.RegisterHealthServer(server, health.NewServer()) // or your service
 	slog.Info("serving at " + listener.Addr().String())
 	slog.Info("announcing greeter; without a registry, that is tried again until there is one")
-	if err := run(ctx, store, server, listener); err != nil {
+	if err := run(ctx, c, server, listener); err != nil {
 		fail(err)
 	}
 }
@@ -56,9 +61,7 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-func run(ctx context.Context, store naming.Store, server *grpc.Server, listener net.Listener) error {
-	c := naming.New(store, nil)
-	defer c.Close()
+func run(ctx context.Context, c *naming.Client, server *grpc.Server, listener net.Listener) error {
 	go server.Serve(listener)
 	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: listener.Addr().String()}, nil)
 	if err != nil {
