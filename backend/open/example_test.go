@@ -10,6 +10,39 @@ import (
 )
 
 // The configuration of a program says which registry it uses.
+func ExampleClient() {
+	ctx := context.Background()
+	url := "memory:" // from a flag or the environment
+	c, done, err := open.Client(ctx, url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer done()
+	view, err := c.List(ctx, "greeter")
+	fmt.Println(len(view.Endpoints), err)
+	// Output: 0 <nil>
+}
+
+// During a migration the configuration names two registries. The program stays the same.
+func ExampleClient_migration() {
+	ctx := context.Background()
+	url := "migrate:?from=memory:&to=memory:&phase=union"
+	c, done, err := open.Client(ctx, url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer done()
+	reg, err := c.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer reg.Close()
+	view, err := c.List(ctx, "greeter")
+	fmt.Println(view.Endpoints[0].Addr, err)
+	// Output: 10.0.0.7:9000 <nil>
+}
+
+// A program that needs the store itself makes the Client of it.
 func ExampleStore() {
 	ctx := context.Background()
 	url := "memory:" // from a flag or the environment
