@@ -21,18 +21,32 @@ import (
 )
 
 // TestServerAndClient: a server registers itself, a client finds it, and the server leaves
-// on SIGTERM.
+// on SIGTERM. A server that joined a migration by its URL serves the clients of either
+// registry.
 func TestServerAndClient(t *testing.T) {
 	c := etcdtest.Start(t, nil)
-	url := "etcd://" + c.Members[0].Addr + "?prefix=/naming/"
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, "./server", "./client").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	url := "etcd://" + c.Members[0].Addr + "?prefix=/naming/"
+	other := "etcd://" + c.Members[0].Addr + "?prefix=/other/"
+	t.Run("one registry", func(t *testing.T) { testServerAndClient(t, c, bin, url, url) })
+	t.Run("old client", func(t *testing.T) {
+		testServerAndClient(t, c, bin, "migrate:?phase=new-read&from="+url+"&to="+other, url)
+	})
+	t.Run("joined client", func(t *testing.T) {
+		testServerAndClient(t, c, bin, url, "migrate:?phase=union&from="+other+"&to="+url)
+	})
+}
+
+// testServerAndClient runs a server and a client with the URLs of their registries, of
+// which the server's has the prefix /naming/.
+func testServerAndClient(t *testing.T, c *etcdtest.Cluster, bin, serverURL, clientURL string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
-	server := exec.CommandContext(ctx, filepath.Join(bin, "server"), "-store", url)
+	server := exec.CommandContext(ctx, filepath.Join(bin, "server"), "-store", serverURL)
 	r, w := io.Pipe()
 	server.Stderr = w
 	if err := server.Start(); err != nil {
@@ -50,7 +64,7 @@ func TestServerAndClient(t *testing.T) {
 		_, _ = io.Copy(&rest, r)
 	}()
 
-	out, err := exec.CommandContext(ctx, filepath.Join(bin, "client"), "-store", url, "-n", "1").CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "client"), "-store", clientURL, "-n", "1").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), addr+" says SERVING") {
 		t.Errorf("the client, of a server at %s: %v\n%s", addr, err, out)
 	}
@@ -63,9 +77,11 @@ func TestServerAndClient(t *testing.T) {
 	if err != nil {
 		t.Errorf("the server: %v\n%s", err, &rest)
 	}
-	left, err := c.Client(t).Get(ctx, "/naming/greeter/"+addr)
-	if err != nil || len(left.Kvs) > 0 {
-		t.Errorf("the server left %v, %v", left, err)
+	for _, prefix := range []string{"/naming/", "/other/"} {
+		left, err := c.Client(t).Get(ctx, prefix+"greeter/"+addr)
+		if err != nil || len(left.Kvs) > 0 {
+			t.Errorf("the server left %v, %v", left, err)
+		}
 	}
 }
 
