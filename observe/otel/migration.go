@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// RegistryNameKey is the attribute of the metrics of one registry of a [Migration].
-const RegistryNameKey = attribute.Key("naming.registry.name")
+// SideNameKey is the attribute of the metrics of one registry of a [Migration].
+const SideNameKey = attribute.Key("naming.side.name")
 
 // Migration are the metrics of one [migrate.Joined]: those of its Client, those of both
 // registries, and those of the migration itself.
@@ -31,7 +31,7 @@ const RegistryNameKey = attribute.Key("naming.registry.name")
 // All methods may be called concurrently.
 type Migration struct {
 	// Joined are the metrics of the joined Client. Old and New are the metrics of the
-	// registries, which have the attribute naming.registry.name. A sum over one of these
+	// registries, which have the attribute naming.side.name. A sum over one of these
 	// metrics has to select one of the three.
 	Joined, Old, New *Metrics
 
@@ -76,8 +76,8 @@ func NewMigration(oldName, newName string, opts *Options) (*Migration, error) {
 	m.state.services = make(map[string]*migration)
 	var errs [3]error
 	m.Joined, errs[0] = New(&o)
-	m.Old, errs[1] = New(o.ofRegistry(oldName))
-	m.New, errs[2] = New(o.ofRegistry(newName))
+	m.Old, errs[1] = New(o.ofSide(oldName))
+	m.New, errs[2] = New(o.ofSide(newName))
 	err := errors.Join(errs[:]...)
 	if err == nil {
 		m.metrics = m.Joined
@@ -89,9 +89,9 @@ func NewMigration(oldName, newName string, opts *Options) (*Migration, error) {
 	return m, nil
 }
 
-// ofRegistry returns the options of the metrics of one registry.
-func (o Options) ofRegistry(name string) *Options {
-	o.Attributes = append(slices.Clone(o.Attributes), RegistryNameKey.String(name))
+// ofSide returns the options of the metrics of one registry.
+func (o Options) ofSide(name string) *Options {
+	o.Attributes = append(slices.Clone(o.Attributes), SideNameKey.String(name))
 	return &o
 }
 
@@ -205,7 +205,7 @@ func (m *Migration) observe(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(m.phase, s.phase, service)
 		o.ObserveInt64(m.fallback, s.fallback, service)
 		if s.prefers != "" {
-			o.ObserveInt64(m.narrowed, s.narrowed, m.metrics.with(name, RegistryNameKey.String(s.prefers)))
+			o.ObserveInt64(m.narrowed, s.narrowed, m.metrics.with(name, SideNameKey.String(s.prefers)))
 		}
 		if s.compared {
 			o.ObserveInt64(m.missing, s.missing, service)

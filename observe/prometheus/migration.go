@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// labelRegistry is the label of the metrics of one registry of a [Migration]. It is empty
-// for the metrics of the joined Client.
-const labelRegistry = "registry"
+// labelSide is the label of the metrics of one registry of a [Migration]. It is empty for
+// the metrics of the joined Client.
+const labelSide = "side"
 
 // Migration is a prometheus.Collector with the metrics of one [migrate.Joined]: those of
 // its Client, those of both registries, and those of the migration itself.
@@ -30,7 +30,7 @@ const labelRegistry = "registry"
 // A process has either a Migration or a [Metrics] in one prometheus.Registerer: the series
 // of a Migration have one label more. All methods may be called concurrently.
 type Migration struct {
-	// Joined are the metrics of the joined Client, which have an empty label registry. Old
+	// Joined are the metrics of the joined Client, which have an empty label side. Old
 	// and New are the metrics of the registries, which have the name in the label. A sum
 	// over one of these metrics has to select one of the three. Register the Migration, and
 	// none of the three.
@@ -67,15 +67,15 @@ type migration struct {
 
 // NewMigration returns metrics that the caller registers with a prometheus.Registerer. The
 // names of the registries are those of [migrate.Options]: empty means "old" and "new". It
-// returns an error as [New] does, and also for a constant label "registry" and for two
+// returns an error as [New] does, and also for a constant label "side" and for two
 // registries of one name.
 func NewMigration(oldName, newName string, opts *Options) (*Migration, error) {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	if _, ok := o.ConstLabels[labelRegistry]; ok {
-		return nil, fmt.Errorf("prometheusnaming: the constant label %q is a label of the metrics", labelRegistry)
+	if _, ok := o.ConstLabels[labelSide]; ok {
+		return nil, fmt.Errorf("prometheusnaming: the constant label %q is a label of the metrics", labelSide)
 	}
 	oldName, newName = cmp.Or(oldName, "old"), cmp.Or(newName, "new")
 	if oldName == newName {
@@ -88,7 +88,7 @@ func NewMigration(oldName, newName string, opts *Options) (*Migration, error) {
 		name    string
 	}{{&m.Joined, ""}, {&m.Old, oldName}, {&m.New, newName}} {
 		var err error
-		if *side.metrics, err = New(o.ofRegistry(side.name)); err != nil {
+		if *side.metrics, err = New(o.ofSide(side.name)); err != nil {
 			return nil, err
 		}
 	}
@@ -98,13 +98,13 @@ func NewMigration(oldName, newName string, opts *Options) (*Migration, error) {
 	return m, nil
 }
 
-// ofRegistry returns the options of the metrics of one registry.
-func (o Options) ofRegistry(name string) *Options {
+// ofSide returns the options of the metrics of one registry.
+func (o Options) ofSide(name string) *Options {
 	o.ConstLabels = maps.Clone(o.ConstLabels)
 	if o.ConstLabels == nil {
 		o.ConstLabels = make(prometheus.Labels)
 	}
-	o.ConstLabels[labelRegistry] = name
+	o.ConstLabels[labelSide] = name
 	return &o
 }
 
@@ -116,7 +116,7 @@ func newMigrationGauges(o *Options) migrationGauges {
 	return migrationGauges{
 		phase:    gauge("phase", "Phase of a service, from 0 (old) to 7 (done), and -1 while it is not known."),
 		fallback: gauge("fallback", "Services that need both registries in a phase that uses one."),
-		narrowed: gauge("narrowed", "Services whose endpoints come from one registry alone.", labelRegistry),
+		narrowed: gauge("narrowed", "Services whose endpoints come from one registry alone.", labelSide),
 		missing:  gauge("missing", "Endpoints that only the old registry has."),
 		extra:    gauge("extra", "Endpoints that only the new registry has."),
 		mismatch: gauge("mismatch", "Endpoints that both registries have with different data."),

@@ -51,12 +51,12 @@ func TestMigrationSides(t *testing.T) {
 		time.Sleep(time.Minute)
 		compare(t, "new is down", only(read(t, m), "watch_stale", "migration"), `
 			migration_fallback{service="s"} 0
-			migration_narrowed{registry="old",service="s"} 0
+			migration_narrowed{side="old",service="s"} 0
 			migration_phase{service="s"} 3
-			watch_stale{registry=""} 0
-			watch_stale{registry="new"} 1
-			watch_stale{registry="old"} 0
-			watch_staleness_seconds{registry="new",service="s"} 60
+			watch_stale{side=""} 0
+			watch_stale{side="new"} 1
+			watch_stale{side="old"} 0
+			watch_staleness_seconds{side="new",service="s"} 60
 		`)
 	})
 }
@@ -82,7 +82,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "differs", migration(), `
 		migration_phase{cluster="c",service="s"} 4
 		migration_fallback{cluster="c",service="s"} 1
-		migration_narrowed{cluster="c",registry="new",service="s"} 0
+		migration_narrowed{cluster="c",side="new",service="s"} 0
 		migration_missing{cluster="c",service="s"} 1
 		migration_extra{cluster="c",service="s"} 2
 		migration_mismatch{cluster="c",service="s"} 3
@@ -93,7 +93,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "agrees", migration(), `
 		migration_phase{cluster="c",service="s"} 4
 		migration_fallback{cluster="c",service="s"} 0
-		migration_narrowed{cluster="c",registry="new",service="s"} 1
+		migration_narrowed{cluster="c",side="new",service="s"} 1
 		migration_missing{cluster="c",service="s"} 0
 		migration_extra{cluster="c",service="s"} 0
 		migration_mismatch{cluster="c",service="s"} 0
@@ -117,7 +117,7 @@ func TestMigrationDropService(t *testing.T) {
 	compare(t, "three services", only(read(t, m), "migration"), `
 		migration_phase 1
 		migration_fallback 3
-		migration_narrowed{registry="new"} 2
+		migration_narrowed{side="new"} 2
 		migration_missing 6
 		migration_extra 0
 		migration_mismatch 0
@@ -126,7 +126,7 @@ func TestMigrationDropService(t *testing.T) {
 
 // TestMigrationErrors: a label of the metrics is no constant label.
 func TestMigrationErrors(t *testing.T) {
-	for _, name := range []string{"registry", "service", "not valid\xff"} {
+	for _, name := range []string{"side", "service", "not valid\xff"} {
 		if _, err := prometheusnaming.NewMigration("", "", &prometheusnaming.Options{ConstLabels: prometheus.Labels{name: "x"}}); err == nil || !strings.Contains(err.Error(), "prometheusnaming: ") {
 			t.Errorf("%q: %v", name, err)
 		}

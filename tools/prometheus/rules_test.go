@@ -67,7 +67,7 @@ func TestRules(t *testing.T) {
 		if s := r.Labels().Get("severity"); s != "warning" && s != "critical" {
 			t.Errorf("%s: severity is %q", r.Name(), s)
 		}
-		if !slices.ContainsFunc(stories, func(s story) bool {
+		if !slices.ContainsFunc(slices.Concat(stories, migrations), func(s story) bool {
 			return slices.ContainsFunc(s.alerts, func(a alert) bool { return a.name == r.Name() })
 		}) {
 			t.Errorf("%s: it fires in no test", r.Name())
@@ -92,7 +92,7 @@ type alert struct {
 }
 
 func TestStories(t *testing.T) {
-	for _, s := range stories {
+	for _, s := range slices.Concat(stories, migrations) {
 		t.Run(s.name, func(t *testing.T) { s.play(t) })
 	}
 }
@@ -253,6 +253,75 @@ var stories = []story{{
 		`naming_resolver_addresses{` + greeter + `} 3x9 0x9 3x300`,
 	},
 	alerts: []alert{{"NamingNoAddresses", onA, 6 * time.Minute, 570 * time.Second, `A gRPC channel of a has no addresses for "greeter".`}},
+}}
+
+// onNew has the labels of the registry "new" of a migration.
+const onNew = "instance=a job=shop service=greeter side=new"
+
+// migrations are stories of programs with two registries.
+var migrations = []story{{
+	name: "a healthy migration, in two phases at once, with moments of differences",
+	series: []string{
+		`naming_migration_phase{` + greeter + `} -1 0x20 3x300`,
+		`naming_migration_phase{job="shop",instance="b",service="greeter"} 1x20 4x300`,
+		`naming_migration_phase{job="shop",instance="b",service="mail"} 7x300`,
+		`naming_migration_fallback{` + greeter + `} 0 1x18 0x300`,
+		`naming_migration_missing{` + greeter + `} 0 5x9 0x300`,
+		`naming_migration_extra{` + greeter + `} 3x300`,
+		`naming_watch_staleness_seconds{` + greeter + `,side="new"} 0 30 60 stale _x300`,
+		`naming_endpoint_registered{` + greeter + `,side=""} 2x300`,
+		`naming_endpoint_registered{` + greeter + `,side="old"} 2x150 0x150`,
+		`naming_endpoint_registered{` + greeter + `,side="new"} 0x10 2x300`,
+		`naming_endpoint_registration_failures_total{` + greeter + `,side="new",error_type="timeout"} 0 2 4x300`,
+	},
+}, {
+	name: "one registry does not answer",
+	series: []string{
+		`naming_watch_staleness_seconds{` + greeter + `,side="new"} 0 30 60 90 120 stale _x300`,
+		`naming_watch_stale{` + target + `,side=""} 0x300`,
+	},
+	alerts: []alert{{"NamingMigrationSideStale", onNew, 90 * time.Second, 2 * time.Minute, `Registry new has not vouched for "greeter" in a for 1m 30s.`}},
+}, {
+	name: "no registry answers",
+	series: []string{
+		`naming_watch_staleness_seconds{` + greeter + `,side=""} 0 30 60 90 stale _x300`,
+	},
+	alerts: []alert{{"NamingStale", onA, 90 * time.Second, 90 * time.Second, ""}},
+}, {
+	name: "one registry cannot be written",
+	series: []string{
+		`naming_endpoint_registered{` + greeter + `,side=""} 1x300`,
+		`naming_endpoint_registered{` + greeter + `,side="old"} 1x300`,
+		`naming_endpoint_registration_failures_total{` + greeter + `,side="new",error_type="permission_denied"} 0+1x40 40x300`,
+		`naming_endpoint_registered{` + greeter + `,side="new"} _x40 1x300`,
+	},
+	alerts: []alert{{"NamingMigrationSideNotRegistered", onNew, 330 * time.Second, 1170 * time.Second, `a cannot register any endpoint of "greeter" in registry new.`}},
+}, {
+	name: "two servers are not in the new registry",
+	series: []string{
+		`naming_migration_missing{` + greeter + `} 0 2x29 0x300`,
+	},
+	alerts: []alert{{"NamingMigrationMissing", onA, 330 * time.Second, 15 * time.Minute, `2 endpoints of "greeter" are only in the old registry, as a sees it.`}},
+}, {
+	name: "a fallback that lasts",
+	series: []string{
+		`naming_migration_fallback{` + greeter + `} 0 1x29 0x300`,
+	},
+	alerts: []alert{{"NamingMigrationFallback", onA, 630 * time.Second, 15 * time.Minute, `a needs both registries for "greeter" in a phase that uses one.`}},
+}, {
+	name: "the phase is not known",
+	series: []string{
+		`naming_migration_phase{` + greeter + `} -1x29 5x300`,
+		`naming_migration_phase{job="shop",instance="b",service="greeter"} 5x300`,
+	},
+	alerts: []alert{{"NamingMigrationPhaseUnknown", onA, 5 * time.Minute, 870 * time.Second, `a does not know the phase of "greeter".`}},
+}, {
+	name: "a process does not follow",
+	series: []string{
+		`naming_migration_phase{` + greeter + `} 0x300`,
+		`naming_migration_phase{job="shop",instance="b",service="greeter"} 3x9 4x10 0x300`,
+	},
+	alerts: []alert{{"NamingMigrationPhasesApart", "service=greeter", 6 * time.Minute, 10 * time.Minute, `Processes have "greeter" in phases that are 4 apart.`}},
 }}
 
 // TestDashboard asserts that Prometheus understands every expression of the dashboard.
