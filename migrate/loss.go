@@ -96,11 +96,11 @@ func lostFields(e, got naming.Endpoint) (fields []string) {
 		fields = append(fields, fieldAddress)
 	}
 	e.Draining, got.Draining = false, false // what remains is in the metadata
-	fields = append(fields, differences(newEntry(e), newEntry(got))...)
+	fields = append(fields, differences(newParityEntry(e), newParityEntry(got))...)
 	if noMark && !slices.Contains(fields, fieldDrainingMark) {
 		fields = append(fields, fieldDrainingMark)
 	}
 	return fields
 }
 
-func newEntry(e naming.Endpoint) *entry { return &entry{Endpoint: e, draining: isDraining(&e)} }
+func newParityEntry(e naming.Endpoint) *parityEntry { return &parityEntry{Endpoint: e, draining: isDraining(&e)} }

@@ -58,7 +58,7 @@ func (c Comparison) Compare(service string, old, next naming.View) *Report {
 		x.compare(entries(old), entries(next))
 	}
 	if m, ok := c.Target.(naming.Mapper); ok {
-		r.Unmappable = refused(m, service, old.Endpoints)
+		r.Unmappable = refusedBy(m, service, old.Endpoints)
 	}
 	return r
 }
@@ -71,8 +71,8 @@ func sameEntries(old, next []naming.Endpoint) bool {
 	})
 }
 
-// refused returns the endpoints that a format refuses.
-func refused(m naming.Mapper, service string, endpoints []naming.Endpoint) (losses []Loss) {
+// refusedBy returns the endpoints that a format refuses.
+func refusedBy(m naming.Mapper, service string, endpoints []naming.Endpoint) (losses []Loss) {
 	for _, e := range endpoints {
 		if e, isCopy := Native(e); !isCopy { // a copy has its native in the new registry
 			if l, err := lossOf(m, service, e); err == nil && l.Err != nil {
@@ -84,8 +84,8 @@ func refused(m naming.Mapper, service string, endpoints []naming.Endpoint) (loss
 	return losses
 }
 
-// entry is an endpoint of one registry, as clients see it.
-type entry struct {
+// parityEntry is an endpoint of one registry, as clients see it.
+type parityEntry struct {
 	naming.Endpoint
 	copied   bool
 	draining bool
@@ -93,21 +93,21 @@ type entry struct {
 }
 
 // live reports whether clients call the endpoint now, and will do so.
-func (e *entry) live() bool { return !e.draining && !e.withheld }
+func (e *parityEntry) live() bool { return !e.draining && !e.withheld }
 
 // entries returns the endpoints of a view, sorted. Copies have become natives. A copy
 // whose native is there is left out.
-func entries(v naming.View) []entry {
-	all := make([]entry, 0, len(v.Endpoints)+len(v.Withheld))
+func entries(v naming.View) []parityEntry {
+	all := make([]parityEntry, 0, len(v.Endpoints)+len(v.Withheld))
 	for _, e := range v.Endpoints {
-		all = append(all, entry{Endpoint: e})
+		all = append(all, parityEntry{Endpoint: e})
 	}
 	for _, w := range v.Withheld {
-		all = append(all, entry{Endpoint: w.Endpoint, withheld: true})
+		all = append(all, parityEntry{Endpoint: w.Endpoint, withheld: true})
 	}
 	slices.SortFunc(all, compareEntries)
 	ids, addrs := make(map[string]struct{}), make(map[string]struct{})
-	list := make([]entry, 0, len(all))
+	list := make([]parityEntry, 0, len(all))
 	for _, copies := range []bool{false, true} {
 		for _, e := range all {
 			if e.Endpoint, e.copied = Native(e.Endpoint); e.copied != copies {
@@ -126,7 +126,7 @@ func entries(v naming.View) []entry {
 }
 
 // compareEntries is a total order, so that the order of a view does not matter.
-func compareEntries(a, b entry) int {
+func compareEntries(a, b parityEntry) int {
 	return cmp.Or(compareEndpoints(&a.Endpoint, &b.Endpoint), compareBools(a.withheld, b.withheld), compareBools(a.copied, b.copied))
 }
 
@@ -155,7 +155,7 @@ type comparer struct {
 // address.
 type place struct{ addr, id string }
 
-func (e *entry) place() place {
+func (e *parityEntry) place() place {
 	if e.Addr == "" {
 		return place{id: e.ID}
 	}
@@ -163,13 +163,13 @@ func (e *entry) place() place {
 }
 
 // compare compares two lists, which are sorted.
-func (x *comparer) compare(old, next []entry) {
+func (x *comparer) compare(old, next []parityEntry) {
 	r := x.report
 	r.OldCount, r.OldCopies = countUsable(old)
 	r.NewCount, r.Copies = countUsable(next)
-	type pair struct{ old, next []*entry }
+	type pair struct{ old, next []*parityEntry }
 	places := make(map[place]*pair, len(old))
-	at := func(e *entry) *pair {
+	at := func(e *parityEntry) *pair {
 		p := places[e.place()]
 		if p == nil {
 			p = new(pair)
@@ -198,7 +198,7 @@ func (x *comparer) compare(old, next []entry) {
 
 // countUsable returns the number of endpoints that may be used, and those of them that are
 // copies.
-func countUsable(list []entry) (n int, copies []naming.Endpoint) {
+func countUsable(list []parityEntry) (n int, copies []naming.Endpoint) {
 	for i := range list {
 		if list[i].withheld {
 			continue
@@ -212,7 +212,7 @@ func countUsable(list []entry) (n int, copies []naming.Endpoint) {
 }
 
 // comparePlace compares the endpoints at one place. Each list is sorted by ID.
-func (x *comparer) comparePlace(old, next []*entry) {
+func (x *comparer) comparePlace(old, next []*parityEntry) {
 	oldRest, nextRest := x.matchIDs(old, next)
 	for len(oldRest) > 0 && len(nextRest) > 0 {
 		x.mismatch(oldRest[0], nextRest[0])
@@ -236,7 +236,7 @@ func (x *comparer) comparePlace(old, next []*entry) {
 
 // matchIDs compares the endpoints that have the same ID. It returns the others that are
 // live: an endpoint that drains, or is withheld, may be in one registry only.
-func (x *comparer) matchIDs(old, next []*entry) (oldRest, nextRest []*entry) {
+func (x *comparer) matchIDs(old, next []*parityEntry) (oldRest, nextRest []*parityEntry) {
 	for len(old) > 0 || len(next) > 0 {
 		order := 0
 		switch {
@@ -265,7 +265,7 @@ func (x *comparer) matchIDs(old, next []*entry) (oldRest, nextRest []*entry) {
 }
 
 // best returns the endpoint that stands for its place.
-func best(list []*entry) *entry {
+func best(list []*parityEntry) *parityEntry {
 	for _, e := range list {
 		if e.live() {
 			return e
@@ -275,7 +275,7 @@ func best(list []*entry) *entry {
 }
 
 // mismatch adds two endpoints to the report, if they differ.
-func (x *comparer) mismatch(old, next *entry) {
+func (x *comparer) mismatch(old, next *parityEntry) {
 	fields := differences(old, next)
 	switch {
 	case len(fields) == 0:
@@ -287,7 +287,7 @@ func (x *comparer) mismatch(old, next *entry) {
 }
 
 // differences returns the names of the fields that differ, except the address.
-func differences(a, b *entry) (fields []string) {
+func differences(a, b *parityEntry) (fields []string) {
 	if a.ID != b.ID {
 		fields = append(fields, fieldID)
 	}

@@ -13,6 +13,8 @@
 //	c := naming.New(store, &naming.Options{Hooks: m.Hooks()})
 //	defer c.Close()
 //
+// A program on two registries uses [NewMigration].
+//
 // # Metrics
 //
 // Counters. The attribute naming.service.name holds the name of the service. Other
@@ -45,11 +47,23 @@
 //	naming.endpoint.withheld       {endpoint}      endpoints that the registry has and says not to use;
 //	                                               naming.withheld.reason: "maintenance" or "failed_check"
 //	naming.watch.stale             {watch}         services whose endpoints are stale; without naming.service.name
+//	naming.migration.fallback      {service}       services that need both registries in a phase that uses one
+//	naming.migration.narrowed      {service}       services whose endpoints come from one registry alone;
+//	                                               naming.side.name: the registry that the reader prefers
 //
 // Gauges, observed when metrics are collected.
 //
 //	naming.watch.staleness         s               how long the endpoints have been stale; only while they are
 //	naming.resolver.addresses      {address}       addresses in the set that was last handed to a gRPC channel
+//	naming.migration.phase         {phase}         phase of a service, from 0 (old) to 7 (done); -1 while it is not known
+//	naming.migration.missing       {endpoint}      endpoints that only the old registry has
+//	naming.migration.extra         {endpoint}      endpoints that only the new registry has
+//	naming.migration.mismatch      {endpoint}      endpoints that both registries have with different data
+//
+// The metrics naming.migration are those of a [Migration]. Each of the others is reported
+// three times by a Migration: for the joined Client, and with naming.side.name for each
+// registry. The last three of these gauges are reported from the first difference on,
+// until the phase compares the registries no longer.
 //
 // The watch of the list of services counts as a watch. It has no
 // naming.service.name, and its changes are services.

@@ -14,6 +14,8 @@
 //	c := naming.New(store, &naming.Options{Hooks: m.Hooks()})
 //	defer c.Close()
 //
+// A program on two registries uses [NewMigration].
+//
 // # Metrics
 //
 // Counters, with their labels:
@@ -63,6 +65,26 @@
 //		endpoints are stale.
 //	naming_resolver_addresses{service}
 //		Addresses in the set that was last handed to a gRPC channel.
+//
+// Gauges of a [Migration], beside all of the above with the label side. That label is
+// empty for the joined Client, and the name of a registry for that registry alone:
+//
+//	naming_migration_phase{service}
+//		The phase of a service, from 0 (old) to 7 (done). It is -1 while it is
+//		not known.
+//	naming_migration_fallback{service}
+//		1 while the process needs both registries in a phase that uses one.
+//	naming_migration_narrowed{service,side}
+//		1 while the endpoints come from one registry alone. The side is the
+//		registry that the reader prefers.
+//	naming_migration_missing{service}
+//		Endpoints that only the old registry has.
+//	naming_migration_extra{service}
+//		Endpoints that only the new registry has.
+//	naming_migration_mismatch{service}
+//		Endpoints that both registries have with different data. The last three
+//		exist from the first difference on, until the phase compares the
+//		registries no longer.
 //
 // A gauge of a service, except naming_watch_stale, exists only after the first event
 // that concerns it. An endpoint whose first registration fails is therefore missing

@@ -724,7 +724,7 @@ var metricName = regexp.MustCompile(`\bnaming_[a-z_]+`)
 // TestFiles asserts that the dashboard and the rules use metrics that exist, and that
 // the documentation names each metric.
 func TestFiles(t *testing.T) {
-	m := newMetrics(t, nil)
+	m := newMigration(t, nil)
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
@@ -948,7 +948,7 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"Registrations", "Watches and staleness", "Holds and withheld endpoints", "Resolver"}; !slices.Equal(rows, want) {
+	if want := []string{"Registrations", "Watches and staleness", "Holds and withheld endpoints", "Resolver", "Migration"}; !slices.Equal(rows, want) {
 		t.Errorf("rows %q, want %q", rows, want)
 	}
 }
