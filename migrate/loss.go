@@ -103,4 +103,6 @@ func lostFields(e, got naming.Endpoint) (fields []string) {
 	return fields
 }
 
-func newParityEntry(e naming.Endpoint) *parityEntry { return &parityEntry{Endpoint: e, draining: isDraining(&e)} }
+func newParityEntry(e naming.Endpoint) *parityEntry {
+	return &parityEntry{Endpoint: e, draining: isDraining(&e)}
+}

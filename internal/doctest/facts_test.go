@@ -128,12 +128,14 @@ func TestEveryOption(t *testing.T) {
 // are those of the code, all of them.
 func TestEveryMetric(t *testing.T) {
 	metrics := readDoc(t, "docs/metrics.md")
-	for _, name := range fields(sources(t, ".", false), "Hooks") {
-		if !strings.Contains(section(metrics, "Hooks"), "| `"+name+"` |") {
-			t.Errorf("docs/metrics.md does not name the hook %s", name)
+	for _, dir := range []string{".", "migrate"} {
+		for _, name := range fields(sources(t, dir, false), "Hooks") {
+			if !strings.Contains(section(metrics, "Hooks"), "| `"+name+"` |") {
+				t.Errorf("docs/metrics.md does not name the hook %s of %s", name, dir)
+			}
 		}
 	}
-	metricsOf(t, metrics, "OpenTelemetry", "observe/otel", regexp.MustCompile(`(?m)^\t(naming\.(?:endpoint|watch|resolver)\.[a-z.]+)`))
+	metricsOf(t, metrics, "OpenTelemetry", "observe/otel", regexp.MustCompile(`(?m)^\t(naming\.(?:endpoint|watch|resolver|migration)\.[a-z.]+)`))
 	metricsOf(t, metrics, "Prometheus", "observe/prometheus", regexp.MustCompile(`(?m)^\t(naming_[a-z_]+)`))
 
 	documented := make(map[string]bool)
@@ -141,7 +143,7 @@ func TestEveryMetric(t *testing.T) {
 		documented[m[1]] = true
 	}
 	known := make(map[string]bool)
-	for _, dir := range []string{".", "resolver", "serve", "backend"} {
+	for _, dir := range []string{".", "resolver", "serve", "backend", "migrate"} {
 		for _, text := range literals(sources(t, dir, dir == "backend")) {
 			known[text] = true
 		}
@@ -151,7 +153,7 @@ func TestEveryMetric(t *testing.T) {
 			t.Errorf("docs/metrics.md has a log text that the code does not have: %q", text)
 		}
 	}
-	for _, dir := range []string{".", "resolver", "serve", "backend"} {
+	for _, dir := range []string{".", "resolver", "serve", "backend", "migrate"} {
 		for _, text := range logged(sources(t, dir, dir == "backend")) {
 			if !documented[text] {
 				t.Errorf("docs/metrics.md does not have the log text %q", text)

@@ -124,7 +124,7 @@ func TestMigrationDropService(t *testing.T) {
 	`)
 }
 
-// TestMigrationErrors: a label of the metrics is no constant label.
+// TestMigrationErrors: a constant label must not have the name of a label of the metrics.
 func TestMigrationErrors(t *testing.T) {
 	for _, name := range []string{"side", "service", "not valid\xff"} {
 		if _, err := prometheusnaming.NewMigration("", "", &prometheusnaming.Options{ConstLabels: prometheus.Labels{name: "x"}}); err == nil || !strings.Contains(err.Error(), "prometheusnaming: ") {
