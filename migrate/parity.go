@@ -125,6 +125,14 @@ func entries(v naming.View) []parityEntry {
 	return list
 }
 
+// isDraining returns Info().Draining. It does not decode metadata that cannot say so.
+func isDraining(e *naming.Endpoint) bool {
+	if !e.Draining && !bytes.Contains(e.Metadata, []byte("draining")) && bytes.IndexByte(e.Metadata, '\\') < 0 {
+		return false
+	}
+	return e.Info().Draining
+}
+
 // compareEntries is a total order, so that the order of a view does not matter.
 func compareEntries(a, b parityEntry) int {
 	return cmp.Or(compareEndpoints(&a.Endpoint, &b.Endpoint), compareBools(a.withheld, b.withheld), compareBools(a.copied, b.copied))
