@@ -116,7 +116,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 		if time.Since(began) > maxBackoff {
 			deposed = 0
 		}
-		if err := sleep(ctx, backoff(deposed)); err != nil {
+		wait := backoff(deposed)
+		if b.opts.NoElection {
+			// Nothing but a higher epoch ends the work: against the contract, another
+			// Bridge runs. Two that depose each other must not put all copies each time.
+			wait = b.opts.TTL / 3
+		}
+		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

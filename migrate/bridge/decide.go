@@ -182,14 +182,20 @@ func (d *decision) needsPut(id string, native naming.Endpoint) bool {
 	if !r.sure || r.gone || d.term.pool.isLost(r.lease) || !native.Equal(r.native) {
 		return true
 	}
-	_, there := d.target.get(id)
-	switch {
-	case !there:
-		return d.due(r.putAt.Add(unseenAfter))
-	case r.edited:
-		return d.due(r.putAt.Add(repairEvery))
+	if !r.seen {
+		if !d.due(r.putAt.Add(unseenAfter)) {
+			return false
+		}
+		// A put that changed nothing is never shown, and neither is one that somebody
+		// undid at once.
+		shown, there := d.target.get(id)
+		if !there {
+			return true
+		}
+		r.seen = true
+		r.edited = d.isEdited(d.term.copier, d.term.lead.epoch.Load(), r, shown)
 	}
-	return false
+	return r.edited && d.due(r.putAt.Add(repairEvery))
 }
 
 // repairDelay returns how long after a put the copy is put again that somebody removed.

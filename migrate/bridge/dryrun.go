@@ -19,7 +19,7 @@ import (
 func (b *Bridge) Plan(ctx context.Context) (*Plan, error) {
 	d := b.newDryRun()
 	defer d.close()
-	names, err := d.names(ctx, d.source, d.target)
+	names, err := b.names(ctx, b.source, b.target)
 	if err != nil {
 		return nil, fmt.Errorf("bridge: plan: %w", err)
 	}
@@ -56,10 +56,11 @@ func (d *dryRun) close() {
 	d.target.Close()
 }
 
-// names returns the services of Clients that are copied, sorted.
-func (d *dryRun) names(ctx context.Context, clients ...*naming.Client) (all []string, err error) {
-	for _, c := range clients {
-		for names, err := range c.Services(ctx) {
+// names returns the services of Stores that are copied, sorted. A Store that fails is an
+// error: a Client would wait for it.
+func (b *Bridge) names(ctx context.Context, stores ...naming.Store) (all []string, err error) {
+	for _, s := range stores {
+		for names, err := range s.Services(ctx) {
 			if err != nil {
 				return nil, err
 			}
@@ -68,8 +69,7 @@ func (d *dryRun) names(ctx context.Context, clients ...*naming.Client) (all []st
 		}
 	}
 	slices.Sort(all)
-	all = slices.DeleteFunc(slices.Compact(all), func(n string) bool { return !d.b.opts.copies(n) })
-	return all, nil
+	return slices.DeleteFunc(slices.Compact(all), func(n string) bool { return !b.opts.copies(n) }), nil
 }
 
 // load reads a service. All copies of the target are in the ledger, as if they had been put

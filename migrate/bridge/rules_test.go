@@ -85,7 +85,7 @@ func TestAddBeforeRemove(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.put(w.old, "web", endpoint("1"))
 		tap := newTap(w.T, w.next)
-		w.start(w.old, tap, options())
+		w.start(w.old, tap, options(func(o *bridge.Options) { o.DeleteDelay = -1 }))
 		settle(time.Second)
 		again := endpoint("1")
 		again.ID = "1b"

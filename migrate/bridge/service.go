@@ -67,6 +67,7 @@ type record struct {
 	form    int       // the index in forms
 	putAt   time.Time // when the last put began
 	sure    bool      // the last put has succeeded
+	seen    bool      // the target has shown the last put
 	gone    bool      // the target has lost the copy since
 	edited  bool      // the target has something else under the ID of the copy
 	leaving bool      // the endpoint was draining when the source showed it last
@@ -164,8 +165,15 @@ func (s *service) noteCopy(c copier, epoch uint64, e naming.Endpoint) {
 	}
 	if r := s.ledger[e.ID]; r != nil {
 		r.gone = false
-		r.edited = mark.Epoch > 0 && mark.Epoch < epoch || !c.shows(s.name, r.native, r.form, e)
+		r.edited = s.isEdited(c, epoch, r, e)
+		r.seen = r.seen || !r.edited
 	}
+}
+
+// isEdited reports whether the target has something else than a copy's last put.
+func (s *service) isEdited(c copier, epoch uint64, r *record, shown naming.Endpoint) bool {
+	mark, _ := c.owns(shown)
+	return mark.Epoch > 0 && mark.Epoch < epoch || !c.shows(s.name, r.native, r.form, shown)
 }
 
 // needs is which copies the target is to have.

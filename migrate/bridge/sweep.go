@@ -58,7 +58,7 @@ func (w *sweep) run(ctx context.Context, digest string) (*Plan, error) {
 	defer w.dry.close()
 	defer wg.Wait()
 	defer w.end(nil)
-	names, err := w.dry.names(w.ctx, w.target)
+	names, err := w.b.names(w.ctx, w.b.target)
 	if err != nil {
 		return nil, err
 	}

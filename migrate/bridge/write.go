@@ -117,7 +117,7 @@ func (t *term) prepare(s *service, p putWork) (naming.Endpoint, error) {
 		r.repairs++
 	}
 	r.native, r.form, r.putAt = p.native, at, time.Now()
-	r.sure, r.gone, r.edited = false, false, false
+	r.sure, r.seen, r.gone, r.edited = false, false, false, false
 	return e, nil
 }
 
