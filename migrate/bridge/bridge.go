@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,8 @@ type Bridge struct {
 	state struct {
 		mu      sync.Mutex
 		running bool
-		term    *term // not nil while this Bridge works
+		term    *term  // not nil while this Bridge works
+		kept    func() // ends the renewal of an earlier term's leases; nil: none
 		status  Status
 		reports reports
 	}
@@ -75,8 +77,11 @@ func New(source, target naming.Store, opts *Options) (*Bridge, error) {
 		o = *opts
 	}
 	o = o.withDefaults()
-	if source == nil || target == nil {
+	switch {
+	case source == nil || target == nil:
 		return nil, fmt.Errorf("bridge: %w: a nil store", naming.ErrInvalid)
+	case sameStore(source, target):
+		return nil, fmt.Errorf("bridge: %w: source and target are the same store", naming.ErrInvalid)
 	}
 	if o.Election == nil {
 		o.Election = target
@@ -90,6 +95,12 @@ func New(source, target naming.Store, opts *Options) (*Bridge, error) {
 	return b, nil
 }
 
+// sameStore reports whether two stores are one. Stores that cannot be compared are not.
+func sameStore(a, b naming.Store) bool {
+	t := reflect.TypeOf(a)
+	return t == reflect.TypeOf(b) && t.Comparable() && a == b
+}
+
 func (b *Bridge) election() naming.Store { return b.opts.Election }
 
 // Run stands by until the Bridge is elected, and then copies, until ctx is done. It returns
@@ -101,18 +112,21 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return fmt.Errorf("bridge: %w: the Bridge runs already", naming.ErrInvalid)
 	}
 	defer b.setRunning(false)
+	defer b.stopKeeping()
 	for deposed := 0; ; deposed++ {
 		lead, err := b.campaign(ctx)
 		if err != nil {
 			return err
 		}
 		began := time.Now()
-		err = b.newTerm(lead).run(ctx)
+		t := b.newTerm(lead)
+		err = t.run(ctx)
 		lead.free(ctx)
 		b.endWork(lead, err)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		b.keep(ctx, t.pool)
 		if time.Since(began) > maxBackoff {
 			deposed = 0
 		}
@@ -139,6 +153,39 @@ func (b *Bridge) setRunning(running bool) bool {
 	return true
 }
 
+// keep renews the leases of a term that has ended, until another Bridge is known to be
+// elected or this one works again. The election's registry may be down for longer than the
+// copies' time to live. A Bridge that was elected meanwhile has put the copies under its own
+// leases, so that these renewals do not concern them.
+func (b *Bridge) keep(ctx context.Context, p *leasePool) {
+	b.stopKeeping()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.run(ctx)
+	}()
+	b.setKept(func() {
+		cancel()
+		<-done
+	})
+}
+
+// stopKeeping ends keep.
+func (b *Bridge) stopKeeping() {
+	if stop := b.setKept(nil); stop != nil {
+		stop()
+	}
+}
+
+// setKept sets the function that ends keep, and returns the last one.
+func (b *Bridge) setKept(stop func()) (last func()) {
+	b.state.mu.Lock()
+	defer b.state.mu.Unlock()
+	last, b.state.kept = b.state.kept, stop
+	return last
+}
+
 // Status returns what the Bridge does now.
 func (b *Bridge) Status() Status {
 	b.state.mu.Lock()
@@ -154,6 +201,8 @@ func (b *Bridge) Status() Status {
 // beginWork notes that the Bridge writes from now on.
 func (b *Bridge) beginWork(t *term, epoch uint64) {
 	b.opts.Logger.Info("bridge: elected", b.attr(), slog.Uint64("epoch", epoch))
+	b.noteEpoch(epoch)
+	b.stopKeeping()
 	b.setTerm(t, epoch)
 	if f := b.hooks.Elected; f != nil {
 		f(ElectedInfo{Epoch: epoch})

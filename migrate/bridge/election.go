@@ -171,7 +171,9 @@ func (b *Bridge) campaign(ctx context.Context) (*leadership, error) {
 			return nil, ctx.Err()
 		case err != nil:
 			b.reportFailure(Service, err)
-			err = sleep(ctx, backoff(tries))
+			if err := sleep(ctx, backoff(tries)); err != nil {
+				return nil, err
+			}
 		default:
 			tries = 0
 		}
@@ -252,11 +254,20 @@ func (b *Bridge) watchSeat(ctx context.Context, t *term) error {
 	return ctx.Err()
 }
 
-// noteSeat notes the epoch of another Bridge.
+// noteSeat notes another Bridge's election. A Bridge with an epoch has read the target, and
+// puts the copies under its own leases.
 func (b *Bridge) noteSeat(s seat) {
+	if s.Epoch > 0 && s.Holder != b.holder {
+		b.noteEpoch(s.Epoch)
+		b.stopKeeping()
+	}
+}
+
+// noteEpoch notes the epoch of an election.
+func (b *Bridge) noteEpoch(epoch uint64) {
 	for {
 		was := b.seenEpoch.Load()
-		if s.Epoch <= was || b.seenEpoch.CompareAndSwap(was, s.Epoch) {
+		if epoch <= was || b.seenEpoch.CompareAndSwap(was, epoch) {
 			return
 		}
 	}

@@ -175,3 +175,54 @@ func TestUncertainPut(t *testing.T) {
 		w.want(w.next, "web", "")
 	})
 }
+
+// A copy that another Bridge puts while this one works, and that this one does not want, is
+// left alone. Its lease is not the own lease.
+func TestCopyOfAnother(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.three("web")
+		tap := newTap(w.T, w.next)
+		w.start(w.old, tap, options())
+		settle(time.Minute)
+		_, before := tap.history()
+		e := endpoint("9")
+		e.ID = migrate.CopyID("old", "9")
+		w.put(w.next, "web", e)
+		settle(time.Hour)
+		if _, after := tap.history(); len(after) != len(before) {
+			w.Errorf("the Bridge wrote %q", after[len(before):])
+		}
+	})
+}
+
+// The registry of the election is the source. It is down for longer than the copies' time to
+// live. The Bridge does not work then, and its copies stay leased.
+func TestLongOutageOfElection(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.three("web")
+		var mine bool
+		b, stop := w.start(w.old, newTap(w.T, w.next), options(func(o *bridge.Options) { o.Election = w.old }))
+		settle(time.Minute)
+		w.old.Down(errors.New("down"))
+		settle(3 * time.Hour)
+		w.want(w.next, "web", "~old~1 ~old~2 ~old~3")
+		mine = b.Status().Working
+		w.old.Up()
+		settle(time.Minute)
+		w.want(w.next, "web", "~old~1 ~old~2 ~old~3")
+		if mine || !b.Status().Working {
+			w.Errorf("works during the outage: %v, and afterwards: %+v", mine, b.Status())
+		}
+		// Now another Bridge is elected. The first one no longer renews, and the copies of
+		// endpoints that leave lapse with nobody.
+		second, _ := w.start(w.old, newTap(w.T, w.next), options(func(o *bridge.Options) { o.Election = w.old }))
+		stop()
+		settle(time.Minute)
+		w.delete(w.old, "web", "1")
+		settle(time.Hour)
+		w.want(w.next, "web", "~old~2 ~old~3")
+		if !second.Status().Working {
+			w.Errorf("second %+v", second.Status())
+		}
+	})
+}

@@ -8,7 +8,7 @@ import (
 
 // fuse counts the deletions of a term, per service and of all services.
 type fuse struct {
-	opts Fuse
+	opts Fuse // never changes
 	// changed has a token when the plan of stopped deletions changed. Its capacity is 1.
 	changed chan struct{}
 

@@ -525,6 +525,7 @@ func TestFight(t *testing.T) {
 				break
 			}
 			for _, e := range b.Put {
+				time.Sleep(10 * time.Millisecond) // the Bridge has seen its copy
 				w.delete(w.next, "web", e.ID)
 			}
 		}
