@@ -2,11 +2,13 @@ package migrateproof
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/migrate"
 )
+
+// anyService stands for all services in a phase source.
+const anyService = "*"
 
 // kind is which registries a program uses.
 type kind int
@@ -21,8 +23,8 @@ const (
 type program struct {
 	kind   kind
 	server bool
-	joined *migrate.Joined // nil unless kind is joined
-	source *dial           // nil unless kind is joined
+	joined *migrate.Joined   // nil unless kind is joined
+	source *migrate.Settable // nil unless kind is joined
 }
 
 // writes reports whether the program, a server, is to be in a registry.
@@ -33,7 +35,7 @@ func (p *program) writes(s side) bool {
 	case newOnly:
 		return s == newSide
 	}
-	state, known := p.source.State("")
+	state, known := p.source.State(anyService)
 	if s == oldSide {
 		return !known || state.Phase <= migrate.NewRead
 	}
@@ -75,12 +77,15 @@ func (p *program) newClient(pair *Pair, opts *naming.Options, hooks *migrate.Hoo
 	case newOnly:
 		return naming.New(next, opts), nil
 	}
-	var sideHooks *naming.Hooks // leases and entries are lost in single registries
-	if opts.Hooks != nil {
-		sideHooks = &naming.Hooks{Lost: opts.Hooks.Lost}
-	}
+	// Leases and entries are lost in single registries. The registration as a whole is also
+	// lost for a moment when another registry begins to count.
+	whole := *opts.Hooks
+	whole.Lost = nil
+	sideHooks := &naming.Hooks{Lost: opts.Hooks.Lost}
+	client := *opts
+	client.Hooks = &whole
 	j, err := migrate.Join(old, next, p.source, &migrate.Options{
-		Client: *opts, Hooks: hooks, OldHooks: sideHooks, NewHooks: sideHooks, LeaveDelay: pair.LeaveDelay,
+		Client: client, Hooks: hooks, OldHooks: sideHooks, NewHooks: sideHooks, LeaveDelay: pair.LeaveDelay,
 	})
 	if err != nil {
 		return nil, err
@@ -88,70 +93,3 @@ func (p *program) newClient(pair *Pair, opts *naming.Options, hooks *migrate.Hoo
 	p.joined = j
 	return j.Client, nil
 }
-
-// dial is a [migrate.Source] with one state for all services. The zero value knows no
-// state.
-type dial struct {
-	mu        sync.Mutex
-	state     migrate.State
-	known     bool
-	listeners map[*func()]func()
-}
-
-// set sets the state.
-func (d *dial) set(s migrate.State) {
-	for _, f := range d.store(s) {
-		f()
-	}
-}
-
-// store is set without the calls of the listeners, which it returns.
-func (d *dial) store(s migrate.State) []func() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s.Seq = d.state.Seq + 1
-	d.state, d.known = s, true
-	var list []func()
-	for _, f := range d.listeners {
-		list = append(list, f)
-	}
-	return list
-}
-
-// State implements [migrate.Source].
-func (d *dial) State(string) (migrate.State, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.state, d.known
-}
-
-// Services implements [migrate.Source].
-func (d *dial) Services() map[string]migrate.State {
-	states := make(map[string]migrate.State)
-	if s, known := d.State(""); known {
-		states["*"] = s
-	}
-	return states
-}
-
-// Notify implements [migrate.Source].
-func (d *dial) Notify(changed func()) (stop func()) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.listeners == nil {
-		d.listeners = make(map[*func()]func())
-	}
-	key := &changed
-	d.listeners[key] = changed
-	return func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.listeners, key)
-	}
-}
-
-// Err implements [migrate.Source].
-func (d *dial) Err() error { return nil }
-
-// Close implements [migrate.Source].
-func (d *dial) Close() {}

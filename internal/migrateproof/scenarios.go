@@ -12,6 +12,7 @@ import (
 func (w *world) scenarios() []zerodrop.Scenario {
 	list := w.healthy()
 	list = append(list, w.mixed()...)
+	list = append(list, w.upgrading()...)
 	for s := oldSide; s <= newSide; s++ {
 		list = append(list, w.slow(s))
 		list = append(list, w.faults(s)...)

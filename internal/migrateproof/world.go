@@ -30,12 +30,14 @@ type world struct {
 	narrowed   atomic.Int64 // how often a reader left a registry or came back
 	failing    atomic.Int64 // how often a registry did not answer in a fault
 
+	bridges bridges
+
 	mu       sync.Mutex
-	state    migrate.State // guarded by mu: of programs that start
-	shared   *dial         // guarded by mu: of all programs, unless each has its own
-	servers  []*program    // guarded by mu: by their numbers
-	readers  []*program    // guarded by mu
-	bridging [2]bool       // guarded by mu: a bridge keeps copies of the other registry in this registry
+	state    migrate.State     // guarded by mu: of programs that start
+	shared   *migrate.Settable // guarded by mu: of all programs, unless each has its own
+	servers  []*program        // guarded by mu: by their numbers
+	readers  []*program        // guarded by mu
+	bridging [2]bool           // guarded by mu: a bridge keeps copies of the other registry in this registry
 }
 
 // site returns the site of the world.
@@ -78,15 +80,15 @@ func (w *world) start(server bool, n int, opts *naming.Options) (*naming.Client,
 }
 
 // newSource returns the phase source of a program that starts.
-func (w *world) newSource(server bool, n int) *dial {
+func (w *world) newSource(server bool, n int) *migrate.Settable {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.apart && w.shared != nil {
 		return w.shared
 	}
-	d := new(dial)
+	d := new(migrate.Settable)
 	if w.unsure == nil || !server || !w.unsure(n) {
-		d.set(w.state)
+		setPhase(d, w.state)
 	}
 	if !w.apart {
 		w.shared = d
@@ -130,8 +132,8 @@ func (w *world) setNext(s migrate.State) {
 func (w *world) set(s migrate.State) {
 	w.setNext(s)
 	for _, p := range w.programs() {
-		if now, known := p.source.State(""); !known || now.Phase != s.Phase || now.Share != s.Share {
-			p.source.set(s)
+		if now, known := p.source.State(anyService); !known || now.Phase != s.Phase || now.Share != s.Share {
+			setPhase(p.source, s)
 		}
 	}
 }
@@ -142,10 +144,18 @@ func (w *world) trickle(s migrate.State, pause time.Duration) {
 	list := w.programs()
 	w.Rand().Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for _, p := range list {
-		p.source.set(s)
+		setPhase(p.source, s)
 		w.Pause(pause)
 	}
 	w.set(s) // of programs that started meanwhile
+}
+
+// setPhase sets the phase of all services in a source.
+func setPhase(source *migrate.Settable, s migrate.State) {
+	s.Seq = 0 // one more than the present one
+	if err := source.Set(anyService, s); err != nil {
+		panic(err) // the state is not valid
+	}
 }
 
 // in returns the state of a phase in which all clients prefer the new registry.
@@ -158,7 +168,7 @@ func (w *world) listed(ctx context.Context, service string, _ []string) error {
 	if len(servers) != len(programs) {
 		return fmt.Errorf("servers come and go")
 	}
-	bridging := w.bridges()
+	bridging := w.bridgesRun()
 	for i, p := range programs {
 		for s := oldSide; s <= newSide; s++ {
 			if p.writes(s) || bridging[s] && p.writes(s.other()) {
@@ -180,7 +190,8 @@ func (w *world) listed(ctx context.Context, service string, _ []string) error {
 	return nil
 }
 
-func (w *world) bridges() [2]bool {
+// bridgesRun says to which registries a bridge copies.
+func (w *world) bridgesRun() [2]bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.bridging
