@@ -88,6 +88,14 @@ func (p *Pair) listed(ctx context.Context, service string, want [2][]string) err
 	return errors.Join(errs...)
 }
 
+// has reports whether a registry has an endpoint of a service.
+func (p *Pair) has(ctx context.Context, s side, service, id string) (bool, error) {
+	for b, err := range p.backend(s).Clients.Watch(ctx, service) {
+		return slices.ContainsFunc(b.Put, func(e naming.Endpoint) bool { return e.ID == id }), err
+	}
+	return false, errors.New("the registry said nothing")
+}
+
 // timeToLive is the time to live of the servers' endpoints. It is long: a lease that a busy
 // machine lost would be a loss that the migration did not cause.
 const timeToLive = 20 * time.Second

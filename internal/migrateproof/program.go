@@ -43,7 +43,8 @@ func (p *program) writes(s side) bool {
 }
 
 // settled returns an error if the program, a reader, does not read as its phase says.
-func (p *program) settled(service string) error {
+// covered says that the new registry has all servers.
+func (p *program) settled(service string, covered bool) error {
 	if p.joined == nil {
 		return nil
 	}
@@ -56,7 +57,7 @@ func (p *program) settled(service string) error {
 	switch {
 	case !known || state.Phase == migrate.Union:
 	case state.Phase == migrate.PreferNew && state.Share == 1, state.Phase >= migrate.NewRead:
-		lead, narrow = "new", true
+		lead, narrow = "new", covered
 	case state.Phase == migrate.PreferNew:
 		return nil // the share decides
 	default:

@@ -1,7 +1,6 @@
 package migrateproof
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/naming-go/naming/internal/zerodrop"
@@ -11,13 +10,13 @@ import (
 // scenarios returns all scenarios that the pair has the verbs for.
 func (w *world) scenarios() []zerodrop.Scenario {
 	list := w.healthy()
-	list = append(list, w.mixed()...)
+	list = append(list, w.apartScenarios()...)
 	list = append(list, w.upgrading()...)
 	for s := oldSide; s <= newSide; s++ {
 		list = append(list, w.slow(s))
 		list = append(list, w.faults(s)...)
 	}
-	return append(list, w.heldLosses())
+	return append(list, w.outage(), w.twice(), w.heldLosses())
 }
 
 // healthy returns the scenarios in which both registries work and all programs are in one
@@ -189,6 +188,7 @@ func (w *world) faults(s side) []zerodrop.Scenario {
 	return []zerodrop.Scenario{
 		ill(" is down", b.Down, b.Up),
 		ill(" is silent", b.Silence, b.Speak),
+		w.blocked(s),
 		emptied(" is wiped", b.Wipe),
 		emptied(" loses all leases", b.ExpireLeases),
 	}
@@ -281,57 +281,45 @@ func (w *world) heldLosses() zerodrop.Scenario {
 	}
 }
 
-// mixed returns the scenarios in which programs are in different phases.
-func (w *world) mixed() []zerodrop.Scenario {
-	apart := func() error { w.apart = true; return nil }
-	return []zerodrop.Scenario{
-		{Name: "one phase apart", Begin: apart, Cycle: w.onePhaseApart, Effect: w.narrowed.Load},
-		{Name: "unknown phases", Begin: w.beginUnsure, Cycle: w.unknownPhases, Effect: w.narrowed.Load},
+// blocked is the scenario in which a registry is down while the phase moves all programs to
+// it. Servers must stay in the other one, and readers must go on to use it.
+func (w *world) blocked(s side) zerodrop.Scenario {
+	b := w.pair.backend(s)
+	from, to := migrate.Old, migrate.Done
+	if s == oldSide {
+		from, to = to, from
 	}
-}
-
-// onePhaseApart goes through all phases and back, while each change reaches one program
-// after the other and servers are restarted.
-func (w *world) onePhaseApart() error {
-	for _, up := range []bool{true, false} {
-		if err := w.underChurn(func() {
-			for i := range migrate.Done {
-				p := i + 1
-				if !up {
-					p = migrate.Done - p
-				}
-				w.trickle(in(p), w.pair.LeaveDelay/4)
+	return zerodrop.Scenario{
+		Name: s.String() + " is down when it begins to count", Needs: []func() error{b.Down, b.Up}, Faulty: true, Effect: w.failing.Load,
+		Begin: func() error { w.setNext(in(from)); return nil },
+		Cycle: func() error {
+			if err := w.goTo(from); err != nil {
+				return err
 			}
-		}); err != nil {
-			return err
-		}
-		if err := w.Settle(); err != nil {
-			return err
-		}
+			if err := b.Down(); err != nil {
+				return err
+			}
+			w.noteFailing(s, 300*time.Millisecond)
+			w.set(in(to))
+			w.Pause(4 * w.pair.LeaveDelay)
+			return b.Up()
+		},
 	}
-	return nil
 }
 
-// beginUnsure makes every other server start without knowing the phase.
-func (w *world) beginUnsure() error {
-	w.apart = true
-	w.unsure = func(n int) bool { return n%2 == 1 }
-	return nil
-}
-
-// unknownPhases restarts servers in the first and in the last phase. Some of them do not
-// know the phase.
-func (w *world) unknownPhases() error {
-	for _, p := range []migrate.Phase{migrate.Done, migrate.Old} {
-		if err := w.goTo(p); err != nil {
-			return err
-		}
-		if err := w.restart(len(w.Servers()), false, rand.New(rand.NewPCG(w.Rand().Uint64(), 0))); err != nil {
-			return err
-		}
-		if err := w.Settle(); err != nil {
-			return err
-		}
+// outage is the scenario in which both registries are down for a while. Afterwards the
+// first servers that move must make readers ask again: a reader that waited for its next
+// attempt would lose all servers.
+func (w *world) outage() zerodrop.Scenario {
+	old, next := &w.pair.Old, &w.pair.New
+	return zerodrop.Scenario{
+		Name: "restarts after an outage of both", Needs: []func() error{old.Down, old.Up, next.Down, next.Up}, Faulty: true, Effect: w.failing.Load,
+		Begin: func() error { w.setNext(in(migrate.Union)); return nil },
+		Cycle: zerodrop.Sequence(
+			old.Down, next.Down,
+			func() error { w.noteFailing(oldSide, 300*time.Millisecond); w.Pause(8 * time.Second); return nil },
+			old.Up, next.Up,
+			func() error { return w.restart(len(w.Servers()), false, w.Rand()) },
+		),
 	}
-	return nil
 }

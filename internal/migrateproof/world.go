@@ -24,9 +24,10 @@ type world struct {
 	kindOf func(server bool, n int) kind // nil: all programs are joined
 	apart  bool                          // each program has a phase source of its own
 	hold   bool                          // the hold is on
-	unsure func(n int) bool              // says that server n does not know the phase when it starts; nil: all know it
+	unsure func(n int) bool              // says that program n does not know the phase when it starts; nil: all know it
 
 	leaveDelay atomic.Int64 // 0: that of the pair
+	phases     pairOfPhases // owned by the scenario: of all servers, and of all readers
 	narrowed   atomic.Int64 // how often a reader left a registry or came back
 	failing    atomic.Int64 // how often a registry did not answer in a fault
 
@@ -87,7 +88,7 @@ func (w *world) newSource(server bool, n int) *migrate.Settable {
 		return w.shared
 	}
 	d := new(migrate.Settable)
-	if w.unsure == nil || !server || !w.unsure(n) {
+	if w.unsure == nil || !w.unsure(n) {
 		setPhase(d, w.state)
 	}
 	if !w.apart {
@@ -104,6 +105,13 @@ func (w *world) running() (programs []*program) {
 		programs = append(programs, w.servers[s.Number()])
 	}
 	return programs
+}
+
+// programOf returns the program of a server.
+func (w *world) programOf(s *zerodrop.Server) *program {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.servers[s.Number()]
 }
 
 // programs returns all programs that run.
@@ -169,7 +177,9 @@ func (w *world) listed(ctx context.Context, service string, _ []string) error {
 		return fmt.Errorf("servers come and go")
 	}
 	bridging := w.bridgesRun()
+	covered := true // the new registry has all servers
 	for i, p := range programs {
+		covered = covered && (p.writes(newSide) || bridging[newSide])
 		for s := oldSide; s <= newSide; s++ {
 			if p.writes(s) || bridging[s] && p.writes(s.other()) {
 				want[s] = append(want[s], servers[i].Addr())
@@ -183,7 +193,7 @@ func (w *world) listed(ctx context.Context, service string, _ []string) error {
 	readers := slices.Clone(w.readers)
 	w.mu.Unlock()
 	for _, p := range readers {
-		if err := p.settled(service); err != nil {
+		if err := p.settled(service, covered); err != nil {
 			return err
 		}
 	}

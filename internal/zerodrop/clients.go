@@ -69,10 +69,12 @@ func (r *Play) startClients() error {
 			c.conn.Connect()
 		}
 	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.site.Settle)
+	defer cancel()
 	for _, c := range r.clients {
 		for s := c.conn.GetState(); s != connectivity.Ready; s = c.conn.GetState() {
-			if !c.conn.WaitForStateChange(r.ctx, s) {
-				return fmt.Errorf("%s does not connect: %w", c.name, r.ctx.Err())
+			if !c.conn.WaitForStateChange(ctx, s) {
+				return fmt.Errorf("%s does not connect: %w", c.name, ctx.Err())
 			}
 		}
 	}

@@ -55,8 +55,8 @@ func (s *Server) Number() int { return s.number }
 // Addr returns the address.
 func (s *Server) Addr() string { return s.addr }
 
-// Registration returns the registration.
-func (s *Server) Registration() *naming.Registration { return s.reg }
+// Client returns the Client that the server is registered with.
+func (s *Server) Client() *naming.Client { return s.client }
 
 // Start starts a server at an address, or at any address if addr is empty. It returns
 // when the server is registered, or without a registry when the server serves.
