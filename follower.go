@@ -262,7 +262,8 @@ func (c *cursor) advance() (news, <-chan struct{}) {
 // but Next not with itself.
 type Follower struct {
 	cursor   *cursor
-	statuses int // shared.statuses as of the last Event; guarded by shared.mu
+	statuses int  // shared.statuses as of the last Event; guarded by shared.mu
+	live     bool // the last result of Current; guarded by shared.mu
 }
 
 // Event is the result of [Follower.Next]: a snapshot or changes, and the status.
@@ -347,16 +348,20 @@ func (f *Follower) Next() (Event, bool) {
 // last call of Current or Next. It is for programs that look at the whole set, and need no
 // changes. A call of Next afterwards returns the changes since Current. After Close it returns
 // a zero View and false.
-func (f *Follower) Current() (v View, changed bool) {
+//
+// live says that the endpoints follow the registry: the present watch has delivered its
+// snapshot. They can be stale as well, until the watch has proved itself.
+func (f *Follower) Current() (v View, live, changed bool) {
 	s := f.cursor.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.cursor.closed {
-		return View{}, false
+		return View{}, false, false
 	}
-	changed = f.cursor.skip() || s.statuses != f.statuses
-	f.statuses = s.statuses
-	return s.view(), changed
+	live = s.isLive()
+	changed = f.cursor.skip() || s.statuses != f.statuses || live != f.live
+	f.statuses, f.live = s.statuses, live
+	return s.view(), live, changed
 }
 
 // Retry says that the set has probably changed, for example because connections break.

@@ -73,6 +73,12 @@ func (s *shared) isProved() bool {
 	return s.status.Stale() && h.live && !h.readAt.IsZero() && time.Since(h.readAt) >= h.row.proof()
 }
 
+// isLive reports whether the set follows the registry. A stale set does so once the present
+// watch has had its snapshot, although that watch has not proved itself. mu is held.
+func (s *shared) isLive() bool {
+	return s.status.Synced && !s.closed && (!s.status.Stale() || s.health.live)
+}
+
 // prove ends staleness when a watch has proved itself.
 func (s *shared) prove() {
 	for _, wake := range s.publishProof() {
@@ -145,7 +151,8 @@ func (s *shared) publishFailure(err error, text string) (wakes []func(), delay t
 	if s.closed {
 		return nil, 0
 	}
-	first := !s.status.Stale()
+	first, wasLive := !s.status.Stale(), s.isLive()
+	s.health.live = false
 	s.health.countFailure(first)
 	s.countFailing(true)
 	delay = s.health.row.delay(int(s.client.retries.failing.Load()))
@@ -155,6 +162,9 @@ func (s *shared) publishFailure(err error, text string) (wakes []func(), delay t
 	}
 	s.status.Err, s.health.errText = err, text
 	s.queueFailure(err, first)
+	if same && wasLive {
+		return s.cursors.wakeFuncs(), delay // only Current returns something else
+	}
 	if same {
 		return nil, delay // readers would see the same status
 	}

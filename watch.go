@@ -178,10 +178,10 @@ func (s *shared) update(b Batch, first bool, begun time.Time) (wakes []func(), e
 	if err := s.set.checkBatch(b); err != nil {
 		return nil, err
 	}
+	was, wasLive := s.status, s.isLive()
 	if first {
 		s.begun, s.health.live = begun, true
 	}
-	was := s.status
 	changes, began, ceased := s.applyToSet(b)
 	s.status.Synced = true
 	if !was.Synced || !was.Stale() {
@@ -203,8 +203,10 @@ func (s *shared) update(b Batch, first bool, begun time.Time) (wakes []func(), e
 	}
 	if statusChanged || len(changes) > 0 {
 		wakes = s.publish(changes)
-	} else if s.set.flagged {
-		wakes = s.cursors.wakeFuncs() // readers have no event, but registrations look at the flags
+	} else if s.set.flagged || !wasLive {
+		// Readers have no event. But registrations look at the flags, and Current returns
+		// whether the set is live.
+		wakes = s.cursors.wakeFuncs()
 	}
 	s.set.flagged = false
 	return wakes, nil

@@ -198,7 +198,7 @@ func (f *feed) readViews(c choice) (changed bool) {
 		if fol == nil {
 			continue
 		}
-		v, news := fol.Current()
+		v, live, news := fol.Current()
 		if !news {
 			continue
 		}
@@ -210,7 +210,7 @@ func (f *feed) readViews(c choice) (changed bool) {
 			usable, withheld = asNatives(usable, withheld)
 		}
 		f.reader.raw[i] = v
-		f.reader.views[i] = view{synced: v.Synced, fresh: v.Synced && !v.Stale(), failed: v.Stale(), usable: usable, withheld: withheld}
+		f.reader.views[i] = view{synced: v.Synced, fresh: live, failed: v.Stale(), usable: usable, withheld: withheld}
 	}
 	return changed
 }
@@ -288,11 +288,11 @@ func (f *feed) status(c choice, out result, published bool) naming.Status {
 	lead, other := &r.raw[c.lead], &r.raw[c.lead.other()]
 	s := naming.Status{Synced: published || out.publish, Sides: f.sideStatus(c, out)}
 	by := lead // vouches for the set
-	if !r.views[c.lead].fresh && !out.narrow && (r.views[c.lead.other()].fresh || lead.AsOf.Before(other.AsOf)) {
+	if !vouches(lead) && !out.narrow && (vouches(other) || lead.AsOf.Before(other.AsOf)) {
 		by = other
 	}
 	s.AsOf = by.AsOf
-	fresh := by.Synced && !by.Stale() && s.Synced && (out.publish || published && out.narrow)
+	fresh := vouches(by) && s.Synced && (out.publish || published && out.narrow)
 	if fresh {
 		return s
 	}
@@ -311,6 +311,10 @@ func (f *feed) status(c choice, out result, published bool) naming.Status {
 	}
 	return s
 }
+
+// vouches reports whether a registry vouches for its endpoints. A registry whose endpoints
+// are live may have to prove itself first.
+func vouches(v *naming.View) bool { return v.Synced && !v.Stale() }
 
 // sideStatus returns the status of each registry.
 func (f *feed) sideStatus(c choice, out result) []naming.SideStatus {

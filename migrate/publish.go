@@ -7,7 +7,7 @@ import (
 // view is what a reader knows of a service in one registry.
 type view struct {
 	synced bool // the registry has answered
-	fresh  bool // synced, and not stale
+	fresh  bool // synced, and the entries follow the registry
 	failed bool // stale, so that an answer is not waited for
 
 	// Sorted by ID. Copies of a bridge are shown as the endpoints that they are copies
