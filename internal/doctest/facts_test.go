@@ -162,6 +162,28 @@ func TestEveryMetric(t *testing.T) {
 	}
 }
 
+// TestEveryAlarm: docs/migrating.md says what to do about every alert of a migration, and
+// names every hook.
+func TestEveryAlarm(t *testing.T) {
+	guide := readDoc(t, "docs/migrating.md")
+	alerts := regexp.MustCompile(`(?m)alert: (NamingMigration\w+)$`).FindAllStringSubmatch(readDoc(t, "observe/prometheus/alerts.yml"), -1)
+	if len(alerts) == 0 {
+		t.Error("no alert of a migration")
+	}
+	for _, m := range alerts {
+		if !strings.Contains(section(guide, "When an alarm fires"), "`"+m[1]+"`") {
+			t.Errorf("docs/migrating.md does not say what to do about %s", m[1])
+		}
+	}
+	for _, dir := range []string{"migrate", "migrate/bridge"} {
+		for _, name := range fields(sources(t, dir, false), "Hooks") {
+			if !strings.Contains(guide, "`"+name+"`") {
+				t.Errorf("docs/migrating.md does not name the hook %s of %s", name, dir)
+			}
+		}
+	}
+}
+
 // metricsOf checks that a section names every metric of the documentation of a package.
 func metricsOf(t *testing.T, metrics, heading, dir string, name *regexp.Regexp) {
 	t.Helper()

@@ -89,6 +89,7 @@ var ours = names{
 		"mux":          "*http.ServeMux",
 		"next":         "naming.Store",
 		"old":          "naming.Store",
+		"phases":       "migrate.Source",
 		"reg":          "*naming.Registration",
 		"s":            "*grpc.Server",
 		"server":       "*grpc.Server",

@@ -1,0 +1,6 @@
+package snippet
+
+func snippet(old, next naming.Store, phases migrate.Source) error {
+	//snippet
+	return nil
+}
