@@ -193,7 +193,8 @@ func (d *decision) needsPut(id string, native naming.Endpoint) bool {
 			return true
 		}
 		r.seen = true
-		r.edited = d.isEdited(d.term.copier, d.term.lead.epoch.Load(), r, shown)
+		mark, _ := d.term.copier.owns(shown)
+		r.edited = d.isEdited(d.term.copier, d.term.lead.epoch.Load(), mark, r, shown)
 	}
 	return r.edited && d.due(r.putAt.Add(repairEvery))
 }

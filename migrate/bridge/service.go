@@ -165,14 +165,13 @@ func (s *service) noteCopy(c copier, epoch uint64, e naming.Endpoint) {
 	}
 	if r := s.ledger[e.ID]; r != nil {
 		r.gone = false
-		r.edited = s.isEdited(c, epoch, r, e)
+		r.edited = s.isEdited(c, epoch, mark, r, e)
 		r.seen = r.seen || !r.edited
 	}
 }
 
 // isEdited reports whether the target has something else than a copy's last put.
-func (s *service) isEdited(c copier, epoch uint64, r *record, shown naming.Endpoint) bool {
-	mark, _ := c.owns(shown)
+func (s *service) isEdited(c copier, epoch uint64, mark migrate.Mark, r *record, shown naming.Endpoint) bool {
 	return mark.Epoch > 0 && mark.Epoch < epoch || !c.shows(s.name, r.native, r.form, shown)
 }
 
