@@ -56,6 +56,9 @@ type Status struct {
 	// Services is how many services are watched, and Copies is how many copies they have
 	// in the target.
 	Services, Copies int
+	// StaleSource and StaleTarget are how many services the registries cannot vouch for,
+	// because their watches fail. Nothing is deleted for these services.
+	StaleSource, StaleTarget int
 	// Blown has the deletions that the fuse stops. It is nil while the fuse is whole.
 	Blown *Plan
 	// Losses is how many endpoints cannot be copied, or only in part.
@@ -193,6 +196,7 @@ func (b *Bridge) Status() Status {
 	s := b.state.status
 	if t := b.state.term; t != nil {
 		s.Services, s.Copies = t.queue.len(), t.fuse.size()
+		s.StaleSource, s.StaleTarget = int(t.staleness.services[sourceSide].Load()), int(t.staleness.services[targetSide].Load())
 	}
 	s.Losses = len(b.state.reports.losses)
 	return s
@@ -302,7 +306,7 @@ func (b *Bridge) forgetLoss(service, id string) {
 func (b *Bridge) reportFuse(t *term, p *Plan) {
 	b.setBlown(t, p)
 	if p.Blown {
-		b.opts.Logger.Warn("bridge: too many copies would be deleted, stopped until an approval", b.attr(),
+		b.opts.Logger.Warn("bridge: too many copies would be deleted, all of them are kept", b.attr(),
 			slog.Int("deletes", len(p.Deletes)), slog.String("digest", p.Digest))
 	} else {
 		b.opts.Logger.Info("bridge: the fuse is whole again", b.attr())

@@ -3,6 +3,9 @@ package bridge_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -223,6 +226,58 @@ func TestLongOutageOfElection(t *testing.T) {
 		w.want(w.next, "web", "~old~2 ~old~3")
 		if !second.Status().Working {
 			w.Errorf("second %+v", second.Status())
+		}
+	})
+}
+
+// records counts log records by level.
+type records struct {
+	slog.Handler
+	mu     sync.Mutex
+	counts map[slog.Level]int
+}
+
+func (r *records) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r *records) Handle(_ context.Context, x slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[x.Level]++
+	return nil
+}
+
+func (r *records) WithAttrs([]slog.Attr) slog.Handler { return r }
+
+func (r *records) count(l slog.Level) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts[l]
+}
+
+// A registry that is down is one warning, and not one for each service.
+func TestOutageIsOneWarning(t *testing.T) {
+	inWorld(t, func(w *world) {
+		for i := range 50 {
+			w.put(w.old, fmt.Sprint("s", i), endpoint("1"))
+		}
+		log := &records{Handler: slog.DiscardHandler, counts: make(map[slog.Level]int)}
+		b, _ := w.start(w.old, w.next, options(func(o *bridge.Options) { o.Logger = slog.New(log) }))
+		settle(time.Minute)
+		if n := log.count(slog.LevelWarn); n != 0 {
+			w.Errorf("%d warnings of a Bridge that works", n)
+		}
+		w.old.Down(errors.New("down"))
+		settle(time.Minute)
+		if s := b.Status(); s.StaleSource != 50 || s.StaleTarget != 0 {
+			w.Errorf("status %+v", s)
+		}
+		w.old.Up()
+		settle(2 * time.Minute)
+		if s := b.Status(); s.StaleSource != 0 || s.StaleTarget != 0 {
+			w.Errorf("status %+v", s)
+		}
+		if warned, informed := log.count(slog.LevelWarn), log.count(slog.LevelInfo); warned != 1 || informed != 2 {
+			w.Errorf("%d warnings and %d infos, want 1 and 2", warned, informed)
 		}
 	})
 }

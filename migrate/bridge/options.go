@@ -39,9 +39,10 @@ type Options struct {
 	// see [migrate.Options].
 	SourceName, TargetName string
 
-	// Services says which services are copied. Nil means all. The services of this
-	// package and of package migrate are never copied. Services must be fast, and always
-	// return the same result for the same name.
+	// Services says which services are copied. Nil means all, which on Consul includes
+	// the service "consul" of the servers themselves. The services of this package and of
+	// package migrate are never copied. Services must be fast, and always return the same
+	// result for the same name.
 	Services func(service string) bool
 
 	// Election is the Store on which the Bridges of this migration and direction elect
@@ -85,8 +86,10 @@ type Options struct {
 	// Fuse bounds the deletions.
 	Fuse Fuse
 
-	// Logger gets a warning when the fuse blows, when an endpoint cannot be copied, and
-	// when writes begin to fail. Nil means slog.Default().
+	// Logger gets a warning when the fuse blows, when an endpoint cannot be copied as it
+	// is, when the Bridge is deposed, and when a registry begins to fail. It gets an info
+	// when the Bridge is elected, and when such a state is over. Nil means
+	// slog.Default().
 	Logger *slog.Logger
 
 	// Hooks, if not nil, are called when something happened.

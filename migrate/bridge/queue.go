@@ -24,7 +24,10 @@ type queue struct {
 type tracked struct {
 	*service
 	sourceFeed, targetFeed *naming.Follower
-	failures               int // failed attempts in a row; belongs to the worker
+	// failures is the failed attempts in a row, and stale says of which sides the set is
+	// stale. Both belong to the worker.
+	failures int
+	stale    [2]bool
 
 	// Guarded by queue.mu.
 	queued, running, again, read, dropped bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,8 @@ type term struct {
 	ctx context.Context
 	end context.CancelCauseFunc
 
-	highest atomic.Uint64 // the highest epoch in a mark
+	highest   atomic.Uint64 // the highest epoch in a mark
+	staleness staleness
 }
 
 func (b *Bridge) newTerm(lead *leadership) *term {
@@ -59,7 +61,7 @@ func (b *Bridge) newTerm(lead *leadership) *term {
 
 // client returns a Client on one side.
 func (b *Bridge) client(store naming.Store, name string, hold naming.Hold) *naming.Client {
-	return naming.New(store, &naming.Options{Logger: b.opts.Logger.With("registry", name), IdleGrace: -1, Hold: hold})
+	return naming.New(store, &naming.Options{Logger: slog.New(demoted{b.opts.Logger.Handler()}).With("registry", name), IdleGrace: -1, Hold: hold})
 }
 
 // run works until ctx is done or the term ends, and returns why.
@@ -199,6 +201,7 @@ func (t *term) reconcile(s *tracked) (next time.Time) {
 		case len(w.puts)+len(w.deletes) == 0:
 			if s.idle() && t.queue.drop(s) {
 				t.fuse.forget(s.name)
+				t.forgetStale(s)
 				s.close()
 			}
 			return w.next
@@ -232,6 +235,8 @@ func (t *term) read(s *tracked) {
 	for e, ok := s.targetFeed.Next(); ok; e, ok = s.targetFeed.Next() {
 		s.applyTarget(t.copier, t.lead.epoch.Load(), e)
 	}
+	t.noteStale(s, sourceSide, s.source.status)
+	t.noteStale(s, targetSide, s.target.status)
 	if s.target.status.Synced {
 		t.noteEpoch(s.highest)
 		t.queue.noteRead(s)
