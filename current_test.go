@@ -34,6 +34,7 @@ func TestCurrentLive(t *testing.T) {
 			}
 			woken = false
 		}
+		woken = true // the set may have been known already
 		check("at first", true, false)
 		s.Down(io.ErrUnexpectedEOF)
 		check("in an outage", false, true)

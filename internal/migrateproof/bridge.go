@@ -142,12 +142,12 @@ func (w *world) upgrade(first, last migrate.Phase) error {
 	err := w.underChurn(func() {
 		for p := first; p < last && failed == nil; p++ {
 			w.set(in(p + 1))
-			w.dwell()
+			w.awaitRestart()
 		}
 		failed = w.restartBridges()
 		for p := last; p > first && failed == nil; p-- {
 			w.set(in(p - 1))
-			w.dwell()
+			w.awaitRestart()
 		}
 	})
 	if err == nil {

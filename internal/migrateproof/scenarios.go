@@ -1,6 +1,7 @@
 package migrateproof
 
 import (
+	"slices"
 	"time"
 
 	"github.com/naming-go/naming/internal/zerodrop"
@@ -64,15 +65,19 @@ func (w *world) few() int {
 
 // backFromEvery goes to each phase and back, while servers are restarted.
 func (w *world) backFromEvery() error {
+	pause := w.dwell
+	if w.full {
+		pause = w.awaitRestart
+	}
 	return w.underChurn(func() {
 		for top := migrate.DualWrite; top <= migrate.Done; top++ {
 			for p := migrate.DualWrite; p <= top; p++ {
 				w.set(in(p))
-				w.dwell()
+				pause()
 			}
 			for p := top; p > migrate.Old; p-- {
 				w.set(in(p - 1))
-				w.dwell()
+				pause()
 			}
 		}
 	})
@@ -291,7 +296,14 @@ func (w *world) blocked(s side) zerodrop.Scenario {
 	}
 	return zerodrop.Scenario{
 		Name: s.String() + " is down when it begins to count", Needs: []func() error{b.Down, b.Up}, Faulty: true, Effect: w.failing.Load,
-		Begin: func() error { w.setNext(in(from)); return nil },
+		Begin: func() error {
+			w.setNext(in(from))
+			// A reader that waits for its next attempt learns late of the servers that
+			// move when the registry is back. The reader then lacks some of them, and
+			// never all.
+			w.Site().Bound = 0
+			return nil
+		},
 		Cycle: func() error {
 			if err := w.goTo(from); err != nil {
 				return err
@@ -302,6 +314,9 @@ func (w *world) blocked(s side) zerodrop.Scenario {
 			w.noteFailing(s, 300*time.Millisecond)
 			w.set(in(to))
 			w.Pause(4 * w.pair.LeaveDelay)
+			if err := w.stillIn(s.other()); err != nil {
+				return err
+			}
 			return b.Up()
 		},
 	}
@@ -322,4 +337,18 @@ func (w *world) outage() zerodrop.Scenario {
 			func() error { return w.restart(len(w.Servers()), false, w.Rand()) },
 		),
 	}
+}
+
+// stillIn checks that a registry has all servers.
+func (w *world) stillIn(s side) error {
+	got, err := zerodrop.Listed(w.Context(), w.pair.backend(s).Clients, w.Service())
+	if err != nil {
+		return err
+	}
+	for _, server := range w.Servers() {
+		if !slices.Contains(got, server.Addr()) {
+			w.Broken("%s left %v before it was in %v", server.Addr(), s, s.other())
+		}
+	}
+	return nil
 }

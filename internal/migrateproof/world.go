@@ -17,21 +17,22 @@ import (
 // world is one scenario in progress: its programs, and the phases they are in.
 type world struct {
 	*zerodrop.Play
-	pair *Pair
-	full bool
 
 	// Set once, by the scenario, before the first program starts.
+	pair   *Pair
+	full   bool
 	kindOf func(server bool, n int) kind // nil: all programs are joined
 	apart  bool                          // each program has a phase source of its own
 	hold   bool                          // the hold is on
 	unsure func(n int) bool              // says that program n does not know the phase when it starts; nil: all know it
 
+	churning   atomic.Bool  // servers are restarted
 	leaveDelay atomic.Int64 // 0: that of the pair
 	phases     pairOfPhases // owned by the scenario: of all servers, and of all readers
 	narrowed   atomic.Int64 // how often a reader left a registry or came back
 	failing    atomic.Int64 // how often a registry did not answer in a fault
 
-	bridges bridges
+	bridges bridges // has a lock of its own, and its fields never change: guarded by bridges.mu
 
 	mu       sync.Mutex
 	state    migrate.State     // guarded by mu: of programs that start
@@ -242,7 +243,7 @@ func (w *world) goTo(p migrate.Phase) error {
 }
 
 // restart restarts the n oldest servers, one after the other, at their own address or at
-// another. In a fault, a server is not waited for, and what it could not withdraw stays.
+// another. In a fault, no server waits for its registration.
 func (w *world) restart(n int, fault bool, random *rand.Rand) error {
 	for _, s := range w.Servers()[:n] {
 		addr := s.Addr()
@@ -277,7 +278,9 @@ func (w *world) noteFailing(s side, d time.Duration) {
 func (w *world) churn() (stop func() error) {
 	done, ended := make(chan struct{}), make(chan error, 1)
 	random := rand.New(rand.NewPCG(w.Rand().Uint64(), 0))
+	w.churning.Store(true)
 	go func() {
+		defer w.churning.Store(false)
 		for {
 			select {
 			case <-done:
@@ -302,6 +305,14 @@ func (w *world) underChurn(f func()) error {
 	stop := w.churn()
 	f()
 	return stop()
+}
+
+// awaitRestart waits until another server has started.
+func (w *world) awaitRestart() {
+	started := w.Started()
+	for w.Started() == started && w.Context().Err() == nil && w.churning.Load() {
+		w.Pause(time.Millisecond)
+	}
 }
 
 // dwell lets programs work in a phase for a random time, which may be none.

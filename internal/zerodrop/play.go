@@ -171,6 +171,9 @@ func (r *Play) Logf(format string, args ...any) { r.opts.Logf(format, args...) }
 // Accepts returns how many connections the servers of the scenario accepted.
 func (r *Play) Accepts() int64 { return r.fleet.accepts.Load() }
 
+// Started returns how many servers of the scenario were started.
+func (r *Play) Started() int64 { return r.fleet.started.Load() }
+
 // Published returns how many sets gRPC got in the scenario.
 func (r *Play) Published() int64 { return r.phase.published.Load() }
 
