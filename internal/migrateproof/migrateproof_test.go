@@ -2,14 +2,17 @@ package migrateproof
 
 import (
 	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/internal/mutant"
 	"github.com/naming-go/naming/internal/zerodrop"
+	"github.com/naming-go/naming/migrate"
 )
 
 // test runs scenarios as a test.
@@ -55,8 +58,82 @@ func TestScenario(t *testing.T) {
 	}
 	p := Memory(t)
 	p.Old.Settle = 8 * time.Second
-	opts := Options{Options: zerodrop.Options{Calls: 2_000, Rate: 4_000, Only: strings.Split(only, ",")}}
-	if err := test(t, p, opts, (*world).scenarios).Err(); err != nil {
+	opts := Options{Full: true, Options: zerodrop.Options{Calls: 2_000, Rate: 4_000, Only: strings.Split(only, ",")}}
+	scenarios := func(w *world) []zerodrop.Scenario { return append(w.scenarios(), w.late()) }
+	if err := test(t, p, opts, scenarios).Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// late is the scenario of a server that starts while nothing else happens.
+func (w *world) late() zerodrop.Scenario {
+	return zerodrop.Scenario{Name: "late", Begin: func() error { w.Site().Settle = 30 * time.Second; return nil }, Cycle: func() error {
+		return w.restart(1, false, w.Rand())
+	}}
+}
+
+// TestControls: calls fail in fleets that are too far apart. Otherwise the proof would show
+// nothing about those that are not.
+func TestControls(t *testing.T) {
+	for _, name := range []string{"four behind", "five ahead"} {
+		t.Run(name, func(t *testing.T) {
+			opts := Options{Options: zerodrop.Options{Calls: 1_000, Rate: 4_000, Only: []string{name}}}
+			if report := test(t, Memory(t), opts, (*world).tooFarApart); report.Failed == 0 {
+				t.Errorf("no call failed: broken %q, invalid %q", report.Broken, report.Invalid)
+			}
+		})
+	}
+}
+
+// TestFindings: the checks that only a migration has find what breaks them.
+func TestFindings(t *testing.T) {
+	for name, want := range map[string]string{
+		"connection": "1 new connections, want 0",
+		"set":        "sets published, want 0",
+		"entry":      "the new registry: it has",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := Memory(t)
+			p.Old.Settle = time.Second
+			opts := Options{Options: zerodrop.Options{Calls: 100, Rate: 4_000, Limit: 5 * time.Second, Only: []string{name}}}
+			report := test(t, p, opts, (*world).broken)
+			if len(report.Broken) == 0 || !strings.Contains(report.Broken[0], want) {
+				t.Errorf("broken %q, want %q", report.Broken, want)
+			}
+		})
+	}
+}
+
+// broken returns scenarios in which something happens during a step that must not.
+func (w *world) broken() []zerodrop.Scenario {
+	during := func(name string, f func() error) zerodrop.Scenario {
+		return zerodrop.Scenario{Name: name, Cycle: func() error {
+			w.pair.LeaveDelay = 0
+			w.onSet = f
+			return w.step(in(migrate.DualWrite))
+		}}
+	}
+	return []zerodrop.Scenario{
+		during("connection", func() error {
+			c, err := net.Dial("tcp", w.Servers()[0].Addr())
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		}),
+		during("set", w.ChangeMetadata),
+		during("entry", func() error {
+			return w.pair.New.Servers.Apply(w.Context(), w.Service(), naming.Change{Endpoint: naming.Endpoint{Addr: "127.0.0.1:1"}})
+		}),
+	}
+}
+
+// TestNoEffect: a run in which a fault has no effect fails.
+func TestNoEffect(t *testing.T) {
+	p := Memory(t)
+	p.Old.Wipe = func() error { return nil }
+	opts := Options{Options: zerodrop.Options{Calls: 100, Rate: 4_000, Limit: time.Second, Only: []string{"the old registry is wiped"}}}
+	if report := test(t, p, opts, (*world).scenarios); len(report.Invalid) != 1 {
+		t.Errorf("got %v, invalid %q", report, report.Invalid)
 	}
 }

@@ -28,6 +28,7 @@ type world struct {
 
 	churning   atomic.Bool  // servers are restarted
 	leaveDelay atomic.Int64 // 0: that of the pair
+	onSet      func() error // for tests: called by step after the phase was set
 	phases     pairOfPhases // owned by the scenario: of all servers, and of all readers
 	narrowed   atomic.Int64 // how often a reader left a registry or came back
 	failing    atomic.Int64 // how often a registry did not answer in a fault
@@ -217,6 +218,11 @@ func (w *world) step(s migrate.State) error {
 	accepts, published, lost := w.Accepts(), w.Published(), w.Lost()
 	from := w.present()
 	w.set(s)
+	if w.onSet != nil {
+		if err := w.onSet(); err != nil {
+			return err
+		}
+	}
 	if err := w.Settle(); err != nil {
 		return fmt.Errorf("%v to %v: %w", from.Phase, s.Phase, err)
 	}
