@@ -53,7 +53,7 @@ var serverFaults = []fault{
 		Name: "marks an endpoint as draining to leave a registry",
 		File: part,
 		Old:  "left <- s.part.registration.Withdraw(ctx)",
-		New:  "left <- s.part.registration.Close()",
+		New:  "_ = ctx\n		left <- s.part.registration.Close()",
 	}},
 	{"unknown phases", mutant.Mutant{
 		Name: "registers in the old registry while the phase is unknown",

@@ -25,29 +25,31 @@ type Pair struct {
 	DrainDelay, LeaveDelay time.Duration
 	// Bound is the time after which every set must have a server that is registered.
 	Bound time.Duration
+
+	tb testing.TB // the pair ends with it
 }
 
 // Memory returns two registries in memory.
-func Memory(testing.TB) Pair {
+func Memory(tb testing.TB) Pair {
 	return Pair{
-		Name: "memory to memory", Old: zerodrop.Memory(), New: zerodrop.Memory(),
+		tb: tb, Name: "memory to memory", Old: zerodrop.Memory(), New: zerodrop.Memory(),
 		DrainDelay: 300 * time.Millisecond, LeaveDelay: 200 * time.Millisecond, Bound: 2 * time.Second,
 	}
 }
 
 // ConsulToEtcd returns a Consul agent and an etcd server. Both end with tb.
 func ConsulToEtcd(tb testing.TB) Pair {
-	return real("consul to etcd", zerodrop.Consul(tb), zerodrop.EtcdOf(tb, 1))
+	return real(tb, "consul to etcd", zerodrop.Consul(tb), zerodrop.EtcdOf(tb, 1))
 }
 
 // EtcdToConsul returns an etcd server and a Consul agent. Both end with tb.
 func EtcdToConsul(tb testing.TB) Pair {
-	return real("etcd to consul", zerodrop.EtcdOf(tb, 1), zerodrop.Consul(tb))
+	return real(tb, "etcd to consul", zerodrop.EtcdOf(tb, 1), zerodrop.Consul(tb))
 }
 
-func real(name string, old, next zerodrop.Backend) Pair {
+func real(tb testing.TB, name string, old, next zerodrop.Backend) Pair {
 	return Pair{
-		Name: name, Old: old, New: next,
+		tb: tb, Name: name, Old: old, New: next,
 		DrainDelay: 500 * time.Millisecond, LeaveDelay: 700 * time.Millisecond, Bound: 5 * time.Second,
 	}
 }

@@ -13,6 +13,7 @@ func (w *world) scenarios() []zerodrop.Scenario {
 	list := w.healthy()
 	list = append(list, w.apartScenarios()...)
 	list = append(list, w.upgrading()...)
+	list = append(list, w.bridgeProcesses()...)
 	for s := oldSide; s <= newSide; s++ {
 		list = append(list, w.slow(s))
 		list = append(list, w.faults(s)...)

@@ -29,6 +29,8 @@ type world struct {
 	churning   atomic.Bool  // servers are restarted
 	leaveDelay atomic.Int64 // 0: that of the pair
 	onSet      func() error // for tests: called by step after the phase was set
+	processes  processes    // owned by the scenario
+	elections  atomic.Int64 // bridges that took over
 	phases     pairOfPhases // owned by the scenario: of all servers, and of all readers
 	narrowed   atomic.Int64 // how often a reader left a registry or came back
 	failing    atomic.Int64 // how often a registry did not answer in a fault

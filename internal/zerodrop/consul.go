@@ -44,6 +44,7 @@ func Consul(tb testing.TB) Backend {
 	}
 	return Backend{
 		Name:    "consul",
+		URL:     "consul://" + proxy.Addr(),
 		Servers: store(),
 		Clients: store(),
 		TTL:     3 * time.Second,

@@ -34,6 +34,7 @@ func EtcdOf(tb testing.TB, members int) Backend {
 	}
 	return Backend{
 		Name:       "etcd",
+		URL:        "etcd://" + endpoints[0] + "?prefix=" + prefix,
 		Servers:    newEtcdStore(tb, c.Config(endpoints...)),
 		Clients:    newEtcdStore(tb, c.Config(endpoints...)),
 		TTL:        3 * time.Second,
@@ -43,6 +44,9 @@ func EtcdOf(tb testing.TB, members int) Backend {
 		Verbs:      etcdVerbs(tb, c, proxies),
 	}
 }
+
+// prefix is the beginning of all keys.
+const prefix = "/zerodrop/"
 
 // newEtcdStore returns a store on a client of its own. The client ends with tb.
 func newEtcdStore(tb testing.TB, config clientv3.Config) *etcd.Store {
@@ -56,7 +60,7 @@ func newEtcdStore(tb testing.TB, config clientv3.Config) *etcd.Store {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = client.Close() })
-	return etcd.New(client, &etcd.Options{Prefix: "/zerodrop/", SilenceBound: 5 * time.Second})
+	return etcd.New(client, &etcd.Options{Prefix: prefix, SilenceBound: 5 * time.Second})
 }
 
 func etcdVerbs(tb testing.TB, c *etcdtest.Cluster, proxies []*faultproxy.Proxy) Verbs {

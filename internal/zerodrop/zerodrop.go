@@ -36,6 +36,9 @@ type Backend struct {
 	// Servers is the store on which servers register. Clients is the store that
 	// clients watch. Both may be the same store.
 	Servers, Clients naming.Store
+	// URL is the URL of the registry, for other processes. It is empty for a registry in
+	// memory.
+	URL string
 	// TTL is the time to live of the servers' endpoints. DrainDelay is the time that
 	// clients have to learn that a server leaves. 0 means two seconds and 300 ms,
 	// which suit a registry in memory.
