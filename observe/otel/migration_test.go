@@ -51,12 +51,12 @@ func TestMigrationSides(t *testing.T) {
 		time.Sleep(time.Minute)
 		compare(t, "new is down", only(mt.read(), "naming.watch.stale", "naming.migration"), `
 			naming.migration.fallback{naming.service.name=s} 0
-			naming.migration.narrowed{naming.side.name=old naming.service.name=s} 0
+			naming.migration.narrowed{naming.service.name=s naming.side.name=old} 0
 			naming.migration.phase{naming.service.name=s} 3
 			naming.watch.stale{} 0
 			naming.watch.stale{naming.side.name=new} 1
 			naming.watch.stale{naming.side.name=old} 0
-			naming.watch.staleness{naming.side.name=new naming.service.name=s} 60
+			naming.watch.staleness{naming.service.name=s naming.side.name=new} 60
 		`)
 	})
 }
@@ -83,7 +83,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "differs", migration(), `
 		naming.migration.phase{c=d naming.service.name=s} 4
 		naming.migration.fallback{c=d naming.service.name=s} 1
-		naming.migration.narrowed{c=d naming.side.name=new naming.service.name=s} 0
+		naming.migration.narrowed{c=d naming.service.name=s naming.side.name=new} 0
 		naming.migration.missing{c=d naming.service.name=s} 1
 		naming.migration.extra{c=d naming.service.name=s} 2
 		naming.migration.mismatch{c=d naming.service.name=s} 3
@@ -94,7 +94,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "agrees", migration(), `
 		naming.migration.phase{c=d naming.service.name=s} 4
 		naming.migration.fallback{c=d naming.service.name=s} 0
-		naming.migration.narrowed{c=d naming.side.name=new naming.service.name=s} 1
+		naming.migration.narrowed{c=d naming.service.name=s naming.side.name=new} 1
 		naming.migration.missing{c=d naming.service.name=s} 0
 		naming.migration.extra{c=d naming.service.name=s} 0
 		naming.migration.mismatch{c=d naming.service.name=s} 0

@@ -51,12 +51,12 @@ func TestMigrationSides(t *testing.T) {
 		time.Sleep(time.Minute)
 		compare(t, "new is down", only(read(t, m), "watch_stale", "migration"), `
 			migration_fallback{service="s"} 0
-			migration_narrowed{side="old",service="s"} 0
+			migration_narrowed{service="s",side="old"} 0
 			migration_phase{service="s"} 3
 			watch_stale{side=""} 0
 			watch_stale{side="new"} 1
 			watch_stale{side="old"} 0
-			watch_staleness_seconds{side="new",service="s"} 60
+			watch_staleness_seconds{service="s",side="new"} 60
 		`)
 	})
 }
@@ -82,7 +82,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "differs", migration(), `
 		migration_phase{cluster="c",service="s"} 4
 		migration_fallback{cluster="c",service="s"} 1
-		migration_narrowed{cluster="c",side="new",service="s"} 0
+		migration_narrowed{cluster="c",service="s",side="new"} 0
 		migration_missing{cluster="c",service="s"} 1
 		migration_extra{cluster="c",service="s"} 2
 		migration_mismatch{cluster="c",service="s"} 3
@@ -93,7 +93,7 @@ func TestMigrationHooks(t *testing.T) {
 	compare(t, "agrees", migration(), `
 		migration_phase{cluster="c",service="s"} 4
 		migration_fallback{cluster="c",service="s"} 0
-		migration_narrowed{cluster="c",side="new",service="s"} 1
+		migration_narrowed{cluster="c",service="s",side="new"} 1
 		migration_missing{cluster="c",service="s"} 0
 		migration_extra{cluster="c",service="s"} 0
 		migration_mismatch{cluster="c",service="s"} 0
