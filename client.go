@@ -92,6 +92,8 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed, and calls of Announce
 
+	closeComposite sync.Once
+
 	state struct {
 		mu            sync.Mutex // also guards shared.usage
 		closed        bool
@@ -145,7 +147,7 @@ func (c *Client) Hooks() Hooks { return c.hooks }
 // the registry stay there. Close may be called more than once. It must not be called
 // from a function that the Client calls.
 func (c *Client) Close() {
-	watches, registrations, again := c.beginClose()
+	watches, registrations := c.beginClose()
 	var wg sync.WaitGroup
 	for g := range registrations {
 		wg.Go(func() { _ = g.Close() }) // Close logs its error
@@ -156,17 +158,17 @@ func (c *Client) Close() {
 		s.closeReaders()
 	}
 	c.wg.Wait()
-	if c.composite != nil && !again {
-		c.composite.Close()
+	if c.composite != nil {
+		c.closeComposite.Do(c.composite.Close) // a second Close waits for the first
 	}
 }
 
 // beginClose makes acquire and enroll fail from now on. It returns the watches and the
-// registrations to close, and whether Close was called before.
-func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}, again bool) {
+// registrations to close.
+func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*Registration]struct{}) {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
-	again, c.state.closed = c.state.closed, true
+	c.state.closed = true
 	watches, registrations = c.state.watches, maps.Clone(c.state.registrations)
 	c.state.watches = nil
 	for _, s := range watches {
@@ -174,7 +176,7 @@ func (c *Client) beginClose() (watches map[subject]*shared, registrations map[*R
 			s.usage.linger.Stop()
 		}
 	}
-	return watches, registrations, again
+	return watches, registrations
 }
 
 // enroll adds a registration that Close has to close. It makes a, unless nil, the owner

@@ -94,9 +94,21 @@ func NewComposite(composite Composite, opts *Options) *Client {
 	return c
 }
 
-// follow keeps the subject up to date from a Feed of the Client's Composite, until the
-// watch is dropped or the Client is closed.
+// follow keeps the subject up to date from Feeds of the Client's Composite, until the watch
+// is dropped or the Client is closed. A Feed that breaks its contract is replaced by a new
+// one, whose first set repairs what the broken event would have changed.
 func (s *shared) follow() {
+	for {
+		begun := time.Now()
+		err := s.followFeed()
+		if s.ctx.Err() != nil || !s.pause(s.fail(err), begun) {
+			return
+		}
+	}
+}
+
+// followFeed applies the events of one Feed, and returns why it cannot go on.
+func (s *shared) followFeed() error {
 	wake := make(chan struct{}, 1)
 	feed, err := s.client.composite.Follow(s.subject.service, func() {
 		select {
@@ -105,15 +117,17 @@ func (s *shared) follow() {
 		}
 	})
 	if err != nil {
-		s.fail(err)
-		<-s.ctx.Done()
-		return
+		return err
 	}
 	defer feed.Close()
 	s.setFeed(feed)
-	for s.ctx.Err() == nil {
+	defer s.setFeed(nil)
+	for first := true; s.ctx.Err() == nil; {
 		if e, ok := feed.Next(); ok {
-			s.applyEvent(e)
+			if err := s.applyEvent(e, first); err != nil {
+				return err
+			}
+			first = first && !e.Snapshot
 			continue
 		}
 		select {
@@ -121,6 +135,7 @@ func (s *shared) follow() {
 		case <-s.ctx.Done():
 		}
 	}
+	return s.ctx.Err()
 }
 
 func (s *shared) setFeed(feed Feed) {
@@ -129,26 +144,31 @@ func (s *shared) setFeed(feed Feed) {
 	s.feed = feed
 }
 
-// applyEvent applies an event of a Feed. A batch that breaks the contract changes
-// nothing, and the set is stale until the next event.
-func (s *shared) applyEvent(e Event) {
-	err := e.Batch.check()
-	if err == nil && !e.Snapshot && !e.Status.Synced && len(e.Put)+len(e.Deleted)+len(e.Batch.Withheld) > 0 {
-		err = errNoSnapshot
-	}
-	if err != nil {
-		s.fail(err)
-		return
+// applyEvent applies an event of a Feed. first says that the Feed has had no snapshot
+// before. An event that breaks the contract changes nothing, and applyEvent returns an
+// error.
+func (s *shared) applyEvent(e Event, first bool) error {
+	if err := e.check(first); err != nil {
+		return err
 	}
 	wakes, err := s.updateFrom(e)
-	if err != nil {
-		s.fail(err)
-		return
-	}
 	for _, wake := range wakes {
 		wake()
 	}
 	s.calls.run()
+	return err
+}
+
+// check is Batch.check for an event.
+func (e *Event) check(first bool) error {
+	hasSet := e.Snapshot || len(e.Put)+len(e.Deleted)+len(e.Batch.Withheld) > 0
+	switch {
+	case !e.Status.Synced && hasSet:
+		return errBroken("an event with endpoints and the status that nothing is known")
+	case e.Status.Synced && first && !e.Snapshot:
+		return errNoSnapshot
+	}
+	return e.Batch.check()
 }
 
 // updateFrom is applyEvent without calls of the program's functions, as update is of
@@ -159,17 +179,18 @@ func (s *shared) updateFrom(e Event) (wakes []func(), err error) {
 	if s.closed {
 		return nil, nil
 	}
-	was := s.status
-	if e.Status.Synced && !was.Synced && !e.Snapshot {
-		return nil, errNoSnapshot
-	}
 	if err := s.set.checkBatch(e.Batch); err != nil {
 		return nil, err
+	}
+	was := s.status
+	if was.Synced && !e.Status.Synced {
+		return nil, nil // of a new Feed: the set and the status of before stay until it is known
 	}
 	var changes []change
 	var began, ceased []Withheld
 	if e.Status.Synced {
 		changes, began, ceased = s.applyToSet(e.Batch)
+		s.noteAnswer(e.Status)
 	}
 	s.status = e.Status
 	s.status.Held = nil
@@ -180,6 +201,17 @@ func (s *shared) updateFrom(e Event) (wakes []func(), err error) {
 	s.set.flagged = false
 	s.statuses++
 	return s.publish(changes), nil
+}
+
+// noteAnswer notes that a Feed works, so that a failure much later is a new one. mu is
+// held.
+func (s *shared) noteAnswer(status Status) {
+	if s.health.readAt.IsZero() {
+		s.health.readAt = time.Now()
+	}
+	if !status.Stale() {
+		s.countFailing(false)
+	}
 }
 
 // queueStaleness adds the log record and the call of the hook if the set became stale or
