@@ -40,7 +40,9 @@ func (c *fakeComposite) List(context.Context, string) (naming.View, error) {
 	return naming.View{Service: "svc"}, io.ErrUnexpectedEOF
 }
 
-func (c *fakeComposite) Apply(context.Context, string, []naming.Change) error { return io.ErrNoProgress }
+func (c *fakeComposite) Apply(context.Context, string, []naming.Change) error {
+	return io.ErrNoProgress
+}
 
 func (c *fakeComposite) Announce(string, naming.Endpoint, naming.RegisterOptions) (naming.Announcement, error) {
 	return nil, io.ErrClosedPipe

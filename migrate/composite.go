@@ -27,7 +27,7 @@ func (c composite) Follow(service string, wake func()) (naming.Feed, error) {
 // List reads the registries that the phase of the service reads. It returns an error if
 // one of them cannot be read, because a part of the set would look like a smaller set.
 func (c composite) List(ctx context.Context, service string) (naming.View, error) {
-	state, known := c.phases.State(service)
+	state, known := c.state(service)
 	ch := choose(state, known, c.inShare(service, state.Share))
 	var read [2]bool
 	read[ch.lead] = true
@@ -62,13 +62,15 @@ func (c composite) List(ctx context.Context, service string) (naming.View, error
 // Apply makes changes in the registries that the phase of the service writes. It returns
 // an error if one of them fails: the caller applies the changes again.
 func (c composite) Apply(ctx context.Context, service string, changes []naming.Change) error {
-	state, known := c.phases.State(service)
+	state, known := c.state(service)
 	var errs [2]error
 	var g errgroup.Group
+	written := false
 	for i := range c.sides {
 		if c.sides[i].readOnly || known && !state.Phase.writes(sideIndex(i)) {
 			continue
 		}
+		written = true
 		g.Go(func() error {
 			if err := c.sides[i].store.Apply(ctx, service, changes...); err != nil {
 				errs[i] = fmt.Errorf("registry %q: %w", c.sides[i].name, err)
@@ -77,6 +79,9 @@ func (c composite) Apply(ctx context.Context, service string, changes []naming.C
 		})
 	}
 	_ = g.Wait() // the errors are in errs
+	if !written {
+		return fmt.Errorf("%w: the registry of phase %v is read-only", naming.ErrInvalid, state.Phase)
+	}
 	return errors.Join(errs[:]...)
 }
 

@@ -1,7 +1,6 @@
 package migrate
 
 import (
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -104,7 +103,7 @@ func (f *feed) readPhase() {
 		return
 	}
 	r := &f.reader
-	r.state, r.known = f.j.phases.State(f.service)
+	r.state, r.known = f.j.state(f.service)
 	f.j.seen.report(f.j, f.service, r.state, r.known)
 }
 
@@ -115,6 +114,16 @@ func (f *feed) choice() choice {
 		return f.j.listChoice()
 	}
 	return choose(f.reader.state, f.reader.known, f.j.inShare(f.service, f.reader.state.Share))
+}
+
+// state returns the state of a service. A Source may be of another author: a state that is
+// not valid is not known.
+func (j *Joined) state(service string) (State, bool) {
+	s, known := j.phases.State(service)
+	if !known || s.Valid() != nil {
+		return State{}, false
+	}
+	return s, true
 }
 
 // inShare reports whether this client is in a share of the clients of a service.
@@ -237,46 +246,62 @@ func (f *feed) diff(c choice, out result, published bool) (e naming.Event, chang
 // difference finds the changes between two results.
 type difference struct{ event *naming.Event }
 
-// compare adds the changes to the event.
+// compare adds the changes to the event. The lists are sorted.
 func (d difference) compare(was, is result) {
-	if len(was.usable) != 0 && len(was.usable) == len(is.usable) && &was.usable[0] == &is.usable[0] &&
-		len(was.withheld)+len(is.withheld) == 0 {
-		return // the same list
-	}
 	e := d.event
-	here := make(map[string]struct{}, len(is.usable)+len(is.withheld))
-	for i := range is.usable {
-		here[is.usable[i].ID] = struct{}{}
+	isSame := func(a, b []naming.Endpoint) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+	if !isSame(was.usable, is.usable) {
+		d.compareUsable(was.usable, is.usable)
 	}
-	for i := range is.withheld {
-		here[is.withheld[i].Endpoint.ID] = struct{}{}
-	}
-	gone := func(id string) {
-		if !has(here, id) {
-			e.Deleted = append(e.Deleted, id)
+	d.compareWithheld(was.withheld, is.withheld)
+	if len(was.withheld)+len(is.withheld) > 0 {
+		// An endpoint that went from one list to the other is in Put or Withheld.
+		here := make(map[string]struct{}, len(e.Put)+len(e.Withheld))
+		for i := range e.Put {
+			here[e.Put[i].ID] = struct{}{}
 		}
-	}
-	for i := range was.usable {
-		gone(was.usable[i].ID)
-	}
-	for i := range was.withheld {
-		gone(was.withheld[i].Endpoint.ID)
-	}
-	for i := range is.usable {
-		n := &is.usable[i]
-		j, found := slices.BinarySearchFunc(was.usable, n.ID, func(e naming.Endpoint, id string) int { return strings.Compare(e.ID, id) })
-		if !found || !sameEndpoint(&was.usable[j], n) {
-			e.Put = append(e.Put, *n)
+		for i := range e.Withheld {
+			here[e.Withheld[i].Endpoint.ID] = struct{}{}
 		}
+		e.Deleted = slices.DeleteFunc(e.Deleted, func(id string) bool { return has(here, id) })
 	}
-	for i := range is.withheld {
-		n := &is.withheld[i]
-		j, found := slices.BinarySearchFunc(was.withheld, n.Endpoint.ID, func(w naming.Withheld, id string) int { return strings.Compare(w.Endpoint.ID, id) })
-		if !found || was.withheld[j].Reason != n.Reason || was.withheld[j].Detail != n.Detail || !sameEndpoint(&was.withheld[j].Endpoint, &n.Endpoint) {
-			e.Withheld = append(e.Withheld, *n)
+}
+
+func (d difference) compareUsable(was, is []naming.Endpoint) {
+	e := d.event
+	for i, j := 0, 0; i < len(was) || j < len(is); {
+		switch c := compareAt(was, is, i, j); {
+		case c < 0:
+			e.Deleted = append(e.Deleted, was[i].ID)
+			i++
+		case c > 0:
+			e.Put = append(e.Put, is[j])
+			j++
+		default:
+			if !sameEndpoint(&was[i], &is[j]) {
+				e.Put = append(e.Put, is[j])
+			}
+			i, j = i+1, j+1
 		}
 	}
 }
+
+func (d difference) compareWithheld(was, is []naming.Withheld) {
+	e := d.event
+	for _, n := range is {
+		i, found := slices.BinarySearchFunc(was, n.Endpoint.ID, compareWithheldID)
+		if !found || was[i].Reason != n.Reason || was[i].Detail != n.Detail || !sameEndpoint(&was[i].Endpoint, &n.Endpoint) {
+			e.Withheld = append(e.Withheld, n)
+		}
+	}
+	for _, w := range was {
+		if _, found := slices.BinarySearchFunc(is, w.Endpoint.ID, compareWithheldID); !found {
+			e.Deleted = append(e.Deleted, w.Endpoint.ID)
+		}
+	}
+}
+
+func compareWithheldID(w naming.Withheld, id string) int { return strings.Compare(w.Endpoint.ID, id) }
 
 func sameEndpoint(a, b *naming.Endpoint) bool {
 	return a.Equal(*b) && a.NoDrainingMark == b.NoDrainingMark && a.Unleased == b.Unleased
@@ -297,17 +322,17 @@ func (f *feed) status(c choice, out result, published bool) naming.Status {
 		return s
 	}
 	waiting := !s.Synced && !out.narrow && !r.memory.waited && (r.views[c.lead].pending() || r.views[c.lead.other()].pending())
-	why := cmp.Or(lead.Err, other.Err)
+	why, from := lead.Err, c.lead
+	if why == nil && !out.narrow {
+		why, from = other.Err, c.lead.other()
+	}
 	if waiting || why == nil {
 		return s // an error would fail calls that the next answer lets succeed
 	}
-	s.Err = fmt.Errorf("registry %q: %w", f.j.sides[c.lead].name, why)
-	if lead.Err == nil {
-		s.Err = fmt.Errorf("registry %q: %w", f.j.sides[c.lead.other()].name, why)
-	}
+	s.Err = naming.SafeError(fmt.Errorf("registry %q: %w", f.j.sides[from].name, why))
 	s.StaleSince = lead.StaleSince
-	if !out.narrow && other.StaleSince.After(s.StaleSince) || s.StaleSince.IsZero() {
-		s.StaleSince = other.StaleSince
+	if !out.narrow && other.StaleSince.After(s.StaleSince) {
+		s.StaleSince = other.StaleSince // as long as one was fresh, the set was
 	}
 	return s
 }

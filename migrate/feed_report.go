@@ -17,8 +17,8 @@ func (f *feed) report(c choice, out result, was *memory) {
 	if f.isList() {
 		return
 	}
-	if now := f.reader.memory; now.published && (!was.published || now.narrow != was.narrow || now.to != was.to) {
-		f.reportNarrow(c, now.narrow)
+	if is := &f.reader.memory; is.alone() != was.alone() || is.alone() && is.to != was.to {
+		f.reportNarrow(c, is.narrow)
 	}
 	f.trackFallback(c, out)
 }

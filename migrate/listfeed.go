@@ -18,7 +18,7 @@ func (j *Joined) listChoice() choice {
 	}
 	var reads [2]bool
 	for service, s := range states {
-		c := choose(s, true, j.inShare(service, s.Share))
+		c := choose(s, s.Valid() == nil, j.inShare(service, s.Share))
 		reads[c.lead] = true
 		reads[c.lead.other()] = reads[c.lead.other()] || !c.alone
 	}

@@ -135,6 +135,9 @@ func (m memory) step(c choice, views *[2]view) (result, memory) {
 	return r, m
 }
 
+// alone reports whether the published set is that of one registry alone.
+func (m *memory) alone() bool { return m.published && m.narrow }
+
 // wanted returns the registries to watch: the lead, and the other one unless the reader
 // has left it and nothing compares the two.
 func (m *memory) wanted(c choice, compare bool) (watch [2]bool) {

@@ -50,7 +50,7 @@ type ReaderStatus struct {
 // request.
 func (j *Joined) Status(service string) Status {
 	s := Status{Service: service, SourceErr: j.phases.Err()}
-	s.State, s.Known = j.phases.State(service)
+	s.State, s.Known = j.state(service)
 	s.Reader = j.feeds.status(service)
 	s.Registrations = j.registrations(service)
 	return s
