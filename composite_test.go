@@ -245,7 +245,7 @@ func TestFeedBreaksContract(t *testing.T) {
 				feed.send(snapshotOf("a:1"))
 				expectEvent(t, f, "snapshot put=[a:1] synced=true")
 				feed.send(bad, changesOf("lost:1"))
-				v, _ := f.Current()
+				v, _, _ := f.Current()
 				if len(v.Endpoints) != 1 || !v.Stale() || !v.Synced {
 					t.Errorf("%d endpoints, stale=%v; want the set of before, stale", len(v.Endpoints), v.Stale())
 				}
@@ -255,7 +255,7 @@ func TestFeedBreaksContract(t *testing.T) {
 					t.Fatalf("%d feeds, the first was closed %d times; want a second feed", n, feed.closed)
 				}
 				again.send(naming.Event{}, snapshotOf("a:1", "lost:1"))
-				if v, _ := f.Current(); len(v.Endpoints) != 2 || v.Stale() {
+				if v, _, _ := f.Current(); len(v.Endpoints) != 2 || v.Stale() {
 					t.Errorf("%d endpoints, stale=%v; want 2, fresh", len(v.Endpoints), v.Stale())
 				}
 			})
@@ -275,12 +275,13 @@ func TestFeedWithoutSnapshot(t *testing.T) {
 		if _, n := c.last(); n < 3 || n > 60 {
 			t.Errorf("%d feeds in ten minutes", n)
 		}
-		if v, _ := f.Current(); v.Synced || v.Err == nil {
+		if v, _, _ := f.Current(); v.Synced || v.Err == nil {
 			t.Errorf("status %+v, want an error", v.Status)
 		}
+		time.Sleep(time.Minute) // the longest wait for the next Feed is shorter
 		feed, _ := c.last()
 		feed.send(snapshotOf("a:1"))
-		if v, _ := f.Current(); !v.Synced || v.Stale() {
+		if v, _, _ := f.Current(); !v.Synced || v.Stale() {
 			t.Errorf("status %+v, want a fresh set", v.Status)
 		}
 	})
@@ -295,7 +296,7 @@ func TestFeedHold(t *testing.T) {
 		gone.Deleted = []string{"a:1", "b:1"}
 		gone.Status.Held = []naming.Endpoint{{ID: "of the feed"}}
 		feed.send(gone)
-		if v, _ := f.Current(); len(v.Held) != 2 || len(v.Endpoints) != 0 {
+		if v, _, _ := f.Current(); len(v.Held) != 2 || len(v.Endpoints) != 0 {
 			t.Errorf("%d endpoints, %d held; want 2 held", len(v.Endpoints), len(v.Held))
 		}
 	})
@@ -321,7 +322,7 @@ func TestCompositeClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if v, _ := f.Current(); !errors.Is(v.Err, io.ErrShortBuffer) {
+		if v, _, _ := f.Current(); !errors.Is(v.Err, io.ErrShortBuffer) {
 			t.Errorf("the status has the error %v", v.Err)
 		}
 		c.mu.Lock()
@@ -382,7 +383,7 @@ func TestCurrent(t *testing.T) {
 
 func expectCurrent(t *testing.T, f *naming.Follower, n int, changed bool) {
 	t.Helper()
-	v, is := f.Current()
+	v, _, is := f.Current()
 	if len(v.Endpoints) != n || is != changed {
 		t.Errorf("Current returned %d endpoints, %v; want %d, %v", len(v.Endpoints), is, n, changed)
 	}

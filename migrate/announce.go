@@ -119,7 +119,7 @@ func (a *announcement) look() {
 // readPhase returns what the present phase means for the endpoint.
 func (a *announcement) readPhase() plan {
 	j := a.joined
-	state, known := j.phases.State(a.service)
+	state, known := j.state(a.service)
 	j.seen.report(j, a.service, state, known)
 	return planOf(state, known, [2]bool{j.sides[oldSide].readOnly, j.sides[newSide].readOnly})
 }

@@ -111,7 +111,7 @@ func (s *site) follow() *naming.Follower {
 func (s *site) expect(f *naming.Follower, want string) {
 	s.t.Helper()
 	synctest.Wait()
-	v, _ := f.Current()
+	v, _, _ := f.Current()
 	if got := setOf(v); got != want {
 		s.t.Errorf("the set is %q, want %q", got, want)
 	}
@@ -191,7 +191,7 @@ func (s *site) expectMost(f *naming.Follower, from, to Phase) {
 		reads["new:1"] = false
 	}
 	synctest.Wait()
-	v, _ := f.Current()
+	v, _, _ := f.Current()
 	for _, e := range v.Endpoints {
 		delete(reads, e.Addr)
 	}
@@ -253,7 +253,7 @@ func TestReaderFirstWaitAfterAnswer(t *testing.T) {
 		f := s.follow()
 		time.Sleep(time.Minute)
 		s.expect(f, "unknown")
-		v, _ := f.Current()
+		v, _, _ := f.Current()
 		if !errors.Is(v.Err, errReaderDown) || !strings.Contains(fmt.Sprint(v.Err), `registry "new"`) {
 			t.Errorf("the error is %v", v.Err)
 		}
@@ -308,7 +308,7 @@ func TestReaderOutages(t *testing.T) {
 					time.Sleep(time.Minute)
 					s.put(2, "c:1")
 					s.expect(f, "a:1 b:1 c:1")
-					if v, _ := f.Current(); v.Stale() {
+					if v, _, _ := f.Current(); v.Stale() {
 						t.Errorf("%s, %v: stale after the outage of registry %d", name, p, side)
 					}
 				})
@@ -348,13 +348,13 @@ func TestReaderBothDown(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		s.expect(f, "new:1 old:1")
-		if v, _ := f.Current(); !v.Stale() || len(v.Sides) != 2 || v.Sides[0].Err == nil || v.Sides[1].Err == nil {
+		if v, _, _ := f.Current(); !v.Stale() || len(v.Sides) != 2 || v.Sides[0].Err == nil || v.Sides[1].Err == nil {
 			t.Errorf("status %+v, want stale with the errors of both", v.Status)
 		}
 		s.stores[newSide].Up()
 		time.Sleep(10 * time.Minute)
 		s.expect(f, "new:1 old:1")
-		if v, _ := f.Current(); v.Stale() || v.Sides[0].Err == nil || v.Sides[1].Err != nil {
+		if v, _, _ := f.Current(); v.Stale() || v.Sides[0].Err == nil || v.Sides[1].Err != nil {
 			t.Errorf("status %+v, want fresh, with the error of one", v.Status)
 		}
 		if got := s.noted(); got != "stale true, stale false" {
