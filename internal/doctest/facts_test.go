@@ -90,6 +90,7 @@ func TestEveryOption(t *testing.T) {
 		{"backend/etcd", "Options", "etcd"},
 		{"backend/consul", "Options", "Consul"},
 		{"backend/open", "Options", "URLs"},
+		{"backend/open", "ClientOptions", "URLs"},
 		{"migrate", "Options", "Migration"},
 		{"migrate", "RecordsOptions", "Migration"},
 		{"migrate", "FileOptions", "Migration"},
