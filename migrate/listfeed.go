@@ -4,9 +4,13 @@ import (
 	"github.com/naming-go/naming"
 )
 
-// RecordsService is the name of the service that holds the records of a migration. A
-// joined Client leaves it out of the list of services.
-const RecordsService = "naming/migration"
+// BridgeService is the name of the service in which the Bridges of package bridge elect the
+// one that works.
+const BridgeService = "naming/bridge"
+
+// isOwnService reports whether a service belongs to migrations and has no servers. A joined
+// Client leaves such a service out of the list of services.
+func isOwnService(name string) bool { return name == RecordService || name == BridgeService }
 
 // listChoice returns how the list of services is read. It is read from one registry alone
 // if all phases read that registry alone. Which service is in which registry is not known
@@ -31,11 +35,11 @@ func (j *Joined) listChoice() choice {
 	return choice{lead: oldSide}
 }
 
-// asNames returns a list of services without that of the records.
+// asNames returns a list of services without those of migrations.
 func asNames(list []naming.Endpoint) []naming.Endpoint {
 	names := make([]naming.Endpoint, 0, len(list))
 	for _, e := range list {
-		if e.ID != RecordsService {
+		if !isOwnService(e.ID) {
 			names = append(names, naming.Endpoint{ID: e.ID})
 		}
 	}

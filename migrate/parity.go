@@ -379,7 +379,8 @@ func sameValue(a, b json.RawMessage) bool {
 const compareAtOnce = 8
 
 // Stores reads services from both registries, once each, and compares them. Without
-// services it reads the lists of services, and compares all except [RecordsService].
+// services it reads the lists of services, and compares all except [RecordService] and
+// [BridgeService].
 //
 // The reports are in the order of the services, or sorted by service. A service that cannot
 // be read has a report whose Known is false, and the error has the reason. A change between
@@ -453,7 +454,7 @@ func allServices(ctx context.Context, old, next naming.Store) ([]string, error) 
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
-	return slices.DeleteFunc(all, func(name string) bool { return name == RecordsService || naming.CheckService(name) != nil }), nil
+	return slices.DeleteFunc(all, func(name string) bool { return isOwnService(name) || naming.CheckService(name) != nil }), nil
 }
 
 func firstList(ctx context.Context, store naming.Store) ([]string, error) {

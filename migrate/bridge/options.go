@@ -13,7 +13,7 @@ import (
 
 // Service is the service that has the entries of elections and approvals. No Bridge copies
 // it.
-const Service = "naming/bridge"
+const Service = migrate.BridgeService
 
 // phaseService is the service that has the phases of migrations.
 const phaseService = "naming/migration"
