@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -40,6 +41,14 @@ func (c *configuration) join(name string) (*program, error) {
 		return nil, err
 	}
 	return &program{joined: joined, phases: phases}, nil
+}
+
+// awaitPhase waits until the program knows the phase.
+func (p *program) awaitPhase(ctx context.Context) error {
+	return until(ctx, "the phase is known", func() bool {
+		_, known := p.phases.State(service)
+		return known
+	})
 }
 
 func (p *program) close() {

@@ -40,6 +40,13 @@ func startServer(ctx context.Context, c *configuration, name string, accepted *a
 		s.grpc.Stop()
 		return nil, err
 	}
+	// A server that does not know the phase registers in both registries, which is safe.
+	// This one waits, so that the table has the registrations of the phase only.
+	if err := s.program.awaitPhase(ctx); err != nil {
+		s.grpc.Stop()
+		s.program.close()
+		return nil, err
+	}
 	// Wait waits for the registry that counts in the present phase.
 	s.registration, err = s.program.joined.Register(ctx, service, naming.Endpoint{Addr: s.addr},
 		&naming.RegisterOptions{Wait: true, DrainDelay: 400 * time.Millisecond})

@@ -148,10 +148,10 @@ func (s *story) play(ctx context.Context, next step) error {
 			return err
 		}
 	}
-	if err := s.settled(ctx, next); err != nil {
+	if err := sleep(ctx, s.pause/2); err != nil {
 		return err
 	}
-	if err := sleep(ctx, s.pause/2); err != nil {
+	if err := s.settled(ctx, next); err != nil {
 		return err
 	}
 	s.screen.Line(s.present().String())
@@ -168,27 +168,24 @@ func (s *story) setPhase(ctx context.Context, next step) error {
 // settled waits until the registries have the servers that the phase says, the clients
 // read what it says, and each client has called each server.
 func (s *story) settled(ctx context.Context, now step) error {
-	servers, clients := s.serverList(), s.clientList()
+	servers := s.serverList()
 	want := now.registered(len(servers))
-	err := until(ctx, fmt.Sprintf("the registries have %d and %d servers", want[0], want[1]), func() bool {
-		return s.present().listed == want
+	what := fmt.Sprintf("the registries have %d and %d servers, the clients read %s, and each client has called each server", want[0], want[1], now.reads)
+	return until(ctx, what, func() bool {
+		is := s.present()
+		return is.listed == want && is.reads == now.reads && s.allCalled(servers)
 	})
-	if err != nil {
-		return err
-	}
-	err = until(ctx, "the clients read "+now.reads, func() bool { return s.present().reads == now.reads })
-	if err != nil {
-		return err
-	}
-	return until(ctx, "each client calls each server", func() bool {
-		for _, c := range clients {
-			calls := c.traffic.Count()
-			if slices.ContainsFunc(servers, func(s *server) bool { return calls[s.addr] == 0 }) {
-				return false
-			}
+}
+
+// allCalled reports whether each client has called each server.
+func (s *story) allCalled(servers []*server) bool {
+	for _, c := range s.clientList() {
+		calls := c.traffic.Count()
+		if slices.ContainsFunc(servers, func(s *server) bool { return calls[s.addr] == 0 }) {
+			return false
 		}
-		return true
-	})
+	}
+	return true
 }
 
 // restart stops a server in order, and starts it again at another address.
@@ -258,7 +255,7 @@ func until(ctx context.Context, what string, done func() bool) error {
 	defer cancel()
 	for !done() {
 		if err := sleep(ctx, 5*time.Millisecond); err != nil {
-			return fmt.Errorf("not so: %s: %w", what, err)
+			return fmt.Errorf("waiting until %s: %w", what, err)
 		}
 	}
 	return nil
