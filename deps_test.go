@@ -31,6 +31,8 @@ func TestDependencies(t *testing.T) {
 		{pkg: "./backend/memory", only: []string{module, xsync}},
 		{pkg: "./resolver", never: []string{etcd, consul, module + "/backend/"}},
 		{pkg: "./serve", never: []string{etcd, consul, module + "/backend/"}},
+		{pkg: "./migrate", only: []string{module, xsync}, never: []string{module + "/backend/"}},
+		{pkg: "./migrate/bridge", only: []string{module, xsync}, never: []string{module + "/backend/"}},
 		{pkg: "./backend/etcd", never: []string{consul, module + "/backend/memory", module + "/backend/consul"}},
 		{pkg: "./backend/consul", never: []string{etcd, grpc, module + "/backend/memory", module + "/backend/etcd"}},
 		// A newcomer's first build compiles no registry's client.
