@@ -303,7 +303,7 @@ func TestReaderHold(t *testing.T) {
 func TestReaderServices(t *testing.T) {
 	for p := Old; p <= Done; p++ {
 		onSite(t, p, noHold(), func(s *site) {
-			for i, names := range [][]string{{"both", "old", RecordsService}, {"both", "new", RecordsService}} {
+			for i, names := range [][]string{{"both", "old", RecordService}, {"both", "new", RecordService}} {
 				for _, name := range names {
 					if err := s.stores[i].Apply(s.t.Context(), name, naming.Change{Endpoint: naming.Endpoint{Addr: "a:1"}}); err != nil {
 						t.Fatal(err)
