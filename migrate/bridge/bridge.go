@@ -29,7 +29,7 @@ type Bridge struct {
 		mu      sync.Mutex
 		running bool
 		term    *term  // not nil while this Bridge works
-		kept    func() // ends the renewal of an earlier term's leases; nil: none
+		kept    func() // not nil: ends the renewal of an earlier term's leases
 		status  Status
 		reports reports
 	}
@@ -157,7 +157,7 @@ func (b *Bridge) setRunning(running bool) bool {
 }
 
 // keep renews the leases of a term that has ended, until another Bridge is known to be
-// elected or this one works again. The election's registry may be down for longer than the
+// elected or this Bridge works again. The election's registry may be down for longer than the
 // copies' time to live. A Bridge that was elected meanwhile has put the copies under its own
 // leases, so that these renewals do not concern them.
 func (b *Bridge) keep(ctx context.Context, p *leasePool) {

@@ -15,8 +15,8 @@
 // itself, the copy is removed after that.
 //
 // All copies are under leases of the Bridge, which outlive a restart. A Bridge that stops
-// leaves its copies in place. The next one puts them again, once, under its own leases. If
-// none comes, they lapse after [Options.TTL].
+// leaves its copies in place. The next Bridge puts them again, once, under its own leases.
+// Without a next Bridge they lapse after [Options.TTL].
 //
 // # What a Bridge never does
 //
@@ -27,23 +27,23 @@
 //
 // # The fuse
 //
-// A registry that loses its data looks like servers that stopped. A Bridge counts the
+// A source that lost its data looks like a source whose servers have stopped. A Bridge counts the
 // deletions that no known reason explains, against the copies that the target has. If they
-// exceed [Fuse], none of them is made: the copies stay and remain leased, and
-// [Hooks.FuseBlown] has a [Plan] with a digest. The fuse is whole again when the endpoints
+// exceed [Fuse], the Bridge makes none of these deletions. The copies stay and remain
+// leased, and [Hooks.FuseBlown] has a [Plan] with a digest. The fuse is whole again when the endpoints
 // are back in the source, or when an operator approves exactly that plan: see
 // [Bridge.Approve]. Additions go on.
 //
 // # Several Bridges
 //
 // Of the Bridges of one migration and direction, one works and the others stand by. They
-// elect the one with an entry of the service [Service] in a registry whose Apply is
+// elect that Bridge with an entry of the service [Service] in a registry whose Apply is
 // atomic. A Bridge that was paused across another's work notices that before its next
 // write.
 //
 // # Limits
 //
-// 50,000 copies in 10,000 services are supported with etcd as target. Consul takes some 80
+// 50,000 copies in 10,000 services are supported with etcd as target. Consul takes about 80
 // registrations in a second, and each of its copies costs a request per renewal: set
 // [Options.TTL] to [ConsulTTL] and [Options.Rate] to [ConsulRate].
 //

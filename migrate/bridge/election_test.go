@@ -13,7 +13,7 @@ import (
 	"github.com/naming-go/naming/migrate/bridge"
 )
 
-// One of two Bridges works. When it stops, the other one goes on at once. When it dies, the
+// One of two Bridges works. When it stops, the other Bridge goes on at once. When it dies, the
 // other one goes on after the time to live of the election.
 func TestElection(t *testing.T) {
 	inWorld(t, func(w *world) {

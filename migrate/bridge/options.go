@@ -20,7 +20,7 @@ const phaseService = "naming/migration"
 
 // ConsulTTL and ConsulRate are the recommended [Options.TTL] and [Options.Rate] for a
 // target on Consul. There each copy is renewed by a request of its own, and an agent takes
-// some 80 registrations in a second.
+// about 80 registrations in a second.
 const (
 	ConsulTTL  = time.Hour
 	ConsulRate = 50

@@ -397,7 +397,7 @@ func TestLeaseLost(t *testing.T) {
 	})
 }
 
-// Copies share leases, outlive the Bridge, and lapse if none comes.
+// Copies share leases, outlive the Bridge, and lapse without another Bridge.
 func TestLeases(t *testing.T) {
 	inWorld(t, func(w *world) {
 		for i := range 10 {

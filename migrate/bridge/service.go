@@ -149,8 +149,8 @@ func (s *service) applyTarget(c copier, epoch uint64, e naming.Event) {
 const maxEpoch = 1 << 53
 
 // noteCopy notes the epoch of an own copy, and whether somebody has changed the copy. A
-// Bridge of an earlier epoch may have done so with its last write before it noticed that it
-// was replaced. The copy is then under that Bridge's lease, and would lapse. A Bridge of a
+// Bridge of an earlier epoch may have done so with its last write before it noticed the
+// election of another Bridge. The copy is then under that Bridge's lease, and would lapse. A Bridge of a
 // later epoch never causes a repair, so that two Bridges never answer each other.
 func (s *service) noteCopy(c copier, epoch uint64, e naming.Endpoint) {
 	mark, own := c.owns(e)

@@ -10,8 +10,8 @@ import (
 )
 
 // Sweep removes the copies of this migration and direction from the target, at the end of
-// a migration. It does not read the source. Stop the Bridges first: Sweep waits until none
-// works.
+// a migration. It does not read the source. Stop the Bridges first: Sweep waits until no
+// Bridge works.
 //
 // A copy counts for the fuse if it is not draining and the target has its address only as
 // a copy, because programs on the target then lose the endpoint. If these copies exceed the

@@ -173,7 +173,7 @@ func (t *term) noteRefusal(s *service, p putWork, err error) {
 }
 
 // probe renews the leases of copies that could not be put, because one has ended. It
-// returns err if none has.
+// returns err if no lease has ended.
 func (t *term) probe(s *service, puts []putWork, err error) error {
 	leases := make(map[*sharedLease]bool)
 	for _, p := range puts {
