@@ -21,14 +21,6 @@ func TestElection(t *testing.T) {
 		first, stop := w.start(w.old, newTap(w.T, w.next), options())
 		settle(time.Second)
 		second, _ := w.start(w.old, newTap(w.T, w.next), options())
-		var dead atomic.Bool
-		tap := newTap(w.T, w.next)
-		tap.enter = func(string, string) error {
-			if dead.Load() {
-				return errKilled
-			}
-			return nil
-		}
 		settle(time.Hour)
 		if !first.Status().Working || second.Status().Working {
 			w.Fatalf("first %+v, second %+v", first.Status(), second.Status())
@@ -38,7 +30,7 @@ func TestElection(t *testing.T) {
 		if s := second.Status(); !s.Working || s.Epoch != 2 {
 			w.Fatalf("second %+v", s)
 		}
-		third, _ := w.start(w.old, tap, options())
+		third, _ := w.start(w.old, newTap(w.T, w.next), options())
 		settle(time.Minute)
 		if third.Status().Working {
 			w.Fatalf("third %+v", third.Status())

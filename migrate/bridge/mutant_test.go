@@ -81,7 +81,7 @@ var mutants = []mutant.Mutant{
 		Name: "deletes what the source's Client holds",
 		File: "decide.go",
 		Old:  "		case !may || held[nativeID]:\n",
-		New:  "		case !may:\n",
+		New:  "		case !may || held[nativeID] && false:\n",
 		Test: "TestHeldSource",
 	}, {
 		Name: "removes before it adds",
