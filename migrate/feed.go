@@ -212,16 +212,29 @@ func (f *feed) readViews(c choice) (changed bool) {
 			continue
 		}
 		changed = true
-		usable, withheld := v.Endpoints, v.Withheld
-		if f.isList() {
-			usable = asNames(usable)
-		} else {
-			usable, withheld = asNatives(usable, withheld)
+		is, was := &f.reader.views[i], &f.reader.raw[i]
+		if !is.synced || !sameList(was.Endpoints, v.Endpoints) || !sameList(was.Withheld, v.Withheld) {
+			f.setLists(is, &v)
 		}
-		f.reader.raw[i] = v
-		f.reader.views[i] = view{synced: v.Synced, fresh: live, failed: v.Stale(), usable: usable, withheld: withheld}
+		is.synced, is.fresh, is.failed = v.Synced, live, v.Stale()
+		*was = v
 	}
 	return changed
+}
+
+// setLists sets the entries of a view to those of a registry.
+func (f *feed) setLists(is *view, v *naming.View) {
+	if f.isList() {
+		is.setLists(asNames(v.Endpoints), nil)
+	} else {
+		is.setLists(asNatives(v.Endpoints, v.Withheld))
+	}
+}
+
+// sameList reports whether two lists are one. A Follower returns the same list as long as the
+// endpoints are the same.
+func sameList[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // diff returns the event that takes a receiver from what was shown last to out.
@@ -249,8 +262,7 @@ type difference struct{ event *naming.Event }
 // compare adds the changes to the event. The lists are sorted.
 func (d difference) compare(was, is result) {
 	e := d.event
-	isSame := func(a, b []naming.Endpoint) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
-	if !isSame(was.usable, is.usable) {
+	if !sameList(was.usable, is.usable) {
 		d.compareUsable(was.usable, is.usable)
 	}
 	d.compareWithheld(was.withheld, is.withheld)

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strconv"
@@ -16,7 +17,8 @@ type merged struct {
 	withheld  []naming.Withheld
 	uncovered []string // live addresses of usable that the lead does not say to use; sorted
 
-	// The endpoints of the lead, as the other registry's marks leave them.
+	// The endpoints of the lead, as the other registry's marks leave them. They are of use
+	// only if uncovered is empty.
 	leadUsable   []naming.Endpoint
 	leadWithheld []naming.Withheld
 }
@@ -26,8 +28,9 @@ type merged struct {
 // reader of the registry alone.
 //
 // The registries usually agree about most addresses. merge compares the sorted lists, and
-// looks closer only at the addresses about which the registries differ.
-func merge(lead sideIndex, views *[2]view, m *memory) merged {
+// looks closer only at the addresses about which the registries differ. The lists of the lead
+// are made only if the reader wants the lead alone.
+func merge(lead sideIndex, views *[2]view, m *memory, alone bool) merged {
 	l, o := &views[lead], &views[lead.other()]
 	if len(o.usable)+len(o.withheld) == 0 && len(m.left[lead.other()]) == 0 {
 		return merged{usable: l.usable, withheld: l.withheld, leadUsable: l.usable, leadWithheld: l.withheld}
@@ -39,11 +42,15 @@ func merge(lead sideIndex, views *[2]view, m *memory) merged {
 	}
 	x.index()
 	x.addLead()
-	x.out.leadUsable, x.out.leadWithheld = slices.Clone(x.out.usable), slices.Concat(x.out.withheld, x.vouched)
+	if alone {
+		x.out.leadUsable, x.out.leadWithheld = slices.Clone(x.out.usable), slices.Concat(x.out.withheld, x.vouched)
+	}
 	x.addOther()
 	x.sort()
 	x.out.usable = x.withTheRest(x.out.usable)
-	x.out.leadUsable = x.withTheRest(x.out.leadUsable)
+	if alone && len(x.out.uncovered) == 0 {
+		x.out.leadUsable = x.withTheRest(x.out.leadUsable)
+	}
 	return x.out
 }
 
@@ -82,7 +89,7 @@ func (x *merger) findDifferences() {
 			x.differ = add(x.differ, o[j].Addr)
 			j++
 		default:
-			if l[i].Addr != o[j].Addr || isDraining(&l[i]) != isDraining(&o[j]) {
+			if l[i].Addr != o[j].Addr || drainDifferently(&l[i], &o[j]) {
 				x.differ = add(add(x.differ, l[i].Addr), o[j].Addr)
 			}
 			i, j = i+1, j+1
@@ -96,6 +103,12 @@ func (x *merger) findDifferences() {
 			x.differ = add(x.differ, addr)
 		}
 	}
+}
+
+// drainDifferently reports whether only one of two endpoints is draining. Most endpoints that
+// both registries have are equal, and need no look into the metadata.
+func drainDifferently(a, b *naming.Endpoint) bool {
+	return (a.Draining != b.Draining || !bytes.Equal(a.Metadata, b.Metadata)) && isDraining(a) != isDraining(b)
 }
 
 // compareAt compares the IDs at l[i] and o[j]. The end of a list comes after every ID.

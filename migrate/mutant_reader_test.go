@@ -26,14 +26,14 @@ func TestMutantsOfReader(t *testing.T) {
 		}, {
 			Name: "reads an error as an empty registry",
 			File: "publish.go",
-			Old:  "	w := merge(c.lead, views, m)\n",
-			New:  "	seen := *views\n	for i := range seen {\n		if !seen[i].fresh {\n			seen[i] = view{synced: true}\n		}\n	}\n	w := merge(c.lead, &seen, m)\n",
+			Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
+			New:  "	seen := *views\n	for i := range seen {\n		if !seen[i].fresh {\n			seen[i] = view{synced: true}\n		}\n	}\n	w := merge(c.lead, &seen, m, c.narrow)\n",
 			Test: "TestPublishHistories",
 		}, {
 			Name: "uses the first registry that is not empty",
 			File: "publish.go",
-			Old:  "	w := merge(c.lead, views, m)\n",
-			New:  "	w := merge(c.lead, views, m)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
+			Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
+			New:  "	w := merge(c.lead, views, m, c.narrow)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
 			Test: "TestPublishHistories",
 		}, {
 			Name: "keeps what left in order while a registry is stale",
@@ -86,8 +86,8 @@ func TestMutantsOfReader(t *testing.T) {
 		}, {
 			Name: "waits for the proof of a watch after an outage of both registries",
 			File: "feed.go",
-			Old:  "fresh: live, failed: v.Stale(),",
-			New:  "fresh: live && !v.Stale(), failed: v.Stale(),",
+			Old:  "is.synced, is.fresh, is.failed = v.Synced, live, v.Stale()\n",
+			New:  "is.synced, is.fresh, is.failed = v.Synced, live && !v.Stale(), v.Stale()\n",
 			Test: "TestReaderRetry",
 		}, {
 			Name: "goes on watching a registry that the reader left",

@@ -14,6 +14,28 @@ type view struct {
 	// of. The slices are shared and never modified.
 	usable   []naming.Endpoint
 	withheld []naming.Withheld
+
+	// The addresses that are draining, which setLists finds once for each list. The map is
+	// never modified afterwards.
+	draining map[string]struct{}
+}
+
+// setLists sets the entries of a view.
+func (v *view) setLists(usable []naming.Endpoint, withheld []naming.Withheld) {
+	v.usable, v.withheld, v.draining = usable, withheld, nil
+	for e := range v.entries {
+		if e.Addr != "" && isDraining(e) {
+			v.draining = add(v.draining, e.Addr)
+		}
+	}
+	if len(v.draining) == 0 {
+		return
+	}
+	for e := range v.entries {
+		if !isDraining(e) {
+			delete(v.draining, e.Addr) // a successor has the address already
+		}
+	}
 }
 
 // pending reports whether the registry has neither answered nor failed.
@@ -105,7 +127,7 @@ func publish(c choice, views *[2]view, m *memory) result {
 	case !lead.fresh && !other.fresh && (m.published || !lead.synced && !other.synced):
 		return result{}
 	}
-	w := merge(c.lead, views, m)
+	w := merge(c.lead, views, m, c.narrow)
 	if len(w.usable) == 0 && !(lead.synced && other.synced) {
 		return result{}
 	}
@@ -154,7 +176,7 @@ func (m *memory) observe(views *[2]view) memory {
 	next := *m
 	for i := range views {
 		if views[i].fresh {
-			next.left[i], next.draining[i] = m.leave(sideIndex(i), views)
+			next.left[i], next.draining[i] = m.leave(sideIndex(i), views), views[i].draining
 		}
 	}
 	return next
@@ -168,24 +190,11 @@ func (m *memory) forget(i sideIndex) memory {
 	return next
 }
 
-// leave returns the addresses that left registry i in order, and those that are draining
-// there now. The registry is fresh.
-func (m *memory) leave(i sideIndex, views *[2]view) (left, draining map[string]struct{}) {
+// leave returns the addresses that left registry i in order. The registry is fresh.
+func (m *memory) leave(i sideIndex, views *[2]view) (left map[string]struct{}) {
 	v, other := &views[i], &views[i.other()]
-	for e := range v.entries {
-		if e.Addr != "" && isDraining(e) {
-			draining = add(draining, e.Addr)
-		}
-	}
-	if len(draining) > 0 {
-		for e := range v.entries {
-			if !isDraining(e) {
-				delete(draining, e.Addr) // a successor has the address already
-			}
-		}
-	}
 	if len(m.left[i])+len(m.draining[i]) == 0 {
-		return nil, draining
+		return nil
 	}
 	here, there := addresses(v), addresses(other)
 	for _, before := range []map[string]struct{}{m.left[i], m.draining[i]} {
@@ -196,7 +205,7 @@ func (m *memory) leave(i sideIndex, views *[2]view) (left, draining map[string]s
 			}
 		}
 	}
-	return left, draining
+	return left
 }
 
 // entries yields all entries of a view, withheld or not.

@@ -89,6 +89,7 @@ func freshView(list ...string) view {
 		v.usable = append(v.usable, naming.Endpoint{ID: id, Addr: addr, Draining: draining})
 	}
 	sortEndpoints(v.usable)
+	v.setLists(v.usable, nil)
 	return v
 }
 

@@ -195,7 +195,7 @@ func (w *world) look(i sideIndex, before view) view {
 	r := &w.regs[i]
 	v := view{synced: r.link >= stale || before.synced, fresh: r.link == fresh, failed: r.link == failedSide || r.link == stale}
 	if r.link < stale || r.link == stale && before.synced && w.roll(4) > 0 {
-		v.usable, v.withheld = before.usable, before.withheld
+		v.setLists(before.usable, before.withheld)
 		return v
 	}
 	var usable []naming.Endpoint
@@ -207,7 +207,7 @@ func (w *world) look(i sideIndex, before view) view {
 			withheld = append(withheld, naming.Withheld{Endpoint: e.endpoint, Reason: e.reason, Detail: e.reason.String()})
 		}
 	}
-	v.usable, v.withheld = asNatives(usable, withheld)
+	v.setLists(asNatives(usable, withheld))
 	return v
 }
 
