@@ -185,7 +185,7 @@ func TestFeed(t *testing.T) {
 	}
 }
 
-// expectEvent checks the next event of a Follower. An empty want means that there is none.
+// expectEvent checks the next event of a Follower. With an empty want, nothing is new.
 func expectEvent(t *testing.T, f *naming.Follower, want string) {
 	t.Helper()
 	e, ok := f.Next()
@@ -308,7 +308,7 @@ func TestCompositeClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &fakeComposite{err: io.ErrShortBuffer}
 		client := naming.NewComposite(c, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-		if v, err := client.List(nil, "svc"); !errors.Is(err, io.ErrUnexpectedEOF) || v.Service != "" { //nolint:staticcheck // nil contexts are allowed
+		if v, err := client.List(t.Context(), "svc"); !errors.Is(err, io.ErrUnexpectedEOF) || v.Service != "" {
 			t.Errorf("List returned %v, %v", v, err)
 		}
 		if err := client.Update(t.Context(), "svc", naming.Update{Addr: "a:1"}); !errors.Is(err, io.ErrNoProgress) {

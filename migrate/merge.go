@@ -285,7 +285,7 @@ func (x *merger) addWithheld(w naming.Withheld) {
 
 // claimID makes the ID of e unique in the result. One ID with two addresses, one in each
 // registry, is two endpoints. claimID reports false for an endpoint without an address if
-// the result has its ID: only the ID tells such endpoints apart.
+// the result has its ID, because only the ID distinguishes such endpoints.
 func (x *merger) claimID(e *naming.Endpoint) bool {
 	addr, taken := x.claimed(e.ID)
 	if taken && addr == "" && e.Addr == "" {

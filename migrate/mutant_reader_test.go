@@ -10,103 +10,105 @@ import (
 // and expects a test to fail for each. The tests have the hold off, which would mask some of
 // the bugs.
 func TestMutantsOfReader(t *testing.T) {
-	mutant.Run(t, ".", 2, []mutant.Mutant{
-		{
-			Name: "leaves a registry that the other one does not cover",
-			File: "publish.go",
-			Old:  "	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)\n",
-			New:  "	covers := true\n",
-			Test: "TestPublishHistories",
-		}, {
-			Name: "counts the endpoints instead of comparing them",
-			File: "publish.go",
-			Old:  "	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)\n",
-			New:  "	covers := len(lead.usable) >= len(other.usable)\n",
-			Test: "TestPublishHistories",
-		}, {
-			Name: "reads an error as an empty registry",
-			File: "publish.go",
-			Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
-			New:  "	seen := *views\n	for i := range seen {\n		if !seen[i].fresh {\n			seen[i] = view{synced: true}\n		}\n	}\n	w := merge(c.lead, &seen, m, c.narrow)\n",
-			Test: "TestPublishHistories",
-		}, {
-			Name: "uses the first registry that is not empty",
-			File: "publish.go",
-			Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
-			New:  "	w := merge(c.lead, views, m, c.narrow)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
-			Test: "TestPublishHistories",
-		}, {
-			Name: "keeps what left in order while a registry is stale",
-			File: "merge.go",
-			Old:  "	return !x.views[i].fresh && has(x.memory.left[i.other()], addr)\n",
-			New:  "	return false && has(x.memory.left[i.other()], addr)\n",
-			Test: "TestPublishLeftInOrder",
-		}, {
-			Name: "observes what left in order after the set was published",
-			File: "publish.go",
-			Old:  "	m = m.observe(views)\n	r := publish(c, views, &m)\n",
-			New:  "	r := publish(c, views, &m)\n	m = m.observe(views)\n",
-			Test: "TestPublishLeftInOrder",
-		}, {
-			Name: "publishes an empty set before both registries have answered",
-			File: "publish.go",
-			Old:  "	if len(w.usable) == 0 && !(lead.synced && other.synced) {\n		return result{}\n	}\n",
-			New:  "",
-			Test: "TestPublishHistories|TestReaderFirstWaitAfterAnswer",
-		}, {
-			Name: "does not wait for the first set of the second registry",
-			File: "publish.go",
-			Old:  "	case !m.published && !m.waited && (lead.pending() || other.pending()):\n		return result{}\n",
-			New:  "",
-			Test: "TestReaderFirstSet",
-		}, {
-			Name: "reads an unknown phase as Old",
-			File: "publish.go",
-			Old:  "	case !known:\n		return choice{lead: oldSide}\n",
-			New:  "	case !known:\n		return choose(State{}, true, false)\n",
-			Test: "TestReaderUnknownPhase",
-		}, {
-			Name: "does not pass Retry on",
-			File: "feed.go",
-			Old:  "			fol.Retry()\n",
-			New:  "			_ = fol\n",
-			Test: "TestReaderRetry",
-		}, {
-			Name: "shows copies under IDs of their own",
-			File: "natives.go",
-			Old:  "		if n, ok := Native(e); ok && x.claimCopy(&n) {\n			x.usable",
-			New:  "		if n, ok := Native(e); ok && x.claimCopy(&n) {\n			n.ID = e.ID\n			x.usable",
-			Test: "TestReaderHold|TestPublishEqual",
-		}, {
-			Name: "ignores the draining mark of the other registry",
-			File: "merge.go",
-			Old:  "	case !own && (x.drains(i, e.Addr) || x.drains(j, e.Addr)):\n",
-			New:  "	case !own && x.drains(i, e.Addr):\n",
-			Test: "TestPublishHistories",
-		}, {
-			Name: "waits for the proof of a watch after an outage of both registries",
-			File: "feed.go",
-			Old:  "is.synced, is.fresh, is.failed = v.Synced, live, v.Stale()\n",
-			New:  "is.synced, is.fresh, is.failed = v.Synced, live && !v.Stale(), v.Stale()\n",
-			Test: "TestReaderRetry",
-		}, {
-			Name: "goes on watching a registry that the reader left",
-			File: "publish.go",
-			Old:  "	watch[c.lead.other()] = !left || compare\n",
-			New:  "	watch[c.lead.other()] = !left || compare || true\n",
-			Test: "TestReaderClosesWatch",
-		}, {
-			Name: "reports a fallback for a moment without coverage",
-			File: "feed_report.go",
-			Old:  "f.j.opts.FallbackAfter - time.Since(r.wideSince); left > 0 {",
-			New:  "f.j.opts.FallbackAfter - time.Since(r.wideSince); left > time.Hour {",
-			Test: "TestReaderFallback",
-		}, {
-			Name: "makes IDs that are too long",
-			File: "merge.go",
-			Old:  "	if len(id)+len(suffix) > naming.MaxID {\n		id = \"\"\n	}\n",
-			New:  "",
-			Test: "TestPublishAliases",
-		},
-	})
+	mutant.Run(t, ".", 2, readerMutants)
+}
+
+var readerMutants = []mutant.Mutant{
+	{
+		Name: "leaves a registry that the other one does not cover",
+		File: "publish.go",
+		Old:  "	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)\n",
+		New:  "	covers := true\n",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "counts the endpoints instead of comparing them",
+		File: "publish.go",
+		Old:  "	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)\n",
+		New:  "	covers := len(lead.usable) >= len(other.usable)\n",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "reads an error as an empty registry",
+		File: "publish.go",
+		Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
+		New:  "	seen := *views\n	for i := range seen {\n		if !seen[i].fresh {\n			seen[i] = view{synced: true}\n		}\n	}\n	w := merge(c.lead, &seen, m, c.narrow)\n",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "uses the first registry that is not empty",
+		File: "publish.go",
+		Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
+		New:  "	w := merge(c.lead, views, m, c.narrow)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "keeps what left in order while a registry is stale",
+		File: "merge.go",
+		Old:  "	return !x.views[i].fresh && has(x.memory.left[i.other()], addr)\n",
+		New:  "	return false && has(x.memory.left[i.other()], addr)\n",
+		Test: "TestPublishLeftInOrder",
+	}, {
+		Name: "observes what left in order after the set was published",
+		File: "publish.go",
+		Old:  "	m = m.observe(views)\n	r := publish(c, views, &m)\n",
+		New:  "	r := publish(c, views, &m)\n	m = m.observe(views)\n",
+		Test: "TestPublishLeftInOrder",
+	}, {
+		Name: "publishes an empty set before both registries have answered",
+		File: "publish.go",
+		Old:  "	if len(w.usable) == 0 && !(lead.synced && other.synced) {\n		return result{}\n	}\n",
+		New:  "",
+		Test: "TestPublishHistories|TestReaderFirstWaitAfterAnswer",
+	}, {
+		Name: "does not wait for the first set of the second registry",
+		File: "publish.go",
+		Old:  "	case !m.published && !m.waited && (lead.pending() || other.pending()):\n		return result{}\n",
+		New:  "",
+		Test: "TestReaderFirstSet",
+	}, {
+		Name: "reads an unknown phase as Old",
+		File: "publish.go",
+		Old:  "	case !known:\n		return choice{lead: oldSide}\n",
+		New:  "	case !known:\n		return choose(State{}, true, false)\n",
+		Test: "TestReaderUnknownPhase",
+	}, {
+		Name: "does not pass Retry on",
+		File: "feed.go",
+		Old:  "			fol.Retry()\n",
+		New:  "			_ = fol\n",
+		Test: "TestReaderRetry",
+	}, {
+		Name: "shows copies under IDs of their own",
+		File: "natives.go",
+		Old:  "		if n, ok := Native(e); ok && x.claimCopy(&n) {\n			x.usable",
+		New:  "		if n, ok := Native(e); ok && x.claimCopy(&n) {\n			n.ID = e.ID\n			x.usable",
+		Test: "TestReaderHold|TestPublishEqual",
+	}, {
+		Name: "ignores the draining mark of the other registry",
+		File: "merge.go",
+		Old:  "	case !own && (x.drains(i, e.Addr) || x.drains(j, e.Addr)):\n",
+		New:  "	case !own && x.drains(i, e.Addr):\n",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "waits for the proof of a watch after an outage of both registries",
+		File: "feed.go",
+		Old:  "is.synced, is.fresh, is.failed = v.Synced, live, v.Stale()\n",
+		New:  "is.synced, is.fresh, is.failed = v.Synced, live && !v.Stale(), v.Stale()\n",
+		Test: "TestReaderRetry",
+	}, {
+		Name: "goes on watching a registry that the reader left",
+		File: "publish.go",
+		Old:  "	watch[c.lead.other()] = !left || compare\n",
+		New:  "	watch[c.lead.other()] = !left || compare || true\n",
+		Test: "TestReaderClosesWatch",
+	}, {
+		Name: "reports a fallback for a moment without coverage",
+		File: "feed_report.go",
+		Old:  "f.j.opts.FallbackAfter - time.Since(r.wideSince); left > 0 {",
+		New:  "f.j.opts.FallbackAfter - time.Since(r.wideSince); left > time.Hour {",
+		Test: "TestReaderFallback",
+	}, {
+		Name: "makes IDs that are too long",
+		File: "merge.go",
+		Old:  "	if len(id)+len(suffix) > naming.MaxID {\n		id = \"\"\n	}\n",
+		New:  "",
+		Test: "TestPublishAliases",
+	},
 }

@@ -221,11 +221,9 @@ func (s *survey) addAddress(addr string, lead, other opinion) {
 		}
 	}
 	for _, e := range from.entries {
-		back := lead
+		back := other
 		if len(lead.entries) == 0 || vouched {
 			back = lead
-		} else {
-			back = other
 		}
 		s.add(e, from, back, against, len(lead.entries) > 0 && !vouched)
 	}
@@ -262,7 +260,7 @@ func (s *survey) add(e listing, from, back opinion, against naming.Reason, isLea
 	}
 }
 
-// addNameless adds the endpoints without an address, which only an ID tells apart.
+// addNameless adds the endpoints without an address, which only an ID distinguishes.
 func (s *survey) addNameless(lead, other []listing) {
 	for _, list := range []struct {
 		entries []listing
