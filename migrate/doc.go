@@ -13,4 +13,33 @@
 //     set.
 //   - A reader leaves a registry only when the other one is fresh and has every live
 //     address that the reader used.
+//
+// # A first look
+//
+//	phases, err := migrate.Records(old, next, nil) // two Stores
+//	if err != nil {
+//		return err
+//	}
+//	defer phases.Close()
+//	c, err := migrate.Join(old, next, phases, nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//
+// A program that opens its registry with package open joins by a URL of the scheme migrate.
+//
+// # Which part is for whom
+//
+//   - A program that moves: [Join], with a [Source]: [Records], [File], [Settable] or
+//     [Fixed].
+//   - An operator: [WriteRecord] changes a phase and [ReadRecords] shows the phases.
+//     [Losses] lists what a format loses, before anything is written. [Compare] and
+//     [CompareStores] list what differs. [Joined.Status] and [Hooks] say what one program
+//     does.
+//   - A program that cannot be upgraded: package
+//     [github.com/naming-go/naming/migrate/bridge] copies endpoints for it.
+//
+// docs/migrating.md in the repository is the guide: what each phase does, what to watch, how
+// to go back, and what to do when an alarm fires.
 package migrate
