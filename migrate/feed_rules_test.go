@@ -98,10 +98,17 @@ func TestReaderShare(t *testing.T) {
 // TestReaderStale checks the hooks, the records and the status of a registry that fails:
 // once for each change, and the joined set is not stale.
 func TestReaderStale(t *testing.T) {
-	var sides []string
+	var mu sync.Mutex
+	var sides []string // guarded by mu
+	hooks := func(name string) *naming.Hooks {
+		return &naming.Hooks{Stale: func(i naming.StaleInfo) {
+			mu.Lock()
+			defer mu.Unlock()
+			sides = append(sides, fmt.Sprint(name, " ", !i.Since.IsZero()))
+		}}
+	}
 	opts := noHold()
-	opts.OldHooks = &naming.Hooks{Stale: func(i naming.StaleInfo) { sides = append(sides, fmt.Sprint("old ", !i.Since.IsZero())) }}
-	opts.NewHooks = &naming.Hooks{Stale: func(i naming.StaleInfo) { sides = append(sides, fmt.Sprint("new ", !i.Since.IsZero())) }}
+	opts.OldHooks, opts.NewHooks = hooks("old"), hooks("new")
 	onSite(t, Union, opts, func(s *site) {
 		s.put(2, "a:1")
 		f := s.follow()
@@ -113,13 +120,16 @@ func TestReaderStale(t *testing.T) {
 		}
 		s.stores[newSide].Up()
 		time.Sleep(time.Minute)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if got := strings.Join(sides, ", "); got != "new true, new false" {
 			t.Errorf("hooks of the registries: %q", got)
 		}
 		if got := s.noted(); got != "" {
 			t.Errorf("hooks of the joined Client: %q", got)
 		}
-		if got := strings.Join(s.logs, ", "); got != "WARN naming: watch failed, will be tried again, INFO naming: fresh again" {
+		if got := s.logged(); got != "WARN naming: watch failed, will be tried again, INFO naming: fresh again" {
 			t.Errorf("records %q", got)
 		}
 	})

@@ -67,6 +67,13 @@ func (s *site) noted() string {
 	return text
 }
 
+// logged returns the records of level info and above.
+func (s *site) logged() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.logs, ", ")
+}
+
 // put puts endpoints into a registry, or into both if which is 2. The ID of an endpoint is
 // its address. A * after the address means draining.
 func (s *site) put(which int, addrs ...string) {
