@@ -35,7 +35,7 @@ func (b *Bridge) Approve(ctx context.Context, digest string) error {
 	if b.opts.NoElection {
 		return fmt.Errorf("bridge: approve: %w: a Bridge without elections is approved in its own process", naming.ErrInvalid)
 	}
-	c := b.client(b.election(), "election", naming.Hold{Disabled: true})
+	c := b.electionClient()
 	defer c.Close()
 	v, err := c.List(ctx, Service)
 	if err != nil {

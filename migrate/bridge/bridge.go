@@ -196,7 +196,7 @@ func (b *Bridge) Status() Status {
 	s := b.state.status
 	if t := b.state.term; t != nil {
 		s.Services, s.Copies = t.queue.len(), t.fuse.size()
-		s.StaleSource, s.StaleTarget = int(t.staleness.services[sourceSide].Load()), int(t.staleness.services[targetSide].Load())
+		s.StaleSource, s.StaleTarget = t.staleness.of(sourceSide), t.staleness.of(targetSide)
 	}
 	s.Losses = len(b.state.reports.losses)
 	return s
@@ -261,11 +261,20 @@ func (b *Bridge) noteFailure(err error) bool {
 	return first
 }
 
-// noteSuccess notes that a write succeeded.
+// noteSuccess notes that a registry answered.
 func (b *Bridge) noteSuccess() {
+	if b.endFailure() {
+		b.opts.Logger.Info("bridge: the registries answer again", b.attr())
+	}
+}
+
+// endFailure reports whether a registry had failed before.
+func (b *Bridge) endFailure() bool {
 	b.state.mu.Lock()
 	defer b.state.mu.Unlock()
+	failed := b.state.reports.failing
 	b.state.reports.failing, b.state.status.Err = false, nil
+	return failed
 }
 
 // reportLoss reports a loss, unless the same loss was reported.

@@ -47,7 +47,7 @@ func (b *Bridge) newDryRun() *dryRun {
 	off := naming.Hold{Disabled: true}
 	return &dryRun{
 		b: b, fuse: newFuse(b.opts.Fuse),
-		source: b.client(b.source, b.opts.SourceName, off), target: b.client(b.target, b.opts.TargetName, off),
+		source: b.client(b.source, b.opts.SourceName, off, nil), target: b.client(b.target, b.opts.TargetName, off, nil),
 	}
 }
 

@@ -151,13 +151,20 @@ func findSeat(v naming.View, id string) (s seat, occupied bool) {
 	return seat{}, false
 }
 
+// electionClient returns a Client on the election's registry.
+func (b *Bridge) electionClient() *naming.Client {
+	return b.client(b.election(), "election", naming.Hold{Disabled: true}, &naming.Hooks{
+		WatchFailed: func(i naming.WatchFailedInfo) { b.reportFailure(i.Service, i.Err) },
+	})
+}
+
 // campaign stands by until this Bridge is elected. It returns an error only when ctx is
 // done.
 func (b *Bridge) campaign(ctx context.Context) (*leadership, error) {
 	if b.opts.NoElection {
 		return newLeadership(nil, "", nil, seat{}, time.Now()), ctx.Err()
 	}
-	c := b.client(b.election(), "election", naming.Hold{Disabled: true})
+	c := b.electionClient()
 	defer c.Close()
 	for tries := 0; ; tries++ {
 		if err := b.awaitSeat(ctx, c); err != nil {
@@ -189,6 +196,7 @@ func (b *Bridge) awaitSeat(ctx context.Context, c *naming.Client) error {
 		if v.Stale() {
 			continue
 		}
+		b.noteSuccess()
 		s, occupied := findSeat(v, b.opts.seatID())
 		if !occupied {
 			return nil
@@ -232,7 +240,7 @@ func (b *Bridge) watchSeat(ctx context.Context, t *term) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	c := b.client(b.election(), "election", naming.Hold{Disabled: true})
+	c := b.electionClient()
 	defer c.Close()
 	seated := false
 	for v, err := range c.Watch(ctx, Service) {
@@ -242,6 +250,7 @@ func (b *Bridge) watchSeat(ctx context.Context, t *term) error {
 		if v.Stale() {
 			continue
 		}
+		b.noteSuccess()
 		s, occupied := findSeat(v, b.opts.seatID())
 		mine := occupied && s.Holder == b.holder
 		if !mine && (seated || s.Epoch > 0) {

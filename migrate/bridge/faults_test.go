@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/migrate"
 	"github.com/naming-go/naming/migrate/bridge"
 )
@@ -280,4 +281,30 @@ func TestOutageIsOneWarning(t *testing.T) {
 			w.Errorf("%d warnings and %d infos, want 1 and 2", warned, informed)
 		}
 	})
+}
+
+// The source, or the registry of the election, is down when the Bridge starts, and the
+// target has no copies. The operator learns of the outage.
+func TestDownAtStart(t *testing.T) {
+	for _, what := range []string{"source", "election"} {
+		t.Run(what, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.three("web")
+				down := map[string]*memory.Store{"source": w.old, "election": w.next}[what]
+				down.Down(errors.New("down"))
+				log := &records{Handler: slog.DiscardHandler, counts: make(map[slog.Level]int)}
+				w.start(w.old, w.next, options(func(o *bridge.Options) { o.Logger = slog.New(log) }))
+				settle(10 * time.Minute)
+				if n := log.count(slog.LevelWarn); n != 1 {
+					w.Errorf("%d warnings, want 1", n)
+				}
+				down.Up()
+				settle(time.Minute)
+				w.want(w.next, "web", "~old~1 ~old~2 ~old~3")
+				if warned, informed := log.count(slog.LevelWarn), log.count(slog.LevelInfo); warned != 1 || informed != 2 {
+					w.Errorf("%d warnings and %d infos in the end, want 1 and 2", warned, informed)
+				}
+			})
+		})
+	}
 }

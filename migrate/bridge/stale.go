@@ -3,20 +3,50 @@ package bridge
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 
 	"github.com/naming-go/naming"
 )
 
-// staleness counts the services whose sets a registry does not vouch for. A registry that
-// is down is one report, and not one for each service.
-type staleness struct{ services [2]atomic.Int64 }
+// staleness counts the sets that a registry does not vouch for. A registry that is down is
+// one report, and not one for each service.
+type staleness struct {
+	mu       sync.Mutex
+	services [2]int
+	lists    [2]bool // the list of services is stale
+}
+
+// add counts a set of a side that became stale or fresh: of a service, or the list of
+// services. It reports whether all other sets of the side are fresh.
+func (s *staleness) add(side int, list, stale bool) (alone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case list && s.lists[side] == stale:
+		return false
+	case list:
+		s.lists[side] = stale
+		return s.services[side] == 0
+	case stale:
+		s.services[side]++
+		return s.services[side] == 1 && !s.lists[side]
+	}
+	s.services[side]--
+	return s.services[side] == 0 && !s.lists[side]
+}
+
+// of returns how many services of a side are stale.
+func (s *staleness) of(side int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.services[side]
+}
 
 // noteStale notes that the set of a service became stale or fresh.
 func (t *term) noteStale(s *tracked, side int, status naming.Status) {
 	if stale := status.Stale(); stale != s.stale[side] {
 		s.stale[side] = stale
-		t.countStale(s.name, side, stale, status.Err)
+		t.reportStale(s.name, side, stale, status.Err)
 	}
 }
 
@@ -24,25 +54,37 @@ func (t *term) noteStale(s *tracked, side int, status naming.Status) {
 func (t *term) forgetStale(s *tracked) {
 	for side, stale := range s.stale {
 		if stale {
-			t.countStale(s.name, side, false, nil)
+			t.reportStale(s.name, side, false, nil)
 		}
 	}
 }
 
-// countStale reports the first service of a side that became stale, and the last one that
-// became fresh.
-func (t *term) countStale(service string, side int, stale bool, err error) {
-	registry := t.opts.SourceName
+// noteListStale returns a hook that notes that the list of services of a side became stale
+// or fresh.
+func (t *term) noteListStale(side int) func(naming.StaleInfo) {
+	return func(i naming.StaleInfo) {
+		if i.Service == "" {
+			t.reportStale("", side, !i.Since.IsZero(), nil)
+		}
+	}
+}
+
+// reportStale reports the first set of a side that became stale, and the last set that
+// became fresh. The list of services has no name.
+func (t *term) reportStale(service string, side int, stale bool, err error) {
+	if !t.staleness.add(side, service == "", stale) {
+		return
+	}
+	registry := slog.String("registry", t.opts.SourceName)
 	if side == targetSide {
-		registry = t.opts.TargetName
+		registry = slog.String("registry", t.opts.TargetName)
 	}
-	switch {
-	case stale && t.staleness.services[side].Add(1) == 1:
+	if stale {
 		t.opts.Logger.Warn("bridge: a registry's watches fail, nothing is deleted for their services", t.b.attr(),
-			slog.String("registry", registry), slog.String("service", naming.SafeText(service)), slog.Any("err", naming.SafeError(err)))
-	case !stale && t.staleness.services[side].Add(-1) == 0:
-		t.opts.Logger.Info("bridge: all watches of a registry are fresh again", t.b.attr(), slog.String("registry", registry))
+			registry, slog.String("service", naming.SafeText(service)), slog.Any("err", naming.SafeError(err)))
+		return
 	}
+	t.opts.Logger.Info("bridge: all watches of a registry are fresh again", t.b.attr(), registry)
 }
 
 // demoted is a handler that lowers every record to the level debug: a Client reports each

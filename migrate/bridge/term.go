@@ -51,17 +51,17 @@ func (b *Bridge) newTerm(lead *leadership) *term {
 	t := &term{
 		b: b, opts: &b.opts, copier: b.copier, lead: lead, queue: newQueue(),
 		pool: newLeasePool(b.target, b.opts.TTL), fuse: newFuse(b.opts.Fuse), pace: newPacer(b.opts.Rate),
-		source: b.client(b.source, b.opts.SourceName, b.opts.Hold),
-		target: b.client(b.target, b.opts.TargetName, naming.Hold{Disabled: true}),
 	}
+	t.source = b.client(b.source, b.opts.SourceName, b.opts.Hold, &naming.Hooks{Stale: t.noteListStale(sourceSide)})
+	t.target = b.client(b.target, b.opts.TargetName, naming.Hold{Disabled: true}, &naming.Hooks{Stale: t.noteListStale(targetSide)})
 	t.pool.lostAny = func() { t.queue.pushAll(nil) }
 	t.pool.failed = func(err error) { b.reportFailure("", err) }
 	return t
 }
 
-// client returns a Client on one side.
-func (b *Bridge) client(store naming.Store, name string, hold naming.Hold) *naming.Client {
-	return naming.New(store, &naming.Options{Logger: slog.New(demoted{b.opts.Logger.Handler()}).With("registry", name), IdleGrace: -1, Hold: hold})
+// client returns a Client on a registry.
+func (b *Bridge) client(store naming.Store, name string, hold naming.Hold, hooks *naming.Hooks) *naming.Client {
+	return naming.New(store, &naming.Options{Hooks: hooks, Logger: slog.New(demoted{b.opts.Logger.Handler()}).With("registry", name), IdleGrace: -1, Hold: hold})
 }
 
 // run works until ctx is done or the term ends, and returns why.
