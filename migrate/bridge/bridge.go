@@ -92,7 +92,7 @@ func New(source, target naming.Store, opts *Options) (*Bridge, error) {
 	b := &Bridge{source: source, target: target, opts: o, hooks: *o.Hooks, holder: rand.Text(), by: host()}
 	b.copier = copier{origin: o.SourceName, bridge: o.Name}
 	b.copier.target, _ = target.(naming.Mapper)
-	if err := errors.Join(o.check(), b.copier.check()); err != nil {
+	if err := errors.Join(o.check(), o.checkElection(), b.copier.check()); err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
 	return b, nil

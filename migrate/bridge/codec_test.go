@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/migrate"
+	"github.com/naming-go/naming/migrate/bridge"
 )
 
 // formatted is a registry in memory that keeps what the format of a Mapper keeps.
@@ -111,7 +113,19 @@ type tapped struct {
 	naming.Mapper
 }
 
+// checkElects fails the test unless New accepts the target for elections exactly if the
+// target's format can hold an entry of an election.
+func (w *world) checkElects(format naming.Mapper) {
+	e := naming.Endpoint{ID: "m~a~b", Metadata: json.RawMessage(`{"holder":"x","epoch":7}`)}
+	shown, err := format.Map(bridge.Service, e)
+	can := err == nil && shown.Equal(e)
+	if _, err := bridge.New(w.old, formatted{w.next, format}, nil); (err == nil) != can || err != nil && !errors.Is(err, naming.ErrInvalid) {
+		w.Errorf("the format can hold an election: %v, New: %v", can, err)
+	}
+}
+
 func testFormat(w *world, format naming.Mapper) {
+	w.checkElects(format)
 	w.put(w.old, "web", variety()...)
 	elect := new(memory.Store)
 	o := options()

@@ -119,8 +119,36 @@ func (l *leadership) publish(ctx context.Context, change func(*seat)) error {
 
 // add returns the change that puts the entry.
 func (s seat) add(id string, lease naming.Lease) naming.Change {
+	return naming.Change{Op: naming.Add, Endpoint: s.endpoint(id), Lease: lease, IfFree: true}
+}
+
+func (s seat) endpoint(id string) naming.Endpoint {
 	metadata, _ := json.Marshal(s) // strings and numbers are always JSON
-	return naming.Change{Op: naming.Add, Endpoint: naming.Endpoint{ID: id, Metadata: metadata}, Lease: lease, IfFree: true}
+	return naming.Endpoint{ID: id, Metadata: metadata}
+}
+
+// checkElection returns an error if the election's registry cannot elect, as far as its
+// Store says.
+func (o *Options) checkElection() error {
+	if o.NoElection {
+		return nil
+	}
+	if x, ok := o.Election.(exclusive); ok && !x.ExclusiveAdds() {
+		return fmt.Errorf("%w: the election's registry cannot elect, as its Apply is not atomic: set Election to the other registry, or NoElection", naming.ErrInvalid)
+	}
+	m, ok := o.Election.(naming.Mapper)
+	if !ok {
+		return nil
+	}
+	want := seat{Holder: "holder", By: "host/1", Epoch: 1, Digest: "00ff", Deletes: 1}
+	shown, err := m.Map(Service, want.endpoint(o.seatID()))
+	if got, _ := findSeat(naming.View{Endpoints: []naming.Endpoint{shown}}, o.seatID()); err == nil && got != want {
+		err = fmt.Errorf("%w: the format loses a part", naming.ErrInvalid)
+	}
+	if err != nil {
+		return fmt.Errorf("the election's registry cannot hold the entry of an election, set Election to a Store with another format: %w", err)
+	}
+	return nil
 }
 
 // free ends the election, so that another Bridge is elected at once.

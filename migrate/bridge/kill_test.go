@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -45,11 +46,17 @@ func (k *killer) dead() bool { return k.calls.Load() >= k.at }
 // one goes on. The invariants hold: see tap, which also checks every write. In the end the
 // target has one copy of each endpoint of the source, and all that was there by itself.
 func TestKilledAtEveryCall(t *testing.T) {
+	killAtEveryCall(t, testKilled)
+}
+
+// killAtEveryCall runs a test with a killer at each call, until the test reports that the
+// Bridge lived.
+func killAtEveryCall(t *testing.T, test func(w *world, k *killer) (killed bool)) {
 	for _, effect := range []bool{false, true} {
 		t.Run(fmt.Sprint("effect=", effect), func(t *testing.T) {
 			for i := int64(1); ; i++ {
 				killed := true
-				inWorld(t, func(w *world) { killed = testKilled(w, &killer{at: i, effect: effect}) })
+				inWorld(t, func(w *world) { killed = test(w, &killer{at: i, effect: effect}) })
 				if t.Failed() {
 					t.Fatalf("killed at call %d", i)
 				}
@@ -80,6 +87,8 @@ func testKilled(w *world, k *killer) bool {
 	w.delete(w.next, "web", "self")
 	settle(5 * time.Second)
 	w.delete(w.old, "web", "4")
+	settle(25 * time.Second)
+	w.next.ExpireAll() // also the lease of the election
 	settle(25 * time.Second)
 	dead := k.dead()
 	stop()
@@ -113,4 +122,42 @@ func (w *world) checkLeased() {
 			w.Errorf("copy %s is under no lease", id)
 		}
 	}
+}
+
+// A Sweep is killed at each call. The next one removes what is left, and nothing else.
+func TestSweepKilledAtEveryCall(t *testing.T) {
+	killAtEveryCall(t, testSweepKilled)
+}
+
+func testSweepKilled(w *world, k *killer) bool {
+	w.three("web")
+	w.three("db")
+	w.put(w.next, "web", endpoint("9"))
+	_, stop := w.start(w.old, newTap(w.T, w.next), options())
+	settle(time.Second)
+	stop()
+	w.put(w.next, "web", endpoint("1"), endpoint("2"), endpoint("3"))
+	w.put(w.next, "db", endpoint("1"), endpoint("2"), endpoint("3"))
+	b, err := bridge.New(w.old, k.tap(w, w.next), options())
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	_, err = b.Sweep(ctx, "")
+	cancel()
+	dead := k.dead()
+	if !dead && err != nil {
+		w.Errorf("Sweep: %v", err)
+	}
+	if b, err = bridge.New(w.old, newTap(w.T, w.next), options()); err != nil {
+		w.Fatal(err)
+	}
+	p, err := b.Sweep(w.Context(), "")
+	if err != nil || p.Blown || len(p.Deletes) > 0 {
+		w.Errorf("the second Sweep: %+v, %v", p, err)
+	}
+	w.want(w.next, "web", "1 2 3 9")
+	w.want(w.next, "db", "1 2 3")
+	w.want(w.old, "web", "1 2 3")
+	return dead
 }

@@ -58,7 +58,7 @@ var mutants = []mutant.Mutant{
 		File: "service.go",
 		Old:  "isCopy || e.Addr == \"\" || n.natives",
 		New:  "isCopy && false || e.Addr == \"\" || n.natives",
-		Test: "TestNotCopied|TestBothDirections$",
+		Test: "TestNotCopied",
 	}, {
 		Name: "deletes before the source has answered",
 		File: "decide.go",
@@ -129,7 +129,7 @@ var mutants = []mutant.Mutant{
 		Name: "keeps no lease for the copies of a predecessor while the source is down",
 		File: "decide.go",
 		Old:  "	if at := d.began.Add(adoptAfter); !d.source.status.Synced && at.After(d.now) {\n",
-		New:  "	if at := d.began.Add(adoptAfter); !d.source.status.Synced {\n",
+		New:  "	if at := d.began.Add(1000 * adoptAfter); !d.source.status.Synced && at.After(d.now) {\n",
 		Test: "TestSourceDownAtStart",
 	}, {
 		Name: "forgets a put that failed and may have taken effect",

@@ -47,7 +47,9 @@ type Options struct {
 
 	// Election is the Store on which the Bridges of this migration and direction elect
 	// the one that works. Its Apply must be atomic, and its format must hold an endpoint
-	// without an address and with metadata. Nil means the target.
+	// without an address and with metadata. The formats of other frameworks mostly do
+	// not: use a second Store on the same etcd, with the default format. Nil means the
+	// target.
 	//
 	// Never elect on Consul: of several Adds of one entry at the same time, more than
 	// one may take effect. New refuses a Store that has a method ExclusiveAdds() bool
@@ -177,9 +179,6 @@ func (o *Options) check() error {
 	}
 	if o.SourceName == o.TargetName {
 		return fmt.Errorf("%w: both registries have the name %q", naming.ErrInvalid, o.SourceName)
-	}
-	if x, ok := o.Election.(exclusive); ok && !o.NoElection && !x.ExclusiveAdds() {
-		return fmt.Errorf("%w: the election's registry cannot elect, as its Apply is not atomic: use the other registry", naming.ErrInvalid)
 	}
 	return nil
 }

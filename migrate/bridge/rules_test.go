@@ -626,6 +626,7 @@ func testLoss(w *world, mapped bool) {
 	tap := newTap(w.T, w.next)
 	l.Store = tap
 	b, _ := w.start(w.old, target, options(func(o *bridge.Options) {
+		o.Election = w.old
 		o.Hooks = &bridge.Hooks{Loss: func(x migrate.Loss) {
 			mu.Lock()
 			defer mu.Unlock()
