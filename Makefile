@@ -18,6 +18,9 @@ BENCH_FLAGS ?=
 STORE           ?= memory
 ZERO_DROP_CALLS ?= 200000
 
+# How many calls migrate-proof makes. A million calls are the full run.
+MIGRATE_PROOF_CALLS ?= 100000
+
 # The registries that the tests start. etcd 3.4 is the oldest etcd that has to work.
 SERVERS := bin/etcd bin/etcd34 bin/consul
 
@@ -48,7 +51,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod tidy -modfile=$$tmp/go.mod; \
 		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
 
-.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture zero-drop servers clean
+.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture zero-drop migrate-proof servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +134,9 @@ picture: ## run the quickstart and draw docs/quickstart.svg of its output
 
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while everything fails: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
+
+migrate-proof: bin/etcd bin/consul ## real calls while services move between registries: MIGRATE_PROOF_CALLS=number
+	@go run ./internal/migrateproof/cmd -calls $(MIGRATE_PROOF_CALLS)
 
 servers: $(SERVERS) ## build the registries that the tests start
 

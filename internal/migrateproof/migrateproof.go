@@ -19,6 +19,7 @@ package migrateproof
 
 import (
 	"context"
+	"slices"
 
 	"github.com/naming-go/naming/internal/zerodrop"
 )
@@ -26,9 +27,39 @@ import (
 // Options are the options of [Run].
 type Options struct {
 	zerodrop.Options
-	// Full makes the scenarios visit every phase with every server. The short form
-	// restarts one server where the full form restarts all.
+	// Full runs all scenarios, and makes them visit every phase with every server. The
+	// short form restarts one server where the full form restarts all. It leaves out
+	// scenarios that take long.
 	Full bool
+}
+
+// long are the scenarios that the short form leaves out, because a registry that was down
+// has to prove itself for half a minute.
+var long = []string{outageOfBoth}
+
+// shortOnServers are the scenarios that the short form has on real servers: those that
+// depend on how a registry answers. A registry in memory shows the others.
+var shortOnServers = []string{
+	"walk", "jumps under restarts", "the old registry is slow", "the new registry is slow",
+	"the old registry is down", "the new registry is down", "servers that are not upgraded",
+}
+
+// shortOnEtcd is the one scenario more that the short form has with etcd as the new registry.
+const shortOnEtcd = "a bridge is stopped while another works"
+
+// only returns the names of the scenarios to run.
+func (o *Options) only(p *Pair, all []zerodrop.Scenario) (names []string) {
+	if len(o.Only) > 0 || o.Full {
+		return o.Only
+	}
+	for _, s := range all {
+		switch {
+		case slices.Contains(long, s.Name):
+		case p.Old.URL == "", slices.Contains(shortOnServers, s.Name), s.Name == shortOnEtcd && p.New.Name == "etcd":
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // Run runs the scenarios on a pair of registries. It returns an error if it could not run
@@ -38,6 +69,7 @@ func Run(ctx context.Context, pair Pair, opts Options) (*zerodrop.Report, error)
 }
 
 func run(ctx context.Context, pair Pair, opts Options, scenarios func(*world) []zerodrop.Scenario) (*zerodrop.Report, error) {
+	opts.Only = opts.only(&pair, scenarios(&world{Play: new(zerodrop.Play), pair: &pair}))
 	return zerodrop.RunSuite(ctx, func(p *zerodrop.Play) (zerodrop.Site, []zerodrop.Scenario) {
 		w := &world{Play: p, pair: &pair, full: opts.Full}
 		return w.site(), scenarios(w)

@@ -63,9 +63,9 @@ var serverFaults = []fault{
 	}},
 	{"registered twice", mutant.Mutant{
 		Name: "removes the endpoint of a newer registration",
-		File: "../../withdraw.go",
-		Old:  "	if !g.claim.isOwner(g) {\n		return ErrReplaced\n	}\n	marked",
-		New:  "	marked",
+		File: "../../claims.go",
+		Old:  "	return o != nil && o.announcer == g\n",
+		New:  "	return o != nil\n",
 	}},
 }
 

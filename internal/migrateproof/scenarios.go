@@ -323,13 +323,15 @@ func (w *world) blocked(s side) zerodrop.Scenario {
 	}
 }
 
+const outageOfBoth = "restarts after an outage of both"
+
 // outage is the scenario in which both registries are down for a while. Afterwards the
 // first servers that move must make readers ask again: a reader that waited for its next
 // attempt would lose all servers.
 func (w *world) outage() zerodrop.Scenario {
 	old, next := &w.pair.Old, &w.pair.New
 	return zerodrop.Scenario{
-		Name: "restarts after an outage of both", Needs: []func() error{old.Down, old.Up, next.Down, next.Up}, Faulty: true, Effect: w.failing.Load,
+		Name: outageOfBoth, Needs: []func() error{old.Down, old.Up, next.Down, next.Up}, Faulty: true, Effect: w.failing.Load,
 		Begin: func() error { w.setNext(in(migrate.Union)); return nil },
 		Cycle: zerodrop.Sequence(
 			old.Down, next.Down,

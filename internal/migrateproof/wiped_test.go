@@ -26,19 +26,7 @@ func TestWipedSource(t *testing.T) {
 	store := func(prefix string) naming.Store { return etcd.New(client, &etcd.Options{Prefix: prefix}) }
 	old, next := store("/old/"), store("/new/")
 	const services, each = 5, 4
-	for i := range services {
-		var changes []naming.Change
-		for j := range each {
-			changes = append(changes, naming.Change{Endpoint: naming.Endpoint{Addr: fmt.Sprintf("10.0.%d.%d:1", i, j)}})
-		}
-		if err := old.Apply(t.Context(), fmt.Sprint("svc", i), changes...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	native := naming.Endpoint{Addr: "10.1.0.0:1"}
-	if err := next.Apply(t.Context(), "svc0", naming.Change{Endpoint: native}); err != nil {
-		t.Fatal(err)
-	}
+	native := fill(t, old, next, services, each)
 	url := "etcd://" + c.Members[0].Addr + "?prefix="
 	var b processes
 	pair := Pair{tb: t, Old: zerodrop.Backend{URL: url + "/old/"}, New: zerodrop.Backend{URL: url + "/new/", Servers: next}}
@@ -83,9 +71,28 @@ func TestWipedSource(t *testing.T) {
 		}
 		return errors.Join(err, has(1)())
 	})
-	if got, err := zerodrop.Listed(t.Context(), next, "svc0"); err != nil || !slices.Equal(got, []string{native.Addr}) {
+	if got, err := zerodrop.Listed(t.Context(), next, "svc0"); err != nil || !slices.Equal(got, []string{native}) {
 		t.Errorf("the target has %v, %v, want the endpoint that is not a copy", got, err)
 	}
+}
+
+// fill puts endpoints into the old registry, and one into the new one, whose address it
+// returns.
+func fill(t *testing.T, old, next naming.Store, services, each int) (native string) {
+	for i := range services {
+		var changes []naming.Change
+		for j := range each {
+			changes = append(changes, naming.Change{Endpoint: naming.Endpoint{Addr: fmt.Sprintf("10.0.%d.%d:1", i, j)}})
+		}
+		if err := old.Apply(t.Context(), fmt.Sprint("svc", i), changes...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	native = "10.1.0.0:1"
+	if err := next.Apply(t.Context(), "svc0", naming.Change{Endpoint: naming.Endpoint{Addr: native}}); err != nil {
+		t.Fatal(err)
+	}
+	return native
 }
 
 // count returns an error unless services have want endpoints together.

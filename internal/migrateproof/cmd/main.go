@@ -25,15 +25,21 @@ var pairs = map[string]func(testing.TB) migrateproof.Pair{
 	"etcd-to-consul": migrateproof.EtcdToConsul,
 }
 
+// shortRate is how many calls the short form makes in a second.
+const shortRate = 2_000
+
 func main() {
 	names := flag.String("pairs", "memory,consul-to-etcd,etcd-to-consul", "the pairs of registries, with commas between")
 	calls := flag.Int("calls", 100_000, "how many calls to make at least, on all pairs together")
-	full := flag.Bool("full", false, "visit every phase with every server")
+	full := flag.Bool("full", false, "run all scenarios, and visit every phase with every server; a million calls imply it")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "what decides which servers are stopped")
 	only := flag.String("only", "", "the scenarios to run, with commas between; empty means all")
 	flag.Parse()
-	opts := migrateproof.Options{Full: *full}
+	opts := migrateproof.Options{Full: *full || *calls >= 1_000_000}
 	opts.Seed, opts.Logf = *seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	if !opts.Full {
+		opts.Rate = shortRate // calls must not keep the programs from the processors
+	}
 	if *only != "" {
 		opts.Only = strings.Split(*only, ",")
 	}
