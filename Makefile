@@ -129,8 +129,9 @@ demo: ## run the quickstart
 demo-migration: ## move a service from one registry to another and back, in half a minute
 	go run ./examples/migration
 
-picture: ## run the quickstart and draw docs/quickstart.svg of its output
+picture: ## run the demonstrations and draw docs/quickstart.svg and docs/migration.svg of their output
 	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart
+	go run ./tools/termsvg -o docs/migration.svg go run ./examples/migration
 
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while everything fails: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)

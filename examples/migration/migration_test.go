@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -37,6 +38,26 @@ func TestMigration(t *testing.T) {
 		if n := len(regexp.MustCompile(row).FindAllString(out, -1)); n != 1 {
 			t.Errorf("%d lines match %s:\n%s", n, row, out)
 		}
+	}
+	checkPicture(t)
+}
+
+// checkPicture checks that docs/migration.svg, which shows a run, has the present steps.
+func checkPicture(t *testing.T) {
+	text, err := os.ReadFile("../../docs/migration.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture := string(text)
+	for _, s := range steps {
+		want := s.registered(3)
+		row := fmt.Sprintf(">%-19s%5d%6d    %s", fmt.Sprintf("%d %v%s", s.phase, s.phase, s.note), want[0], want[1], s.reads)
+		if !strings.Contains(picture, row) {
+			t.Errorf("%q is not in the picture; make picture draws it again", row)
+		}
+	}
+	if !strings.Contains(picture, ">failed calls: 0<") {
+		t.Error("the picture does not end in the number of failed calls")
 	}
 }
 

@@ -17,11 +17,11 @@ type row struct {
 	restarting    bool
 }
 
-const header = "                      registered      clients                failed   connections made because of\n" +
-	"phase                  old   new      read            calls  calls    the phase    the restarts"
+const header = "                    servers in    clients                     connections for\n" +
+	"phase                old   new    read           calls failed    phase  restarts"
 
 func (r row) String() string {
-	return fmt.Sprintf("%-21s %4d %5d      %-14s %6d %6d %12d %15d",
+	return fmt.Sprintf("%-19s%5d%6d    %-14s%6d%7d%9d%10d",
 		r.phase, r.listed[0], r.listed[1], r.reads, r.calls, r.failed, r.connections-r.restarts, r.restarts)
 }
 
