@@ -96,6 +96,23 @@ func variety() []naming.Endpoint {
 	return all
 }
 
+// Consul's Store says that it cannot elect.
+func TestNoElectionOnConsul(t *testing.T) {
+	client, err := consul.NewClient(api.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consul.New(client, nil)
+	if _, err := bridge.New(new(memory.Store), c, nil); !errors.Is(err, naming.ErrInvalid) {
+		t.Errorf("a Bridge that elects on Consul: %v", err)
+	}
+	for _, o := range []*bridge.Options{{Election: new(memory.Store)}, {NoElection: true}} {
+		if _, err := bridge.New(new(memory.Store), c, o); err != nil {
+			t.Errorf("a Bridge that does not elect on Consul: %v", err)
+		}
+	}
+}
+
 // In each format of a target, each endpoint has one copy, with the ID of a copy and the
 // right address. What differs from the native endpoint is what Plan says. The copies are
 // put once, and deleted in the end.

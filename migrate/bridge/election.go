@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -217,6 +218,7 @@ func (b *Bridge) campaign(ctx context.Context) (*leadership, error) {
 
 // awaitSeat returns when no Bridge is elected, or with ctx.Err().
 func (b *Bridge) awaitSeat(ctx context.Context, c *naming.Client) error {
+	first, holder := true, ""
 	for v, err := range c.Watch(ctx, Service) {
 		if err != nil {
 			return ctx.Err()
@@ -228,6 +230,10 @@ func (b *Bridge) awaitSeat(ctx context.Context, c *naming.Client) error {
 		s, occupied := findSeat(v, b.opts.seatID())
 		if !occupied {
 			return nil
+		}
+		if first || s.Holder != holder {
+			first, holder = false, s.Holder
+			b.opts.Logger.Info("bridge: stands by, another Bridge works", b.attr(), slog.String("by", naming.SafeText(s.By)), slog.Uint64("epoch", s.Epoch))
 		}
 		b.noteSeat(s)
 	}

@@ -90,7 +90,7 @@ type Options struct {
 
 	// Logger gets a warning when the fuse blows, when an endpoint cannot be copied as it
 	// is, when the Bridge is deposed, and when a registry begins to fail. It gets an info
-	// when the Bridge is elected, and when such a state is over. Nil means
+	// when the Bridge is elected or stands by, and when such a state is over. Nil means
 	// slog.Default().
 	Logger *slog.Logger
 
