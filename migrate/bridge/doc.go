@@ -34,6 +34,10 @@
 // are back in the source, or when an operator approves exactly that plan: see
 // [Bridge.Approve]. Additions go on.
 //
+// A Bridge that did not run while the servers of a service were replaced needs an approval,
+// too. It has not seen that they left in order. Two Bridges, of which one stands by, avoid
+// such a gap.
+//
 // # Several Bridges
 //
 // Of the Bridges of one migration and direction, one works and the others stand by. They

@@ -308,3 +308,28 @@ func TestDownAtStart(t *testing.T) {
 		})
 	}
 }
+
+// A service that changes all the time, in a target that refuses writes, is tried no more
+// often than another one.
+func TestBackoffUnderChurn(t *testing.T) {
+	inWorld(t, func(w *world) {
+		tap := newTap(w.T, w.next)
+		w.start(w.old, tap, options(func(o *bridge.Options) { o.NoElection = true }))
+		settle(time.Second)
+		w.next.RefuseFunc(func(method, _ string) error {
+			if method == "Apply" {
+				return naming.ErrPermission
+			}
+			return nil
+		})
+		for i := range 3000 {
+			e := endpoint("1")
+			e.Metadata = []byte(fmt.Sprint(i))
+			w.put(w.old, "web", e)
+			settle(100 * time.Millisecond)
+		}
+		if n := tap.count("Apply"); n < 5 || n > 60 {
+			w.Errorf("%d attempts in five minutes", n)
+		}
+	})
+}

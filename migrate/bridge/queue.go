@@ -24,9 +24,10 @@ type queue struct {
 type tracked struct {
 	*service
 	sourceFeed, targetFeed *naming.Follower
-	// failures is the failed attempts in a row, and stale says of which sides the set is
-	// stale. Both belong to the worker.
+	// failures is the failed attempts in a row, retryAt is the time of the next attempt,
+	// and stale says of which sides the set is stale. They belong to the worker.
 	failures int
+	retryAt  time.Time
 	stale    [2]bool
 
 	// Guarded by queue.mu.

@@ -140,20 +140,8 @@ func (t *term) open(s *tracked) {
 // begin waits until the epochs in the target's marks are known. From then on the workers
 // write.
 func (t *term) begin() {
-	timeout := time.NewTimer(epochWait)
-	defer timeout.Stop()
-	for expired := false; ; {
-		names, copies := t.queue.isRead()
-		if names && (copies || expired) {
-			break
-		}
-		select {
-		case <-t.queue.progress:
-		case <-timeout.C:
-			expired = true
-		case <-t.ctx.Done():
-			return
-		}
+	if !t.awaitCopies() {
+		return
 	}
 	epoch := max(t.highest.Load(), t.lead.seen) + 1
 	for tries := 0; ; tries++ {
@@ -166,9 +154,31 @@ func (t *term) begin() {
 			return
 		}
 	}
-	t.lead.epoch.Store(epoch)
 	t.b.beginWork(t, epoch)
+	t.lead.epoch.Store(epoch)
 	t.queue.pushAll(nil)
+}
+
+// awaitCopies waits until the copies of the target are known. A service that cannot be read
+// is waited for until epochWait after the list of services. It returns false if ctx is done.
+func (t *term) awaitCopies() bool {
+	var expired <-chan time.Time
+	for {
+		names, copies := t.queue.isRead()
+		if names && copies {
+			return true
+		}
+		if names && expired == nil {
+			expired = time.After(epochWait)
+		}
+		select {
+		case <-t.queue.progress:
+		case <-expired:
+			return true
+		case <-t.ctx.Done():
+			return false
+		}
+	}
 }
 
 // backoff returns how long to wait after a number of failures.
@@ -196,6 +206,9 @@ func (t *term) reconcile(s *tracked) (next time.Time) {
 		if !t.mayWrite(s) {
 			return next
 		}
+		if time.Now().Before(s.retryAt) {
+			return s.retryAt // events do not shorten the wait after a failure
+		}
 		w := t.decide(s.service)
 		switch {
 		case len(w.puts)+len(w.deletes) == 0:
@@ -219,8 +232,9 @@ func (t *term) reconcile(s *tracked) (next time.Time) {
 				return next
 			}
 			s.failures++
+			s.retryAt = time.Now().Add(backoff(s.failures))
 			t.b.reportFailure(s.name, err)
-			return time.Now().Add(backoff(s.failures))
+			return s.retryAt
 		}
 		s.failures = 0
 	}
