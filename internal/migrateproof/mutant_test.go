@@ -91,8 +91,8 @@ var readerFaults = []fault{
 	{"the old registry is down", mutant.Mutant{
 		Name: "takes an error for an empty set",
 		File: feed,
-		Old:  "		usable, withheld := v.Endpoints, v.Withheld\n",
-		New:  "		usable, withheld := v.Endpoints, v.Withheld\n		if v.Stale() {\n			usable, live = nil, true\n		}\n",
+		Old:  "		v, live, news := fol.Current()\n",
+		New:  "		v, live, news := fol.Current()\n		if v.Stale() {\n			v.Endpoints, live = nil, true\n		}\n",
 	}},
 	{"the old registry is down", mutant.Mutant{
 		Name: "lists servers that left the other registry in order",
@@ -141,7 +141,7 @@ var checkFaults = []fault{
 	{"jumps", mutant.Mutant{
 		Name: "shows which registry leads",
 		File: feed,
-		Old:  "		f.reader.raw[i] = v\n",
-		New:  "		usable = slices.Clone(usable)\n		for k := range usable {\n			usable[k].Metadata = []byte(fmt.Sprint(c.lead))\n		}\n		f.reader.raw[i] = v\n",
+		Old:  "	e.Status = f.status(c, out, published)\n",
+		New:  "	e.Status = f.status(c, out, published)\n	out.usable = slices.Clone(out.usable)\n	for k := range out.usable {\n		out.usable[k].Metadata = []byte(fmt.Sprint(c.lead))\n	}\n",
 	}},
 }

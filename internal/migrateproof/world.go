@@ -323,7 +323,7 @@ func (w *world) awaitRestart() {
 	}
 }
 
-// dwell lets programs work in a phase for a random time, which may be none.
+// dwell lets programs work in a phase for a random time, or not at all.
 func (w *world) dwell() {
 	w.Pause(time.Duration(w.Rand().IntN(4)) * w.pair.LeaveDelay / 2)
 }
