@@ -309,8 +309,8 @@ func TestDownAtStart(t *testing.T) {
 	}
 }
 
-// A service that changes all the time, in a target that refuses writes, is tried no more
-// often than another one.
+// A service that changes all the time, in a target that refuses writes, is tried as
+// seldom as any other.
 func TestBackoffUnderChurn(t *testing.T) {
 	inWorld(t, func(w *world) {
 		tap := newTap(w.T, w.next)
