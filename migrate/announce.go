@@ -45,11 +45,13 @@ var errRegistrationClosed = errors.New("naming: registration closed")
 // The older one may be closed at once.
 func (j *Joined) announce(service string, e naming.Endpoint, opts naming.RegisterOptions) (naming.Announcement, error) {
 	a := newAnnouncement(j, service, e, opts)
+	j.seen.use(service)
 	a.stopPhases = j.phases.Notify(a.poke)
 	a.state.setPlan(a.readPhase())
 	older, err := j.owners.add(a)
 	if err != nil {
 		a.stopPhases()
+		j.seen.release(service)
 		return nil, err
 	}
 	if older != nil {
@@ -120,7 +122,7 @@ func (a *announcement) look() {
 func (a *announcement) readPhase() plan {
 	j := a.joined
 	state, known := j.state(a.service)
-	j.seen.report(j, a.service, state, known)
+	j.seen.report(j, a.service)
 	return planOf(state, known, [2]bool{j.sides[oldSide].readOnly, j.sides[newSide].readOnly})
 }
 
@@ -243,12 +245,13 @@ func (a *announcement) close(ctx context.Context, drain bool) error {
 	}
 	a.state.endRun()
 	<-a.ended
+	a.joined.seen.release(a.service)
 	a.state.setWithdrawn()
-	if heir := a.joined.owners.remove(a); heir != nil {
-		heir.state.beginTurn() // run may have missed that a owned the endpoint
+	heir, owned := a.joined.owners.remove(a)
+	if heir != nil {
 		heir.poke()
 	}
-	if replaced {
+	if replaced || !owned {
 		return nil
 	}
 	a.closeErr = errors.Join(errs[:]...)

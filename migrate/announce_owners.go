@@ -80,21 +80,25 @@ func (o *owners) newest(c *claim) *announcement {
 	return c.owner()
 }
 
-// remove removes a. It returns the announcement that owns the endpoint instead of a, which
-// the caller wakes, or nil.
-func (o *owners) remove(a *announcement) (heir *announcement) {
+// remove removes a. owned says that a owned the endpoint. heir is the announcement that then
+// owns the endpoint instead of a, which the caller wakes, or nil. The heir registers where
+// a was, as add does: the registry that counts may not have the endpoint of the heir yet.
+func (o *owners) remove(a *announcement) (heir *announcement, owned bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	c := a.claim
-	owned := c.owner() == a
+	owned = c.owner() == a
 	c.open = slices.DeleteFunc(c.open, func(b *announcement) bool { return b == a })
 	if len(c.open) == 0 {
 		delete(o.claims, c.key)
 	}
 	if !owned {
-		return nil
+		return nil, false
 	}
-	return c.owner()
+	if heir = c.owner(); heir != nil {
+		heir.state.inherit([2]bool{a.state.isPresent(oldSide), a.state.isPresent(newSide)})
+	}
+	return heir, true
 }
 
 // of returns the announcements of a service that own their endpoints, in the order of the

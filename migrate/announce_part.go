@@ -83,7 +83,7 @@ func (p *part) decide(s *snapshot) (next step, due time.Time) {
 	switch {
 	case s.farewell != nil:
 		return stepEnd, due
-	case s.part.registration == nil && s.written:
+	case s.part.registration == nil && (s.written || s.part.inherited):
 		return stepRegister, due
 	case s.part.registration == nil:
 		return stepWait, due

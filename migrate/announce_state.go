@@ -85,6 +85,7 @@ type partState struct {
 	seen         presence             // the status of the registration, as of the last refresh
 	leftWith     error                // why the endpoint could not be removed from the registry
 	leftUntil    time.Time            // when the lease of the endpoint that was left there has ended
+	inherited    bool                 // a newer announcement that was closed had the endpoint there, so that it has to be registered
 }
 
 // presence is what the parts act on of the status of a registration.
@@ -122,10 +123,16 @@ func (s *announcementState) changed() {
 	s.turn, s.endTurn = context.WithCancel(context.Background())
 }
 
-// beginTurn has the parts look at the state again.
-func (s *announcementState) beginTurn() {
+// inherit says that the announcement owns the endpoint, and in which registries the owner
+// of before had the endpoint. Its parts look at the state again, as run may have missed
+// that another announcement owned the endpoint.
+func (s *announcementState) inherit(present [2]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i := range s.parts {
+		p := &s.parts[i]
+		p.inherited = p.inherited || present[i] && p.registration == nil
+	}
 	s.changed()
 }
 
@@ -170,7 +177,7 @@ func (s *announcementState) writes(i sideIndex) bool {
 func (s *announcementState) isPresent(i sideIndex) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.parts[i].registration != nil
+	return s.parts[i].registration != nil || s.parts[i].inherited
 }
 
 // wantedEndpoint returns the endpoint with the wanted content, and the content's version.

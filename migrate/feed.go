@@ -54,6 +54,9 @@ type reader struct {
 // newFeed returns a feed, which must be closed.
 func (j *Joined) newFeed(service string, wake func()) (*feed, error) {
 	f := &feed{j: j, service: service, wake: wake}
+	if !f.isList() {
+		j.seen.use(service)
+	}
 	f.timer = time.AfterFunc(j.opts.FirstWait, wake)
 	f.stop = j.phases.Notify(wake)
 	j.feeds.add(f)
@@ -104,7 +107,7 @@ func (f *feed) readPhase() {
 	}
 	r := &f.reader
 	r.state, r.known = f.j.state(f.service)
-	f.j.seen.report(f.j, f.service, r.state, r.known)
+	f.j.seen.report(f.j, f.service)
 }
 
 func (f *feed) isList() bool { return f.service == "" }
@@ -396,10 +399,14 @@ func (f *feed) Retry() {
 
 // Close implements [naming.Feed].
 func (f *feed) Close() {
-	for _, fol := range f.setClosed() {
+	followers, first := f.setClosed()
+	for _, fol := range followers {
 		if fol != nil {
 			fol.Close()
 		}
+	}
+	if first && !f.isList() {
+		f.j.seen.release(f.service)
 	}
 	f.stop()
 	f.timer.Stop()
@@ -410,11 +417,11 @@ func (f *feed) Close() {
 	}
 }
 
-func (f *feed) setClosed() [2]*naming.Follower {
+// setClosed returns the Followers to close. first says that the feed was not closed before.
+func (f *feed) setClosed() (followers [2]*naming.Follower, first bool) {
 	f.shared.mu.Lock()
 	defer f.shared.mu.Unlock()
-	f.shared.closed = true
-	followers := f.shared.followers
-	f.shared.followers = [2]*naming.Follower{}
-	return followers
+	first, f.shared.closed = !f.shared.closed, true
+	followers, f.shared.followers = f.shared.followers, [2]*naming.Follower{}
+	return followers, first
 }

@@ -3,7 +3,6 @@ package migrate
 import (
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -129,45 +128,4 @@ func (f *feed) callFallback(info FallbackInfo) {
 	if h := f.j.opts.Hooks; h != nil && h.Fallback != nil {
 		h.Fallback(info)
 	}
-}
-
-// seenStates are the states of services that were reported.
-type seenStates struct {
-	mu sync.Mutex
-	// byService is guarded by mu. A service in it is or was used by this program.
-	byService map[string]seenState
-}
-
-type seenState struct {
-	state State
-	known bool
-}
-
-// report logs the state of a service, and calls the hook, if the state was not reported.
-func (s *seenStates) report(j *Joined, service string, state State, known bool) {
-	was, first := s.swap(service, seenState{state, known})
-	if !first && was == (seenState{state, known}) {
-		return
-	}
-	level := slog.LevelDebug
-	if was.known {
-		level = slog.LevelInfo
-	}
-	j.log.Log(j.context(), level, "naming: phase of the migration", slog.String("service", service),
-		slog.String("phase", state.Phase.String()), slog.Float64("share", state.Share), slog.Uint64("seq", state.Seq), slog.Bool("known", known))
-	if h := j.opts.Hooks; h != nil && h.PhaseChanged != nil {
-		h.PhaseChanged(PhaseChangedInfo{Service: service, From: was.state, To: state, WasKnown: was.known, Known: known})
-	}
-}
-
-// swap sets the state of a service, and returns the one of before.
-func (s *seenStates) swap(service string, now seenState) (was seenState, first bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was, ok := s.byService[service]
-	if s.byService == nil {
-		s.byService = make(map[string]seenState)
-	}
-	s.byService[service] = now
-	return was, !ok
 }

@@ -91,5 +91,35 @@ var writerMutants = []mutant.Mutant{
 		Old:  "unmarked == nil && p.mayUnmark(s) {",
 		New:  "unmarked == nil && p.mayUnmark(s) && s.farewell != nil {",
 		Test: "TestRegisterDraining",
+	}, {
+		Name: "reports the removal in Close as a loss",
+		File: "announce_state.go",
+		Old:  "	if s.farewell != nil {\n		// The removal is",
+		New:  "	if s.farewell != nil && s.replaced {\n		// The removal is",
+		Test: "TestRemovalIsNotALoss",
+	}, {
+		Name: "has the older one away from where the newer one was",
+		File: "announce_owners.go",
+		Old:  "[2]bool{a.state.isPresent(oldSide), a.state.isPresent(newSide)}",
+		New:  "[2]bool{}",
+		Test: "TestHeirStaysListed",
+	}, {
+		Name: "two goroutines report the phase of a service",
+		File: "seen.go",
+		Old:  "	if e.busy {\n		return nil\n	}\n",
+		New:  "",
+		Test: "TestPhaseReportsInOrder",
+	}, {
+		Name: "does not read the phase again that changed during a report",
+		File: "seen.go",
+		Old:  "	e.asked = true\n	if e.busy {\n		return nil\n	}\n",
+		New:  "	if e.busy {\n		return nil\n	}\n	e.asked = true\n",
+		Test: "TestPhaseReportsInOrder",
+	}, {
+		Name: "keeps the phases of services that are not used",
+		File: "seen.go",
+		Old:  "		delete(s.byService, service)\n",
+		New:  "",
+		Test: "TestPhaseReportsForget",
 	},
 }
