@@ -1,7 +1,9 @@
 package migrateproof
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -224,19 +226,26 @@ func (w *world) registerTwice(s *zerodrop.Server) error {
 			return err
 		}
 	}
+	p := w.programOf(s)
+	ctx, cancel := context.WithCancel(w.Context())
+	defer cancel()
+	var gone [2]atomic.Bool
+	for i := oldSide; i <= newSide; i++ {
+		if p.writes(i) {
+			watching := make(chan struct{})
+			go w.pair.awaitGone(ctx, i, w.Service(), id, watching, &gone[i])
+			<-watching
+		}
+	}
 	if err := registrations[0].Close(); err != nil {
 		return err
 	}
 	w.Pause(w.pair.DrainDelay)
-	p := w.programOf(s)
-	for side := oldSide; side <= newSide; side++ {
-		has, err := w.pair.has(w.Context(), side, w.Service(), id)
-		if err != nil {
-			return err
-		}
-		if has != p.writes(side) {
-			w.Broken("%v has an endpoint that was registered twice: %v, want %v", side, has, p.writes(side))
+	for i := range gone {
+		if gone[i].Load() {
+			w.Broken("an endpoint that was registered twice left %v when the first registration was closed", side(i))
 		}
 	}
+	cancel()
 	return registrations[1].Close()
 }

@@ -35,7 +35,7 @@ type Options struct {
 
 // long are the scenarios that the short form leaves out, because a registry that was down
 // has to prove itself for half a minute.
-var long = []string{outageOfBoth}
+var long = []string{outageOfBoth, oldSide.blockedName(), newSide.blockedName()}
 
 // shortOnServers are the scenarios that the short form has on real servers: those that
 // depend on how a registry answers. A registry in memory shows the others.

@@ -49,7 +49,7 @@ var serverFaults = []fault{
 		Old:  "	if !ok || !st.Registered {\n		return due, false\n	}\n",
 		New:  "",
 	}},
-	{"jumps", mutant.Mutant{
+	{"all safe pairs", mutant.Mutant{
 		Name: "marks an endpoint as draining to leave a registry",
 		File: part,
 		Old:  "left <- s.part.registration.Withdraw(ctx)",

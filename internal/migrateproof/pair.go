@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,12 +91,26 @@ func (p *Pair) listed(ctx context.Context, service string, want [2][]string) err
 	return errors.Join(errs...)
 }
 
-// has reports whether a registry has an endpoint of a service.
-func (p *Pair) has(ctx context.Context, s side, service, id string) (bool, error) {
+// awaitGone sets gone if a registry that has an endpoint loses it before ctx is done. It
+// closes watching when it has seen the endpoint.
+func (p *Pair) awaitGone(ctx context.Context, s side, service, id string, watching chan struct{}, gone *atomic.Bool) {
+	there := false
 	for b, err := range p.backend(s).Clients.Watch(ctx, service) {
-		return slices.ContainsFunc(b.Put, func(e naming.Endpoint) bool { return e.ID == id }), err
+		if err != nil {
+			break
+		}
+		has := slices.ContainsFunc(b.Put, func(e naming.Endpoint) bool { return e.ID == id })
+		if has && !there {
+			there = true
+			close(watching)
+		}
+		if there && !has && (b.Snapshot || slices.Contains(b.Deleted, id)) {
+			gone.Store(true)
+		}
 	}
-	return false, errors.New("the registry said nothing")
+	if !there {
+		close(watching)
+	}
 }
 
 // timeToLive is the time to live of the servers' endpoints. It is long: a lease that a busy

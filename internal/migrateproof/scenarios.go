@@ -287,6 +287,8 @@ func (w *world) heldLosses() zerodrop.Scenario {
 	}
 }
 
+func (s side) blockedName() string { return s.String() + " is down when it begins to count" }
+
 // blocked is the scenario in which a registry is down while the phase moves all programs to
 // it. Servers must stay in the other one, and readers must go on to use it.
 func (w *world) blocked(s side) zerodrop.Scenario {
@@ -296,7 +298,7 @@ func (w *world) blocked(s side) zerodrop.Scenario {
 		from, to = to, from
 	}
 	return zerodrop.Scenario{
-		Name: s.String() + " is down when it begins to count", Needs: []func() error{b.Down, b.Up}, Faulty: true, Effect: w.failing.Load,
+		Name: s.blockedName(), Needs: []func() error{b.Down, b.Up}, Faulty: true, Effect: w.failing.Load,
 		Begin: func() error {
 			w.setNext(in(from))
 			// A reader that waits for its next attempt learns late of the servers that

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/naming-go/naming/internal/migrateproof"
 	"github.com/naming-go/naming/internal/servertest"
 	"github.com/naming-go/naming/internal/zerodrop"
@@ -25,8 +27,8 @@ var pairs = map[string]func(testing.TB) migrateproof.Pair{
 	"etcd-to-consul": migrateproof.EtcdToConsul,
 }
 
-// shortRate is how many calls the short form makes in a second.
-const shortRate = 2_000
+// shortRate is how many calls the short form makes in a second, on each pair.
+const shortRate = 1_000
 
 func main() {
 	names := flag.String("pairs", "memory,consul-to-etcd,etcd-to-consul", "the pairs of registries, with commas between")
@@ -36,7 +38,7 @@ func main() {
 	only := flag.String("only", "", "the scenarios to run, with commas between; empty means all")
 	flag.Parse()
 	opts := migrateproof.Options{Full: *full || *calls >= 1_000_000}
-	opts.Seed, opts.Logf = *seed, func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	opts.Seed = *seed
 	if !opts.Full {
 		opts.Rate = shortRate // calls must not keep the programs from the processors
 	}
@@ -48,18 +50,21 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	start := time.Now()
+	atOnce := len(list) // the short form mostly waits
+	if opts.Full {
+		atOnce = 1
+	}
 	var sum zerodrop.Report
 	ok := true
-	for _, name := range list {
-		report, err := play(ctx, name, opts)
-		if err != nil {
-			fmt.Println(err)
+	for _, r := range playAll(ctx, list, atOnce, opts) {
+		if r.err != nil {
+			fmt.Println(r.err)
 			ok = false
 		}
-		sum.Calls += report.Calls
-		sum.Failed += report.Failed
-		sum.Broken = append(sum.Broken, report.Broken...)
-		sum.Invalid = append(sum.Invalid, report.Invalid...)
+		sum.Calls += r.report.Calls
+		sum.Failed += r.report.Failed
+		sum.Broken = append(sum.Broken, r.report.Broken...)
+		sum.Invalid = append(sum.Invalid, r.report.Invalid...)
 	}
 	ok = ok && sum.Err() == nil && sum.Calls >= *calls
 	fmt.Printf("took %v\n", time.Since(start).Round(time.Second))
@@ -67,6 +72,29 @@ func main() {
 	if !ok {
 		os.Exit(1)
 	}
+}
+
+// result is the result of one pair.
+type result struct {
+	report *zerodrop.Report
+	err    error
+}
+
+// playAll runs the scenarios on all pairs, on some of them at the same time.
+func playAll(ctx context.Context, names []string, atOnce int, opts migrateproof.Options) []result {
+	results := make([]result, len(names))
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i, name := range names {
+		own := opts
+		own.Logf = func(format string, args ...any) { fmt.Printf("%-14s "+format+"\n", append([]any{name}, args...)...) }
+		g.Go(func() error {
+			results[i].report, results[i].err = play(ctx, name, own)
+			return nil
+		})
+	}
+	_ = g.Wait() // no error
+	return results
 }
 
 // play runs the scenarios on one pair. The report is never nil.
