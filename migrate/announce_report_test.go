@@ -96,6 +96,10 @@ func TestPhaseReportsInOrder(t *testing.T) {
 		}
 		source.delay.Store(0)
 		time.Sleep(time.Minute)
+		source.set(Union)
+		time.Sleep(500 * time.Microsecond) // the hook is running
+		source.set(Shadow)
+		time.Sleep(time.Minute)
 		state, _ := source.phaseSource.State(writerService)
 		reports.check(state)
 	})

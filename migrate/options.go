@@ -7,6 +7,11 @@ import (
 )
 
 // Options are the options of [Join]. The zero value and a nil pointer mean the defaults.
+//
+// The registry that counts in a phase decides whether a server is ready: the old one up to
+// Union, and the new one from PreferNew on. If a service goes from Union to PreferNew while
+// the new registry is down, servers that run cease to be ready as well. Clients still use
+// them, but a readiness probe may restart them or take them out.
 type Options struct {
 	// Client are the options of the joined Client. Hold is that of the joined set.
 	// Logger, IdleGrace and ResyncEvery also apply to the Clients of both registries.

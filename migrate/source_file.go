@@ -158,7 +158,7 @@ func readRegular(path string) ([]byte, error) {
 	if err := checkRegular(os.Stat(path)); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, withoutPath(err)
 	}

@@ -159,8 +159,10 @@ const blindStep = 1 << 20
 // reach the other one. To write the same state again repairs the registry that has an
 // older record.
 //
-// Two programs that write at the same time may write two states with the same Seq. The
-// lower phase then counts everywhere.
+// Two programs that write at the same time may write two states with the same Seq. A
+// program that reads both then has the lower phase, and another program may have the
+// higher phase until a state is written again. From one phase, a step back and a step
+// forward are safe together.
 //
 // When the records of both registries were lost, programs that run still have the states
 // from before, with higher Seqs, and ignore new records. [Source] Err says so. Set Seq of
