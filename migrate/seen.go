@@ -42,7 +42,7 @@ func (s *seenStates) use(service string) {
 }
 
 // release ends the use of a service. The entry of a service without users is dropped, so
-// that a program that uses many services one after the other needs no longer memory.
+// that the memory of a program that uses many services one after the other is bounded.
 func (s *seenStates) release(service string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
