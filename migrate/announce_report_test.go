@@ -96,11 +96,25 @@ func TestPhaseReportsInOrder(t *testing.T) {
 		}
 		source.delay.Store(0)
 		time.Sleep(time.Minute)
-		source.set(Union)
-		time.Sleep(500 * time.Microsecond) // the hook is running
-		source.set(Shadow)
-		time.Sleep(time.Minute)
 		state, _ := source.phaseSource.State(writerService)
+		reports.check(state)
+	})
+}
+
+// TestPhaseReportsAgain changes the phase while it is reported, by a server that closes and
+// does not look again. The report of another server is not lost.
+func TestPhaseReportsAgain(t *testing.T) {
+	reports := &phaseReports{t: t}
+	testWriter(t, phaseIs(Old), &Options{Hooks: &Hooks{PhaseChanged: reports.add}}, func(w *writer) {
+		seen := &w.joined.seen
+		seen.use(writerService)
+		defer seen.release(writerService)
+		go seen.report(w.joined, writerService)
+		synctest.Wait() // the hook is running
+		w.phases.setQuietly(Union)
+		seen.report(w.joined, writerService)
+		time.Sleep(time.Second)
+		state, _ := w.phases.State(writerService)
 		reports.check(state)
 	})
 }

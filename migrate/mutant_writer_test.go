@@ -114,7 +114,7 @@ var writerMutants = []mutant.Mutant{
 		File: "seen.go",
 		Old:  "	e.asked = true\n	if e.busy {\n		return nil\n	}\n",
 		New:  "	if e.busy {\n		return nil\n	}\n	e.asked = true\n",
-		Test: "TestPhaseReportsInOrder",
+		Test: "TestPhaseReportsAgain",
 	}, {
 		Name: "keeps the phases of services that are not used",
 		File: "seen.go",
