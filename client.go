@@ -92,16 +92,26 @@ type Client struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the goroutines of watches, leases and registrations that were bequeathed, and calls of Announce
 
-	closeComposite sync.Once
+	compositeClosed chan struct{} // closed when the composite's Close has returned; nil without a composite
 
 	state struct {
 		mu            sync.Mutex // also guards shared.usage
 		closed        bool
+		composite     compositeState
 		watches       map[subject]*shared
 		ending        map[subject]*shared // dropped, and their goroutines have not ended
 		registrations map[*Registration]struct{}
 	}
 }
+
+// compositeState is how far the Close of a Composite is.
+type compositeState int
+
+const (
+	compositeOpen compositeState = iota
+	compositeClosing
+	compositeClosed
+)
 
 // subject is a service, or the list of services if the name is empty.
 type subject struct{ service string }
@@ -159,8 +169,36 @@ func (c *Client) Close() {
 	}
 	c.wg.Wait()
 	if c.composite != nil {
-		c.closeComposite.Do(c.composite.Close) // a second Close waits for the first
+		c.closeComposite()
 	}
+}
+
+// closeComposite closes the composite once. A second call waits for the first.
+func (c *Client) closeComposite() {
+	switch c.beginCloseComposite() {
+	case compositeOpen:
+		defer c.endCloseComposite()
+		c.composite.Close()
+	case compositeClosing:
+		<-c.compositeClosed // a sync.Once would stop the time of a synctest bubble
+	case compositeClosed:
+	}
+}
+
+// beginCloseComposite returns how far Close is. The caller closes a composite that is open.
+func (c *Client) beginCloseComposite() compositeState {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	was := c.state.composite
+	c.state.composite = max(was, compositeClosing)
+	return was
+}
+
+func (c *Client) endCloseComposite() {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	c.state.composite = compositeClosed
+	close(c.compositeClosed)
 }
 
 // beginClose makes acquire and enroll fail from now on. It returns the watches and the

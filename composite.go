@@ -90,7 +90,7 @@ type SideStatus struct {
 // result holds endpoints itself.
 func NewComposite(composite Composite, opts *Options) *Client {
 	c := New(nil, opts)
-	c.composite = composite
+	c.composite, c.compositeClosed = composite, make(chan struct{})
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -211,4 +212,35 @@ func TestCompositeRegisterDuringClose(t *testing.T) {
 	}
 	<-closed
 	expectCalls(t, a, "Close", "withdraw a:1", "close composite")
+}
+
+// slowComposite is a Composite whose Close takes a second.
+type slowComposite struct{ fakeComposite }
+
+func (c *slowComposite) Close() {
+	time.Sleep(time.Second)
+	c.fakeComposite.Close()
+}
+
+// TestCompositeCloseTwice closes a Client twice at the same time. Both calls wait for the
+// Composite, and the time of the bubble goes on.
+func TestCompositeCloseTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		composite := new(slowComposite)
+		c := naming.NewComposite(composite, nil)
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				c.Close()
+				if d := time.Since(begun); d != time.Second {
+					t.Errorf("Close returned after %v, want a second", d)
+				}
+			})
+		}
+		wg.Wait()
+		if composite.closed != 1 {
+			t.Errorf("the Composite was closed %d times", composite.closed)
+		}
+	})
 }
