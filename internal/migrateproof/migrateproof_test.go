@@ -35,8 +35,12 @@ func test(t *testing.T, p Pair, opts Options, scenarios func(*world) []zerodrop.
 }
 
 // proof runs the scenarios on a pair: the short form, or all of it at full length.
-func proof(t *testing.T, p Pair, calls int) {
-	opts := Options{Options: zerodrop.Options{Calls: calls, Rate: 4_000}}
+func proof(t *testing.T, pair func(testing.TB) Pair, calls int) {
+	if !mutant.Full() {
+		t.Parallel() // the short form mostly waits
+	}
+	p := pair(t)
+	opts := Options{Options: zerodrop.Options{Calls: calls, Rate: 1_000}}
 	if mutant.Full() {
 		opts = Options{Options: zerodrop.Options{Calls: 350_000}, Full: true}
 	}
@@ -45,9 +49,9 @@ func proof(t *testing.T, p Pair, calls int) {
 	}
 }
 
-func TestMemory(t *testing.T)       { proof(t, Memory(t), 20_000) }
-func TestConsulToEtcd(t *testing.T) { proof(t, ConsulToEtcd(t), 10_000) }
-func TestEtcdToConsul(t *testing.T) { proof(t, EtcdToConsul(t), 10_000) }
+func TestMemory(t *testing.T)       { proof(t, Memory, 20_000) }
+func TestConsulToEtcd(t *testing.T) { proof(t, ConsulToEtcd, 10_000) }
+func TestEtcdToConsul(t *testing.T) { proof(t, EtcdToConsul, 10_000) }
 
 // TestScenario is for the mutants. MIGRATE_PROOF_ONLY names the scenarios to run, instead of
 // a short one.
