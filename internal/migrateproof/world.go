@@ -2,11 +2,13 @@ package migrateproof
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -261,7 +263,11 @@ func (w *world) restart(n int, fault bool, random *rand.Rand) error {
 		if err := s.Stop(); err != nil && !fault {
 			return err
 		}
-		if _, err := w.Start(addr, !fault); err != nil {
+		_, err := w.Start(addr, !fault)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			_, err = w.Start("", !fault) // another program has taken the port meanwhile
+		}
+		if err != nil {
 			return err
 		}
 		if fault {
