@@ -2,6 +2,7 @@ package naming_test
 
 import (
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +17,8 @@ import (
 func TestCurrentLive(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		put(t, s, "svc", "a:1")
-		woken := false
-		f, err := c.Follow("svc", func() { woken = true })
+		var woken atomic.Bool
+		f, err := c.Follow("svc", func() { woken.Store(true) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,15 +27,15 @@ func TestCurrentLive(t *testing.T) {
 			t.Helper()
 			synctest.Wait()
 			v, live, changed := f.Current()
-			if live != wantLive || v.Stale() != wantStale || !changed || !woken {
-				t.Errorf("%s: live %v, stale %v, changed %v, woken %v", when, live, v.Stale(), changed, woken)
+			if live != wantLive || v.Stale() != wantStale || !changed || !woken.Load() {
+				t.Errorf("%s: live %v, stale %v, changed %v, woken %v", when, live, v.Stale(), changed, woken.Load())
 			}
 			if _, _, changed := f.Current(); changed {
 				t.Errorf("%s: a change was reported twice", when)
 			}
-			woken = false
+			woken.Store(false)
 		}
-		woken = true // the set may have been known already
+		woken.Store(true) // the set may have been known already
 		check("at first", true, false)
 		s.Down(io.ErrUnexpectedEOF)
 		check("in an outage", false, true)
