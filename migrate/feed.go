@@ -206,6 +206,7 @@ func (f *feed) setFollower(i sideIndex, fol *naming.Follower) bool {
 // readViews reads what the watched registries have, and reports whether it changed.
 func (f *feed) readViews(c choice) (changed bool) {
 	f.follow(f.wanted(c))
+	var moved [2]bool
 	for i, fol := range f.followers() {
 		if fol == nil {
 			continue
@@ -215,6 +216,7 @@ func (f *feed) readViews(c choice) (changed bool) {
 			continue
 		}
 		changed = true
+		moved[i] = v.Synced
 		is, was := &f.reader.views[i], &f.reader.raw[i]
 		if !is.synced || !sameList(was.Endpoints, v.Endpoints) || !sameList(was.Withheld, v.Withheld) {
 			f.setLists(is, &v)
@@ -222,7 +224,20 @@ func (f *feed) readViews(c choice) (changed bool) {
 		is.synced, is.fresh, is.failed = v.Synced, live, v.Stale()
 		*was = v
 	}
+	f.hurry(moved)
 	return changed
+}
+
+// hurry retries the watch of a registry that failed if the other registry has news. Servers
+// may be leaving the other registry because they are in this one, which the reader should
+// then know soon.
+func (f *feed) hurry(moved [2]bool) {
+	for i, fol := range f.followers() {
+		other := sideIndex(i).other()
+		if fol != nil && f.reader.views[i].failed && moved[other] && f.reader.views[other].fresh {
+			fol.Retry()
+		}
+	}
 }
 
 // setLists sets the entries of a view to those of a registry.

@@ -15,6 +15,13 @@ func TestMutantsOfReader(t *testing.T) {
 
 var readerMutants = []mutant.Mutant{
 	{
+		Name: "lets a registry that failed wait while the other one changes",
+		File: "feed.go",
+		Old:  "			fol.Retry()\n		}\n	}\n}\n\n// setLists",
+		New:  "			continue\n		}\n	}\n}\n\n// setLists",
+		Test: "TestReaderHurries",
+	},
+	{
 		Name: "leaves a registry that the other one does not cover",
 		File: "publish.go",
 		Old:  "	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)\n",
