@@ -78,8 +78,8 @@ var readerMutants = []mutant.Mutant{
 	}, {
 		Name: "does not pass Retry on",
 		File: "feed.go",
-		Old:  "			fol.Retry()\n",
-		New:  "			_ = fol\n",
+		Old:  "		if fol != nil {\n			fol.Retry()\n",
+		New:  "		if fol != nil {\n			_ = fol\n",
 		Test: "TestReaderRetry",
 	}, {
 		Name: "shows copies under IDs of their own",
