@@ -103,8 +103,8 @@ var readerFaults = []fault{
 	{"restarts after an outage of both", mutant.Mutant{
 		Name: "does not ask again when connections break",
 		File: feed,
-		Old:  "			fol.Retry()\n",
-		New:  "",
+		Old:  "		if fol != nil {\n			fol.Retry()\n",
+		New:  "		if fol != nil {\n",
 	}},
 	{"unknown phases", mutant.Mutant{
 		Name: "reads the old registry while the phase is unknown",
