@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,12 +27,13 @@ func (l *hookLog) add(s string) {
 	l.list = append(l.list, s)
 }
 
-// take returns the calls since the last take.
+// take returns the calls since the last take. Calls of the same kind in a row are one: how
+// often an attempt fails in a time is random.
 func (l *hookLog) take() string {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := l.list
+	list := slices.Compact(l.list)
 	l.list = nil
 	return fmt.Sprint(list)
 }
