@@ -51,7 +51,6 @@ func TestMigrationSides(t *testing.T) {
 		time.Sleep(time.Minute)
 		compare(t, "new is down", only(mt.read(), "naming.watch.stale", "naming.migration"), `
 			naming.migration.fallback{naming.service.name=s} 0
-			naming.migration.narrowed{naming.service.name=s naming.side.name=old} 0
 			naming.migration.phase{naming.service.name=s} 3
 			naming.watch.stale{} 0
 			naming.watch.stale{naming.side.name=new} 1

@@ -51,7 +51,6 @@ func TestMigrationSides(t *testing.T) {
 		time.Sleep(time.Minute)
 		compare(t, "new is down", only(read(t, m), "watch_stale", "migration"), `
 			migration_fallback{service="s"} 0
-			migration_narrowed{service="s",side="old"} 0
 			migration_phase{service="s"} 3
 			watch_stale{side=""} 0
 			watch_stale{side="new"} 1
