@@ -235,8 +235,8 @@ func (s *announcementState) setAnswer(i sideIndex, which aspect, version int, re
 	}
 }
 
-// partStatus returns the status of the registration in a registry. It is false if there
-// is no registration.
+// partStatus returns the status of the registration in a registry. It returns false if the
+// endpoint is not registered there.
 func (s *announcementState) partStatus(i sideIndex) (naming.RegistrationStatus, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -400,9 +400,9 @@ func (s *announcementState) settleAspect(which aspect, counting *partState) {
 		s.acceptedVersion[which] = v
 		return
 	}
-	// Metadata that replaced metadata that no registry accepted stay wanted, as those
-	// of before are no better. The mark is undone in any case, unless Register asked
-	// for the mark.
+	// Refused metadata are undone only if earlier metadata were accepted. Otherwise the
+	// registry would refuse the earlier metadata as well. The mark is always undone,
+	// unless Register asked for the mark.
 	if s.acceptedVersion[which] > 0 || which == drainingAspect && v > 1 {
 		s.setWant(which, s.accepted)
 	}

@@ -157,10 +157,10 @@ type FallbackInfo struct {
 type ParityInfo struct {
 	// Service is the name of the service.
 	Service string
-	// Report is the difference. If its Known is false, the registries are no longer
-	// compared.
+	// Report is the difference. Its Known is false if the phase of the service has
+	// ended the comparison.
 	Report *Report
 	// Since is since when the registries differ. It is the zero time when the difference
-	// is over: the registries agree, or they are no longer compared.
+	// is over: the registries agree, or the phase has ended the comparison.
 	Since time.Time
 }

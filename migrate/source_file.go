@@ -48,7 +48,7 @@ const (
 // be left out. A file that has anything else, a member twice, or a value out of range is
 // refused as a whole, and Err says what is wrong. So is a file of more than [MaxFile]
 // bytes, and one that is not a regular file. The last good states then remain. A service
-// that is no longer in the file has the state of "*" again. A state from a file has the
+// that was removed from the file has the state of "*" again. A state from a file has the
 // Seq 0: the present content counts.
 //
 // File reads the file before it returns, and then at the interval of the options, in one

@@ -289,7 +289,7 @@ func (b *Bridge) watchSeat(ctx context.Context, t *term) error {
 		mine := occupied && s.Holder == b.holder
 		if !mine && (seated || s.Epoch > 0) {
 			b.noteSeat(s)
-			return fmt.Errorf("%w: the entry of the election is no longer the own entry", errDeposed)
+			return fmt.Errorf("%w: the entry of the election was replaced or removed", errDeposed)
 		}
 		seated = seated || mine
 		b.applyApproval(v, t)

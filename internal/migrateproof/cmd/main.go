@@ -101,7 +101,7 @@ func playAll(ctx context.Context, names []string, atOnce int, opts migrateproof.
 func play(ctx context.Context, name string, opts migrateproof.Options) (*zerodrop.Report, error) {
 	start := pairs[name]
 	if start == nil {
-		return &zerodrop.Report{}, fmt.Errorf("there is no pair %q", name)
+		return &zerodrop.Report{}, fmt.Errorf("unknown pair %q", name)
 	}
 	report := new(zerodrop.Report)
 	var err error
