@@ -92,6 +92,3 @@ func (c composite) Close() {
 		c.sides[i].client.Close()
 	}
 }
-
-// context is for log records.
-func (j *Joined) context() context.Context { return context.Background() }

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 )
@@ -124,7 +125,7 @@ func (j *Joined) reportPhase(service string, was, is phaseState) {
 	if was.known {
 		level = slog.LevelInfo
 	}
-	j.log.Log(j.context(), level, "naming: phase of the migration", slog.String("service", service),
+	j.log.Log(context.Background(), level, "naming: phase of the migration", slog.String("service", service),
 		slog.String("phase", is.state.Phase.String()), slog.Float64("share", is.state.Share), slog.Uint64("seq", is.state.Seq), slog.Bool("known", is.known))
 	if h := j.opts.Hooks; h != nil && h.PhaseChanged != nil {
 		h.PhaseChanged(PhaseChangedInfo{Service: service, From: was.state, To: is.state, WasKnown: was.known, Known: is.known})
