@@ -15,9 +15,6 @@ import (
 // it.
 const Service = migrate.BridgeService
 
-// phaseService is the service that has the phases of migrations.
-const phaseService = "naming/migration"
-
 // ConsulTTL and ConsulRate are the recommended [Options.TTL] and [Options.Rate] for a
 // target on Consul. There each copy is renewed by a request of its own, and an agent takes
 // about 80 registrations in a second.
@@ -185,7 +182,7 @@ func (o *Options) check() error {
 
 // copies reports whether the services' filter has a service.
 func (o *Options) copies(service string) bool {
-	return service != Service && service != phaseService && (o.Services == nil || o.Services(service))
+	return service != Service && service != migrate.RecordService && (o.Services == nil || o.Services(service))
 }
 
 // limit returns how many of n copies may be deleted.
