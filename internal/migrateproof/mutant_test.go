@@ -37,7 +37,7 @@ const (
 )
 
 var serverFaults = []fault{
-	{"jumps", mutant.Mutant{
+	{"the new registry is down when it begins to count", mutant.Mutant{
 		Name: "leaves a registry at once",
 		File: part,
 		Old:  "	if s.counting == noSide {\n",
