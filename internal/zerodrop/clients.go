@@ -80,7 +80,7 @@ func (r *Play) startClients() error {
 	}
 	// A ClientConn is ready with its first connection. The others must not count as new
 	// ones of the first scenario's quiet time.
-	want := r.balancing()*len(r.fleet.all()) + len(r.clients) - r.balancing()
+	want := r.wantConnections()
 	return r.Await(fmt.Sprint(want, " connections"), func() bool { return r.fleet.connections() >= want })
 }
 
@@ -102,6 +102,12 @@ func (r *Play) balancing() (n int) {
 		}
 	}
 	return n
+}
+
+// wantConnections returns how many connections all clients have together when nothing
+// happens.
+func (r *Play) wantConnections() int {
+	return r.balancing()*len(r.fleet.all()) + len(r.clients) - r.balancing()
 }
 
 // applySet records a set that gRPC gets, and compares the set with the live servers.

@@ -64,6 +64,7 @@ const (
 	fleetSize  = 4
 	perConn    = 2                // closed loops on each ClientConn
 	callLimit  = 10 * time.Second // a call that takes longer has failed
+	lookLimit  = 10 * time.Second // of one look at all clients and registries
 	mostListed = 30
 )
 
@@ -156,7 +157,7 @@ func (t *total) newRun(ctx context.Context) *Play {
 // Context is done when the run is to end.
 func (r *Play) Context() context.Context { return r.ctx }
 
-// Site returns the site. Only [Scenario.Begin] may change it.
+// Site returns the site. Only [Scenario.Begin] may change it, and a Cycle may change Settle.
 func (r *Play) Site() *Site { return &r.site }
 
 // Service returns the name of the service that is called.
@@ -352,8 +353,6 @@ func (r *Play) Settle() error {
 			return err
 		}
 		want := r.fleet.addrs()
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
 		if err := r.site.Listed(ctx, r.service, want); err != nil {
 			return err
 		}
@@ -365,15 +364,18 @@ func (r *Play) Settle() error {
 // SettleClients is Settle without a look at the registries, which may be down.
 func (r *Play) SettleClients() error { return r.settle(r.clientsSettled) }
 
-// settle waits until settled returns nil.
+// settle waits until settled returns nil. A look that has begun may end after the bound: an
+// error of a look that the bound cut off would not say what is not settled.
 func (r *Play) settle(settled func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(r.ctx, r.site.Settle)
-	defer cancel()
+	bound := time.NewTimer(r.site.Settle)
+	defer bound.Stop()
 	for {
 		r.newsMu.Lock()
 		news := r.news
 		r.newsMu.Unlock()
+		ctx, cancel := context.WithTimeout(r.ctx, lookLimit)
 		err := settled(ctx)
+		cancel()
 		if err == nil {
 			return nil
 		}
@@ -382,9 +384,12 @@ func (r *Play) settle(settled func(context.Context) error) error {
 		select {
 		case <-news:
 		case <-t.C:
-		case <-ctx.Done():
+		case <-bound.C:
 			t.Stop()
 			return fmt.Errorf("not settled in %v: %w", r.site.Settle, err)
+		case <-r.ctx.Done():
+			t.Stop()
+			return r.ctx.Err()
 		}
 		t.Stop()
 	}
@@ -397,5 +402,13 @@ func (r *Play) clientsSettled(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	return r.fleet.connected(r.balancing())
+	if err := r.fleet.connected(r.balancing()); err != nil {
+		return err
+	}
+	// A client that does not balance and has lost its server connects a moment later. That
+	// connection must not count as one of the next step.
+	if n, want := r.fleet.connections(), r.wantConnections(); n < want {
+		return fmt.Errorf("there are %d connections, want %d", n, want)
+	}
+	return nil
 }
