@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/internal/zerodrop"
@@ -181,8 +180,7 @@ func (w *world) tooFarApart() []zerodrop.Scenario {
 				return err
 			}
 			w.setApart(true, in(migrate.NewWrite))
-			w.Pause(4*w.pair.LeaveDelay + time.Second)
-			return w.goTo(migrate.Union)
+			return w.failThenUnite()
 		}},
 		{Name: "five ahead", Begin: begin, Cycle: func() error {
 			w.setApart(false, in(migrate.NewRead))
@@ -193,10 +191,17 @@ func (w *world) tooFarApart() []zerodrop.Scenario {
 			if err := w.restart(len(w.Servers()), false, w.Rand()); err != nil {
 				return err
 			}
-			w.Pause(time.Second)
-			return w.goTo(migrate.Union)
+			return w.failThenUnite()
 		}},
 	}
+}
+
+// failThenUnite waits until a call has failed, and brings all programs into the phase Union.
+func (w *world) failThenUnite() error {
+	if err := w.Await("call that fails", func() bool { return w.Failed() > 0 }); err != nil {
+		return err
+	}
+	return w.goTo(migrate.Union)
 }
 
 // twice is the scenario of a program that registers an endpoint again, and then closes the
