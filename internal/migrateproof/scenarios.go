@@ -201,9 +201,14 @@ func (w *world) faults(s side) []zerodrop.Scenario {
 }
 
 // shortLeases makes leases end soon. What a server could not withdraw from a registry that
-// is down stays there until its lease ends.
+// is down stays there until its lease ends. In the short form the leases are longer. There
+// the fault is shorter than a lease of three seconds: such a lease could end right after the
+// fault, when readers already rely on that registry alone.
 func (w *world) shortLeases() error {
-	w.Site().TTL = 3 * time.Second
+	w.Site().TTL = 10 * time.Second
+	if w.full {
+		w.Site().TTL = 3 * time.Second
+	}
 	return nil
 }
 
