@@ -463,12 +463,15 @@ func TestFieldC7NodeRead(t *testing.T) {
 	agent.SetRules(t, token, `service_prefix "" { policy = "write" }`)
 	client := naming.New(r.Store, nil)
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	_, err = client.Register(ctx, "svc2", naming.Endpoint{Addr: "h:1"}, &naming.RegisterOptions{Wait: true})
-	if !isPermission(err) || !strings.Contains(err.Error(), "node:read") {
-		t.Errorf("a registration: %v, want ErrPermission and the right", err)
-	}
+	g, err := client.Register(t.Context(), "svc2", naming.Endpoint{Addr: "h:1"}, nil)
+	must(t, err)
+	servertest.Poll(t, "the error of a registration", func() error {
+		if err := g.Status().Err; !isPermission(err) || !strings.Contains(err.Error(), "node:read") {
+			return fmt.Errorf("it is %v, want ErrPermission and the right", err)
+		}
+		return nil
+	})
+	must(t, g.Close())
 	if left := r.registrations(t, "svc2", "h:1"); len(left) > 0 {
 		t.Errorf("%q are left behind by a registration", left)
 	}
