@@ -101,14 +101,19 @@ func dialAndClose(t *testing.T, store *memory.Store, b *resolver.Builder, i int)
 	}
 }
 
-// settledAt waits until there are at most n goroutines, or their number stays the same.
-// It returns this number and the size of the heap. gRPC ends some goroutines after Close
-// has returned.
+// settledAt waits until there are at most n goroutines, or their number stays the same: for
+// half a second if n is 0, and otherwise for a time in which a busy machine ends them. It
+// returns this number and the size of the heap. gRPC ends some goroutines after Close has
+// returned.
 func settledAt(n int) (goroutines int, heap uint64) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	most := 50
+	if n > 0 {
+		most = 3_000
+	}
 	goroutines = runtime.NumGoroutine()
-	for same := 0; same < 50 && goroutines > n; same++ {
+	for same := 0; same < most && goroutines > n; same++ {
 		<-tick.C
 		if now := runtime.NumGoroutine(); now < goroutines {
 			goroutines, same = now, 0
