@@ -40,7 +40,7 @@ const (
 )
 
 // patience is how long a test waits for an event that must happen.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // server is a gRPC server that counts its connections.
 type server struct {

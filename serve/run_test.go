@@ -24,7 +24,7 @@ import (
 // Tests in this file serve on loopback, and wait for events.
 
 // patience is how long a test waits for an event that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // diary has the events of a test, in order.
 type diary struct {
@@ -66,7 +66,8 @@ func (s notedStore) Apply(ctx context.Context, service string, changes ...naming
 	// TestStoppedBefore covers a server that does not accept.
 	select {
 	case <-s.accepts:
-	case <-time.After(time.Second):
+	case <-ctx.Done():
+	case <-time.After(patience):
 	}
 	// An effect of the change is noted after the change.
 	s.diary.mu.Lock()

@@ -366,7 +366,7 @@ func TestNeverGuesses(t *testing.T) {
 				c.service = service
 			}
 			lis := listen(t, c.at)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // should it serve after all
+			ctx, cancel := context.WithTimeout(t.Context(), patience) // should it serve after all
 			defer cancel()
 			err := serve.Run(ctx, r, c.service, c.server, lis, c.opts)
 			if !errors.Is(err, naming.ErrInvalid) {

@@ -22,6 +22,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
 	"github.com/naming-go/naming/internal/mutant"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // fake is a Consul whose answers a test chooses. It does no I/O.
@@ -444,7 +445,7 @@ func TestCloseFreesConnection(t *testing.T) {
 	c.Close() // waits for its watches
 	select {
 	case <-gone:
-	case <-time.After(20 * time.Second):
+	case <-time.After(servertest.Patience):
 		t.Error("the connection was not freed")
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // next calls Next, and fails the test if Next returns an error or does not return in
@@ -54,7 +55,7 @@ func next(t *testing.T, w naming.Watcher) []naming.Update {
 			list = append(list, *u)
 		}
 		return list
-	case <-time.After(20 * time.Second):
+	case <-time.After(servertest.Patience):
 		w.Close()
 		t.Fatal("Next did not return")
 	}
@@ -251,7 +252,7 @@ func serve(t *testing.T) string {
 // call makes calls until it has reached all addresses.
 func call(t *testing.T, conn *grpc.ClientConn, addrs ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
 	reached := make(map[string]bool)
 	for len(reached) < len(addrs) {

@@ -73,7 +73,7 @@ func TestFieldR10Refused(t *testing.T) {
 				calls["Renew"], calls["Revoke"] = l.Renew, l.Revoke
 			}
 			for name, call := range calls {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 				begun := time.Now()
 				err := call(ctx)
 				if ctx.Err() != nil {
@@ -147,7 +147,7 @@ func TestFieldE1Proxy(t *testing.T) {
 		put(fmt.Sprint("a:", i))
 		put(fmt.Sprint("a:", i*10))
 		cluster.Compact(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 		snapshot, changed := "", ""
 		for b, err := range s.Watch(ctx, "svc") {
 			must(t, err)
@@ -413,7 +413,7 @@ func TestFieldE2Learner(t *testing.T) {
 			client, err := clientv3.New(cfg)
 			must(t, err)
 			s := etcd.New(client, &etcd.Options{SilenceBound: bound})
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 			i := 0
 			for b, err := range s.Watch(ctx, "svc") {
 				must(t, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // history returns a channel of the changes of all keys below a prefix: a value, or
@@ -50,7 +51,7 @@ func until(t *testing.T, c <-chan string) (values []string) {
 			if values = append(values, v); v == "deleted" {
 				return values
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(servertest.Patience):
 			t.Fatalf("the entry is not deleted: %q", values)
 		}
 	}
@@ -143,7 +144,7 @@ func TestFieldI4FormatIsFinal(t *testing.T) {
 			g, err := c.Register(t.Context(), "svc", e, &naming.RegisterOptions{Wait: true, DrainDelay: time.Millisecond})
 			must(t, err)
 			before := g.Status()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 			defer cancel()
 			if err := g.Drain(ctx); !errors.Is(err, naming.ErrInvalid) || ctx.Err() != nil {
 				t.Errorf("Drain: err %v, want ErrInvalid", err)
@@ -186,7 +187,7 @@ func TestFieldI2ForeignStop(t *testing.T) {
 				rig.put(t, key, fmt.Sprintf(`{"id":"%d","name":"svc","version":"","metadata":null,"endpoints":["grpc://127.0.0.1:%d"]%s}`, i, i+1, tt.more))
 				deletes = append(deletes, clientv3.OpDelete(rig.prefix+key))
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 			defer cancel()
 			views := make(chan naming.View, 10)
 			go func() {

@@ -18,6 +18,7 @@ import (
 	"github.com/naming-go/naming/backend/etcd/etcdcodec"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/faultproxy"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // follow ranges over a watch in a goroutine, and returns a channel of its batches.
@@ -49,7 +50,7 @@ func batch(t *testing.T, c <-chan naming.Batch) string {
 	select {
 	case b := <-c:
 		return text(b)
-	case <-time.After(20 * time.Second):
+	case <-time.After(servertest.Patience):
 		t.Fatal("no batch")
 	}
 	return ""
@@ -189,7 +190,7 @@ func TestServicesOfDoubtfulKeys(t *testing.T) {
 		select {
 		case got := <-c:
 			same(t, "the services", got, want)
-		case <-time.After(20 * time.Second):
+		case <-time.After(servertest.Patience):
 			t.Fatalf("the list does not become %s", want)
 		}
 	}

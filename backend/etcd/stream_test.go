@@ -329,7 +329,7 @@ func TestWatchOfAll(t *testing.T) {
 		select {
 		case got := <-c:
 			same(t, "the services", got, want)
-		case <-time.After(20 * time.Second):
+		case <-time.After(servertest.Patience):
 			t.Fatalf("the list does not become %s", want)
 		}
 	}

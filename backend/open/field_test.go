@@ -23,12 +23,13 @@ import (
 	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // read returns a service's first snapshot.
 func read(t *testing.T, store naming.Store, service string) []naming.Endpoint {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
 	for b, err := range store.Watch(ctx, service) {
 		if err != nil {
@@ -191,7 +192,7 @@ func TestFieldR10OneLog(t *testing.T) {
 		if !strings.Contains(line, "level=WARN") || !strings.Contains(line, "connection refused") {
 			t.Errorf("logged %s", line)
 		}
-	case <-time.After(10 * time.Second): // it takes half a second, or 20 seconds if the registry is silent
+	case <-time.After(servertest.Patience): // it takes half a second, or 20 seconds if the registry is silent
 		t.Error("nothing is logged")
 	}
 	w.Close()

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 // roundTrip puts an endpoint and reads it back.
 func roundTrip(t *testing.T, store naming.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
 	want := naming.Endpoint{ID: "a:1", Addr: "a:1"}
 	if err := store.Apply(ctx, "greeter", naming.Change{Endpoint: want}); err != nil {

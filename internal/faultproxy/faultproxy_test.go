@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds the wait for an event that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // target is a server that only accepts connections.
 type target struct {
