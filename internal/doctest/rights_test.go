@@ -78,24 +78,40 @@ const own, service = "10.0.0.7:9000", "greeter"
 
 // register registers an endpoint, waits for it, and withdraws it.
 func register(ctx context.Context, store naming.Store, addr string) error {
-	return registerWithin(ctx, store, addr, servertest.Patience)
-}
-
-// tryToRegister is register for a user who may not: the wait ends soon.
-func tryToRegister(ctx context.Context, store naming.Store, addr string) error {
-	return registerWithin(ctx, store, addr, 3*time.Second)
-}
-
-func registerWithin(ctx context.Context, store naming.Store, addr string, wait time.Duration) error {
 	c := naming.New(store, nil)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, servertest.Patience)
 	defer cancel()
 	reg, err := c.Register(ctx, service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
 	if err != nil {
 		return err
 	}
 	return reg.Close()
+}
+
+// tryToRegister is register for a user who may not. It returns why the first attempt failed.
+func tryToRegister(ctx context.Context, store naming.Store, addr string) error {
+	result := make(chan error, 1)
+	report := func(err error) {
+		select {
+		case result <- err:
+		default:
+		}
+	}
+	c := naming.New(store, &naming.Options{Hooks: &naming.Hooks{
+		Registered:     func(naming.RegisteredInfo) { report(nil) },
+		RegisterFailed: func(i naming.RegisterFailedInfo) { report(i.Err) },
+	}})
+	defer c.Close()
+	if _, err := c.Register(ctx, service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{DrainDelay: -1}); err != nil {
+		return err
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(servertest.Patience):
+		return errors.New("no attempt ends")
+	}
 }
 
 func watch(ctx context.Context, store naming.Store) error {
