@@ -1,20 +1,19 @@
 package bridge_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
 	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/internal/consultest"
 	"github.com/naming-go/naming/internal/etcdtest"
+	"github.com/naming-go/naming/internal/servertest"
 	"github.com/naming-go/naming/migrate"
 	"github.com/naming-go/naming/migrate/bridge"
 )
@@ -52,7 +51,7 @@ func TestServers(t *testing.T) {
 	}
 }
 
-// eventually fails the test unless the service has exactly these endpoints within a time.
+// eventually waits until the service has exactly these endpoints.
 func (s *servers) eventually(service string, natives ...naming.Endpoint) {
 	s.Helper()
 	want := make(map[string]naming.Endpoint)
@@ -66,13 +65,12 @@ func (s *servers) eventually(service string, natives ...naming.Endpoint) {
 			return a.Equal(b)
 		})
 	}
-	var got map[string]naming.Endpoint
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if got = s.list(s.to, service); equal(got) {
-			return
+	servertest.Poll(s.T, "the copies", func() error {
+		if got := s.list(s.to, service); !equal(got) {
+			return fmt.Errorf("the target has %v, want %v", got, want)
 		}
-	}
-	s.Fatalf("the target has %v, want %v", got, want)
+		return nil
+	})
 }
 
 // copied returns endpoints under the IDs of their copies.
@@ -131,26 +129,16 @@ func (s *servers) services(store naming.Store) []string {
 
 func (s *servers) awaitBlown(b *bridge.Bridge) {
 	s.Helper()
-	for deadline := time.Now().Add(30 * time.Second); b.Status().Blown == nil; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.Fatalf("no alarm: %+v", b.Status())
+	servertest.Poll(s.T, "the alarm", func() error {
+		if st := b.Status(); st.Blown == nil {
+			return fmt.Errorf("the status is %+v", st)
 		}
-	}
+		return nil
+	})
 }
 
 // approve approves a plan as soon as its digest is known to other processes.
 func (s *servers) approve(b *bridge.Bridge, digest string) {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), 30*time.Second)
-	defer cancel()
-	for {
-		err := b.Approve(ctx, digest)
-		if err == nil {
-			return
-		}
-		if ctx.Err() != nil || !strings.Contains(err.Error(), "approval") {
-			s.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	servertest.Poll(s.T, "the approval", func() error { return b.Approve(s.Context(), digest) })
 }
