@@ -154,7 +154,7 @@ func TestReaderShadowFails(t *testing.T) {
 // with those of a plain Client.
 func TestReaderRetry(t *testing.T) {
 	var joined, plain [2]time.Duration
-	const outages = 20
+	const outages = 50
 	for range outages {
 		onSite(t, Union, noHold(), func(s *site) {
 			joined = sum(joined, timeToAnswer(s.t, s.follow(), s.stores[0], s.stores[1]))
@@ -171,8 +171,10 @@ func TestReaderRetry(t *testing.T) {
 		})
 	}
 	t.Logf("has the set and is fresh after %v, a plain Client after %v, in %d outages", joined, plain, outages)
+	// The times are random, and take half as long with two registries. A reader that does not
+	// call Retry takes a hundred times as long.
 	for i := range joined {
-		if joined[i] > plain[i]*3/2 {
+		if joined[i] > 2*plain[i] {
 			t.Errorf("has the set and is fresh after %v, a plain Client after %v, in %d outages", joined, plain, outages)
 		}
 	}
