@@ -36,7 +36,9 @@ type feed struct {
 
 // reader is the state of a feed between two calls of Next.
 type reader struct {
-	answered time.Time // when the first registry answered; zero: none has
+	opened   [2]time.Time  // when the watch of each registry was opened
+	due      time.Duration // until the next moment that matters; 0: no moment is known
+	answered time.Time     // when the first registry answered; zero: none has
 	state    State
 	known    bool
 	memory   memory
@@ -68,6 +70,7 @@ func (f *feed) Next() (naming.Event, bool) {
 	f.readPhase()
 	c := f.choice()
 	r := &f.reader
+	r.due = 0
 	if !r.memory.published {
 		r.memory.narrow, r.memory.to = c.alone, c.lead // before the registries are watched
 	}
@@ -81,6 +84,9 @@ func (f *feed) Next() (naming.Event, bool) {
 	f.compare(viewsChanged)
 	f.report(c, out, &was)
 	f.storeStatus(c, out)
+	if r.due > 0 {
+		f.timer.Reset(r.due)
+	}
 	return event, changed
 }
 
@@ -95,7 +101,23 @@ func (f *feed) hasWaited() bool {
 	}
 	left := f.j.opts.FirstWait - time.Since(r.answered)
 	if left > 0 && !r.memory.published {
-		f.timer.Reset(left)
+		f.wakeAfter(left)
+	}
+	return left <= 0
+}
+
+// wakeAfter has wake called after d, which is positive, or earlier.
+func (f *feed) wakeAfter(d time.Duration) {
+	if r := &f.reader; r.due == 0 || d < r.due {
+		r.due = d
+	}
+}
+
+// isLate reports whether registry i has had the time for its first answer.
+func (f *feed) isLate(i sideIndex) bool {
+	left := f.j.opts.FirstWait - time.Since(f.reader.opened[i])
+	if left > 0 {
+		f.wakeAfter(left)
 	}
 	return left <= 0
 }
@@ -169,6 +191,7 @@ func (f *feed) follow(watch [2]bool) {
 				fol.Close()
 				continue
 			}
+			f.reader.opened[i] = time.Now()
 			f.wake() // the set may be known already
 		case !want && old != nil:
 			f.setFollower(sideIndex(i), nil)
@@ -211,13 +234,14 @@ func (f *feed) readViews(c choice) (changed bool) {
 		if fol == nil {
 			continue
 		}
+		is, was := &f.reader.views[i], &f.reader.raw[i]
+		is.late = !is.synced && f.isLate(sideIndex(i))
 		v, live, news := fol.Current()
 		if !news {
 			continue
 		}
 		changed = true
 		moved[i] = v.Synced
-		is, was := &f.reader.views[i], &f.reader.raw[i]
 		if !is.synced || !sameList(was.Endpoints, v.Endpoints) || !sameList(was.Withheld, v.Withheld) {
 			f.setLists(is, &v)
 		}

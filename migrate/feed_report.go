@@ -83,7 +83,7 @@ func (f *feed) trackFallback(c choice, out result) {
 		return
 	}
 	if left := f.j.opts.FallbackAfter - time.Since(r.wideSince); left > 0 {
-		f.timer.Reset(left)
+		f.wakeAfter(left)
 		return
 	}
 	r.isFallback = true

@@ -36,14 +36,14 @@ var readerMutants = []mutant.Mutant{
 	}, {
 		Name: "reads an error as an empty registry",
 		File: "publish.go",
-		Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
+		Old:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n",
 		New:  "	seen := *views\n	for i := range seen {\n		if !seen[i].fresh {\n			seen[i] = view{synced: true}\n		}\n	}\n	w := merge(c.lead, &seen, m, c.narrow)\n",
 		Test: "TestPublishHistories",
 	}, {
 		Name: "uses the first registry that is not empty",
 		File: "publish.go",
-		Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
-		New:  "	w := merge(c.lead, views, m, c.narrow)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
+		Old:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n",
+		New:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n	if len(w.leadUsable) > 0 {\n		w.usable, w.withheld, w.uncovered = w.leadUsable, w.leadWithheld, nil\n	}\n",
 		Test: "TestPublishHistories",
 	}, {
 		Name: "keeps what left in order while a registry is stale",
@@ -102,9 +102,45 @@ var readerMutants = []mutant.Mutant{
 	}, {
 		Name: "goes on watching a registry that the reader left",
 		File: "publish.go",
-		Old:  "	watch[c.lead.other()] = !left || compare\n",
-		New:  "	watch[c.lead.other()] = !left || compare || true\n",
+		Old:  "	watch[c.lead.other()] = !m.hasLeft(c) || compare\n",
+		New:  "	watch[c.lead.other()] = true\n",
 		Test: "TestReaderClosesWatch",
+	}, {
+		Name: "does not keep what vanishes before the other registry has answered",
+		File: "publish.go",
+		Old:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n",
+		New:  "	w := merge(c.lead, views, m, c.narrow)\n",
+		Test: "TestReaderKeeps|TestPublishHistories",
+	}, {
+		Name: "keeps for ever what vanished while the other registry did not answer",
+		File: "feed.go",
+		Old:  "		is.late = !is.synced && f.isLate(sideIndex(i))\n",
+		New:  "		is.late = false && f.isLate(sideIndex(i))\n",
+		Test: "TestReaderKeeps",
+	}, {
+		Name: "does not wake at the end of the wait for the other registry",
+		File: "feed.go",
+		Old:  "	if left > 0 {\n		f.wakeAfter(left)\n	}\n	return left <= 0\n",
+		New:  "	return left <= 0\n",
+		Test: "TestReaderKeeps",
+	}, {
+		Name: "keeps what left in order while the other registry has not answered",
+		File: "keep.go",
+		Old:  " || isDraining(e) {\n",
+		New:  " {\n",
+		Test: "TestPublishKeeps",
+	}, {
+		Name: "keeps an entry whose address another entry has",
+		File: "keep.go",
+		Old:  " || e.Addr != \"\" && has(addrs, e.Addr)",
+		New:  " || e.Addr != \"\" && has(addrs, e.ID)",
+		Test: "TestPublishKeeps",
+	}, {
+		Name: "leaves a registry that may have what the lead has lost",
+		File: "publish.go",
+		Old:  " || !covers || keeps || ",
+		New:  " || !covers || keeps && false || ",
+		Test: "TestPublishKeeps",
 	}, {
 		Name: "reports a fallback for a moment without coverage",
 		File: "feed_report.go",

@@ -48,6 +48,10 @@ type Options struct {
 	// FirstWait bounds how long the first set waits for the second registry, while
 	// the first one has answered. 0 means two seconds, and the most is a minute. A
 	// registry that failed is not waited for.
+	//
+	// FirstWait also bounds how long a reader that begins to read a second registry keeps
+	// endpoints that the first one lost meanwhile. They stay until the second one answers,
+	// because the second one may have them. Endpoints that were draining do not stay.
 	FirstWait time.Duration
 
 	// FallbackAfter is how long the new registry must fail to cover the old one in

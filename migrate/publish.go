@@ -9,6 +9,7 @@ type view struct {
 	synced bool // the registry has answered
 	fresh  bool // synced, and the entries follow the registry
 	failed bool // stale, so that an answer is not waited for
+	late   bool // the first answer has not come within FirstWait of the start of the watch
 
 	// Sorted by ID. Copies of a bridge are shown as the endpoints that they are copies
 	// of. The slices are shared and never modified.
@@ -40,6 +41,9 @@ func (v *view) setLists(usable []naming.Endpoint, withheld []naming.Withheld) {
 
 // pending reports whether the registry has neither answered nor failed.
 func (v *view) pending() bool { return !v.synced && !v.failed }
+
+// awaited reports whether the registry may still answer within FirstWait.
+func (v *view) awaited() bool { return !v.synced && !v.late }
 
 // choice is how a reader reads a service.
 type choice struct {
@@ -92,6 +96,10 @@ type memory struct {
 	// draining are the addresses that were draining in the last fresh view of each
 	// registry. The maps are never modified.
 	draining [2]map[string]struct{}
+	// seen are the usable entries of the last view of each registry, and kept are the
+	// entries of each registry that stay shown although they vanished: see keep. The
+	// slices are sorted by ID, shared, and never modified.
+	seen, kept [2][]naming.Endpoint
 }
 
 // result is what a reader publishes.
@@ -113,12 +121,14 @@ type result struct {
 //   - While no registry is fresh, the last set stays.
 //   - The first set waits for both registries. An empty set is published only when both
 //     have answered, and neither has an endpoint that may be used.
+//   - After the first set, an entry that vanishes from a registry stays while the other
+//     registry has not answered, for FirstWait at most: see keep.
 //
 // It has no side effects and modifies nothing that it gets.
 func publish(c choice, views *[2]view, m *memory) result {
 	lead, other := &views[c.lead], &views[c.lead.other()]
 	alone := result{publish: lead.synced, usable: lead.usable, withheld: lead.withheld, narrow: true}
-	if c.narrow && c.sticky && m.narrow && m.to == c.lead {
+	if m.hasLeft(c) {
 		return alone
 	}
 	switch {
@@ -127,12 +137,13 @@ func publish(c choice, views *[2]view, m *memory) result {
 	case !lead.fresh && !other.fresh && (m.published || !lead.synced && !other.synced):
 		return result{}
 	}
-	w := merge(c.lead, views, m, c.narrow)
+	w := merge(c.lead, m.withKept(views), m, c.narrow)
 	if len(w.usable) == 0 && !(lead.synced && other.synced) {
 		return result{}
 	}
 	covers := len(w.uncovered) == 0 && (len(w.leadUsable) > 0 || len(w.usable) == 0)
-	if !c.narrow || !lead.fresh || !covers || c.cautious && !other.synced {
+	keeps := len(m.kept[c.lead]) > 0 // the set of the lead alone would lack them
+	if !c.narrow || !lead.fresh || !covers || keeps || c.cautious && !other.synced {
 		return result{publish: true, usable: w.usable, withheld: w.withheld, uncovered: w.uncovered}
 	}
 	if c.sticky {
@@ -147,6 +158,7 @@ func (m memory) step(c choice, views *[2]view) (result, memory) {
 	if !m.published {
 		m.narrow, m.to = c.alone, c.lead
 	}
+	m = m.keep(c, views)
 	m = m.observe(views)
 	r := publish(c, views, &m)
 	if !r.publish {
@@ -164,10 +176,13 @@ func (m *memory) alone() bool { return m.published && m.narrow }
 // has left it and nothing compares the two.
 func (m *memory) wanted(c choice, compare bool) (watch [2]bool) {
 	watch[c.lead] = true
-	left := c.narrow && c.sticky && m.narrow && m.to == c.lead
-	watch[c.lead.other()] = !left || compare
+	watch[c.lead.other()] = !m.hasLeft(c) || compare
 	return watch
 }
+
+// hasLeft reports whether the reader has left the registry other than the lead, and does not
+// come back to it.
+func (m *memory) hasLeft(c choice) bool { return c.narrow && c.sticky && m.narrow && m.to == c.lead }
 
 // observe returns the memory with what the views show. A reader observes the views before
 // publish decides, because an endpoint that left in order must not be taken from the
@@ -186,7 +201,7 @@ func (m *memory) observe(views *[2]view) memory {
 // from now on.
 func (m *memory) forget(i sideIndex) memory {
 	next := *m
-	next.left[i], next.draining[i] = nil, nil
+	next.left[i], next.draining[i], next.seen[i], next.kept[i] = nil, nil, nil, nil
 	return next
 }
 

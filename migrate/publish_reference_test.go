@@ -12,6 +12,8 @@ type reference struct {
 	published, waited bool
 	alone             int // 0: wide; 1+i: narrow to registry i
 	left, drained     [2]map[string]bool
+	before            [2][]listing         // the entries of each registry in the last step
+	kept              [2][]naming.Endpoint // the entries that stay although they vanished
 }
 
 // outcome is a result in a form that can be compared: one line for each endpoint, without
@@ -46,7 +48,9 @@ func observed(r result) outcome {
 	return o
 }
 
-func (f *reference) forget(i int) { f.left[i], f.drained[i] = nil, nil }
+func (f *reference) forget(i int) {
+	f.left[i], f.drained[i], f.before[i], f.kept[i] = nil, nil, nil, nil
+}
 
 // step is the reference of memory.step.
 func (f *reference) step(c choice, views [2]view) outcome {
@@ -59,6 +63,7 @@ func (f *reference) step(c choice, views [2]view) outcome {
 	}
 	f.observe(views)
 	isAlone := f.alone == 1+int(lead)
+	f.keep(views, f.published && !(c.narrow && c.sticky && isAlone))
 	switch l, o := views[lead], views[other]; {
 	case c.narrow && c.sticky && isAlone && l.synced:
 		return f.publish(c, true, observed(result{usable: l.usable, withheld: l.withheld}))
@@ -72,7 +77,7 @@ func (f *reference) step(c choice, views [2]view) outcome {
 	switch l, o := views[lead], views[other]; {
 	case s.usable == 0 && !(l.synced && o.synced):
 		return outcome{Narrow: isAlone}
-	case !c.narrow || !l.fresh || len(s.uncovered) > 0 || s.leadUsable == 0 && s.usable > 0 || c.cautious && !o.synced:
+	case !c.narrow || !l.fresh || len(s.uncovered) > 0 || len(f.kept[lead]) > 0 || s.leadUsable == 0 && s.usable > 0 || c.cautious && !o.synced:
 		return f.publish(c, false, wide)
 	case c.sticky:
 		return f.publish(c, true, observed(result{usable: l.usable, withheld: l.withheld}))
@@ -90,6 +95,38 @@ func (f *reference) publish(c choice, narrow bool, o outcome) outcome {
 	slices.Sort(o.Uncovered)
 	o.Uncovered = slices.Compact(o.Uncovered)
 	return o
+}
+
+// keep notes which entries stay although they vanished: entries that were in use and not
+// draining, while the other registry may still answer. comesBack says that the reader uses
+// the other registry when it has answered.
+func (f *reference) keep(views [2]view, comesBack bool) {
+	for i, v := range views {
+		now, other := everything(v), views[1-i]
+		var kept []naming.Endpoint
+		for _, e := range f.kept[i] {
+			kept = f.keepEntry(kept, e, now)
+		}
+		for _, e := range f.before[i] {
+			if e.reason == 0 && !isDraining(&e.endpoint) {
+				kept = f.keepEntry(kept, e.endpoint, now)
+			}
+		}
+		if !comesBack || other.synced || other.late {
+			kept = nil
+		}
+		f.kept[i], f.before[i] = kept, now
+	}
+}
+
+// keepEntry adds e to the list unless the registry has the address or the ID of e now.
+func (f *reference) keepEntry(kept []naming.Endpoint, e naming.Endpoint, now []listing) []naming.Endpoint {
+	for _, n := range now {
+		if n.endpoint.ID == e.ID || e.Addr != "" && n.endpoint.Addr == e.Addr {
+			return kept
+		}
+	}
+	return append(kept, e)
 }
 
 // observe notes which addresses left a fresh registry in order.
@@ -154,7 +191,11 @@ func (f *reference) survey(c choice, views [2]view) (s survey) {
 	var lists [2][]listing
 	addrs := map[string]bool{}
 	for i := range views {
-		for _, e := range everything(views[i]) {
+		entries := everything(views[i])
+		for _, e := range f.kept[i] {
+			entries = append(entries, listing{endpoint: e})
+		}
+		for _, e := range entries {
 			if views[i].fresh || !f.left[1-i][e.endpoint.Addr] {
 				lists[i] = append(lists[i], e)
 				addrs[e.endpoint.Addr] = true

@@ -44,6 +44,9 @@ func (w *world) checkForm(out result) {
 		for e := range w.views[i].entries {
 			own = append(own, e.Addr)
 		}
+		for _, e := range w.memory.kept[i] {
+			own = append(own, e.Addr)
+		}
 		allowed += strings.Join(repeated(own), " ")
 	}
 	for _, addr := range repeated(addrs) {
@@ -150,4 +153,40 @@ func (w *world) checkCoverage(c choice, was memory, out result) {
 	if len(out.usable) == 0 && len(w.mustBeUsable(c.lead.other())) > 0 {
 		w.t.Error("the reader left a registry for an empty one")
 	}
+}
+
+// checkVanished checks that an endpoint that vanished from one registry is in the set while
+// the other registry may still have it, and that an endpoint that was draining is not. before
+// are the views of the last step.
+func (w *world) checkVanished(c choice, was memory, before *[2]view, out result) {
+	if !out.publish || out.narrow || !was.published {
+		return
+	}
+	for i := range before {
+		now, other := &w.views[i], &w.views[1-i]
+		for _, e := range before[i].usable {
+			if isDraining(&e) || other.synced || other.late || !now.synced {
+				continue
+			}
+			if !hasEntry(now, func(n *naming.Endpoint) bool { return n.ID == e.ID || e.Addr != "" && n.Addr == e.Addr }) &&
+				!slices.ContainsFunc(out.usable, func(n naming.Endpoint) bool { return n.Addr == e.Addr && (e.Addr != "" || n.ID == e.ID) }) {
+				w.t.Errorf("endpoint %q at %q vanished before the other registry answered", e.ID, e.Addr)
+			}
+		}
+		for addr := range before[i].draining {
+			isAt := func(n *naming.Endpoint) bool { return n.Addr == addr }
+			if now.fresh && !hasEntry(now, isAt) && !hasEntry(other, isAt) && slices.ContainsFunc(out.usable, func(n naming.Endpoint) bool { return isAt(&n) }) {
+				w.t.Errorf("address %q was draining and vanished, and is in the set", addr)
+			}
+		}
+	}
+}
+
+func hasEntry(v *view, is func(*naming.Endpoint) bool) bool {
+	for e := range v.entries {
+		if is(e) {
+			return true
+		}
+	}
+	return false
 }

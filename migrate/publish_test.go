@@ -74,6 +74,7 @@ type world struct {
 	inShare bool
 
 	views  [2]view
+	seen   [2]view // the views of the last step
 	memory memory
 	ref    reference
 	shown  result
@@ -84,6 +85,7 @@ type world struct {
 type registry struct {
 	entries map[string]listing // by ID
 	link    link
+	late    bool // the first answer has not come in time, unless it has come
 }
 
 // link says how a reader sees a registry.
@@ -132,6 +134,7 @@ func (w *world) step() {
 	case 3:
 		w.memory.waited = true
 		w.ref.waited = true
+		w.regs[w.roll(2)].late = true
 	case 4, 5, 6:
 		w.change(2) // as a server that writes both
 	default:
@@ -193,7 +196,7 @@ func (w *world) randomEntry() (e listing) {
 // look returns what a reader sees of a registry. before is what it saw last.
 func (w *world) look(i sideIndex, before view) view {
 	r := &w.regs[i]
-	v := view{synced: r.link >= stale || before.synced, fresh: r.link == fresh, failed: r.link == failedSide || r.link == stale}
+	v := view{synced: r.link >= stale || before.synced, late: r.late, fresh: r.link == fresh, failed: r.link == failedSide || r.link == stale}
 	if r.link < stale || r.link == stale && before.synced && w.roll(4) > 0 {
 		v.setLists(before.usable, before.withheld)
 		return v
@@ -226,10 +229,11 @@ func (w *world) read() {
 		if w.views[i].synced {
 			w.ref.forget(i)
 		}
-		w.views[i] = view{}
+		w.views[i], w.regs[i].late = view{}, false
 		w.memory = w.memory.forget(sideIndex(i))
 	}
 	was, input := w.memory, copyOf(w.views)
+	before := w.seen
 	var out result
 	out, w.memory = was.step(c, &w.views)
 	w.logf("%v known=%v %+v\n\told %s\n\tnew %s\n\t-> %s", w.state.Phase, w.known, c, text(w.views[0]), text(w.views[1]), textOf(out))
@@ -238,6 +242,8 @@ func (w *world) read() {
 	}
 	want := w.ref.step(c, w.views)
 	w.checkRules(c, was, out)
+	w.checkVanished(c, was, &before, out)
+	w.seen = w.views
 	if got := observed(out); !reflect.DeepEqual(got, want) {
 		w.t.Errorf("published\n\t%v, want\n\t%v", got, want)
 	}
