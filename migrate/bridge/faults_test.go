@@ -109,6 +109,12 @@ func TestRefused(t *testing.T) {
 		w.three("web")
 		tap := newTap(w.T, w.next)
 		var failed int
+		w.next.RefuseFunc(func(method, _ string) error {
+			if method == "Apply" {
+				return naming.ErrPermission
+			}
+			return nil
+		})
 		b, _ := w.start(w.old, tap, options(func(o *bridge.Options) {
 			o.NoElection = true
 			o.Hooks = &bridge.Hooks{Failed: func(i bridge.FailedInfo) {
@@ -117,12 +123,6 @@ func TestRefused(t *testing.T) {
 				}
 			}}
 		}))
-		w.next.RefuseFunc(func(method, _ string) error {
-			if method == "Apply" {
-				return naming.ErrPermission
-			}
-			return nil
-		})
 		settle(time.Hour)
 		if n := tap.count("Apply"); n < 60 || n > 400 || n != failed {
 			w.Errorf("%d attempts in an hour, %d calls of the hook", n, failed)
