@@ -90,25 +90,17 @@ func (g *announcer) Wait(ctx context.Context) error {
 func (g *announcer) Update(ctx context.Context, metadata json.RawMessage) error {
 	e, err := Endpoint{ID: g.id, Addr: g.addr, Metadata: metadata}.normalize()
 	if err != nil {
-		return fmt.Errorf("naming: update in %q: %w: %w", g.service, ErrInvalid, err)
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return g.change(ctx, "update", false, func(want *Endpoint) { want.Metadata = e.Metadata })
+	return g.await(ctx, g.ask(false, false, func(want *Endpoint) { want.Metadata = e.Metadata }))
 }
 
 func (g *announcer) Drain(ctx context.Context) error {
-	return g.change(ctx, "drain", true, func(want *Endpoint) { want.Draining = true })
+	return g.await(ctx, g.ask(true, false, func(want *Endpoint) { want.Draining = true }))
 }
 
 func (g *announcer) Resume(ctx context.Context) error {
-	return g.change(ctx, "resume", false, func(want *Endpoint) { want.Draining = false })
-}
-
-// change changes the wanted content, and waits until the registry has it.
-func (g *announcer) change(ctx context.Context, what string, mark bool, f func(want *Endpoint)) error {
-	if err := g.await(ctx, g.ask(mark, false, f)); err != nil {
-		return fmt.Errorf("naming: %s %q in %q: %w", what, cut(g.id), g.service, err)
-	}
-	return nil
+	return g.await(ctx, g.ask(false, false, func(want *Endpoint) { want.Draining = false }))
 }
 
 func (g *announcer) Close() error {
@@ -118,9 +110,6 @@ func (g *announcer) Close() error {
 }
 
 func (g *announcer) Withdraw(ctx context.Context) error { return g.close(ctx, 0, 0) }
-
-// closedErr returns the error of a method that is called after Close.
-func (g *announcer) closedErr() error { return g.client.registrationClosed() }
 
 // poke has the keeper look at the wanted content and at the endpoint. It does not block.
 func (g *announcer) poke() {

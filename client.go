@@ -153,9 +153,10 @@ func (c *Client) Hooks() Hooks { return c.hooks }
 
 // Close closes all registrations of the Client, ends its watchers, watches and
 // followers, and returns after all of its goroutines have ended. Calls in progress end
-// with [ErrClientClosed] or [ErrWatcherClosed]. Endpoints that [Client.Update] put into
-// the registry stay there. Close may be called more than once. It must not be called
-// from a function that the Client calls.
+// with an error: see [ErrClientClosed]. The registry may still make the changes of a
+// call of [Client.Update] that ended so. Endpoints that Update put into the registry stay there.
+// Close may be called more than once. It must not be called from a function that the
+// Client calls.
 func (c *Client) Close() {
 	watches, registrations := c.beginClose()
 	var wg sync.WaitGroup
@@ -244,10 +245,31 @@ func (c *Client) usable() error {
 	if c.store == nil && c.composite == nil {
 		return fmt.Errorf("%w: New was given a nil Store", ErrInvalid)
 	}
-	if c.ctx.Err() != nil {
+	if c.isClosed() {
 		return ErrClientClosed
 	}
 	return nil
+}
+
+// isClosed reports whether Close has begun.
+func (c *Client) isClosed() bool {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.closed
+}
+
+// request calls the registry with a context that is also done when the Client is closed.
+// It then returns ErrClientClosed instead of the error of call.
+func (c *Client) request(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClientClosed) })
+	defer stop()
+	err := call(ctx)
+	if err != nil && context.Cause(ctx) == ErrClientClosed {
+		return ErrClientClosed
+	}
+	return err
 }
 
 // check returns an error if the Client is not usable, or service is not a valid name.
@@ -389,12 +411,25 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	if err := c.check(service); err != nil {
 		return View{}, err
 	}
-	if c.composite != nil {
-		return c.listComposite(orBackground(ctx), service)
-	}
-	b, err := c.list(orBackground(ctx), service)
+	var v View
+	err := c.request(orBackground(ctx), func(ctx context.Context) (err error) {
+		v, err = c.list(ctx, service)
+		return err
+	})
 	if err != nil {
 		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
+	}
+	return v, nil
+}
+
+// list reads a service from the store or the composite.
+func (c *Client) list(ctx context.Context, service string) (View, error) {
+	if c.composite != nil {
+		return c.composite.List(ctx, service)
+	}
+	b, err := c.readSnapshot(ctx, service)
+	if err != nil {
+		return View{}, err
 	}
 	c.wakeRetries()
 	v := View{Service: service, Endpoints: b.Put, Withheld: b.Withheld, Status: Status{Synced: true, AsOf: time.Now()}}
@@ -404,16 +439,8 @@ func (c *Client) List(ctx context.Context, service string) (View, error) {
 	return v, nil
 }
 
-func (c *Client) listComposite(ctx context.Context, service string) (View, error) {
-	v, err := c.composite.List(ctx, service)
-	if err != nil {
-		return View{}, fmt.Errorf("naming: list %q: %w", service, err)
-	}
-	return v, nil
-}
-
-// list reads one checked snapshot from the store.
-func (c *Client) list(ctx context.Context, service string) (Batch, error) {
+// readSnapshot reads one checked snapshot from the store.
+func (c *Client) readSnapshot(ctx context.Context, service string) (Batch, error) {
 	for b, err := range c.store.Watch(ctx, service) {
 		if err != nil {
 			return Batch{}, err

@@ -59,6 +59,11 @@ var _ Feed = (*Follower)(nil)
 
 // Announcement keeps an endpoint announced. It is what a [Registration] is made of.
 // Contexts are never nil. The methods of the same names of Registration say what they do.
+//
+// After Close or Withdraw has begun, the other methods but Status return
+// [ErrRegistrationClosed], and calls of them that wait end with it. The Registration
+// returns [ErrClientClosed] instead if Close of the Client has begun. Update, Drain and
+// Resume need not name the endpoint in their errors, as the Registration does so.
 type Announcement interface {
 	Status() RegistrationStatus
 	Wait(ctx context.Context) error

@@ -126,7 +126,10 @@ func (c *Client) Update(ctx context.Context, service string, updates ...Update) 
 		}
 		changes[i] = Change{Op: u.Op, Endpoint: Endpoint{Addr: u.Addr, Metadata: m}}
 	}
-	if err := c.applyOnce(orBackground(ctx), service, changes); err != nil {
+	err := c.request(orBackground(ctx), func(ctx context.Context) error {
+		return c.applyOnce(ctx, service, changes)
+	})
+	if err != nil {
 		return fmt.Errorf("naming: update %q: %w", service, err)
 	}
 	return nil

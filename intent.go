@@ -43,7 +43,7 @@ func (g *announcer) ask(mark, closing bool, change func(want *Endpoint)) *call {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.status.Closed && !closing {
-		c.done <- g.closedErr()
+		c.done <- ErrRegistrationClosed
 		return c
 	}
 	if !g.claim.isOwner(g) { // otherwise giveWay ends the call
@@ -85,9 +85,9 @@ func (g *announcer) await(ctx context.Context, c *call) error {
 	case err := <-c.done:
 		return err
 	case <-g.closing:
-		return g.closedErr()
-	case <-g.done:
-		return g.closedErr()
+		return ErrRegistrationClosed
+	case <-g.done: // ended by Close of the Client
+		return ErrRegistrationClosed
 	case <-ctx.Done():
 		if err := g.Status().Err; err != nil {
 			return fmt.Errorf("%w; the last attempt failed: %w", ctx.Err(), err)

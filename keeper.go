@@ -231,7 +231,7 @@ func (k *keeper) confirmPut(ctx context.Context) error {
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout(k.g.opts.TTL))
 	defer cancel()
-	b, err := k.g.client.list(call, k.g.service)
+	b, err := k.g.client.readSnapshot(call, k.g.service)
 	if err != nil {
 		return nil
 	}

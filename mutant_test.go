@@ -154,6 +154,24 @@ func TestMutants(t *testing.T) {
 			Old:  "b.Deleted[0] == \"\" && s.entries[\"\"] == nil",
 			New:  "b.Deleted[0] == \"\" && s.entries[\"\"] != nil",
 			Test: "TestFieldR7",
+		}, {
+			Name: "lets List and Update wait after Close",
+			File: "client.go",
+			Old:  "cancel(ErrClientClosed) })",
+			New:  "_ = cancel })",
+			Test: "TestClientClosed",
+		}, {
+			Name: "lets calls begin while Close waits",
+			File: "client.go",
+			Old:  "	if c.isClosed() {\n",
+			New:  "	if c.ctx.Err() != nil {\n",
+			Test: "TestClientClosed",
+		}, {
+			Name: "says of a closed Client that the Registration was closed",
+			File: "registration.go",
+			Old:  "errors.Is(err, ErrRegistrationClosed) && g.client.isClosed()",
+			New:  "errors.Is(err, ErrRegistrationClosed) && g.client.ctx.Err() != nil",
+			Test: "TestClientClosed",
 		},
 	})
 }

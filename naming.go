@@ -11,9 +11,21 @@ import (
 // tries again. Wrapped errors keep their cause, so that errors.As finds the error of
 // the backend's client library.
 var (
-	// ErrClientClosed is returned by every method of a [Client] that was closed,
-	// except Close.
+	// ErrClientClosed is returned by every method of a [Client] after its Close has
+	// begun, except Hooks and Close. The methods of the Client's Registrations return
+	// it as well, except Status, Close and Withdraw. A [Follower] has it in its Status.
+	//
+	// A call that waits when Close begins also ends with ErrClientClosed. A call of a
+	// Registration ends at once. Other calls end when Close has closed the
+	// Registrations: a server that drains may have to find other servers until then.
+	// Only [Watcher.Next] returns [ErrWatcherClosed] instead.
 	ErrClientClosed = errors.New("naming: client closed")
+
+	// ErrRegistrationClosed is returned by the methods of a [Registration] after its
+	// Close or Withdraw has begun, except Status, Close and Withdraw. A call that waits
+	// at that moment also ends with ErrRegistrationClosed. If Close of the Client has
+	// begun, the error is [ErrClientClosed] instead.
+	ErrRegistrationClosed = errors.New("naming: registration closed")
 
 	// ErrLeaseLost is returned by [Lease.Renew] and by [Store.Apply] when the lease
 	// has ended: it was revoked, it expired, or the registry forgot it. The caller

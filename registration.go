@@ -266,7 +266,7 @@ func (g *Registration) Ready() error {
 	var why error
 	switch {
 	case st.Closed:
-		why = g.closedErr()
+		why = g.closedErr(ErrRegistrationClosed)
 	case !st.Registered && st.Err != nil:
 		why = fmt.Errorf("not registered: %w", st.Err)
 	case !st.Registered:
@@ -282,9 +282,8 @@ func (g *Registration) Ready() error {
 }
 
 var (
-	errNotYet             = errors.New("not registered yet")
-	errDraining           = errors.New("draining")
-	errRegistrationClosed = errors.New("naming: registration closed")
+	errNotYet   = errors.New("not registered yet")
+	errDraining = errors.New("draining")
 )
 
 // MarshalJSON returns the status as a JSON object with a member for each field. Err is
@@ -323,9 +322,11 @@ func (g *Registration) Status() RegistrationStatus { return g.part.Status() }
 //
 // If ctx is done first, the error wraps ctx.Err() and the error of the last attempt.
 // The error is [ErrInvalid], at once, if the store refuses the endpoint. After Close
-// the error is [ErrClientClosed] if the Client was closed, and otherwise says that the
-// Registration was closed.
-func (g *Registration) Wait(ctx context.Context) error { return g.part.Wait(orBackground(ctx)) }
+// the error is [ErrClientClosed] if the Client was closed, and otherwise
+// [ErrRegistrationClosed].
+func (g *Registration) Wait(ctx context.Context) error {
+	return g.closedErr(g.part.Wait(orBackground(ctx)))
+}
 
 // Update replaces the endpoint's metadata, in place: connections of clients stay. It
 // waits as Wait does. If it fails because ctx is done, the metadata is stored later all
@@ -335,7 +336,7 @@ func (g *Registration) Wait(ctx context.Context) error { return g.part.Wait(orBa
 // store refuses. Update then returns the store's error at once, and the endpoint keeps
 // the metadata of before.
 func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) error {
-	return g.part.Update(orBackground(ctx), metadata)
+	return g.callErr("update", g.part.Update(orBackground(ctx), metadata))
 }
 
 // Drain marks the endpoint as draining (see [Endpoint.Draining]): clients then use
@@ -344,10 +345,14 @@ func (g *Registration) Update(ctx context.Context, metadata json.RawMessage) err
 // The error is [ErrInvalid] if the registry's format has no place for the mark, or if
 // the store's options turn the mark off. Drain then returns the store's error at once,
 // and the endpoint and Status stay as they were.
-func (g *Registration) Drain(ctx context.Context) error { return g.part.Drain(orBackground(ctx)) }
+func (g *Registration) Drain(ctx context.Context) error {
+	return g.callErr("drain", g.part.Drain(orBackground(ctx)))
+}
 
 // Resume removes the mark of Drain. It waits as Update does.
-func (g *Registration) Resume(ctx context.Context) error { return g.part.Resume(orBackground(ctx)) }
+func (g *Registration) Resume(ctx context.Context) error {
+	return g.callErr("resume", g.part.Resume(orBackground(ctx)))
+}
 
 // Close withdraws the endpoint in the order that drops no call: it marks the endpoint
 // as draining, waits for the drain delay, and removes the endpoint. It leaves an entry
@@ -381,13 +386,20 @@ func (g *Registration) Withdraw(ctx context.Context) error {
 	return g.part.Withdraw(orBackground(ctx))
 }
 
-// closedErr returns the error of a method that is called after Close.
-func (g *Registration) closedErr() error { return g.client.registrationClosed() }
+// callErr returns the error of a method for its caller.
+func (g *Registration) callErr(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("naming: %s %q in %q: %w", what, cut(g.id), g.service, g.closedErr(err))
+}
 
-// registrationClosed returns the error of a method of a Registration that was closed.
-func (c *Client) registrationClosed() error {
-	if c.ctx.Err() != nil {
+// closedErr returns err. If err says that the Registration was closed, and the Client was
+// closed, closedErr returns ErrClientClosed instead. Only the Client knows that its Close
+// has begun, so no Announcement can make the difference.
+func (g *Registration) closedErr(err error) error {
+	if errors.Is(err, ErrRegistrationClosed) && g.client.isClosed() {
 		return ErrClientClosed
 	}
-	return errRegistrationClosed
+	return err
 }

@@ -37,9 +37,6 @@ type announcement struct {
 	state    announcementState // has its own lock
 }
 
-// errRegistrationClosed is the error of a method that is called after Close.
-var errRegistrationClosed = errors.New("naming: registration closed")
-
 // announce starts to announce an endpoint. When it returns, the new announcement owns the
 // entry in every registry in which an older announcement of the endpoint may have put it.
 // The older one may be closed at once.
@@ -156,31 +153,24 @@ func (a *announcement) Wait(ctx context.Context) error {
 func (a *announcement) Update(ctx context.Context, metadata json.RawMessage) error {
 	changes, err := naming.Normalize(a.service, []naming.Change{{Endpoint: naming.Endpoint{ID: a.id, Addr: a.parts[oldSide].addr, Metadata: metadata}}})
 	if err != nil {
-		return fmt.Errorf("naming: update: %w", err)
+		return err
 	}
-	return a.change(ctx, "update", metadataAspect, func(c *content) { c.metadata = changes[0].Endpoint.Metadata })
+	return a.change(ctx, metadataAspect, func(c *content) { c.metadata = changes[0].Endpoint.Metadata })
 }
 
 func (a *announcement) Drain(ctx context.Context) error {
-	return a.change(ctx, "drain", drainingAspect, func(c *content) { c.draining = true })
+	return a.change(ctx, drainingAspect, func(c *content) { c.draining = true })
 }
 
 func (a *announcement) Resume(ctx context.Context) error {
-	return a.change(ctx, "resume", drainingAspect, func(c *content) { c.draining = false })
+	return a.change(ctx, drainingAspect, func(c *content) { c.draining = false })
 }
 
 // change changes the wanted content, and waits until the registry that counts has it.
-func (a *announcement) change(ctx context.Context, what string, which aspect, f func(*content)) error {
-	if err := a.set(ctx, which, f); err != nil {
-		return fmt.Errorf("naming: %s %q in %q: %w", what, naming.SafeText(a.id), a.service, err)
-	}
-	return nil
-}
-
-func (a *announcement) set(ctx context.Context, which aspect, f func(*content)) error {
+func (a *announcement) change(ctx context.Context, which aspect, f func(*content)) error {
 	select {
 	case <-a.closing:
-		return a.closedErr()
+		return naming.ErrRegistrationClosed
 	default:
 	}
 	if !a.joined.owners.isNewest(a) {
@@ -202,21 +192,13 @@ func (a *announcement) await(ctx context.Context, c *call) error {
 	case err := <-c.done:
 		return err
 	case <-a.closing:
-		return a.closedErr()
+		return naming.ErrRegistrationClosed
 	case <-ctx.Done():
 		if err := a.Status().Err; err != nil {
 			return fmt.Errorf("%w; the last attempt failed: %w", ctx.Err(), err)
 		}
 		return ctx.Err()
 	}
-}
-
-// closedErr returns the error of a method that is called after Close.
-func (a *announcement) closedErr() error {
-	if a.joined.owners.isClosed() {
-		return naming.ErrClientClosed
-	}
-	return errRegistrationClosed
 }
 
 func (a *announcement) Close() error {

@@ -12,7 +12,6 @@ import (
 type owners struct {
 	mu     sync.Mutex          // may be held when announcementState.mu is taken
 	claims map[claimKey]*claim // guarded by mu
-	closed bool                // guarded by mu
 }
 
 type claimKey struct{ service, id string }
@@ -114,17 +113,4 @@ func (o *owners) of(service string) []*announcement {
 	}
 	slices.SortFunc(list, func(a, b *announcement) int { return cmp.Compare(a.id, b.id) })
 	return list
-}
-
-// close says that the joined Client was closed.
-func (o *owners) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-}
-
-func (o *owners) isClosed() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.closed
 }

@@ -87,7 +87,6 @@ func (c composite) Apply(ctx context.Context, service string, changes []naming.C
 
 // Close closes the Clients of both registries.
 func (c composite) Close() {
-	c.owners.close()
 	for i := range c.sides {
 		c.sides[i].client.Close()
 	}
