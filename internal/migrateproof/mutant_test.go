@@ -85,8 +85,8 @@ var readerFaults = []fault{
 	{"half of the servers in each registry", mutant.Mutant{
 		Name: "uses the first registry that is not empty",
 		File: pub,
-		Old:  "	w := merge(c.lead, views, m, c.narrow)\n",
-		New:  "	w := merge(c.lead, views, m, c.narrow)\n	if len(lead.usable) > 0 {\n		w.usable, w.leadUsable, w.uncovered = lead.usable, lead.usable, nil\n	}\n",
+		Old:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n",
+		New:  "	w := merge(c.lead, m.withKept(views), m, c.narrow)\n	if len(lead.usable) > 0 {\n		w.usable, w.leadUsable, w.uncovered = lead.usable, lead.usable, nil\n	}\n",
 	}},
 	{"the old registry is down", mutant.Mutant{
 		Name: "takes an error for an empty set",
