@@ -88,9 +88,10 @@ func (s *Store) fetchEntries(ctx context.Context, name string, q *api.QueryOptio
 		}
 	}
 	// Consul's index of names ignores case, so the answer may have other services.
+	// Consul's own servers announce no endpoint.
 	mine := all[:0]
 	for _, i := range all {
-		if i.Service.Service == name && (s.opts.IncludeProxies || i.Typical()) {
+		if i.Service.Service == name && !i.IsServer() && (s.opts.IncludeProxies || i.Typical()) {
 			mine = append(mine, i)
 		}
 	}

@@ -58,7 +58,10 @@
 // of the service mesh are left out, unless Options.IncludeProxies is set. Endpoints of
 // other writers are NoDrainingMark, because their entries have no mark for draining.
 //
-// The service "consul", which is the servers themselves, is a service like any other.
+// Consul registers its own servers as the service "consul", under the service ID
+// "consul". These entries are not endpoints: no program announced them, and no gRPC
+// server is behind their port. A service "consul" that programs register under other
+// service IDs is a service like any other.
 //
 // # Other frameworks
 //

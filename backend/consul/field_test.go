@@ -413,7 +413,7 @@ func TestFieldC6Unaskable(t *testing.T) {
 				if n > 0 && list[n-1] == name {
 					t.Errorf("%q is listed twice: %q", name, list)
 				}
-				if name != "consul" && state(t, r, name) == "" {
+				if state(t, r, name) == "" {
 					t.Errorf("%q is listed, and a watch shows nothing", name)
 				}
 			}
@@ -596,6 +596,39 @@ func TestFieldC14Proxies(t *testing.T) {
 			break
 		}
 	}
+}
+
+// TestOwnServers: Consul's own servers are neither a service nor endpoints. A
+// program's service with the same name is.
+func TestOwnServers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, consultest.Start(t, nil), func(_ *api.Config, o *consul.Options) { o.Prefix = "" })
+	servertest.Poll(t, "Consul's service", func() error {
+		entries, _, err := r.admin.Health().Service("consul", "", false, nil)
+		if err == nil && len(entries) == 0 {
+			err = errors.New("it has no entry")
+		}
+		return err
+	})
+	all := consul.New(r.client, &consul.Options{IncludeProxies: true})
+	check := func(services, endpoints string) {
+		t.Helper()
+		for _, s := range []naming.Store{r.Store, all} {
+			for list, err := range s.Services(t.Context()) {
+				must(t, err)
+				if got := strings.Join(list, " "); got != services {
+					t.Errorf("the services are %q, want %q", got, services)
+				}
+				break
+			}
+			if got := state(t, s, "consul"); got != endpoints {
+				t.Errorf("the endpoints are %q, want %q", got, endpoints)
+			}
+		}
+	}
+	check("", "")
+	must(t, r.admin.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: "10.0.0.1:80", Name: "consul", Address: "10.0.0.1", Port: 80}))
+	check("consul", "10.0.0.1:80")
 }
 
 // TestFieldI8ServiceID: other readers of Consul find the endpoint's ID in the service ID.

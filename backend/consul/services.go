@@ -92,11 +92,15 @@ func (s *Store) readFailing(ctx context.Context) (failing []failingCheck, err er
 	return failing, err
 }
 
+// notServer is the filter that leaves out Consul's own servers, as fetchEntries does.
+const notServer = `(ServiceName != "` + wire.ServerService + `" or ServiceID != "` + wire.ServerService + `")`
+
 // readTags reads the tags of all services, by Consul's names of the services.
 func (s *Store) readTags(ctx context.Context) (map[string][]string, error) {
 	q := s.snapshotQuery()
+	q.Filter = notServer
 	if !s.opts.IncludeProxies {
-		q.Filter = `ServiceKind == "" or ServiceKind == "` + string(api.ServiceKindTypical) + `"`
+		q.Filter += ` and (ServiceKind == "" or ServiceKind == "` + string(api.ServiceKindTypical) + `")`
 	}
 	var tags map[string][]string
 	filtered, err := s.readPath(ctx, "/v1/catalog/services", &tags, q)

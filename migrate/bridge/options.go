@@ -37,9 +37,9 @@ type Options struct {
 	SourceName, TargetName string
 
 	// Services says which services are copied. Nil means all, which on Consul includes
-	// the service "consul" of the servers themselves. The services of this package and of
-	// package migrate are never copied. Services must be fast, and always return the same
-	// result for the same name.
+	// every service that any program registered in the catalogue. The services of this
+	// package and of package migrate are never copied. Services must be fast, and always
+	// return the same result for the same name.
 	Services func(service string) bool
 
 	// Election is the Store on which the Bridges of this migration and direction elect

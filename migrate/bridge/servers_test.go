@@ -51,6 +51,28 @@ func TestServers(t *testing.T) {
 	}
 }
 
+// TestAllOfConsul copies all services of Consul. Consul's own service is not one of them.
+func TestAllOfConsul(t *testing.T) {
+	t.Setenv("ETCD_CLIENT_DEBUG", "error") // the client warns of every lost lease
+	e := etcd.New(etcdtest.Start(t, nil).Client(t), nil)
+	c := consul.New(consultest.Start(t, nil).Client(t), nil)
+	s := &servers{world: &world{T: t}, from: c, to: e, options: func() *bridge.Options {
+		return options(func(o *bridge.Options) { o.SourceName, o.TargetName = "consul", "etcd" })
+	}}
+	s.put(c, "one", endpoint("1"))
+	s.put(c, "two", endpoint("2"))
+	s.start(c, e, s.options())
+	s.eventually("one", s.copied(endpoint("1"))...)
+	s.eventually("two", s.copied(endpoint("2"))...)
+	if got, want := s.services(e), []string{bridge.Service, "one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("the target has the services %q, want %q", got, want)
+	}
+	reports, err := migrate.CompareStores(t.Context(), c, e)
+	if err != nil || len(reports) != 2 || len(reports[0].Missing)+len(reports[1].Missing) > 0 {
+		t.Errorf("the reports are %+v, %v", reports, err)
+	}
+}
+
 // eventually waits until the service has exactly these endpoints.
 func (s *servers) eventually(service string, natives ...naming.Endpoint) {
 	s.Helper()

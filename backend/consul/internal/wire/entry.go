@@ -85,5 +85,14 @@ func (e *Entry) Typical() bool {
 	return e.Service.Kind == "" || e.Service.Kind == string(api.ServiceKindTypical)
 }
 
+// ServerService is the name and the service ID under which Consul registers each of its own
+// servers.
+const ServerService = "consul"
+
+// IsServer reports whether an entry is one of Consul's own servers.
+func (e *Entry) IsServer() bool {
+	return e.Service.Service == ServerService && e.Service.ID == ServerService
+}
+
 // Key returns the place of the entry in the catalogue: node/service ID.
 func (e *Entry) Key() string { return e.Node.Node + "/" + e.Service.ID }
