@@ -21,6 +21,9 @@ ZERO_DROP_CALLS ?= 200000
 # How many calls migrate-proof makes. A million calls are the full run.
 MIGRATE_PROOF_CALLS ?= 100000
 
+# The tests of backend/etcd and backend/consul that also run without the race detector.
+UNRACED := ^Test(Conformance|Faults|Wiped|RegistrationReturns|AgentStopped|BlackHole)$$
+
 # The registries that the tests start. etcd 3.4 is the oldest etcd that has to work.
 SERVERS := bin/etcd bin/etcd34 bin/consul
 
@@ -61,9 +64,17 @@ setup: ## install what the tests need besides Go and make, or say how
 
 # One package at a time: the bounds of the tests on real servers are for a machine
 # that does nothing else.
-test: setup $(SERVERS) ## vet and test every module under the race detector
+#
+# Then without the race detector: it slows the code down, and so it hides faults that
+# need the code's own timing. The tests with mutants are left out, as they build and
+# test each mutant without the race detector in any case. Of the two backends with
+# servers, the contract and the faults are enough. Their tests mostly wait, so more of
+# them run at a time than there are cores.
+test: setup $(SERVERS) ## vet and test every module under the race detector, and the backends without
 	go vet ./...
 	go test -race -count=1 -p 1 -timeout 30m ./...
+	go test -count=1 -p 1 -timeout 30m -skip Mutants . ./conformance ./backend/memory
+	go test -count=1 -p 1 -timeout 30m -parallel 8 -run '$(UNRACED)' ./backend/etcd ./backend/consul
 	@$(call nested,go vet ./...; go test -race -count=1 ./...)
 	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 	cd interop && go vet ./... && go test -race -count=1 -timeout 30m ./...
