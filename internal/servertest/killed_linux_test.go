@@ -26,7 +26,7 @@ func TestKilledTest(t *testing.T) {
 		t.Fatal(err)
 	}
 	line, readErr := bufio.NewReader(out).ReadString('\n')
-	greetErr := greeting(addr)
+	greetErr := greetingWithin(addr, Patience)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	if line != "started\n" || greetErr != nil {

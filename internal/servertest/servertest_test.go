@@ -46,14 +46,17 @@ func server(addr string) Command {
 	}
 }
 
-// greeting returns nil if the server at addr answers.
-func greeting(addr string) error {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
+// greeting returns nil if the server at addr answers soon.
+func greeting(addr string) error { return greetingWithin(addr, 300*time.Millisecond) }
+
+// greetingWithin returns nil if the server at addr answers within d.
+func greetingWithin(addr string, d time.Duration) error {
+	c, err := net.DialTimeout("tcp", addr, max(d, time.Second))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	_ = c.SetReadDeadline(time.Now().Add(d))
 	b, err := io.ReadAll(c)
 	if err == nil && string(b) != "hello\n" {
 		err = fmt.Errorf("got %q", b)
@@ -142,7 +145,7 @@ func TestProcess(t *testing.T) {
 		p = NewProcess(t, "server", server(addr))
 		return []*Process{p}
 	})
-	if !p.Up() || greeting(addr) != nil {
+	if !p.Up() || greetingWithin(addr, Patience) != nil {
 		t.Error("not up after Start")
 	}
 	pid := p.Pid()
