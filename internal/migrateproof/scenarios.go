@@ -205,7 +205,7 @@ func (w *world) faults(s side) []zerodrop.Scenario {
 // the fault is shorter than a lease of three seconds: such a lease could end right after the
 // fault, when readers already rely on that registry alone.
 func (w *world) shortLeases() error {
-	w.Site().TTL = 10 * time.Second
+	w.Site().TTL = 15 * time.Second
 	if w.full {
 		w.Site().TTL = 3 * time.Second
 	}
