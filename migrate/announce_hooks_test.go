@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +53,7 @@ func (l *hookLog) hooks(prefix string) *naming.Hooks {
 	}
 }
 
-// TestWriterHooks expects the hooks of the whole to follow the registry that counts.
+// TestWriterHooks expects the hooks of the whole to be called for the registry that counts.
 func TestWriterHooks(t *testing.T) {
 	l := new(hookLog)
 	opts := &Options{Client: naming.Options{Hooks: l.hooks("")}}
@@ -89,15 +90,111 @@ func TestWriterHooks(t *testing.T) {
 		w.phases.set(Union)
 		want("the other registry counts", "[registered false]")
 		w.phases.set(Done)
-		want("the registry that is down counts", "[lost]")
+		want("the registry that is down counts", "[failed]")
 		w.stores[newSide].Up()
 		if err := g.Wait(context.Background()); err != nil {
 			t.Error(err)
 		}
-		if got := l.take(); !strings.HasSuffix(got, "registered true]") {
-			t.Errorf("when Wait has returned, the hooks %v were called", got)
+		time.Sleep(time.Minute)
+		if got := l.take(); strings.Contains(got, "registered") || strings.Contains(got, "lost") {
+			t.Errorf("when the registry that counts has the endpoint, the hooks %v were called", got)
 		}
 	})
+}
+
+// TestCountingIsNotALoss changes the registry that counts while the registry that is to count
+// does not have the endpoint. Lost is called only if the other one loses the endpoint
+// before.
+func TestCountingIsNotALoss(t *testing.T) {
+	for _, way := range [][2]Phase{{Union, PreferNew}, {PreferNew, Union}, {Old, Done}, {Done, Old}, {NewRead, Old}} {
+		for _, loses := range []bool{false, true} {
+			l := new(hookLog)
+			testWriter(t, phaseIs(way[0]), &Options{Client: naming.Options{Hooks: l.hooks("")}}, func(w *writer) {
+				from, to := way[0].counts(), way[1].counts()
+				w.stores[to].Down(errWriterDown)
+				g := w.register(nil)
+				synctest.Wait()
+				want := "registered false"
+				w.phases.set(way[1])
+				time.Sleep(10 * time.Second)
+				if g.Status().Registered {
+					t.Errorf("%v to %v: registered before the registry that counts has the endpoint", way[0], way[1])
+				}
+				if loses {
+					w.stores[from].Wipe()
+					want += " lost registered true"
+				}
+				time.Sleep(time.Minute)
+				w.stores[to].Up()
+				time.Sleep(2 * time.Minute)
+				if got := strings.Join(strings.Fields(strings.ReplaceAll(strings.Trim(l.take(), "[]"), "failed", "")), " "); got != want || !g.Status().Registered {
+					t.Errorf("%v to %v: the hooks %q were called, want %q", way[0], way[1], got, want)
+				}
+			})
+		}
+	}
+}
+
+// TestUnknownIsNotALoss has a server learn its phase while the registry that is to count is
+// down. A read-only registry that is to count is the same as one that has the endpoint.
+func TestUnknownIsNotALoss(t *testing.T) {
+	for _, readOnly := range []bool{false, true} {
+		l := new(hookLog)
+		opts := &Options{NewReadOnly: readOnly, Client: naming.Options{Hooks: l.hooks("")}}
+		testWriter(t, phaseIs(Old), opts, func(w *writer) {
+			w.phases.known = false
+			w.stores[newSide].Down(errWriterDown)
+			w.register(nil)
+			synctest.Wait()
+			for _, p := range []Phase{Done, Old, NewRead, Old, Done, Union} {
+				w.phases.set(p)
+				w.stores[newSide].Up()
+				time.Sleep(time.Minute)
+			}
+			if got := strings.ReplaceAll(l.take(), " failed", ""); got != "[registered false]" {
+				t.Errorf("read-only %v: the hooks %v were called", readOnly, got)
+			}
+		})
+	}
+}
+
+// TestHooksBalance goes through random phases and faults. Registered and Lost take turns, and
+// no fault means no loss.
+func TestHooksBalance(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for run := range 40 {
+		l := new(hookLog)
+		testWriter(t, phaseIs(Old), &Options{Client: naming.Options{Hooks: l.hooks("")}}, func(w *writer) {
+			w.register(nil)
+			for range 40 {
+				store := w.stores[rnd.IntN(2)]
+				switch roll := rnd.IntN(6); {
+				case roll == 0 && run%2 == 0:
+					store.Wipe()
+				case roll == 1 && run%2 == 0:
+					store.Down(errWriterDown)
+				case roll == 2:
+					store.Up()
+				default:
+					w.phases.set(Phase(rnd.IntN(phases)))
+				}
+				time.Sleep(time.Duration(rnd.IntN(int(2 * writerDelay))))
+			}
+			for _, s := range w.stores {
+				s.Up()
+			}
+			time.Sleep(5 * time.Minute)
+			calls := strings.Join(strings.Fields(strings.NewReplacer("failed", "", "registered false", "+", "registered true", "+", "lost", "-").Replace(strings.Trim(l.take(), "[]"))), "")
+			if strings.Contains(calls, "++") || strings.Contains(calls, "--") || !strings.HasSuffix(calls, "+") {
+				t.Errorf("run %d: Registered and Lost were called as %s", run, calls)
+			}
+			if run%2 == 1 && calls != "+" {
+				t.Errorf("run %d: Registered and Lost were called as %s without a fault", run, calls)
+			}
+		})
+	}
 }
 
 // TestSideHooks expects the hooks of the registries to be called for each by itself.

@@ -1,58 +1,93 @@
 package migrate
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/naming-go/naming"
 )
 
-// reported is the status that the hooks and OnChange got last.
+// reported is what the hooks and OnChange got last.
 type reported struct {
-	onChange   func(naming.RegistrationStatus) // may be nil
-	status     naming.RegistrationStatus
-	registered bool // Registered was true before
+	onChange func(naming.RegistrationStatus) // may be nil
+	status   naming.RegistrationStatus
+
+	listed bool      // the last call of the two hooks was one of Registered, and not one of Lost
+	by     sideIndex // the registry that has the endpoint since; noSide: no registry of this program
+	again  bool      // Registered was called before
 }
 
-// errNotCounting is the error of a loss that has no other reason: the endpoint is not yet
-// in the registry that the phase made the one that counts.
-var errNotCounting = errors.New("not yet in the registry that counts in this phase")
+// reading is the status of an announcement at one time.
+type reading struct {
+	status   naming.RegistrationStatus
+	endpoint naming.Endpoint
+	counting sideIndex
+	parts    [2]naming.RegistrationStatus // zero: not registered there
+	replaced bool                         // a newer announcement owns the endpoint
+	closing  bool
+}
 
-// report calls the hooks and OnChange if the status has changed.
-func (a *announcement) report(is naming.RegistrationStatus, e naming.Endpoint) {
+// errNotListed is the error of a loss that has no other reason.
+var errNotListed = errors.New("the endpoint is not in the registry")
+
+// report calls the hooks, and OnChange if the status has changed.
+func (a *announcement) report(now reading) {
 	r := &a.reported
 	was := r.status
-	if sameRegistrationStatus(was, is) {
-		return
+	r.status = now.status
+	if !now.closing { // the removal is not a loss
+		a.callHooks(was, now)
 	}
-	r.status = is
-	a.callHooks(was, is, e)
-	r.registered = r.registered || is.Registered
-	if r.onChange != nil {
-		r.onChange(is)
+	if r.onChange != nil && !sameRegistrationStatus(was, now.status) {
+		r.onChange(now.status)
 	}
 }
 
 // callHooks calls the hooks of the joined Client.
-func (a *announcement) callHooks(was, is naming.RegistrationStatus, e naming.Endpoint) {
-	h := a.joined.Hooks()
+//
+// Registered is called when the endpoint came to be in the registry that counts. Lost is
+// called when that registry lost the endpoint. If another registry begins to count, the
+// endpoint stays in the former one until it is in the other one, so that the endpoint is not
+// lost. The former one is the registry to watch until then, and the hooks are not called if
+// the endpoint is in both for a moment. So a program that counts Registered as 1 and Lost as
+// -1 always has 0 or 1.
+func (a *announcement) callHooks(was naming.RegistrationStatus, now reading) {
+	r, h, is := &a.reported, a.joined.Hooks(), now.status
 	switch {
-	case is.Registered && !was.Registered:
+	case is.Registered:
+		r.by = now.counting
+		if r.listed {
+			return
+		}
+		r.listed = true
 		if h.Registered != nil {
-			h.Registered(naming.RegisteredInfo{Service: a.service, Endpoint: e, Again: a.reported.registered})
+			h.Registered(naming.RegisteredInfo{Service: a.service, Endpoint: now.endpoint, Again: r.again})
 		}
-	case was.Registered && !is.Registered:
-		err := is.Err
-		if err == nil {
-			err = errNotCounting
-		}
+		r.again = true
+	case r.listed && now.lost(r.by):
+		r.listed = false
 		if h.Lost != nil {
-			h.Lost(naming.LostInfo{Service: a.service, Endpoint: e, Err: err})
+			h.Lost(naming.LostInfo{Service: a.service, Endpoint: now.endpoint, Err: now.lossOf(r.by)})
 		}
 	case is.Err != nil && is.FailedAttempts > 0 && is.FailedAttempts != was.FailedAttempts:
 		if h.RegisterFailed != nil {
-			h.RegisterFailed(naming.RegisterFailedInfo{Service: a.service, Endpoint: e, Err: is.Err})
+			h.RegisterFailed(naming.RegisterFailedInfo{Service: a.service, Endpoint: now.endpoint, Err: is.Err})
 		}
 	}
+}
+
+// lost reports whether registry i, which had the endpoint, has lost it. The registry that
+// counts does not have the endpoint.
+func (n *reading) lost(i sideIndex) bool {
+	return n.replaced || i == n.counting || i != noSide && !n.parts[i].Registered
+}
+
+// lossOf returns why registry i has lost the endpoint.
+func (n *reading) lossOf(i sideIndex) error {
+	if !n.replaced && i != n.counting && n.parts[i].Err != nil {
+		return n.parts[i].Err
+	}
+	return cmp.Or(n.status.Err, errNotListed)
 }
 
 // reportWithdrawn calls the hook about the end of an announcement.

@@ -264,9 +264,9 @@ func (s *announcementState) currentStatus() naming.RegistrationStatus {
 	return s.status
 }
 
-// refresh computes the status of the whole from the parts, and returns it with the
-// endpoint. newest says that the announcement owns the endpoint.
-func (s *announcementState) refresh(newest bool) (naming.RegistrationStatus, naming.Endpoint) {
+// refresh computes the status of the whole from the parts. newest says that the announcement
+// owns the endpoint.
+func (s *announcementState) refresh(newest bool) reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.parts {
@@ -278,7 +278,7 @@ func (s *announcementState) refresh(newest bool) (naming.RegistrationStatus, nam
 	}
 	was, is := s.status, s.wholeStatus()
 	if s.farewell != nil {
-		// The removal is not reported, as it is not a loss.
+		// The status does not report the removal, which is not a loss.
 		draining := is.Draining
 		is = was
 		is.Draining = draining
@@ -287,9 +287,12 @@ func (s *announcementState) refresh(newest bool) (naming.RegistrationStatus, nam
 		is.Since = time.Now()
 	}
 	s.status = is
-	e := s.endpoint
-	e.Metadata, e.Draining = s.want.metadata, s.want.draining
-	return is, e
+	now := reading{status: is, endpoint: s.endpoint, counting: s.plan.counting, replaced: s.replaced, closing: s.farewell != nil}
+	now.endpoint.Metadata, now.endpoint.Draining = s.want.metadata, s.want.draining
+	for i := range now.parts {
+		now.parts[i], _ = s.partStatusLocked(sideIndex(i))
+	}
+	return now
 }
 
 // refreshPart begins a new turn if the status of a registration has changed in a way that

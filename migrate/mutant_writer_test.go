@@ -14,6 +14,24 @@ func TestMutantsOfWriter(t *testing.T) {
 
 var writerMutants = []mutant.Mutant{
 	{
+		Name: "reports a change of the registry that counts as a loss",
+		File: "announce_report.go",
+		Old:  "	case r.listed && now.lost(r.by):\n",
+		New:  "	case r.listed:\n",
+		Test: "TestCountingIsNotALoss|TestUnknownIsNotALoss|TestHooksBalance",
+	}, {
+		Name: "does not report a loss before the registry that counts has the endpoint",
+		File: "announce_report.go",
+		Old:  " || i != noSide && !n.parts[i].Registered\n",
+		New:  "\n",
+		Test: "TestCountingIsNotALoss",
+	}, {
+		Name: "reports an endpoint as registered again that was not lost",
+		File: "announce_report.go",
+		Old:  "		if r.listed {\n			return\n		}\n",
+		New:  "		if was.Registered {\n			return\n		}\n",
+		Test: "TestCountingIsNotALoss|TestHooksBalance",
+	}, {
 		Name: "leaves a registry at once",
 		File: "announce_part.go",
 		Old:  "leaves && !time.Now().Before(due) {",

@@ -15,7 +15,12 @@ import (
 type Options struct {
 	// Client are the options of the joined Client. Hold is that of the joined set.
 	// Logger, IdleGrace and ResyncEvery also apply to the Clients of both registries.
-	// Hooks are called for the joined sets, and for registrations as a whole.
+	// Hooks are called for the joined sets, and for registrations as a whole: Registered
+	// when an endpoint came to be in the registry that counts, and Lost when that registry
+	// lost the endpoint. A change of the registry that counts calls neither of both. The
+	// endpoint stays in the former one until it is in the new one. Only if the former one
+	// loses the endpoint before that is Lost called, and Registered afterwards.
+	// RegisterFailed is called for the registry that counts at that time.
 	Client naming.Options
 
 	// OldName and NewName name the registries in logs, in [naming.SideStatus] and in
