@@ -278,7 +278,7 @@ func (s *announcementState) refresh(newest bool) reading {
 	}
 	was, is := s.status, s.wholeStatus()
 	if s.farewell != nil {
-		// The status does not report the removal, which is not a loss.
+		// The removal is not reported, as it is not a loss.
 		draining := is.Draining
 		is = was
 		is.Draining = draining

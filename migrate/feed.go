@@ -36,7 +36,7 @@ type feed struct {
 
 // reader is the state of a feed between two calls of Next.
 type reader struct {
-	opened   [2]time.Time  // when the watch of each registry was opened
+	kept     [2]time.Time  // since when entries of each registry are kept; zero: no entry is
 	due      time.Duration // until the next moment that matters; 0: no moment is known
 	answered time.Time     // when the first registry answered; zero: none has
 	state    State
@@ -80,6 +80,7 @@ func (f *feed) Next() (naming.Event, bool) {
 	var out result
 	out, r.memory = was.step(c, &r.views)
 	event, changed := f.diff(c, out, was.published)
+	f.noteKept()
 	f.follow(f.wanted(c)) // the reader may have left a registry
 	f.compare(viewsChanged)
 	f.report(c, out, &was)
@@ -113,13 +114,26 @@ func (f *feed) wakeAfter(d time.Duration) {
 	}
 }
 
-// isLate reports whether registry i has had the time for its first answer.
-func (f *feed) isLate(i sideIndex) bool {
-	left := f.j.opts.FirstWait - time.Since(f.reader.opened[i])
-	if left > 0 {
-		f.wakeAfter(left)
+// noteKept notes since when entries of each registry are kept, and has wake called when they
+// have been kept for long enough.
+func (f *feed) noteKept() {
+	r := &f.reader
+	for i, kept := range r.memory.kept {
+		switch {
+		case len(kept) == 0:
+			r.kept[i] = time.Time{}
+			continue
+		case r.kept[i].IsZero():
+			r.kept[i] = time.Now()
+		}
+		f.wakeAfter(f.j.opts.FirstWait - time.Since(r.kept[i]))
 	}
-	return left <= 0
+}
+
+// isLate reports whether the answer of registry i was awaited for long enough.
+func (f *feed) isLate(i sideIndex) bool {
+	since, wait := f.reader.kept[i.other()], f.j.opts.FirstWait
+	return wait == 0 || !since.IsZero() && time.Since(since) >= wait
 }
 
 // readPhase reads the state of the service.
@@ -191,7 +205,6 @@ func (f *feed) follow(watch [2]bool) {
 				fol.Close()
 				continue
 			}
-			f.reader.opened[i] = time.Now()
 			f.wake() // the set may be known already
 		case !want && old != nil:
 			f.setFollower(sideIndex(i), nil)
@@ -235,7 +248,7 @@ func (f *feed) readViews(c choice) (changed bool) {
 			continue
 		}
 		is, was := &f.reader.views[i], &f.reader.raw[i]
-		is.late = !is.synced && f.isLate(sideIndex(i))
+		is.late = f.isLate(sideIndex(i))
 		v, live, news := fol.Current()
 		if !news {
 			continue

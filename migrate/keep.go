@@ -8,12 +8,12 @@ import (
 
 // keep returns the memory with the entries that stay shown although they vanished.
 //
-// A reader that goes to a phase that reads both registries opens the watch of the second
-// one. The first registry may lose its leases before the second one has answered, which
-// has the same servers. So an entry that vanishes from a registry stays shown until the
-// other registry has answered, for FirstWait at most since the watch of the other one was
-// opened. A registry that failed has not answered. A reader does not leave the other
-// registry meanwhile. These entries do not stay:
+// The other registry may have an entry that vanishes from one registry, and the reader may
+// not know. One reason is that the reader has just opened the watch of the other one. Another
+// one is that the other one was down: servers that move to it leave the first one, and the
+// reader waits for its next attempt, which hurry makes at once. So an entry that vanishes
+// from a registry stays shown until the other registry is fresh, for FirstWait at most. A
+// reader does not leave the other registry meanwhile. These entries do not stay:
 //
 //   - An entry that was draining left in order.
 //   - An entry that was withheld was not in use.

@@ -38,7 +38,7 @@ func TestReaderKeeps(t *testing.T) {
 
 // keeps goes from a phase to another one. 10 ms later the registry that is read loses a server
 // and, in order, a server that was draining. The lost server is expected in the set until gone
-// after the change of the phase, or always if gone is 0.
+// after it vanished, or always if gone is 0.
 func (s *site) keeps(way [2]Phase, fault func(second *memstore.Store), gone time.Duration) {
 	s.t.Helper()
 	first := choose(State{Phase: way[0]}, true, false).lead
@@ -47,22 +47,55 @@ func (s *site) keeps(way [2]Phase, fault func(second *memstore.Store), gone time
 	f := s.follow()
 	s.expect(f, "a:1 b:1 c:1*")
 	fault(s.stores[first.other()])
-	opened := time.Now()
 	s.phases.set(way[1])
 	time.Sleep(10 * time.Millisecond)
+	vanished := time.Now()
 	s.remove(int(first), "a:1", "c:1")
 	if way[0] == Shadow {
 		gone = 0 // the other registry was compared before, and has answered
 	}
-	for time.Since(opened) < 5*time.Second {
+	for time.Since(vanished) < 5*time.Second {
 		want := "a:1 b:1"
-		if gone != 0 && time.Since(opened) >= gone {
+		if gone != 0 && time.Since(vanished) >= gone {
 			want = "b:1"
 		}
 		s.expect(f, want)
 		time.Sleep(199 * time.Millisecond)
 	}
 	time.Sleep(time.Minute)
+}
+
+// TestReaderKeepsMoved has servers move to a registry that was down for a time, as soon as they
+// have registered there. The reader, which waits for its next attempt, always has all of them.
+func TestReaderKeepsMoved(t *testing.T) {
+	for _, way := range [][2]Phase{{Old, Done}, {Done, Old}, {Union, Done}, {NewRead, Old}} {
+		for _, down := range []time.Duration{10 * time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+			onSite(t, way[0], noHold(), func(s *site) {
+				first := choose(State{Phase: way[0]}, true, false).lead
+				if way[0] == Union {
+					s.put(int(first.other()), "b:1")
+				}
+				s.put(int(first), "a:1", "b:1")
+				f := s.follow()
+				s.expect(f, "a:1 b:1")
+				s.stores[first.other()].Down(errReaderDown)
+				s.phases.set(way[1])
+				time.Sleep(down)
+				s.expect(f, "a:1 b:1")
+				s.stores[first.other()].Up()
+				s.put(int(first.other()), "a:1", "b:1")
+				for _, addr := range []string{"a:1", "b:1"} {
+					s.remove(int(first), addr)
+					for range 10 {
+						s.expect(f, "a:1 b:1")
+						time.Sleep(99 * time.Millisecond)
+					}
+				}
+				time.Sleep(time.Minute)
+				s.expect(f, "a:1 b:1")
+			})
+		}
+	}
 }
 
 // TestReaderKeepsServices has the list of services that is read lose a service while the other
@@ -90,7 +123,7 @@ func TestReaderKeepsServices(t *testing.T) {
 		time.Sleep(time.Second)
 		s.remove(int(newSide), "a:1")
 		services("before FirstWait", 2)
-		time.Sleep(1100 * time.Millisecond)
+		time.Sleep(2100 * time.Millisecond)
 		services("after FirstWait", 1)
 	})
 }
@@ -99,7 +132,8 @@ func TestReaderKeepsServices(t *testing.T) {
 func TestPublishKeeps(t *testing.T) {
 	withheld := freshView("b=2")
 	withheld.withheld = []naming.Withheld{{Endpoint: naming.Endpoint{ID: "a", Addr: "1"}, Reason: naming.Maintenance}}
-	unknown, failed, late := view{}, view{failed: true}, view{late: true}
+	unknown, failed, late, lateView := view{}, view{failed: true}, view{late: true}, staleView("b=2")
+	lateView.late = true
 	type step struct {
 		phase     Phase
 		old, next view
@@ -116,6 +150,8 @@ func TestPublishKeeps(t *testing.T) {
 		"back to Old":                   {known, vanished, {Old, freshView("b=2"), unknown, "a b"}, {Old, freshView("b=2"), late, "b"}, {Union, freshView("b=2"), unknown, "b"}},
 		"another lead":                  {known, vanished, {NewRead, freshView("b=2"), unknown, "a b"}, {Done, freshView("b=2"), unknown, "a b"}},
 		"the registry is stale":         {known, vanished, {Union, staleView("b=2"), unknown, "a b"}},
+		"the other one is stale":        {known, {Union, freshView("a=1", "b=2"), freshView("b=2"), "a b"}, {Union, freshView("b=2"), staleView("b=2"), "a b"}, {Union, freshView("b=2"), freshView("a=1", "b=2"), "a b"}},
+		"the other one stays stale":     {known, {Union, freshView("a=1", "b=2"), freshView("b=2"), "a b"}, {Union, freshView("b=2"), staleView("b=2"), "a b"}, {Union, freshView("b=2"), lateView, "b"}},
 		"it comes back and is lost":     {known, vanished, union, vanished},
 		"it comes back, drains, leaves": {known, vanished, {Union, freshView("a=1*", "b=2"), unknown, "a b"}, {Union, freshView("b=2"), unknown, "b"}},
 		"withheld":                      {known, vanished, {Union, withheld, unknown, "b"}, {Union, freshView("b=2"), unknown, "b"}},

@@ -114,15 +114,21 @@ var readerMutants = []mutant.Mutant{
 	}, {
 		Name: "keeps for ever what vanished while the other registry did not answer",
 		File: "feed.go",
-		Old:  "		is.late = !is.synced && f.isLate(sideIndex(i))\n",
+		Old:  "		is.late = f.isLate(sideIndex(i))\n",
 		New:  "		is.late = false && f.isLate(sideIndex(i))\n",
 		Test: "TestReaderKeeps",
 	}, {
 		Name: "does not wake at the end of the wait for the other registry",
 		File: "feed.go",
-		Old:  "	if left > 0 {\n		f.wakeAfter(left)\n	}\n	return left <= 0\n",
-		New:  "	return left <= 0\n",
+		Old:  "		f.wakeAfter(f.j.opts.FirstWait - time.Since(r.kept[i]))\n",
+		New:  "",
 		Test: "TestReaderKeeps",
+	}, {
+		Name: "does not keep what moves to a registry that was down",
+		File: "publish.go",
+		Old:  "func (v *view) awaited() bool { return !v.fresh && !v.late }\n",
+		New:  "func (v *view) awaited() bool { return v.pending() && !v.late }\n",
+		Test: "TestReaderKeepsMoved",
 	}, {
 		Name: "keeps what left in order while the other registry has not answered",
 		File: "keep.go",

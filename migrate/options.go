@@ -54,9 +54,9 @@ type Options struct {
 	// the first one has answered. 0 means two seconds, and the most is a minute. A
 	// registry that failed is not waited for.
 	//
-	// FirstWait also bounds how long a reader that begins to read a second registry keeps
-	// endpoints that the first one lost meanwhile. They stay until the second one answers,
-	// because the second one may have them. Endpoints that were draining do not stay.
+	// FirstWait also bounds how long a reader of both registries keeps endpoints that one of
+	// them lost while the other one had not answered yet, or was down. The other one may
+	// have them. Endpoints that were draining do not stay.
 	FirstWait time.Duration
 
 	// FallbackAfter is how long the new registry must fail to cover the old one in

@@ -9,7 +9,7 @@ type view struct {
 	synced bool // the registry has answered
 	fresh  bool // synced, and the entries follow the registry
 	failed bool // stale, so that an answer is not waited for
-	late   bool // the first answer has not come within FirstWait of the start of the watch
+	late   bool // an answer was awaited for FirstWait: see keep
 
 	// Sorted by ID. Copies of a bridge are shown as the endpoints that they are copies
 	// of. The slices are shared and never modified.
@@ -42,8 +42,9 @@ func (v *view) setLists(usable []naming.Endpoint, withheld []naming.Withheld) {
 // pending reports whether the registry has neither answered nor failed.
 func (v *view) pending() bool { return !v.synced && !v.failed }
 
-// awaited reports whether the registry may still answer within FirstWait.
-func (v *view) awaited() bool { return !v.synced && !v.late }
+// awaited reports whether the registry may have endpoints that the reader does not know, and
+// has time to answer.
+func (v *view) awaited() bool { return !v.fresh && !v.late }
 
 // choice is how a reader reads a service.
 type choice struct {
@@ -121,8 +122,8 @@ type result struct {
 //   - While no registry is fresh, the last set stays.
 //   - The first set waits for both registries. An empty set is published only when both
 //     have answered, and neither has an endpoint that may be used.
-//   - After the first set, an entry that vanishes from a registry stays while the other
-//     registry has not answered, for FirstWait at most: see keep.
+//   - After the first set, an entry that vanishes from a registry stays until the other
+//     registry is fresh, for FirstWait at most: see keep.
 //
 // It has no side effects and modifies nothing that it gets.
 func publish(c choice, views *[2]view, m *memory) result {

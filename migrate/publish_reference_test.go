@@ -112,7 +112,7 @@ func (f *reference) keep(views [2]view, comesBack bool) {
 				kept = f.keepEntry(kept, e.endpoint, now)
 			}
 		}
-		if !comesBack || other.synced || other.late {
+		if !comesBack || other.fresh || other.late {
 			kept = nil
 		}
 		f.kept[i], f.before[i] = kept, now

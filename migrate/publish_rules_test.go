@@ -165,12 +165,14 @@ func (w *world) checkVanished(c choice, was memory, before *[2]view, out result)
 	for i := range before {
 		now, other := &w.views[i], &w.views[1-i]
 		for _, e := range before[i].usable {
-			if isDraining(&e) || other.synced || other.late || !now.synced {
+			if isDraining(&e) || other.fresh || other.late || !now.fresh || w.isWithheld(e.Addr) {
 				continue
 			}
 			if !hasEntry(now, func(n *naming.Endpoint) bool { return n.ID == e.ID || e.Addr != "" && n.Addr == e.Addr }) &&
-				!slices.ContainsFunc(out.usable, func(n naming.Endpoint) bool { return n.Addr == e.Addr && (e.Addr != "" || n.ID == e.ID) }) {
-				w.t.Errorf("endpoint %q at %q vanished before the other registry answered", e.ID, e.Addr)
+				!slices.ContainsFunc(out.usable, func(n naming.Endpoint) bool {
+					return n.Addr == e.Addr && (e.Addr != "" || strings.HasPrefix(n.ID, e.ID))
+				}) {
+				w.t.Errorf("endpoint %q at %q vanished before the other registry was fresh", e.ID, e.Addr)
 			}
 		}
 		for addr := range before[i].draining {
@@ -180,6 +182,10 @@ func (w *world) checkVanished(c choice, was memory, before *[2]view, out result)
 			}
 		}
 	}
+}
+
+func (w *world) isWithheld(addr string) bool {
+	return slices.ContainsFunc(slices.Concat(w.views[0].withheld, w.views[1].withheld), func(o naming.Withheld) bool { return o.Endpoint.Addr == addr })
 }
 
 func hasEntry(v *view, is func(*naming.Endpoint) bool) bool {

@@ -85,7 +85,7 @@ type world struct {
 type registry struct {
 	entries map[string]listing // by ID
 	link    link
-	late    bool // the first answer has not come in time, unless it has come
+	late    bool // an answer was awaited for long enough
 }
 
 // link says how a reader sees a registry.
@@ -134,7 +134,7 @@ func (w *world) step() {
 	case 3:
 		w.memory.waited = true
 		w.ref.waited = true
-		w.regs[w.roll(2)].late = true
+		w.regs[w.roll(2)].late = w.roll(2) == 0
 	case 4, 5, 6:
 		w.change(2) // as a server that writes both
 	default:

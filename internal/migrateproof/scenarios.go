@@ -306,10 +306,6 @@ func (w *world) blocked(s side) zerodrop.Scenario {
 		Name: s.blockedName(), Needs: []func() error{b.Down, b.Up}, Faulty: true, Effect: w.failing.Load,
 		Begin: func() error {
 			w.setNext(in(from))
-			// A reader that waits for its next attempt learns late of the servers that
-			// move when the registry is back. The reader then lacks some of them, and
-			// never all.
-			w.Site().Bound = 0
 			return nil
 		},
 		Cycle: func() error {
