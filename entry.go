@@ -83,12 +83,12 @@ func (d diff) add(changes []change) {
 		id := c.id()
 		if before, ok := d[id]; ok {
 			c.old = before.old
+			if sameEntry(c.old, c.new) {
+				delete(d, id)
+				continue
+			}
 		}
-		if sameEntry(c.old, c.new) {
-			delete(d, id)
-		} else {
-			d[id] = c
-		}
+		d[id] = c // the ends of a single change are never equal, and to compare metadata costs most
 	}
 }
 

@@ -89,6 +89,12 @@ func TestMutants(t *testing.T) {
 			New:  "	case s.withheld < 0:",
 			Test: "TestHistories",
 		}, {
+			Name: "keeps in the list what was withheld meanwhile",
+			File: "set.go",
+			Old:  "s.listsAt != nil && s.withheld == 0 && len",
+			New:  "s.listsAt != nil && len",
+			Test: "TestHistories",
+		}, {
 			Name: "watches once more for every reader",
 			File: "client.go",
 			Old:  "	if s == nil {\n		s = c.newShared(sub)",

@@ -193,34 +193,47 @@ func (s *endpointSet) ordered(tail *step) []*entry {
 		s.order = slices.AppendSeq(make([]*entry, 0, len(s.entries)), maps.Values(s.entries))
 		slices.SortFunc(s.order, compareEntries)
 	case s.orderAt != tail:
-		d := make(diff)
-		for at := s.orderAt; at != tail; at = at.next {
-			d.add(at.changes)
-		}
-		s.order = merge(s.order, d.sorted())
+		s.order = merge(s.order, changesSince(s.orderAt, tail), entryID, func(e *entry) *entry { return e })
 	}
 	s.orderAt = tail
 	return s.order
 }
 
-// merge returns order with changes made to it. Both are sorted.
-func merge(order []*entry, changes []change) []*entry {
-	if len(changes) == 0 {
-		return order
+func entryID(e *entry) string { return e.ID }
+
+func endpointID(e Endpoint) string { return e.ID }
+
+// changesSince returns the net changes of the steps from at to tail, sorted by ID.
+func changesSince(at, tail *step) []change {
+	if at.next == tail {
+		return at.changes // the usual case, which needs no map
 	}
-	merged := make([]*entry, 0, len(order)+len(changes))
+	d := make(diff)
+	for ; at != tail; at = at.next {
+		d.add(at.changes)
+	}
+	return d.sorted()
+}
+
+// merge returns list with changes made to it. Both are sorted by ID. id returns the ID of an
+// element, and element the element of an entry.
+func merge[T any](list []T, changes []change, id func(T) string, element func(*entry) T) []T {
+	if len(changes) == 0 {
+		return list
+	}
+	merged := make([]T, 0, len(list)+len(changes))
 	for _, c := range changes {
-		i, found := slices.BinarySearchFunc(order, c.id(), func(e *entry, id string) int { return strings.Compare(e.ID, id) })
-		merged = append(merged, order[:i]...)
+		i, found := slices.BinarySearchFunc(list, c.id(), func(x T, of string) int { return strings.Compare(id(x), of) })
+		merged = append(merged, list[:i]...)
 		if found {
 			i++
 		}
-		order = order[i:]
+		list = list[i:]
 		if c.new != nil {
-			merged = append(merged, c.new)
+			merged = append(merged, element(c.new))
 		}
 	}
-	return append(merged, order...)
+	return slices.Clip(append(merged, list...))
 }
 
 // viewLists returns the lists of a View. tail is the end of the chain. The slices must
@@ -229,17 +242,29 @@ func (s *endpointSet) viewLists(tail *step) viewLists {
 	if s.listsAt == tail {
 		return s.lists
 	}
+	order := s.ordered(tail)
+	if s.listsAt != nil && s.withheld == 0 && len(s.lists.withheld) == 0 {
+		// To copy the list is faster than to visit each entry.
+		changes := changesSince(s.listsAt, tail)
+		s.lists.endpoints = merge(s.lists.endpoints, changes, endpointID, func(e *entry) Endpoint { return *e.Endpoint })
+	} else {
+		s.makeLists(order)
+	}
+	s.listsAt = tail
+	return s.lists
+}
+
+// makeLists makes the lists of a View from all entries.
+func (s *endpointSet) makeLists(order []*entry) {
 	s.lists = viewLists{endpoints: make([]Endpoint, 0, s.usable())}
 	if s.withheld > 0 {
 		s.lists.withheld = make([]Withheld, 0, s.withheld)
 	}
-	for _, e := range s.ordered(tail) {
+	for _, e := range order {
 		if e.withheld == nil {
 			s.lists.endpoints = append(s.lists.endpoints, *e.Endpoint)
 		} else {
 			s.lists.withheld = append(s.lists.withheld, *e.withheld)
 		}
 	}
-	s.listsAt = tail
-	return s.lists
 }
