@@ -6,14 +6,17 @@ import (
 	"github.com/naming-go/naming"
 )
 
+// copyPrefix is how the ID of a copy begins.
+const copyPrefix = "~"
+
 // CopyID returns the ID of a copy that a bridge makes of endpoint id of the registry
 // that is named origin: "~origin~id". The name of the registry stands in the ID, because
 // every format has room for an ID, and every reader sees the ID.
-func CopyID(origin, id string) string { return "~" + origin + "~" + id }
+func CopyID(origin, id string) string { return copyPrefix + origin + "~" + id }
 
 // ParseCopyID returns the parts of the ID of a copy, and false for any other ID.
 func ParseCopyID(id string) (origin, native string, ok bool) {
-	rest, ok := strings.CutPrefix(id, "~")
+	rest, ok := strings.CutPrefix(id, copyPrefix)
 	if !ok {
 		return "", "", false
 	}

@@ -337,6 +337,10 @@ func (d difference) compare(was, is result) {
 func (d difference) compareUsable(was, is []naming.Endpoint) {
 	e := d.event
 	for i, j := 0, 0; i < len(was) || j < len(is); {
+		if i < len(was) && j < len(is) && sameEndpoint(&was[i], &is[j]) {
+			i, j = i+1, j+1
+			continue
+		}
 		switch c := compareAt(was, is, i, j); {
 		case c < 0:
 			e.Deleted = append(e.Deleted, was[i].ID)
@@ -345,9 +349,7 @@ func (d difference) compareUsable(was, is []naming.Endpoint) {
 			e.Put = append(e.Put, is[j])
 			j++
 		default:
-			if !sameEndpoint(&was[i], &is[j]) {
-				e.Put = append(e.Put, is[j])
-			}
+			e.Put = append(e.Put, is[j])
 			i, j = i+1, j+1
 		}
 	}
@@ -370,8 +372,10 @@ func (d difference) compareWithheld(was, is []naming.Withheld) {
 
 func compareWithheldID(w naming.Withheld, id string) int { return strings.Compare(w.Endpoint.ID, id) }
 
+// sameEndpoint reports whether two endpoints are the same for a reader. Metadata that are
+// equal with other bytes are decoded. So most pairs are compared without [naming.Endpoint.Equal].
 func sameEndpoint(a, b *naming.Endpoint) bool {
-	return a.Equal(*b) && a.NoDrainingMark == b.NoDrainingMark && a.Unleased == b.Unleased
+	return a.NoDrainingMark == b.NoDrainingMark && a.Unleased == b.Unleased && (sameBytes(a, b) || a.Equal(*b))
 }
 
 // status returns the status of the joined set.

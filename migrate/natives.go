@@ -1,17 +1,17 @@
 package migrate
 
 import (
-	"slices"
+	"sort"
+	"strings"
 
 	"github.com/naming-go/naming"
 )
 
 // asNatives returns the endpoints of a registry with the copies of bridges shown as their
-// natives. A copy is left out if the registry has a native with its address. Lists without
-// copies are returned as they are, and the others are made anew.
+// natives. A copy is left out if the registry has a native with its address. The lists are
+// sorted by ID. Lists without copies are returned as they are, and the others are made anew.
 func asNatives(usable []naming.Endpoint, withheld []naming.Withheld) ([]naming.Endpoint, []naming.Withheld) {
-	if !slices.ContainsFunc(usable, func(e naming.Endpoint) bool { return isCopy(e.ID) }) &&
-		!slices.ContainsFunc(withheld, func(w naming.Withheld) bool { return isCopy(w.Endpoint.ID) }) {
+	if !hasCopies(usable, endpointID) && !hasCopies(withheld, withheldID) {
 		return usable, withheld
 	}
 	var x nativeLists
@@ -21,6 +21,22 @@ func asNatives(usable []naming.Endpoint, withheld []naming.Withheld) ([]naming.E
 	sortWithheld(x.withheld)
 	return x.usable, x.withheld
 }
+
+// hasCopies reports whether a list, which is sorted by ID, has copies. The IDs of copies
+// stand together, behind the IDs of nearly all natives.
+func hasCopies[T any](list []T, id func(*T) string) bool {
+	i := sort.Search(len(list), func(i int) bool { return id(&list[i]) >= copyPrefix })
+	for ; i < len(list) && strings.HasPrefix(id(&list[i]), copyPrefix); i++ {
+		if isCopy(id(&list[i])) {
+			return true
+		}
+	}
+	return false
+}
+
+func endpointID(e *naming.Endpoint) string { return e.ID }
+
+func withheldID(w *naming.Withheld) string { return w.Endpoint.ID }
 
 func isCopy(id string) bool {
 	_, _, ok := ParseCopyID(id)

@@ -67,7 +67,7 @@ func (c Comparison) Compare(service string, old, next naming.View) *Report {
 // is the usual case, and costs no memory.
 func sameEntries(old, next []naming.Endpoint) bool {
 	return slices.EqualFunc(old, next, func(o, n naming.Endpoint) bool {
-		return o.ID == n.ID && o.Addr == n.Addr && o.Draining == n.Draining && bytes.Equal(o.Metadata, n.Metadata) && !strings.HasPrefix(o.ID, "~")
+		return o.ID == n.ID && o.Addr == n.Addr && o.Draining == n.Draining && bytes.Equal(o.Metadata, n.Metadata) && !strings.HasPrefix(o.ID, copyPrefix)
 	})
 }
 

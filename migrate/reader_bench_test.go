@@ -10,27 +10,37 @@ import (
 	memstore "github.com/naming-go/naming/backend/memory"
 )
 
+// benchReader is a sort of reader: a plain Client, or a reader of two registries in a phase.
+type benchReader struct {
+	name   string
+	joined bool
+	phase  Phase
+}
+
+var benchReaders = []benchReader{{name: "plain"}, {"Union", true, Union}, {"Shadow", true, Shadow}, {"NewRead", true, NewRead}}
+
 // BenchmarkReader compares a reader on two registries with a plain Client: the time from a
 // change of one endpoint, in each registry, until the reader has the change, and the memory
 // and the goroutines of a service.
 func BenchmarkReader(b *testing.B) {
-	for _, joined := range []bool{false, true} {
-		name := map[bool]string{false: "plain", true: "joined"}[joined]
-		for _, n := range []int{20, 5000} {
-			b.Run(fmt.Sprintf("change/%s/endpoints=%d", name, n), func(b *testing.B) { benchChange(b, joined, n) })
+	for _, r := range benchReaders {
+		for _, n := range []int{100, 5000} {
+			b.Run(fmt.Sprintf("change/%s/endpoints=%d", r.name, n), func(b *testing.B) { benchChange(b, r, n) })
 		}
-		b.Run("memory/"+name, func(b *testing.B) { benchMemory(b, joined) })
+	}
+	for _, r := range benchReaders {
+		b.Run("memory/"+r.name, func(b *testing.B) { benchMemory(b, r) })
 	}
 }
 
-// benchClient returns a Client and the registries that it reads.
-func benchClient(b *testing.B, joined bool) (*naming.Client, []*memstore.Store) {
+// newClient returns a Client and the registries that it reads.
+func (r benchReader) newClient(b *testing.B) (*naming.Client, []*memstore.Store) {
 	opts := naming.Options{Logger: slog.New(slog.DiscardHandler)}
 	stores := []*memstore.Store{new(memstore.Store), new(memstore.Store)}
-	if !joined {
+	if !r.joined {
 		return naming.New(stores[0], &opts), stores[:1]
 	}
-	j, err := Join(stores[0], stores[1], phaseIs(Union), &Options{Client: opts})
+	j, err := Join(stores[0], stores[1], phaseIs(r.phase), &Options{Client: opts})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -49,8 +59,8 @@ func fillService(b *testing.B, stores []*memstore.Store, service string, n int) 
 	}
 }
 
-func benchChange(b *testing.B, joined bool, n int) {
-	c, stores := benchClient(b, joined)
+func benchChange(b *testing.B, r benchReader, n int) {
+	c, stores := r.newClient(b)
 	defer c.Close()
 	fillService(b, stores, "svc", n)
 	wake := make(chan struct{}, 1)
@@ -80,9 +90,9 @@ func benchChange(b *testing.B, joined bool, n int) {
 	}
 }
 
-func benchMemory(b *testing.B, joined bool) {
+func benchMemory(b *testing.B, r benchReader) {
 	const services = 1000
-	c, stores := benchClient(b, joined)
+	c, stores := r.newClient(b)
 	defer c.Close()
 	for i := range services {
 		fillService(b, stores, fmt.Sprint("svc", i), 20)
