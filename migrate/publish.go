@@ -1,6 +1,8 @@
 package migrate
 
 import (
+	"maps"
+
 	"github.com/naming-go/naming"
 )
 
@@ -212,13 +214,16 @@ func (m *memory) leave(i sideIndex, views *[2]view) (left map[string]struct{}) {
 	if len(m.left[i])+len(m.draining[i]) == 0 {
 		return nil
 	}
-	here, there := addresses(v), addresses(other)
-	for _, before := range []map[string]struct{}{m.left[i], m.draining[i]} {
-		for addr := range before {
-			// Nobody has to remember an address that the other registry does not have.
-			if !has(here, addr) && has(there, addr) {
-				left = add(left, addr)
-			}
+	gone := make(map[string]struct{}, len(m.left[i])+len(m.draining[i]))
+	maps.Copy(gone, m.left[i])
+	maps.Copy(gone, m.draining[i])
+	for e := range v.entries {
+		delete(gone, e.Addr)
+	}
+	// Nobody has to remember an address that the other registry does not have.
+	for e := range other.entries {
+		if has(gone, e.Addr) {
+			left = add(left, e.Addr)
 		}
 	}
 	return left
