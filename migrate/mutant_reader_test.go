@@ -154,6 +154,24 @@ var readerMutants = []mutant.Mutant{
 		New:  "f.j.opts.FallbackAfter - time.Since(r.wideSince); left > time.Hour {",
 		Test: "TestReaderFallback",
 	}, {
+		Name: "overlooks an endpoint that drains in one registry only",
+		File: "merge.go",
+		Old:  "a.Addr == b.Addr && a.Draining == b.Draining && bytes",
+		New:  "a.Addr == b.Addr && bytes",
+		Test: "TestPublishHistories",
+	}, {
+		Name: "looks for copies behind the copies",
+		File: "natives.go",
+		Old:  "return id(&list[i]) >= copyPrefix })",
+		New:  "return id(&list[i]) >= copyPrefix+copyPrefix })",
+		Test: "TestPublishEqual|TestReaderHold",
+	}, {
+		Name: "takes for gone what was draining and is still there",
+		File: "publish.go",
+		Old:  "		delete(gone, e.Addr)\n",
+		New:  "		_ = e\n",
+		Test: "TestPublishHistories",
+	}, {
 		Name: "makes IDs that are too long",
 		File: "merge.go",
 		Old:  "	if len(id)+len(suffix) > naming.MaxID {\n		id = \"\"\n	}\n",
