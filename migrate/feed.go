@@ -107,8 +107,10 @@ func (f *feed) hasWaited() bool {
 	return left <= 0
 }
 
-// wakeAfter has wake called after d, which is positive, or earlier.
+// wakeAfter has wake called after d, or earlier. If d is not positive, the moment has come
+// during this call of Next, and wake is called at once.
 func (f *feed) wakeAfter(d time.Duration) {
+	d = max(d, 1)
 	if r := &f.reader; r.due == 0 || d < r.due {
 		r.due = d
 	}
