@@ -62,19 +62,19 @@ help: ## list the targets
 setup: ## install what the tests need besides Go and make, or say how
 	@scripts/setup.sh
 
-# One package at a time: the bounds of the tests on real servers are for a machine
-# that does nothing else.
+# One package at a time under the race detector: the bounds of the tests on real servers
+# are for a machine that does nothing else.
 #
 # Then without the race detector: it slows the code down, and so it hides faults that
 # need the code's own timing. The tests with mutants are left out, as they build and
 # test each mutant without the race detector in any case. Of the two backends with
-# servers, the contract and the faults are enough. Their tests mostly wait, so more of
-# them run at a time than there are cores.
+# servers, the contract and the faults are enough. Their tests mostly wait, so they run
+# beside each other.
 test: setup $(SERVERS) ## vet and test every module under the race detector, and the backends without
 	go vet ./...
 	go test -race -count=1 -p 1 -timeout 30m ./...
 	go test -count=1 -p 1 -timeout 30m -skip Mutants . ./conformance ./backend/memory
-	go test -count=1 -p 1 -timeout 30m -parallel 8 -run '$(UNRACED)' ./backend/etcd ./backend/consul
+	go test -count=1 -p 2 -timeout 30m -parallel 8 -run '$(UNRACED)' ./backend/etcd ./backend/consul
 	@$(call nested,go vet ./...; go test -race -count=1 ./...)
 	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 	cd interop && go vet ./... && go test -race -count=1 -timeout 30m ./...
