@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,28 +36,41 @@ func test(t *testing.T, p Pair, opts Options, scenarios func(*world) []zerodrop.
 	return report
 }
 
-// proof runs the scenarios on a pair: the short form, or all of it at full length.
-func proof(t *testing.T, pair func(testing.TB) Pair, calls int) {
-	if !mutant.Full() {
-		t.Parallel() // the short form mostly waits
+// TestPairs runs the scenarios on each pair: the short form, or all of it at full length. The
+// pairs of the short form run beside each other, because they mostly wait.
+func TestPairs(t *testing.T) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, p := range []struct {
+		name  string
+		make  func(testing.TB) Pair
+		calls int
+	}{
+		{"memory", Memory, 20_000},
+		{"Consul to etcd", ConsulToEtcd, 10_000},
+		{"etcd to Consul", EtcdToConsul, 10_000},
+	} {
+		run := func() {
+			t.Run(p.name, func(t *testing.T) { proof(t, p.make(t), p.calls) })
+		}
+		if mutant.Full() {
+			run()
+		} else {
+			wg.Go(run)
+		}
 	}
-	p := pair(t)
+}
+
+func proof(t *testing.T, p Pair, calls int) {
+	t.Helper()
 	opts := Options{Options: zerodrop.Options{Calls: calls, Rate: 1_000}}
 	if mutant.Full() {
 		opts = Options{Options: zerodrop.Options{Calls: 350_000}, Full: true}
-	} else {
-		// The short form is for machines that do other work at the same time. A client may
-		// then be late by a second to learn what a registry has.
-		p.DrainDelay, p.LeaveDelay = 3*p.DrainDelay, 3*p.LeaveDelay
 	}
 	if err := test(t, p, opts, (*world).scenarios).Err(); err != nil {
 		t.Error(err)
 	}
 }
-
-func TestMemory(t *testing.T)       { proof(t, Memory, 20_000) }
-func TestConsulToEtcd(t *testing.T) { proof(t, ConsulToEtcd, 10_000) }
-func TestEtcdToConsul(t *testing.T) { proof(t, EtcdToConsul, 10_000) }
 
 // TestScenario is for the mutants. MIGRATE_PROOF_ONLY names the scenario to run, instead of a
 // short one.
