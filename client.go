@@ -154,9 +154,9 @@ func (c *Client) Hooks() Hooks { return c.hooks }
 // Close closes all registrations of the Client, ends its watchers, watches and
 // followers, and returns after all of its goroutines have ended. Calls in progress end
 // with an error: see [ErrClientClosed]. The registry may still make the changes of a
-// call of [Client.Update] that ended so. Endpoints that Update put into the registry stay there.
-// Close may be called more than once. It must not be called from a function that the
-// Client calls.
+// call of [Client.Update] that ended so. Endpoints that Update put into the registry
+// stay there. Close may be called more than once. It must not be called from a function
+// that the Client calls.
 func (c *Client) Close() {
 	watches, registrations := c.beginClose()
 	var wg sync.WaitGroup

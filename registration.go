@@ -396,7 +396,7 @@ func (g *Registration) callErr(what string, err error) error {
 
 // closedErr returns err. If err says that the Registration was closed, and the Client was
 // closed, closedErr returns ErrClientClosed instead. Only the Client knows that its Close
-// has begun, so no Announcement can make the difference.
+// has begun, so an Announcement returns the same error in both cases.
 func (g *Registration) closedErr(err error) error {
 	if errors.Is(err, ErrRegistrationClosed) && g.client.isClosed() {
 		return ErrClientClosed

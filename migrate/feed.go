@@ -134,8 +134,8 @@ func (f *feed) noteKept() {
 
 // isLate reports whether the answer of registry i was awaited for long enough.
 func (f *feed) isLate(i sideIndex) bool {
-	since, wait := f.reader.kept[i.other()], f.j.opts.FirstWait
-	return wait == 0 || !since.IsZero() && time.Since(since) >= wait
+	since := f.reader.kept[i.other()]
+	return !since.IsZero() && time.Since(since) >= f.j.opts.FirstWait
 }
 
 // readPhase reads the state of the service.

@@ -98,6 +98,24 @@ func TestReaderKeepsMoved(t *testing.T) {
 	}
 }
 
+// TestReaderKeepsNothing has a reader that does not wait lose a server. The end of the wait is
+// then before the reader has noted its begin, and the server must leave the set all the same.
+func TestReaderKeepsNothing(t *testing.T) {
+	opts := noHold()
+	opts.FirstWait = -1
+	onSite(t, Old, opts, func(s *site) {
+		s.put(2, "a:1", "b:1")
+		f := s.follow()
+		s.expect(f, "a:1 b:1")
+		s.stores[newSide].Delay(time.Hour)
+		s.phases.set(Union)
+		time.Sleep(10 * time.Millisecond)
+		s.remove(int(oldSide), "a:1")
+		time.Sleep(10 * time.Millisecond)
+		s.expect(f, "b:1")
+	})
+}
+
 // TestReaderKeepsServices has the list of services that is read lose a service while the other
 // list, which the reader begins to read, has not answered.
 func TestReaderKeepsServices(t *testing.T) {

@@ -130,6 +130,12 @@ var readerMutants = []mutant.Mutant{
 		New:  "func (v *view) awaited() bool { return v.pending() && !v.late }\n",
 		Test: "TestReaderKeepsMoved",
 	}, {
+		Name: "does not wake for a moment that came during a call of Next",
+		File: "feed.go",
+		Old:  "	d = max(d, 1)\n",
+		New:  "",
+		Test: "TestReaderKeepsNothing",
+	}, {
 		Name: "keeps what left in order while the other registry has not answered",
 		File: "keep.go",
 		Old:  " || isDraining(e) {\n",

@@ -52,7 +52,7 @@ type Options struct {
 
 	// FirstWait bounds how long the first set waits for the second registry, while
 	// the first one has answered. 0 means two seconds, and the most is a minute. A
-	// registry that failed is not waited for.
+	// negative value means not to wait. A registry that failed is not waited for.
 	//
 	// FirstWait also bounds how long a reader of both registries keeps endpoints that one of
 	// them lost while the other one had not answered yet, or was down. The other one may
