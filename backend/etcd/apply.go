@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -28,6 +29,8 @@ func (s *Store) Apply(ctx context.Context, service string, changes ...naming.Cha
 		switch {
 		case err == nil:
 			plans = plans[n:]
+		case errors.Is(err, errSharedKey):
+			most.ops = 1
 		case !shrink(err, plans[:n], sum, &most):
 			if requestTooLarge(err) {
 				err = fmt.Errorf("%w: %w", naming.ErrInvalid, err)
@@ -194,6 +197,9 @@ func (s *Store) commit(ctx context.Context, service string, plans []*idPlan) err
 		if err != nil {
 			return err
 		}
+		if found.shareKey(plans) {
+			return errSharedKey
+		}
 		guards, ops := found.transaction(plans)
 		done, err := s.doOps(ctx, guards, ops)
 		if done || err != nil {
@@ -201,6 +207,28 @@ func (s *Store) commit(ctx context.Context, service string, plans []*idPlan) err
 		}
 	}
 	return fmt.Errorf("the entries were changed %d times while they were looked at", tries)
+}
+
+// errSharedKey says that the plans need a transaction each.
+var errSharedKey = errors.New("two changes name one key")
+
+// shareKey reports whether two of the plans name one key, which a transaction must not: a
+// raw key with an entry is the Store's own key of another ID if that ID, escaped, is the
+// first one.
+func (r occupied) shareKey(plans []*idPlan) bool {
+	if len(r.raw) == 0 {
+		return false
+	}
+	keys := make(map[string]bool, len(plans))
+	for _, p := range plans {
+		keys[p.key] = true
+	}
+	for p := range r.raw {
+		if keys[p.rawKey] {
+			return true
+		}
+	}
+	return false
 }
 
 // transaction returns what is to be done, given what was read, and the guards: conditions

@@ -99,9 +99,11 @@ type Keys struct {
 // that is not an object, or an empty object, becomes {"@entry":{...},"@metadata":...}.
 //
 // The member "ID" is added in two cases. The value of an endpoint that has neither an
-// address nor metadata would be malformed without it. And some keys would otherwise
-// belong to another service: keys of a service whose name ends like the beginning of an
-// address with a slash.
+// address nor metadata would be malformed without it. And some entries would otherwise be
+// read as those of the former package, which neither escapes an address in a key nor sets
+// an ID of its own: under another service if the name of the service ends like the
+// beginning of an address with a slash, and under another ID if the ID, escaped, is the
+// address.
 func Default() *Codec {
 	return &Codec{Encode: encodeUpdate, Decode: decodeUpdate, valid: true}
 }
@@ -118,7 +120,7 @@ func encodeUpdate(service string, e naming.Endpoint) ([]byte, error) {
 	if e.Draining {
 		b = append(b, drainingSuffix[:len(drainingSuffix)-1]...)
 	}
-	if e.Addr == "" && metadata == nil || slashed(e.Addr) && claimed(service, escape(e.ID), e.Addr) {
+	if e.Addr == "" && metadata == nil || misread(service, e.ID, e.Addr) {
 		b = append(b, `,"ID":`...)
 		b = entry.AppendString(b, e.ID)
 	}

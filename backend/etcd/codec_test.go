@@ -210,6 +210,7 @@ func FuzzEncode(f *testing.F) {
 	for _, e := range [][4]string{
 		{"greeter", "", "10.0.0.7:9000", "null"}, {"a/b", "x/y", "unix:/run/s", `{"a":1}`}, {"a/unix:", "sock", "unix:/sock", ""},
 		{"a/", "x", "/x", ""}, {"%2F", "%2F", "%25", `"x"`}, {"a/b:", "", "b://c", ""}, {"svc", "nowhere", "", ""},
+		{"0", "%", "%25", `"nx"`}, {"svc", "[fe80::1%eth0]:80", "[fe80::1%25eth0]:80", ""}, {"svc", "a/b", "a%2Fb", ""},
 	} {
 		f.Add(e[0], e[1], e[2], []byte(e[3]))
 	}

@@ -226,13 +226,21 @@ func (l *layout) owns(service, tail string, e *naming.Endpoint, good bool) (id s
 	if raw && claimed(service, tail, e.Addr) {
 		return tail, false
 	}
-	if good && tail == e.Addr {
+	if good && e.ID == "" && tail == e.Addr {
 		return tail, true
 	}
 	if id, ok := unescape(tail); ok {
 		return id, true
 	}
 	return tail, true
+}
+
+// misread reports whether the Store would take an entry with these fields, under the
+// Store's own key, for an entry of a program on the old package's API, whose ID and
+// address are the tail of its key. The value of such an entry must name the ID.
+func misread(service, id, addr string) bool {
+	tail := escape(id)
+	return tail == addr && tail != id || slashed(addr) && claimed(service, tail, addr)
 }
 
 // claimed reports whether an entry at service + "/" + tail is an entry of a

@@ -171,6 +171,22 @@ func TestRawKeys(t *testing.T) {
 	same(t, "a watch", batch(t, c), "-unix:/s")
 }
 
+// TestRawKeyOfAnother checks two IDs of which one, escaped, is the other: the Store's own
+// key of the one is the raw key of the other.
+func TestRawKeyOfAnother(t *testing.T) {
+	r := newRig(t, etcdtest.Start(t, nil), nil)
+	own, raw := "[fe80::1%eth0]:80", "[fe80::1%25eth0]:80"
+	for _, changes := range [][]naming.Change{{add(own, raw), add(raw, "10.0.0.2:80")}, {add(raw, "10.0.0.2:80"), add(own, raw)}} {
+		r.put(t, "svc/"+raw, `{"Op":0,"Addr":"`+raw+`","Metadata":null}`)
+		must(t, r.Apply(t.Context(), "svc", changes...))
+		same(t, "a list", list(t, r, "svc"), "+"+raw+"=10.0.0.2:80 +"+own+"="+raw)
+		must(t, r.Apply(t.Context(), "svc", del(raw)))
+		same(t, "a list", list(t, r, "svc"), "+"+own+"="+raw)
+		must(t, r.Apply(t.Context(), "svc", del(own)))
+		same(t, "a list", list(t, r, "svc"), "")
+	}
+}
+
 // TestServicesOfDoubtfulKeys checks that the list of services follows changes of keys whose
 // service only the value determines.
 func TestServicesOfDoubtfulKeys(t *testing.T) {
