@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -110,7 +109,7 @@ func (c *catcher) Build(target grpcresolver.Target, cc grpcresolver.ClientConn, 
 // FuzzTarget: the service of a target is the argument of Target, for every name. The
 // requests to the store have the service.
 func FuzzTarget(f *testing.F) {
-	for _, s := range []string{"a", "a/b", "//", "..", ".", "%", "%2f", "?", "#", "a b", ":1", "@", "naming:///x", "größe", "\x00", "[::1]:1", "\n", "a:b@c/d?e#f"} {
+	for _, s := range []string{"a", "a/b", "//", "..", ".", "%", "%2f", "?", "#", "a b", ":1", "@", "naming:///x", "größe", "\x00", "[::1]:1", "\n", "a:b@c/d?e#f", "", "\xff", strings.Repeat("x", naming.MaxServiceName), strings.Repeat("x", naming.MaxServiceName+1)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, service string) {
@@ -135,7 +134,7 @@ func FuzzTarget(f *testing.F) {
 		if b.target.URL.Scheme != "naming" {
 			t.Fatalf("%q: gRPC did not take %q for a target of the scheme: %v", service, b.Target(service), b.target)
 		}
-		if service == "" || !utf8.ValidString(service) {
+		if naming.CheckService(service) != nil {
 			if _, err := b.Build(b.target, new(clientConn), grpcresolver.BuildOptions{}); !errors.Is(err, naming.ErrInvalid) {
 				t.Errorf("%q: got error %v, want ErrInvalid", service, err)
 			}
