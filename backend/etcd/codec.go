@@ -44,8 +44,8 @@ type Codec struct {
 	//
 	// The Store gets the ID from the key. Decode sets any ID if the value itself names an
 	// ID. The Store then knows that a slash in the key separates parts of the key, and
-	// does not belong to an address. Decode sets NoDrainingMark if the writer of the entry
-	// cannot mark the endpoint as draining.
+	// that a percent sign escapes: the tail is not an address as it is. Decode sets
+	// NoDrainingMark if the writer of the entry cannot mark the endpoint as draining.
 	//
 	// An error means that the entry is malformed: the Store leaves it out and reports
 	// it. The Store itself checks the limits of package naming, and that Metadata is JSON.

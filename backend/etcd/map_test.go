@@ -33,6 +33,8 @@ func mapEndpoints() (eps []naming.Endpoint) {
 	for _, id := range []string{"a/b", "/", "%2F", "a b", "~old~10.0.0.7:9000", "世界", "a\x00", "..", "unix:/other.sock"} {
 		eps = append(eps, naming.Endpoint{ID: id, Addr: "10.0.0.8:9000"})
 	}
+	// The ID, escaped, is the address.
+	eps = append(eps, naming.Endpoint{ID: "[fe80::1%eth0]:80", Addr: "[fe80::1%25eth0]:80"}, naming.Endpoint{ID: "unix:%", Addr: "unix:%25"})
 	return eps
 }
 

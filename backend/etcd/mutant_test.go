@@ -6,7 +6,7 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants plants bugs in the code that serves watches.
+// TestMutants plants bugs in the code that serves watches, and in keys and values.
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 1, []mutant.Mutant{
 		{Name: "delivers a revision in parts", File: "subscription.go",
@@ -59,5 +59,11 @@ func TestMutants(t *testing.T) {
 			Old: "return read, nil", New: "_ = read\n	return e, nil", Test: "^TestMap$/^kratos"},
 		{Name: "maps an entry of another service", File: "map.go",
 			Old: "err == nil && !mine", New: "err == nil && !mine && false", Test: "MapToAnotherService"},
+		{Name: "does not name an ID that is escaped to the address", File: "layout.go",
+			Old: "return tail == addr && tail != id || slashed(addr)", New: "return slashed(addr)", Test: "FuzzEncode"},
+		{Name: "reads an address as the ID although the value names one", File: "layout.go",
+			Old: "good && e.ID == \"\" && tail == e.Addr", New: "good && tail == e.Addr", Test: "FuzzEncode"},
+		{Name: "names a key twice in a transaction", File: "apply.go",
+			Old: "if found.shareKey(plans) {", New: "if found.shareKey(plans) && false {", Test: "RawKeyOfAnother"},
 	})
 }

@@ -83,7 +83,10 @@ type Options struct {
 //
 // An ID that contains a slash or a percent sign counts twice and costs one read more. A
 // program on the old package's API may have put that endpoint under another key, which
-// the Store then replaces or deletes.
+// the Store then replaces or deletes. If that key is the Store's key of another ID in the
+// same Apply, each ID is changed in a transaction of its own: the endpoint "unix:%25" of
+// such a program has the key of the ID "unix:%". A Delete of the one ID also deletes the
+// entry of such a program under the other one.
 //
 // A request that is too large for etcd, by default 1.5 MiB, is naming.ErrInvalid.
 //
