@@ -95,10 +95,45 @@ func (r *refusal) look() {
 	}
 }
 
+// reconnectEvery is the least time between two requests of a Store that its client connect.
+// A shorter time would load the network of a server that is down with more attempts, and a
+// longer time would delay every program after an outage.
+const reconnectEvery = 5 * time.Second
+
+// reconnects is when a Store last made its client connect. Its method may be called
+// concurrently.
+type reconnects struct {
+	mu   sync.Mutex
+	last time.Time // guarded by mu
+}
+
+// due reports whether the client is to connect now, and notes that it does.
+func (r *reconnects) due() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.last.IsZero() && time.Since(r.last) < reconnectEvery {
+		return false
+	}
+	r.last = time.Now()
+	return true
+}
+
+// reconnect makes a client that has no connection try its members, if it rests between two
+// attempts. The rest of gRPC grows up to two minutes, in which every call fails although the
+// registry is back (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). The
+// callers of a Store have a backoff of their own, and each of their calls is to find out.
+func (s *Store) reconnect(conn *grpc.ClientConn) {
+	if conn != nil && conn.GetState() == connectivity.TransientFailure && s.reconnects.due() {
+		conn.ResetConnectBackoff()
+	}
+}
+
 // call calls f with a context that ends early when no member can be connected to. Its
 // error is then errDisconnected.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
-	r := watchRefusal(ctx, s.client.ActiveConnection())
+	conn := s.client.ActiveConnection()
+	s.reconnect(conn)
+	r := watchRefusal(ctx, conn)
 	defer r.cancel(nil)
 	defer r.stop()
 	err := f(r.ctx)
@@ -190,6 +225,7 @@ func (s *Store) noteStream(heard bool) {
 func receive[R any](ctx context.Context, s *Store, conn *grpc.ClientConn, open func(context.Context, *grpc.ClientConn) (recv func() (*R, error), err error), route func(*R) error, fail func(error)) {
 	conn, release := s.streamConn(conn)
 	defer release()
+	s.reconnect(conn)
 	refusal := watchRefusal(ctx, conn)
 	defer refusal.cancel(nil)
 	recv, err := open(refusal.ctx, conn)

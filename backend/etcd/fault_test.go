@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
@@ -238,6 +240,44 @@ func (rd *reader) stale(t *testing.T) {
 		case <-deadline:
 			t.Fatal("etcd fell silent, and the reader got no stale View")
 		}
+	}
+}
+
+// TestAfterLongOutage checks that a caller that asks again finds a registry that is back,
+// however long the client itself would rest before it connects. A rest of an hour stands for
+// that after a long outage.
+func TestAfterLongOutage(t *testing.T) {
+	c := etcdtest.Start(t, nil)
+	for name, call := range map[string]func(context.Context, *rig, naming.Lease) error{
+		"apply": func(ctx context.Context, r *rig, _ naming.Lease) error {
+			return r.Apply(ctx, "svc", add("a", "10.0.0.1:80"))
+		},
+		"renew": func(ctx context.Context, _ *rig, l naming.Lease) error { return l.Renew(ctx) },
+		"watch": func(ctx context.Context, r *rig, _ naming.Lease) error {
+			for _, err := range r.Watch(ctx, "svc") {
+				return err
+			}
+			return ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, c, func(cfg *clientv3.Config) {
+				slow := backoff.Config{BaseDelay: time.Hour, Multiplier: 1, MaxDelay: time.Hour}
+				cfg.DialOptions = append(cfg.DialOptions, grpc.WithConnectParams(grpc.ConnectParams{Backoff: slow, MinConnectTimeout: servertest.Patience}))
+			})
+			l, err := r.Grant(t.Context(), time.Hour)
+			must(t, err)
+			must(t, call(t.Context(), r, l))
+			r.each((*faultproxy.Proxy).Cut)
+			for down := 0; down < 3; { // the first attempt may have begun before the fault
+				if call(t.Context(), r, l) != nil {
+					down++
+				}
+			}
+			r.heal()
+			servertest.Poll(t, "the registry is back and is not asked", func() error { return call(t.Context(), r, l) })
+		})
 	}
 }
 

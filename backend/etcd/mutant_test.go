@@ -65,5 +65,9 @@ func TestMutants(t *testing.T) {
 			Old: "good && e.ID == \"\" && tail == e.Addr", New: "good && tail == e.Addr", Test: "FuzzEncode"},
 		{Name: "names a key twice in a transaction", File: "apply.go",
 			Old: "if found.shareKey(plans) {", New: "if found.shareKey(plans) && false {", Test: "RawKeyOfAnother"},
+		{Name: "waits for the client's backoff", File: "conn.go",
+			Old: "		conn.ResetConnectBackoff()\n", New: "", Test: "AfterLongOutage"},
+		{Name: "makes the client connect with every call", File: "conn.go",
+			Old: "time.Since(r.last) < reconnectEvery", New: "time.Since(r.last) < 0", Test: "ReconnectEvery"},
 	})
 }

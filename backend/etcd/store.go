@@ -164,6 +164,10 @@ type Options struct {
 // the cause after half a second. A stream that a learner refused is opened on another
 // member.
 //
+// The client rests between two attempts to connect, up to two minutes after a long outage. A
+// call, and a watch that begins, ends this rest, at most once in five seconds for each Store.
+// So the Store finds the registry as soon as its caller asks again.
+//
 // # Leases
 //
 // etcd counts in seconds. Grant rounds the time to live up to the next second, and etcd
@@ -210,6 +214,8 @@ type Store struct {
 	layout layout // set once, by New and by acquire
 	report func(*naming.MalformedError)
 	bound  time.Duration
+
+	reconnects reconnects
 
 	mu     sync.Mutex
 	link   *link   // guarded by mu: what new watches join; nil if there is no such link

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -180,4 +182,22 @@ func TestTransportsContext(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestReconnectEvery checks how often a Store makes its client connect.
+func TestReconnectEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r reconnects
+		if !r.due() || r.due() {
+			t.Error("the first call is due, and the second one is not")
+		}
+		time.Sleep(reconnectEvery - 1)
+		if r.due() {
+			t.Errorf("a call is due before %v", reconnectEvery)
+		}
+		time.Sleep(1)
+		if !r.due() || r.due() {
+			t.Errorf("one call is due after %v", reconnectEvery)
+		}
+	})
 }
