@@ -6,7 +6,7 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants plants bugs in the code that serves watches, and in keys and values.
+// TestMutants plants bugs in the code that serves watches.
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 1, []mutant.Mutant{
 		{Name: "delivers a revision in parts", File: "subscription.go",
@@ -59,6 +59,13 @@ func TestMutants(t *testing.T) {
 			Old: "return read, nil", New: "_ = read\n	return e, nil", Test: "^TestMap$/^kratos"},
 		{Name: "maps an entry of another service", File: "map.go",
 			Old: "err == nil && !mine", New: "err == nil && !mine && false", Test: "MapToAnotherService"},
+	})
+}
+
+// TestMutantsOfCalls plants bugs in the keys and values that calls write, and in how calls
+// find an etcd that is back.
+func TestMutantsOfCalls(t *testing.T) {
+	mutant.Run(t, ".", 1, []mutant.Mutant{
 		{Name: "does not name an ID that is escaped to the address", File: "layout.go",
 			Old: "return tail == addr && tail != id || slashed(addr)", New: "return slashed(addr)", Test: "FuzzEncode"},
 		{Name: "reads an address as the ID although the value names one", File: "layout.go",

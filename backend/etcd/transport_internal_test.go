@@ -191,11 +191,11 @@ func TestReconnectEvery(t *testing.T) {
 		if !r.due() || r.due() {
 			t.Error("the first call is due, and the second one is not")
 		}
-		time.Sleep(reconnectEvery - 1)
+		time.Sleep(reconnectEvery - time.Nanosecond)
 		if r.due() {
 			t.Errorf("a call is due before %v", reconnectEvery)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if !r.due() || r.due() {
 			t.Errorf("one call is due after %v", reconnectEvery)
 		}
