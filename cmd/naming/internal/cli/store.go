@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/open"
+)
+
+// client returns a Client on the registry that the flags name.
+func (a *app) client(ctx context.Context, opts open.ClientOptions) (*naming.Client, func(), error) {
+	if a.store == "" {
+		return nil, nil, usage("no registry: use --store URL or set NAMING_STORE, or run 'naming dev' for a registry on this machine")
+	}
+	if opts.Store.Logger == nil {
+		opts.Store.Logger = a.logger()
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	c, done, err := open.Client(ctx, a.store, &opts)
+	if err != nil {
+		return nil, nil, registryError(a.storeName(), err)
+	}
+	return c, func() { _ = done() }, nil
+}
+
+// storeName returns the registry's name for messages: its URL without parameters. Package
+// open refuses URLs with a password, but an error is printed before that is known.
+func (a *app) storeName() string { return shortURL(a.store) }
+
+func shortURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.User != nil {
+		return "the registry"
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return naming.SafeText(u.String())
+}
