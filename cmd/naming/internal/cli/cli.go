@@ -67,9 +67,15 @@ func Main(ctx context.Context, env Env, args ...string) int {
 	}
 	status := statusOf(ran.err)
 	if s := (*statusError)(nil); !errors.As(ran.err, &s) || s.err != nil {
-		fmt.Fprintf(env.Err, "naming: %s\n", naming.SafeText(ran.err.Error()))
+		fmt.Fprintf(env.Err, "naming: %s\n", message(ran.err))
 	}
 	return status
+}
+
+// message returns the text of an error, which is safe to print. Errors of package naming begin
+// with its name, which is that of the command.
+func message(err error) string {
+	return strings.TrimPrefix(naming.SafeError(err).Error(), "naming: ")
 }
 
 // ranError is an error of a command whose arguments cobra has accepted.

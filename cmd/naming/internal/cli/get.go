@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/cmd/naming/internal/live"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
@@ -26,7 +26,7 @@ func (a *app) getCommand() *cobra.Command {
 }
 
 func (a *app) get(ctx context.Context, service string, wide bool) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.once(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (a *app) get(ctx context.Context, service string, wide bool) error {
 // unknownService returns an error for a service without endpoints. It names services whose
 // names are alike.
 func (a *app) unknownService(ctx context.Context, c *naming.Client, service string) error {
-	names, err := services(ctx, c)
+	names, err := live.Services(ctx, c)
 	if err != nil {
 		names = nil // The answer is known without them.
 	}
@@ -110,14 +110,14 @@ func (a *app) completeServices(cmd *cobra.Command, args []string, _ string) ([]s
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	a.timeout = min(a.timeout, completionTimeout)
-	c, done, err := a.client(cmd.Context(), open.ClientOptions{})
+	c, done, err := a.once(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 	defer cancel()
-	names, err := services(ctx, c)
+	names, err := live.Services(ctx, c)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/cmd/naming/internal/live"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
@@ -32,14 +32,14 @@ func (a *app) lsCommand() *cobra.Command {
 }
 
 func (a *app) ls(ctx context.Context, long bool) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.once(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	names, err := services(ctx, c)
+	names, err := live.Services(ctx, c)
 	if err != nil {
 		return registryError(a.storeName(), err)
 	}
@@ -61,17 +61,6 @@ func (a *app) ls(ctx context.Context, long bool) error {
 	return a.print(list, func() string {
 		return columns([]string{"SERVICE", "SERVING", "DRAINING", "WITHHELD"}, rows)
 	})
-}
-
-// services returns the names of the services. It is not nil.
-func services(ctx context.Context, c *naming.Client) ([]string, error) {
-	for names, err := range c.Services(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		return append([]string{}, names...), nil
-	}
-	return nil, ctx.Err()
 }
 
 // count reads the services and counts their endpoints.

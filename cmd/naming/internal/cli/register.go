@@ -128,8 +128,7 @@ func (a *app) register(ctx context.Context, service string, e naming.Endpoint, o
 	if err != nil {
 		return registryError(a.storeName(), err)
 	}
-	if err := g.Wait(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		_ = g.Close()
+	if err := g.Wait(ctx); errors.Is(err, naming.ErrInvalid) {
 		return registryError(a.storeName(), err)
 	}
 	<-ctx.Done()
@@ -155,18 +154,17 @@ func (a *app) reportRegistration(service string, e naming.Endpoint, was *naming.
 
 // put writes an entry without a lease.
 func (a *app) put(ctx context.Context, service string, e naming.Endpoint) error {
-	return a.apply(ctx, service, naming.Update{Op: naming.Add, Addr: e.Addr, Metadata: e.Metadata})
-}
-
-func (a *app) apply(ctx context.Context, service string, u naming.Update) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	if err := naming.CheckAddress(e.Addr); err != nil {
+		return err
+	}
+	store, done, err := a.registryStore(ctx, a.store)
 	if err != nil {
 		return err
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	return registryError(a.storeName(), c.Update(ctx, service, u))
+	return registryError(a.storeName(), store.Apply(ctx, service, naming.Change{Endpoint: e}))
 }
 
 func (a *app) deregisterCommand() *cobra.Command {
@@ -175,7 +173,8 @@ func (a *app) deregisterCommand() *cobra.Command {
 		Long: "Remove an entry from a service: one that was written with --permanent, or that a dead process left\n" +
 			"behind. A process that is alive registers its own entry again. The exit status is 1 if the service has\n" +
 			"no such entry.",
-		RunE: run(func(ctx context.Context, args []string) error { return a.deregister(ctx, args[0], args[1]) }),
+		RunE:              run(func(ctx context.Context, args []string) error { return a.deregister(ctx, args[0], args[1]) }),
+		ValidArgsFunction: a.completeServices,
 	}
 }
 

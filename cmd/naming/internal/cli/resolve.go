@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
 	"github.com/naming-go/naming/resolver"
 )
@@ -44,7 +43,7 @@ func (a *app) resolveCommand() *cobra.Command {
 }
 
 func (a *app) resolve(ctx context.Context, arg string) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.once(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@ import (
 type runFlags struct {
 	endpointFlags
 	addr, health, healthAddr, healthPath, healthService string
-	every, grace                                       time.Duration
-	failures                                           int
+	every, grace                                        time.Duration
+	failures                                            int
 }
 
 func (a *app) runCommand() *cobra.Command {

@@ -41,7 +41,8 @@ func no(format string, args ...any) error {
 	return &statusError{statusNo, fmt.Errorf(format, args...)}
 }
 
-// registry returns an error of the registry at url. A context that is done is not one.
+// registryError returns an error of the registry with a name. The end of the command is not an
+// error of the registry.
 func registryError(name string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
@@ -49,7 +50,7 @@ func registryError(name string, err error) error {
 	case errors.Is(err, naming.ErrInvalid):
 		return &statusError{statusUsage, err}
 	}
-	return &statusError{statusRegistry, fmt.Errorf("%s: %w", name, err)}
+	return &statusError{statusRegistry, fmt.Errorf("%s: %s", name, message(err))}
 }
 
 // statusOf returns the exit status of an error that a command returned.

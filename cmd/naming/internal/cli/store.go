@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 
 	"github.com/naming-go/naming"
@@ -36,4 +37,25 @@ func shortURL(raw string) string {
 	}
 	u.RawQuery, u.Fragment = "", ""
 	return naming.SafeText(u.String())
+}
+
+// once returns a Client for a command that asks once and prints the answer or the error. The
+// Client logs what it does only with --verbose. Entries that cannot be understood are logged.
+func (a *app) once(ctx context.Context) (*naming.Client, func(), error) {
+	var opts open.ClientOptions
+	if a.verbose == 0 {
+		opts.Client.Logger = slog.New(slog.DiscardHandler)
+	}
+	return a.client(ctx, opts)
+}
+
+// stores returns the stores that a command writes single entries to.
+func (a *app) registryStore(ctx context.Context, url string) (naming.Store, func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	s, done, err := open.Store(ctx, url, &open.Options{Logger: a.logger()})
+	if err != nil {
+		return nil, nil, registryError(shortURL(url), err)
+	}
+	return s, func() { _ = done() }, nil
 }
