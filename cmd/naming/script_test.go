@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/naming-go/naming/cmd/naming/internal/cli"
+	"github.com/naming-go/naming/cmd/naming/internal/devetcd"
+	"github.com/naming-go/naming/internal/consultest"
+)
+
+// TestMain makes the test binary the command naming in scripts.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"naming": func() { os.Exit(cli.Main(context.Background(), cli.OS(), os.Args[1:]...)) },
+	})
+}
+
+// TestScripts runs the scripts of testdata against etcd and against Consul. In a script,
+// NAMING_STORE is a registry of its own.
+func TestScripts(t *testing.T) {
+	s, err := devetcd.Start(t.Context(), devetcd.Options{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	scripts(t, "etcd", func(name string) string {
+		return fmt.Sprintf("etcd://%s?prefix=/%s/", s.Addr(), name)
+	})
+	agent := consultest.Start(t, nil)
+	scripts(t, "consul", func(name string) string {
+		return fmt.Sprintf("consul://%s?prefix=%s-", agent.Addr, name)
+	})
+}
+
+// scripts runs all scripts against one kind of registry. url returns the registry of a script.
+func scripts(t *testing.T, kind string, url func(name string) string) {
+	t.Run(kind, func(t *testing.T) {
+		testscript.Run(t, testscript.Params{
+			Dir: "testdata",
+			Setup: func(e *testscript.Env) error {
+				name := strings.TrimPrefix(e.WorkDir[strings.LastIndex(e.WorkDir, "/")+1:], "script-")
+				e.Setenv("NAMING_STORE", url(name))
+				e.Setenv("HOME", e.WorkDir)
+				return nil
+			},
+			Condition: func(cond string) (bool, error) { return cond == kind, nil },
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){
+				"eventually": eventually,
+			},
+		})
+	})
+}
+
+// eventually runs a command until it succeeds and prints a text: eventually TEXT COMMAND ARG...
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: eventually TEXT COMMAND ARG...")
+	}
+	const bound = time.Minute // only a hang takes longer
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) != neg {
+			return
+		}
+		if time.Since(begin) > bound {
+			ts.Fatalf("no %q from %v: %v", args[0], args[1:], err)
+		}
+	}
+}
