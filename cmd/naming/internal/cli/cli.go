@@ -125,6 +125,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.lsCommand(), a.getCommand(), a.watchCommand(), a.resolveCommand(),
 		a.registerCommand(), a.deregisterCommand(),
 		a.runCommand(), a.devCommand(),
+		a.diffCommand(),
 	)
 	return root
 }
