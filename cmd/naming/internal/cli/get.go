@@ -53,7 +53,7 @@ func (a *app) unknownService(ctx context.Context, c *naming.Client, service stri
 	}
 	var alike []string
 	for _, name := range names {
-		if len(alike) < 3 && (strings.EqualFold(name, service) || strings.Contains(name, service) || strings.Contains(service, name)) {
+		if name != service && len(alike) < 3 && (strings.EqualFold(name, service) || strings.Contains(name, service) || strings.Contains(service, name)) {
 			alike = append(alike, show.Text(name))
 		}
 	}
