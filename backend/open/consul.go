@@ -70,6 +70,9 @@ func openConsul(ctx context.Context, u *url.URL, params url.Values, opts *Option
 		transport.CloseIdleConnections()
 		return nil
 	}
+	if opts.OnConsul != nil {
+		opts.OnConsul(client, *o)
+	}
 	return consul.New(client, o), done, nil
 }
 

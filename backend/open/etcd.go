@@ -63,6 +63,9 @@ func openEtcd(ctx context.Context, u *url.URL, params url.Values, opts *Options)
 		defer cancel()
 		return client.Close()
 	}
+	if opts.OnEtcd != nil {
+		opts.OnEtcd(client, *o)
+	}
 	return etcd.New(client, o), done, nil
 }
 

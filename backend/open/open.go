@@ -158,7 +158,12 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hashicorp/consul/api"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/backend/memory"
 )
 
@@ -173,6 +178,13 @@ type Options struct {
 	// cannot understand. Nothing is logged then. OnMalformed may be called
 	// concurrently and must not block.
 	OnMalformed func(*naming.MalformedError)
+
+	// OnEtcd and OnConsul, if not nil, are called before Store returns, for a program that
+	// also asks the registry what a Store cannot ask: its version, its members, its rights.
+	// They get the client of the Store, which the program must not close, and the options of
+	// the Store, among them the ACL token of Consul: the client itself has no token.
+	OnEtcd   func(*clientv3.Client, etcd.Options)
+	OnConsul func(*api.Client, consul.Options)
 }
 
 // maxLogged bounds the entries that a store logs, and the memory for them.

@@ -10,7 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/consul/api"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/consul"
+	"github.com/naming-go/naming/backend/etcd"
 	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/internal/etcdtest"
@@ -275,5 +280,40 @@ func TestEtcdTLSAndCredentials(t *testing.T) {
 	_, _, err := open.Store(t.Context(), url+"&username-file="+user+"&password-file="+password, nil)
 	if !errors.Is(err, naming.ErrPermission) || strings.Contains(err.Error(), "hunter") {
 		t.Errorf("with a wrong password: error %v, want ErrPermission without it", err)
+	}
+}
+
+// The functions that get the client of a store also get the options of the URL.
+func TestOnClient(t *testing.T) {
+	var prefixes []string
+	o := &open.Options{
+		OnEtcd: func(c *clientv3.Client, o etcd.Options) {
+			if got := c.Endpoints(); len(got) != 1 || got[0] != "http://127.0.0.1:1" {
+				t.Errorf("the client of etcd has the endpoints %v", got)
+			}
+			prefixes = append(prefixes, o.Prefix)
+		},
+		OnConsul: func(c *api.Client, o consul.Options) {
+			if c == nil {
+				t.Error("no client of Consul")
+			}
+			if token, err := o.Token(t.Context()); token != "of the environment" || err != nil {
+				t.Errorf("the token is %q, error %v", token, err)
+			}
+			prefixes = append(prefixes, o.Prefix)
+		},
+	}
+	t.Setenv("TOKEN", "of the environment")
+	for _, url := range []string{"etcd://127.0.0.1:1?prefix=/e/", "consul://127.0.0.1:1?prefix=c-&token-env=TOKEN"} {
+		_, done, err := open.Store(t.Context(), url, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := done(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := strings.Join(prefixes, " "); got != "/e/ c-" {
+		t.Errorf("the functions were called with the prefixes %q", got)
 	}
 }

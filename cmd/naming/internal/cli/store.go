@@ -9,10 +9,13 @@ import (
 	"github.com/naming-go/naming/backend/open"
 )
 
+// errNoRegistry is the error of a command that needs a registry and got none.
+var errNoRegistry = usage("no registry: use --store URL or set NAMING_STORE, or run 'naming dev' for a registry on this machine")
+
 // client returns a Client on the registry that the flags name.
 func (a *app) client(ctx context.Context, opts open.ClientOptions) (*naming.Client, func(), error) {
 	if a.store == "" {
-		return nil, nil, usage("no registry: use --store URL or set NAMING_STORE, or run 'naming dev' for a registry on this machine")
+		return nil, nil, errNoRegistry
 	}
 	if opts.Store.Logger == nil {
 		opts.Store.Logger = a.logger()
@@ -39,6 +42,15 @@ func shortURL(raw string) string {
 	return naming.SafeText(u.String())
 }
 
+// schemeOf returns the scheme of a URL, and "" for a text that is not a URL.
+func schemeOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme
+}
+
 // once returns a Client for a command that asks once and prints the answer or the error. The
 // Client logs what it does only with --verbose. Entries that cannot be understood are logged.
 func (a *app) once(ctx context.Context) (*naming.Client, func(), error) {
@@ -49,8 +61,11 @@ func (a *app) once(ctx context.Context) (*naming.Client, func(), error) {
 	return a.client(ctx, opts)
 }
 
-// stores returns the stores that a command writes single entries to.
+// registryStore returns the store of a command that works on one registry, entry by entry.
 func (a *app) registryStore(ctx context.Context, url string) (naming.Store, func(), error) {
+	if url == "" {
+		return nil, nil, errNoRegistry
+	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	s, done, err := open.Store(ctx, url, &open.Options{Logger: a.logger()})
