@@ -83,6 +83,9 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 		}
 		c := checkedOf(r)
 		count[c.Result]++
+		if c.Result == checkSkipped && a.format == asTable && a.verbose == 0 {
+			continue
+		}
 		if err := a.printOne(c, func() string { return checkLine(c) }); err != nil {
 			return err
 		}
@@ -92,6 +95,9 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 		return no("interrupted")
 	case a.format == asTable:
 		fmt.Fprintf(a.Out, "\n%d passed, %d failed, %d skipped\n", count[checkPassed], count[checkFailed], count[checkSkipped])
+		if a.verbose == 0 {
+			fmt.Fprintln(a.Out, "--verbose shows the checks that were skipped: nearly all of them need a fault of the registry.")
+		}
 	}
 	if count[checkFailed] > 0 {
 		return &statusError{status: statusNo}
@@ -129,7 +135,7 @@ var checkColours = map[string]lipgloss.Style{
 
 func checkLine(c checked) string {
 	line := checkColours[c.Result].Render(fmt.Sprintf("%-7s", c.Result)) + "  " + show.Text(c.Check) + "  " + show.Text(c.Rule) + "\n"
-	if c.Result == checkFailed {
+	if c.Reason != "" {
 		line += "         " + show.Text(c.Reason) + "\n"
 	}
 	return line

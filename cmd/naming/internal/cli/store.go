@@ -12,6 +12,17 @@ import (
 // errNoRegistry is the error of a command that needs a registry and got none.
 var errNoRegistry = usage("no registry: use --store URL or set NAMING_STORE, or run 'naming dev' for a registry on this machine")
 
+// oneRegistry returns an error for a URL that does not name one registry.
+func oneRegistry(url string) error {
+	switch {
+	case url == "":
+		return errNoRegistry
+	case schemeOf(url) == "migrate":
+		return usage("a migrate URL names two registries: give the URL of one of them")
+	}
+	return nil
+}
+
 // client returns a Client on the registry that the flags name.
 func (a *app) client(ctx context.Context, opts open.ClientOptions) (*naming.Client, func(), error) {
 	if a.store == "" {
@@ -63,8 +74,8 @@ func (a *app) once(ctx context.Context) (*naming.Client, func(), error) {
 
 // registryStore returns the store of a command that works on one registry, entry by entry.
 func (a *app) registryStore(ctx context.Context, url string) (naming.Store, func(), error) {
-	if url == "" {
-		return nil, nil, errNoRegistry
+	if err := oneRegistry(url); err != nil {
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
