@@ -126,7 +126,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.registerCommand(), a.deregisterCommand(),
 		a.runCommand(), a.devCommand(),
 		a.diffCommand(),
-		a.checkCommand(), a.doctorCommand(),
+		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
 	)
 	return root
 }

@@ -1,0 +1,199 @@
+// Package measure measures a live registry through package naming and, side by side, through
+// the registry's own client.
+package measure
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/naming-go/naming"
+)
+
+// Options says how much is measured.
+type Options struct {
+	// Registrations is how many endpoints are registered, and Concurrency how many at once.
+	Registrations, Concurrency int
+	// Changes is how many changes are followed, one after the other, Interval apart.
+	Changes  int
+	Interval time.Duration
+	// Progress, if not nil, is called while the measurement runs.
+	Progress func(what string, done, of int)
+}
+
+// Target is a registry to measure.
+type Target struct {
+	Store  naming.Store
+	Client *naming.Client
+	// Raw is the registry's own client. Nil means that the registry has none.
+	Raw Raw
+}
+
+// Raw is the client of a registry, without package naming.
+type Raw interface {
+	// Register puts n endpoints of a service under a lease, some of them at once, as a
+	// program without package naming would.
+	Register(ctx context.Context, service string, n, concurrency int) error
+	// Remove removes what Register has put.
+	Remove(ctx context.Context) error
+	// Watch calls seen with the address of the endpoint "probe" of a service whenever it
+	// changes, and once at the start, until ctx is done. It returns ctx.Err() or what went
+	// wrong.
+	Watch(ctx context.Context, service string, seen func(addr string)) error
+}
+
+// Result is what was measured.
+type Result struct {
+	// Registrations is in registrations per second: higher is better.
+	Registrations Pair `json:"registrationsPerSecond"`
+	// P50 and P99 are in milliseconds, from before the request that changes an endpoint
+	// until a watch shows the change: lower is better.
+	P50 Pair `json:"propagationP50Milliseconds"`
+	P99 Pair `json:"propagationP99Milliseconds"`
+}
+
+// Pair is one quantity, measured twice.
+type Pair struct {
+	// Ratio is Naming divided by Raw, 0 without Raw.
+	Ratio  float64 `json:"ratio"`
+	Naming float64 `json:"naming"`
+	Raw    float64 `json:"raw"`
+}
+
+func pair(naming, raw float64) Pair {
+	p := Pair{Naming: naming, Raw: raw}
+	if raw > 0 {
+		p.Ratio = naming / raw
+	}
+	return p
+}
+
+// Run measures a registry. Everything is put under services with a random name, and removed
+// at the end, also if ctx is done.
+func Run(ctx context.Context, t Target, o Options) (Result, error) {
+	if o.Registrations < 1 || o.Concurrency < 1 || o.Changes < 1 || o.Interval < 0 {
+		return Result{}, fmt.Errorf("%w: the numbers of a measurement must be positive", naming.ErrInvalid)
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int, int) {}
+	}
+	m := &measurement{Target: t, opts: o, name: "naming-bench-" + rand.Text()}
+	var r Result
+	var err error
+	if r.Registrations, err = m.registrations(ctx); err != nil {
+		return r, err
+	}
+	r.P50, r.P99, err = m.propagation(ctx)
+	return r, err
+}
+
+// measurement is one call of Run.
+type measurement struct {
+	Target
+	opts Options
+	name string // the beginning of the names of services
+}
+
+// registrations measures registrations, each way in turn: half of them, the other way, and
+// the other half, so that a registry that becomes slower harms both.
+func (m *measurement) registrations(ctx context.Context) (Pair, error) {
+	var took, rawTook time.Duration
+	half := max(m.opts.Registrations/2, 1)
+	for turn := range 2 {
+		m.opts.Progress("registrations", turn, 2)
+		if m.Raw != nil {
+			d, err := m.registerRaw(ctx, fmt.Sprintf("%s-raw%d", m.name, turn), half)
+			if err != nil {
+				return Pair{}, err
+			}
+			rawTook += d
+		}
+		d, err := m.register(ctx, fmt.Sprintf("%s-%d", m.name, turn), half)
+		if err != nil {
+			return Pair{}, err
+		}
+		took += d
+	}
+	perSecond := func(d time.Duration) float64 {
+		if d <= 0 {
+			return 0
+		}
+		return float64(2*half) / d.Seconds()
+	}
+	return pair(perSecond(took), perSecond(rawTook)), nil
+}
+
+// addr returns an address of its own for each number. Nobody listens there.
+func addr(i int) string {
+	return fmt.Sprintf("127.%d.%d.%d:%d", i>>16&0xff, i>>8&0xff, i&0xff, 1024+i%60000)
+}
+
+// cleanupTimeout bounds the removal of what was measured.
+const cleanupTimeout = 30 * time.Second
+
+// register registers endpoints with the Client, and returns how long that took.
+func (m *measurement) register(ctx context.Context, service string, n int) (took time.Duration, err error) {
+	var held registrations
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, held.withdraw(ctx))
+	}()
+	begin := time.Now()
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(m.opts.Concurrency)
+	for i := range n {
+		g.Go(func() error {
+			r, err := m.Client.Register(gctx, service, naming.Endpoint{Addr: addr(i)}, nil)
+			if err != nil {
+				return err
+			}
+			held.add(r)
+			return r.Wait(gctx)
+		})
+	}
+	err = g.Wait()
+	return time.Since(begin), err
+}
+
+// registrations are the registrations to end. Its methods may be called concurrently.
+type registrations struct {
+	mu   sync.Mutex
+	list []*naming.Registration // guarded by mu
+}
+
+func (r *registrations) add(g *naming.Registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, g)
+}
+
+// withdraw ends all registrations.
+func (r *registrations) withdraw(ctx context.Context) error {
+	r.mu.Lock()
+	list := slices.Clone(r.list)
+	r.mu.Unlock()
+	var g errgroup.Group
+	g.SetLimit(64)
+	for _, one := range list {
+		g.Go(func() error { return one.Withdraw(ctx) })
+	}
+	return g.Wait()
+}
+
+func (m *measurement) registerRaw(ctx context.Context, service string, n int) (took time.Duration, err error) {
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, m.Raw.Remove(ctx))
+	}()
+	begin := time.Now()
+	err = m.Raw.Register(ctx, service, n, m.opts.Concurrency)
+	return time.Since(begin), err
+}
