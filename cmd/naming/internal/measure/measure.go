@@ -85,7 +85,10 @@ func Run(ctx context.Context, t Target, o Options) (Result, error) {
 	}
 	m := &measurement{Target: t, opts: o, name: "naming-bench-" + rand.Text()}
 	var r Result
-	var err error
+	err := m.try(ctx)
+	if err != nil {
+		return r, err
+	}
 	if r.Registrations, err = m.registrations(ctx); err != nil {
 		return r, err
 	}
@@ -98,6 +101,21 @@ type measurement struct {
 	Target
 	opts Options
 	name string // the beginning of the names of services
+}
+
+// requestTimeout bounds a single request.
+const requestTimeout = 30 * time.Second
+
+// try puts an endpoint and removes it. A Registration would try again and again what the
+// registry refuses.
+func (m *measurement) try(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	e := naming.Endpoint{ID: probe, Addr: addr(0)}
+	if err := m.Store.Apply(ctx, m.name+"-try", naming.Change{Endpoint: e}); err != nil {
+		return err
+	}
+	return m.Store.Apply(ctx, m.name+"-try", naming.Change{Op: naming.Delete, Endpoint: e})
 }
 
 // registrations measures registrations, each way in turn: half of them, the other way, and
@@ -134,6 +152,10 @@ func addr(i int) string {
 	return fmt.Sprintf("127.%d.%d.%d:%d", i>>16&0xff, i>>8&0xff, i&0xff, 1024+i%60000)
 }
 
+// registerTimeout bounds the registrations of one turn: a registry that fails meanwhile would
+// be tried again and again.
+const registerTimeout = 5 * time.Minute
+
 // cleanupTimeout bounds the removal of what was measured.
 const cleanupTimeout = 30 * time.Second
 
@@ -146,7 +168,9 @@ func (m *measurement) register(ctx context.Context, service string, n int) (took
 		err = errors.Join(err, held.withdraw(ctx))
 	}()
 	begin := time.Now()
-	g, gctx := errgroup.WithContext(ctx)
+	bounded, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	g, gctx := errgroup.WithContext(bounded)
 	g.SetLimit(m.opts.Concurrency)
 	for i := range n {
 		g.Go(func() error {

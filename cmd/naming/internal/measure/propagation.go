@@ -117,7 +117,7 @@ func (m *measurement) change(ctx context.Context, service string, watchers []*wa
 		m.opts.Progress("changes", i, m.opts.Changes)
 		e := naming.Endpoint{ID: probe, Addr: addr(i)}
 		begin := time.Now()
-		if err := m.Store.Apply(ctx, service, naming.Change{Endpoint: e}); err != nil {
+		if err := m.put(ctx, service, e); err != nil {
 			return err
 		}
 		for _, w := range watchers {
@@ -136,6 +136,12 @@ func (m *measurement) change(ctx context.Context, service string, watchers []*wa
 		}
 	}
 	return nil
+}
+
+func (m *measurement) put(ctx context.Context, service string, e naming.Endpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return m.Store.Apply(ctx, service, naming.Change{Endpoint: e})
 }
 
 // quantile returns a quantile of delays, in milliseconds.
