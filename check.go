@@ -93,6 +93,13 @@ func quoteSome(b []byte) string {
 	return fmt.Sprintf("%q", b)
 }
 
+// CheckID returns an error if [Store.Apply] refuses an endpoint with this ID in this
+// service. The error is [ErrInvalid]. Every Store's Mark begins with CheckID.
+func CheckID(service, id string) error {
+	_, err := Normalize(service, []Change{{Op: Delete, Endpoint: Endpoint{ID: id}}})
+	return err
+}
+
 // CheckEndpoint returns an error if e exceeds a limit, if its ID or Addr is not UTF-8,
 // or if its Addr has a character that does not print. A Store calls it for every entry
 // that it reads, and reports an entry that fails as a [MalformedError]. [Normalize]

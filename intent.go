@@ -53,6 +53,10 @@ func (g *announcer) ask(mark, closing bool, change func(want *Endpoint)) *call {
 	if change != nil {
 		want := i.want
 		change(&want)
+		if mark || !want.Draining { // what the program says of the mark counts more
+			i.ownMark = i.ownMark || mark && i.status.MarkedByOther
+			i.status.MarkedByOther = false
+		}
 		if !want.Equal(i.want) {
 			i.ownMark = want.Draining && (mark || i.ownMark)
 			i.refused = nil
@@ -254,8 +258,8 @@ func (i *intent) undo(version int, put Endpoint, err error) verdict {
 	switch {
 	case i.version != version:
 		return markUndone // the newest change is tried at once
-	case put.Draining && i.ownMark && (i.accepted == nil || !i.accepted.Draining):
-		want.Draining = false
+	case put.Draining && (i.status.MarkedByOther || i.ownMark && (i.accepted == nil || !i.accepted.Draining)):
+		want.Draining, i.status.MarkedByOther = false, false
 	case i.accepted == nil:
 		i.refused, i.final = err, true
 		return final

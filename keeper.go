@@ -41,6 +41,8 @@ type keeper struct {
 	gentle    bool    // a put leaves the entry to another lease that has it
 	last      lastPut
 	confirm   *time.Timer // fires when the watch had time to show the last put
+	owned     time.Time   // when the first put since the entry was lost had ended
+	inspected *Endpoint   // the entry whose mark inspectMark has inspected last
 }
 
 // lastPut is the put that succeeded last.
@@ -64,6 +66,9 @@ func (k *keeper) run(ctx context.Context) {
 	defer close(k.g.done)
 	defer k.confirm.Stop()
 	for ctx.Err() == nil {
+		if !k.missing {
+			k.inspectMark(ctx, k.presence().endpoint)
+		}
 		if want, version, applied := k.g.intent.wanted(); k.missing || !applied {
 			// An entry from before the first put is a predecessor's, and is
 			// replaced. After a loss, another entry is a successor's, and stays.
@@ -97,6 +102,9 @@ func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, befor
 	// A gentle put may have done nothing. The entry that it left may be about to end,
 	// such as our own of before, so the watch has to show the endpoint first.
 	k.last.listed = !k.missing || !k.gentle
+	if k.missing {
+		k.owned = k.last.ended
+	}
 	k.missing, k.gentle = false, true
 	if k.last.listed {
 		k.report(nil, false)

@@ -47,6 +47,10 @@ var (
 	// Resume return it, and its Status has it.
 	ErrReplaced = errors.New("naming: replaced by a newer registration of the endpoint")
 
+	// ErrNotFound is returned by [Client.Mark] and [Marker.Mark] when the registry has no
+	// entry with the ID. Nothing was stored.
+	ErrNotFound = errors.New("naming: no such endpoint")
+
 	// ErrInvalid is returned for arguments that can never work, such as an empty
 	// service name or metadata that is not JSON. Nothing was stored. The same call
 	// fails again.

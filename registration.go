@@ -71,6 +71,10 @@ const (
 // the registry says not to use (see [Withheld]) is renewed, updated and removed as any
 // other. The Registration does not put it again for that reason.
 //
+// A draining mark that somebody else sets (see [Client.Mark]) stays: the Registration
+// keeps it until it is removed from the registry, or until Drain or Resume is called. A
+// mark of Drain or Close that somebody else removes is put again.
+//
 // Content that the store refuses with [ErrInvalid] is not retried, because the same
 // call fails again: see Update, Drain and [RegistrationStatus].
 //
@@ -113,6 +117,12 @@ type RegistrationStatus struct {
 	Withheld *Withheld
 	// Draining says that the endpoint is marked as draining, or is to be marked.
 	Draining bool
+	// MarkedByOther says that Draining does not come from this program: somebody else,
+	// such as an operator with [Client.Mark], marked the entry in the registry. The
+	// Registration keeps the mark at each put, until somebody removes it from the
+	// registry, or until the program calls Drain or Resume. A maintenance mode of the
+	// registry is in Withheld instead.
+	MarkedByOther bool
 	// Closed says that Close was called.
 	Closed bool
 }
@@ -301,9 +311,11 @@ func (s RegistrationStatus) MarshalJSON() ([]byte, error) {
 		FailedAttempts int
 		Withheld       *withheld
 		Draining       bool
+		MarkedByOther  bool
 		Closed         bool
 	}
-	out.Registered, out.Since, out.FailedAttempts, out.Draining, out.Closed = s.Registered, s.Since, s.FailedAttempts, s.Draining, s.Closed
+	out.Registered, out.Since, out.FailedAttempts = s.Registered, s.Since, s.FailedAttempts
+	out.Draining, out.MarkedByOther, out.Closed = s.Draining, s.MarkedByOther, s.Closed
 	if s.Err != nil {
 		text := SafeText(s.Err.Error())
 		out.Err = &text
@@ -349,7 +361,8 @@ func (g *Registration) Drain(ctx context.Context) error {
 	return g.callErr("drain", g.part.Drain(orBackground(ctx)))
 }
 
-// Resume removes the mark of Drain. It waits as Update does.
+// Resume removes the mark of Drain, and a mark that somebody else has set. It waits as
+// Update does.
 func (g *Registration) Resume(ctx context.Context) error {
 	return g.callErr("resume", g.part.Resume(orBackground(ctx)))
 }

@@ -88,7 +88,7 @@ func (k *keeper) reportFailed(t transition, err error) {
 func (k *keeper) callOnChange() {
 	is, was := k.g.Status(), k.reported
 	k.reported = is
-	if k.g.opts.OnChange != nil && (is.Err != nil || was.Err != nil || is.Registered != was.Registered || is.Draining != was.Draining || is.Withheld != was.Withheld) {
+	if k.g.opts.OnChange != nil && (is.Err != nil || was.Err != nil || is.Registered != was.Registered || is.Draining != was.Draining || is.MarkedByOther != was.MarkedByOther || is.Withheld != was.Withheld) {
 		k.g.opts.OnChange(is)
 	}
 }

@@ -27,8 +27,8 @@ type faults struct {
 // breakage is one call of Break or Down.
 type breakage struct{ err error }
 
-// Calls returns how many requests the store has got: the calls of Apply, Grant, Renew and
-// Revoke, and the ranges over a sequence of Watch or Services.
+// Calls returns how many requests the store has got: the calls of Apply, Mark, Grant, Renew
+// and Revoke, and the ranges over a sequence of Watch or Services.
 func (s *Store) Calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,8 +66,8 @@ func (s *Store) Refuse(err error) {
 }
 
 // RefuseFunc makes every later call fail with the error that f returns for it. A call for
-// which f returns nil succeeds. The method is "Apply", "Watch", "Services", "Grant",
-// "Renew" or "Revoke". The service is empty for a method that has no service. f may be
+// which f returns nil succeeds. The method is "Apply", "Mark", "Watch", "Services",
+// "Grant", "Renew" or "Revoke". The service is empty for a method that has no service. f may be
 // called concurrently and may call the store. A nil f refuses nothing.
 func (s *Store) RefuseFunc(f func(method, service string) error) {
 	s.mu.Lock()

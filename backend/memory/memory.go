@@ -97,6 +97,31 @@ func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change
 	return nil
 }
 
+// Mark implements [naming.Marker] with the mark of the entry.
+func (s *Store) Mark(ctx context.Context, name, id string, draining bool) error {
+	if err := naming.CheckID(name, id); err != nil {
+		return err
+	}
+	if err := s.enter(ctx, "Mark", name); err != nil {
+		return fmt.Errorf("memory: mark %q of %q: %w", id, name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.get(name, id)
+	switch {
+	case old == nil:
+		return fmt.Errorf("memory: mark %q of %q: %w", id, name, naming.ErrNotFound)
+	case old.bad != nil:
+		return fmt.Errorf("memory: mark %q of %q: %w: the entry cannot be understood: %w", id, name, naming.ErrInvalid, old.bad)
+	case old.endpoint.Draining == draining:
+		return nil
+	}
+	marked := *old
+	marked.endpoint.Draining = draining
+	s.set(name, id, &marked)
+	return nil
+}
+
 // Map implements [naming.Mapper]. A Store in memory keeps every endpoint unchanged.
 func (s *Store) Map(name string, e naming.Endpoint) (naming.Endpoint, error) {
 	changes, err := naming.Normalize(name, []naming.Change{{Op: naming.Add, Endpoint: e}})

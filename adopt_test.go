@@ -1,0 +1,314 @@
+package naming_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
+)
+
+// mark marks the endpoint a:1 of the service svc, as an operator does.
+func mark(t *testing.T, s naming.Store, draining bool) {
+	t.Helper()
+	operator := naming.New(s, quiet)
+	defer operator.Close()
+	if err := operator.Mark(t.Context(), "svc", "a:1", draining); err != nil {
+		t.Fatalf("Mark(%v): %v", draining, err)
+	}
+	synctest.Wait()
+}
+
+// marked fails t unless the status says so.
+func marked(t *testing.T, g *naming.Registration, draining, byOther bool) {
+	t.Helper()
+	synctest.Wait()
+	if st := g.Status(); st.Draining != draining || st.MarkedByOther != byOther || !st.Registered || st.Err != nil {
+		t.Fatalf("status %+v, want Draining %v and MarkedByOther %v", st, draining, byOther)
+	}
+}
+
+// applied returns how many changes the store has got.
+func (p *picky) applied() int {
+	n, _ := p.counts()
+	return n
+}
+
+func TestMarkIsKept(t *testing.T) {
+	var log bytes.Buffer
+	opts := &naming.Options{Logger: slog.New(slog.NewTextHandler(&log, nil)), Hold: naming.Hold{Disabled: true}}
+	inPicky(t, opts, func(t *testing.T, p *picky, c *naming.Client) {
+		var changes []naming.RegistrationStatus
+		g := register(t, c, "svc", `a:1 a:1 {"k":1}`, &naming.RegisterOptions{OnChange: func(st naming.RegistrationStatus) { changes = append(changes, st) }})
+		time.Sleep(time.Minute)
+		writes := p.applied()
+		mark(t, p.Store, true)
+		marked(t, g, true, true)
+		if err := g.Ready(); err == nil || !strings.Contains(err.Error(), "draining") {
+			t.Errorf("Ready returned %v, want an error that says draining", err)
+		}
+		if last := changes[len(changes)-1]; !last.Draining || !last.MarkedByOther {
+			t.Errorf("OnChange was called with %+v last", last)
+		}
+		time.Sleep(time.Hour)
+		if n := p.applied() - writes; n != 0 {
+			t.Errorf("%d writes after the mark, want none", n)
+		}
+		if err := g.Update(t.Context(), json.RawMessage(`{"k":2}`)); err != nil {
+			t.Fatal(err)
+		}
+		listed(t, p, "svc", `a:1 a:1 {"k":2} draining`)
+		for _, lose := range []func(){p.ExpireAll, p.Wipe} {
+			lose()
+			time.Sleep(backWithin)
+			listed(t, p, "svc", `a:1 a:1 {"k":2} draining`)
+			marked(t, g, true, true)
+		}
+		writes = p.applied()
+		mark(t, p.Store, false)
+		marked(t, g, false, false)
+		if n := p.applied() - writes; n != 0 {
+			t.Errorf("%d writes after the removal of the mark, want none", n)
+		}
+		if err := g.Update(t.Context(), json.RawMessage(`{"k":3}`)); err != nil {
+			t.Fatal(err)
+		}
+		listed(t, p, "svc", `a:1 a:1 {"k":3}`)
+		for text, want := range map[string]int{"the mark is kept": 1, "removed the draining mark": 1} {
+			if n := strings.Count(log.String(), text); n != want {
+				t.Errorf("the log says %q %d times, want %d", text, n, want)
+			}
+		}
+	})
+}
+
+// What the program itself says of the mark counts more than what others say.
+func TestMarkOfTheProgram(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		mark(t, s, true)
+		if err := g.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		listed(t, s, "svc", "a:1")
+		marked(t, g, false, false)
+
+		mark(t, s, true)
+		if err := g.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		marked(t, g, true, false)
+		mark(t, s, false) // the program still drains
+		time.Sleep(time.Second)
+		listed(t, s, "svc", "a:1 draining")
+		marked(t, g, true, false)
+		if err := g.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, s, "svc", "a:1")
+		mark(t, s, true)
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		listed(t, s, "svc")
+	})
+}
+
+// during calls f once, just before an Add that is made after call.
+func during(p *picky, f func()) {
+	p.set(func() {
+		p.refuse = func(c naming.Change) error {
+			if c.Op == naming.Add {
+				p.set(func() { p.refuse = nil })
+				f()
+			}
+			return nil
+		}
+	})
+}
+
+// A put that is under way while the mark is set overwrites the mark. The Registration puts
+// the mark again.
+func TestMarkDuringUpdate(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		during(p, func() {
+			mark(t, p.Store, true)
+		})
+		if err := g.Update(t.Context(), json.RawMessage(`{"k":2}`)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		listed(t, p, "svc", `a:1 a:1 {"k":2} draining`)
+		marked(t, g, true, true)
+		mark(t, p.Store, false)
+		marked(t, g, false, false)
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", `a:1 a:1 {"k":2}`)
+	})
+}
+
+// Two operators who do not agree: the last counts.
+func TestMarkOfTwoOperators(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		for n := range 100 {
+			if err := s.Mark(t.Context(), "svc", "a:1", n%3 != 0); err != nil {
+				t.Fatal(err)
+			}
+			if n%10 == 0 {
+				synctest.Wait()
+			}
+		}
+		if err := s.Mark(t.Context(), "svc", "a:1", true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, s, "svc", "a:1 draining")
+		marked(t, g, true, true)
+	})
+}
+
+// A program that died while it drained left a mark. A watch shows the old entry after the
+// first put of the next program. The next program does not adopt the mark.
+func TestMarkOfPredecessor(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		during(p, func() {
+			put(t, p.Store, "svc", "a:1")
+			mark(t, p.Store, true)
+		})
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1")
+		marked(t, g, false, false)
+	})
+}
+
+// An older Registration of the Client does not adopt the mark of a newer one.
+func TestMarkOfNewer(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		older := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		var newer *naming.Registration
+		p.set(func() {
+			p.after = func(c naming.Change) { time.Sleep(time.Second) } // the watch is faster than the answer
+		})
+		newer = register(t, c, "svc", "a:1", nil)
+		if err := newer.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.set(func() { p.after = nil })
+		if err := newer.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1")
+		marked(t, older, false, false)
+	})
+}
+
+// The mark of a successor, which has another address, is the successor's.
+func TestMarkOfSuccessor(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1 a:1", nil)
+		time.Sleep(time.Minute)
+		l, err := s.Grant(t.Context(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Apply(t.Context(), "svc", naming.Change{Endpoint: naming.Endpoint{ID: "a:1", Addr: "a:2", Draining: true}, Lease: l}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if st := g.Status(); st.Draining || st.MarkedByOther {
+			t.Errorf("status %+v after a successor was marked", st)
+		}
+		s.Expire(l)
+		time.Sleep(time.Minute)
+		listed(t, s, "svc", "a:1")
+	})
+}
+
+// The store of a Registration may write no marks, although another program marked the entry.
+func TestMarkRefused(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		p.set(func() { p.refuse = noMark })
+		mark(t, p.Store, true)
+		marked(t, g, true, true)
+		p.ExpireAll()
+		time.Sleep(backWithin)
+		listed(t, p, "svc", "a:1")
+		marked(t, g, false, false)
+	})
+}
+
+// A Registration whose reads fail for a while adopts the mark later.
+func TestMarkUnreadable(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		s.RefuseFunc(func(method, _ string) error {
+			if method == "Watch" {
+				return errors.New("refused")
+			}
+			return nil
+		})
+		if err := s.Mark(t.Context(), "svc", "a:1", true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		marked(t, g, false, false)
+		s.Up()
+		time.Sleep(time.Minute)
+		marked(t, g, true, true)
+	})
+}
+
+// plain is a Store that is not a Marker.
+type plain struct{ naming.Store }
+
+func TestMarkErrors(t *testing.T) {
+	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
+		put(t, s, "svc", "a:1")
+		s.PutMalformed("svc", "bad", errors.New("no JSON"))
+		without := naming.New(plain{s}, quiet)
+		defer without.Close()
+		closed := naming.New(s, quiet)
+		closed.Close()
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for what, x := range map[string]struct {
+			c           *naming.Client
+			ctx         context.Context
+			service, id string
+			want        error
+		}{
+			"no entry":          {c, t.Context(), "svc", "b:1", naming.ErrNotFound},
+			"no service":        {c, t.Context(), "other", "a:1", naming.ErrNotFound},
+			"an empty ID":       {c, t.Context(), "svc", "", naming.ErrInvalid},
+			"an empty service":  {c, t.Context(), "", "a:1", naming.ErrInvalid},
+			"a malformed entry": {c, t.Context(), "svc", "bad", naming.ErrInvalid},
+			"not a Marker":      {without, t.Context(), "svc", "a:1", naming.ErrInvalid},
+			"a closed Client":   {closed, t.Context(), "svc", "a:1", naming.ErrClientClosed},
+			"a done context":    {c, done, "svc", "a:1", context.Canceled},
+		} {
+			if err := x.c.Mark(x.ctx, x.service, x.id, true); !errors.Is(err, x.want) {
+				t.Errorf("%s: Mark returned %v, want %v", what, err, x.want)
+			}
+		}
+		listed(t, s, "svc", "a:1")
+	})
+}
