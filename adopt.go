@@ -12,7 +12,7 @@ import (
 // shows the put, or what somebody wrote later. It reads only when the mark differs from that
 // of the last put, and once for each state that the watch shows.
 func (k *keeper) inspectMark(ctx context.Context, e *Endpoint) {
-	if e == nil || e == k.inspected || e.Addr != k.g.addr || e.Draining == k.last.endpoint.Draining {
+	if e == nil || e == k.inspected || e.Draining == k.last.endpoint.Draining {
 		return
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout(k.g.opts.TTL))

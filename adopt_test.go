@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,14 +182,51 @@ func TestMarkOfTwoOperators(t *testing.T) {
 	})
 }
 
-// A program that died while it drained left a mark. A watch shows the old entry after the
+// late is a Store whose watches show everything later. The function before, if not nil, is
+// called before each watch begins.
+type late struct {
+	*picky
+	lag    time.Duration
+	before func()
+}
+
+func (l *late) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		if l.before != nil {
+			l.before()
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		queue := make(chan func() bool, 1000)
+		wg.Go(func() {
+			defer close(queue)
+			for b, err := range l.picky.Watch(ctx, service) {
+				due := time.Now().Add(l.lag)
+				queue <- func() bool {
+					time.Sleep(time.Until(due))
+					return yield(b, err)
+				}
+			}
+		})
+		for show := range queue {
+			if !show() {
+				return
+			}
+		}
+	}
+}
+
+// A program that died while it drained left a mark. The watch shows the old entry after the
 // first put of the next program. The next program does not adopt the mark.
 func TestMarkOfPredecessor(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
-		during(p, func() {
-			put(t, p.Store, "svc", "a:1")
-			mark(t, p.Store, true)
-		})
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		c := naming.New(&late{picky: p, lag: 100 * time.Millisecond}, quiet)
+		defer c.Close()
+		put(t, p.Store, "svc", "a:1")
+		mark(t, p.Store, true)
+		during(p, func() { time.Sleep(50 * time.Millisecond) })
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		listed(t, p, "svc", "a:1")
@@ -197,18 +236,25 @@ func TestMarkOfPredecessor(t *testing.T) {
 
 // An older Registration of the Client does not adopt the mark of a newer one.
 func TestMarkOfNewer(t *testing.T) {
-	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		s := &late{picky: p}
+		c := naming.New(s, quiet)
+		defer c.Close()
 		older := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		var newer *naming.Registration
-		p.set(func() {
-			p.after = func(c naming.Change) { time.Sleep(time.Second) } // the watch is faster than the answer
-		})
-		newer = register(t, c, "svc", "a:1", nil)
-		if err := newer.Drain(t.Context()); err != nil {
-			t.Fatal(err)
+		s.before = func() { // the older one reads the entry
+			s.before = nil
+			if err := p.Mark(t.Context(), "svc", "a:1", false); err != nil {
+				t.Error(err)
+			}
+			newer = register(t, c, "svc", "a:1", nil)
+			if err := newer.Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
-		p.set(func() { p.after = nil })
+		mark(t, p.Store, true)
+		time.Sleep(time.Minute)
 		if err := newer.Close(); err != nil {
 			t.Fatal(err)
 		}

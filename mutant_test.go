@@ -236,8 +236,8 @@ func TestMarkMutants(t *testing.T) {
 		}, {
 			Name: "adopts the mark of a successor at another address",
 			File: "adopt.go",
-			Old:  "e == k.inspected || e.Addr != k.g.addr ||",
-			New:  "e == k.inspected ||",
+			Old:  "	case found == nil || found.Addr != k.g.addr || k",
+			New:  "	case found == nil || k",
 			Test: "TestMarkOfSuccessor",
 		}, {
 			Name: "retries an adopted mark that the store refuses",

@@ -45,6 +45,10 @@ const (
 	ruleSlow     = "Store: All methods may be called concurrently. A slow loop delays no other call, and shows the present state when it continues."
 	ruleServices = "Store.Services: Services returns the names of the services that have endpoints, sorted and without duplicates: the whole list first, and the whole list again after each change."
 	ruleMap      = "Mapper.Map: Map returns an endpoint as a watch yields it after Apply had put it, or ErrInvalid if Apply would refuse it. It makes no request."
+	ruleMark     = "Marker.Mark: The entry changes in place: it keeps its lease, its address, its metadata and every other member. Afterwards watches yield the endpoint with Draining set, or without; or in Withheld with the reason Maintenance, or in Put."
+	ruleMarkNone = "Marker.Mark: The error is ErrNotFound if the registry has no entry with the ID. It is ErrInvalid for an entry that cannot be understood, and for a service or an ID that Apply refuses. With both errors nothing was stored."
+	ruleMarkSame = "Marker.Mark: A Mark of an entry that is already so changes nothing, and returns nil."
+	ruleMarkRace = "Marker.Mark: A Mark that runs at the same time as an Apply or a Revoke undoes neither: it never puts older content back, and an entry that was deleted does not return."
 	ruleTTL      = "Store.Grant and Lease.TTL: Grant may round the time to live up, and down only to the longest that the registry supports. TTL returns the result. It is positive and never changes."
 )
 
@@ -84,6 +88,11 @@ var checks = []check{
 	{name: "DrainingRoundTrip", rule: ruleDrain, run: drainingRoundTrip},
 
 	{name: "MapAgrees", rule: ruleMap, run: mapAgrees},
+
+	{name: "MarkIsInPlace", rule: ruleMark, run: markIsInPlace},
+	{name: "MarkOfNothing", rule: ruleMarkNone, run: markOfNothing},
+	{name: "MarkAgain", rule: ruleMarkSame, run: markAgain},
+	{name: "MarkOfMalformed", rule: ruleMarkNone, needs: []string{"Malformed"}, run: markOfMalformed},
 
 	{name: "ServicesLists", rule: ruleServices, run: servicesLists},
 	{name: "ServicesFollowLeases", rule: ruleServices, run: servicesFollowLeases},
@@ -142,6 +151,7 @@ var checks = []check{
 	{name: "IfFreeRace", rule: ruleOneWins, run: ifFreeRace},
 	{name: "LoserStaysAway", rule: ruleOneWins, run: loserStaysAway},
 	{name: "RevokeRace", rule: ruleFence, run: revokeRace},
+	{name: "MarkRace", rule: ruleMarkRace, run: markRace},
 
 	{name: "AtomicStorm", rule: ruleAtomic, run: atomicStorm},
 	{name: "NeverGoesBack", rule: ruleOrder, run: neverGoesBack},

@@ -461,7 +461,7 @@ func (e *env) methods(service string, lease naming.Lease) []method {
 	e.mu.Lock()
 	e.services[name] = struct{}{}
 	e.mu.Unlock()
-	return []method{
+	methods := []method{
 		{"Apply", func(ctx context.Context) error {
 			return e.store.Apply(ctx, name, add(nil, ep("methods", "10.9.9.9:99", ""))...)
 		}},
@@ -487,6 +487,15 @@ func (e *env) methods(service string, lease naming.Lease) []method {
 		{"Renew", lease.Renew},
 		{"Revoke", lease.Revoke},
 	}
+	if m, ok := e.store.(naming.Marker); ok {
+		methods = append(methods, method{"Mark", func(ctx context.Context) error {
+			if err := m.Mark(ctx, name, "methods", true); !errors.Is(err, naming.ErrNotFound) {
+				return err
+			}
+			return nil
+		}})
+	}
+	return methods
 }
 
 // kinds are the errors that a caller distinguishes.

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMutants(t *testing.T) {
-	for _, m := range slices.Concat(mutants, fieldMutants) {
+	for _, m := range slices.Concat(mutants, fieldMutants, markMutants) {
 		t.Run(m.name, func(t *testing.T) {
 			c, h := find(t, m.check), harness(m.defect)
 			for i := range runs() {
@@ -43,7 +43,7 @@ func TestMutants(t *testing.T) {
 
 func TestEveryCheckHasAMutant(t *testing.T) {
 	for _, c := range checks {
-		if !slices.ContainsFunc(slices.Concat(mutants, fieldMutants), func(m claim) bool { return m.check == c.name }) {
+		if !slices.ContainsFunc(slices.Concat(mutants, fieldMutants, markMutants), func(m claim) bool { return m.check == c.name }) {
 			t.Errorf("no mutant tests check %q", c.name)
 		}
 	}

@@ -25,6 +25,7 @@ type wrong struct {
 	services func(ctx context.Context) namesSeq
 	grant    func(ctx context.Context, ttl time.Duration) (naming.Lease, error)
 	report   func(*naming.MalformedError)
+	marking  func(ctx context.Context, service, id string, draining bool) error
 	mapping  func(service string, e naming.Endpoint) (naming.Endpoint, error)
 
 	released chan struct{} // closed after the check, so that goroutines of a mutant can end
@@ -74,6 +75,33 @@ func (w *wrong) Watch(ctx context.Context, service string) watchSeq {
 		return w.watch(ctx, service)
 	}
 	return w.Store.Watch(ctx, service)
+}
+
+func (w *wrong) Mark(ctx context.Context, service, id string, draining bool) error {
+	if w.marking != nil {
+		return w.marking(ctx, service, id, draining)
+	}
+	return w.Store.Mark(ctx, service, id, draining)
+}
+
+// marks makes Mark put the endpoint that f returns. f gets the endpoint as it was, which has
+// no address if it does not exist.
+func (w *wrong) marks(f func(e naming.Endpoint, draining bool) naming.Endpoint) {
+	w.marking = func(ctx context.Context, service, id string, draining bool) error {
+		if err := naming.CheckID(service, id); err != nil {
+			return err
+		}
+		e := naming.Endpoint{ID: id}
+		for _, one := range w.list(ctx, service) {
+			if one.ID == id {
+				e = one
+			}
+		}
+		if e = f(e, draining); e.Addr == "" {
+			return naming.ErrNotFound
+		}
+		return w.good(ctx, service, naming.Change{Endpoint: e})
+	}
 }
 
 func (w *wrong) Map(service string, e naming.Endpoint) (naming.Endpoint, error) {

@@ -102,5 +102,5 @@ func (a *announcement) reportWithdrawn(err error) {
 // changes with Registered, and Closed is what the program itself did.
 func sameRegistrationStatus(a, b naming.RegistrationStatus) bool {
 	return a.Registered == b.Registered && a.FailedAttempts == b.FailedAttempts && a.Withheld == b.Withheld &&
-		a.Draining == b.Draining && errText(a.Err) == errText(b.Err)
+		a.Draining == b.Draining && a.MarkedByOther == b.MarkedByOther && errText(a.Err) == errText(b.Err)
 }

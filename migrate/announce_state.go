@@ -330,7 +330,21 @@ func (s *announcementState) wholeStatus() naming.RegistrationStatus {
 		is.Registered, is.Err, is.FailedAttempts, is.Withheld = st.Registered, st.Err, st.FailedAttempts, st.Withheld
 		is.Draining = is.Draining || s.farewell != nil && st.Draining
 	}
+	if s.farewell == nil && s.markedByOther() {
+		is.Draining, is.MarkedByOther = true, true
+	}
 	return is
+}
+
+// markedByOther reports whether somebody else has marked the endpoint as draining in one of
+// the registries. mu is held.
+func (s *announcementState) markedByOther() bool {
+	for i := range s.parts {
+		if st, present := s.partStatusLocked(sideIndex(i)); present && st.MarkedByOther {
+			return true
+		}
+	}
+	return false
 }
 
 // ask changes the wanted content, if change is not nil, and returns a call that ends when
@@ -344,7 +358,8 @@ func (s *announcementState) ask(which aspect, change func(*content)) *call {
 	}
 	if change != nil {
 		want := s.want
-		if change(&want); !want.equal(s.want) {
+		// A Resume also removes the mark that somebody else has set.
+		if change(&want); !want.equal(s.want) || which == drainingAspect && s.markedByOther() {
 			s.setWant(which, want)
 		}
 	}

@@ -14,7 +14,10 @@ import (
 // methods are not methods of Joined.
 type composite struct{ *Joined }
 
-var _ naming.Composite = composite{}
+var (
+	_ naming.Composite = composite{}
+	_ naming.Marker    = composite{}
+)
 
 func (c composite) Announce(service string, e naming.Endpoint, opts naming.RegisterOptions) (naming.Announcement, error) {
 	return c.announce(service, e, opts)
@@ -83,6 +86,42 @@ func (c composite) Apply(ctx context.Context, service string, changes []naming.C
 		return fmt.Errorf("%w: the registry of phase %v is read-only", naming.ErrInvalid, state.Phase)
 	}
 	return errors.Join(errs[:]...)
+}
+
+// Mark marks the entry in both registries, whatever the phase, and leaves out a registry that
+// is read-only. A copy that a bridge made is not marked: the bridge copies the mark of the
+// endpoint. Mark returns [naming.ErrNotFound] only if neither registry has the entry.
+func (c composite) Mark(ctx context.Context, service, id string, draining bool) error {
+	var errs [2]error
+	var g errgroup.Group
+	for i := range c.sides {
+		if c.sides[i].readOnly {
+			errs[i] = fmt.Errorf("registry %q, which is read-only, was not asked: %w", c.sides[i].name, naming.ErrNotFound)
+			continue
+		}
+		g.Go(func() error {
+			if err := c.sides[i].mark(ctx, service, id, draining); err != nil {
+				errs[i] = fmt.Errorf("registry %q: %w", c.sides[i].name, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	for i := range errs {
+		if errors.Is(errs[i], naming.ErrNotFound) && !errors.Is(errs[1-i], naming.ErrNotFound) {
+			return errs[1-i] // the result of the registry that has the entry
+		}
+	}
+	return errors.Join(errs[:]...)
+}
+
+// mark marks the entry in one registry.
+func (s *side) mark(ctx context.Context, service, id string, draining bool) error {
+	m, ok := s.store.(naming.Marker)
+	if !ok {
+		return fmt.Errorf("%w: the store cannot mark the endpoints of other programs", naming.ErrInvalid)
+	}
+	return m.Mark(ctx, service, id, draining)
 }
 
 // Close closes the Clients of both registries.

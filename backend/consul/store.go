@@ -152,7 +152,10 @@ type Store struct {
 	}
 }
 
-var _ naming.Store = (*Store)(nil)
+var (
+	_ naming.Store  = (*Store)(nil)
+	_ naming.Marker = (*Store)(nil)
+)
 
 // New returns a Store on a client. The Store does not own the client, which must
 // outlive it. New makes no request. The client should always reach the same agent,

@@ -205,6 +205,7 @@ type Options struct {
 //     and read, if its ID has a slash or a percent sign.
 //   - Apply of an Add with IfFree, or of a Delete with a lease, as a registration
 //     makes them: read and write, on the endpoint's key.
+//   - Mark: read and write, on the endpoint's key.
 //   - Revoke: write, on every key under the lease. Grant and Renew: no right.
 //
 // An error says which right is missing, and on which keys. A registration whose user may
@@ -224,7 +225,10 @@ type Store struct {
 	mute   int     // guarded by mu: how many streams in a row failed before an answer
 }
 
-var _ naming.Store = (*Store)(nil)
+var (
+	_ naming.Store  = (*Store)(nil)
+	_ naming.Marker = (*Store)(nil)
+)
 
 // New returns a Store on a client. It makes no request. The Store does not close the
 // client, which must outlive the Store. A nil opts means the defaults.

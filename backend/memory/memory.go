@@ -66,6 +66,11 @@ type decision struct {
 	detail string
 }
 
+var (
+	_ naming.Store  = (*Store)(nil)
+	_ naming.Marker = (*Store)(nil)
+)
+
 // Apply implements [naming.Store]. It is atomic.
 func (s *Store) Apply(ctx context.Context, name string, changes ...naming.Change) error {
 	changes, err := naming.Normalize(name, changes)
