@@ -123,7 +123,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 	flags.CountVarP(&a.verbose, "verbose", "v", "log what happens; twice: each attempt")
 	root.AddCommand(
 		a.lsCommand(), a.getCommand(), a.watchCommand(), a.resolveCommand(),
-		a.registerCommand(), a.deregisterCommand(),
+		a.registerCommand(), a.deregisterCommand(), a.drainCommand(), a.resumeCommand(),
 		a.runCommand(), a.devCommand(),
 		a.diffCommand(),
 		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
