@@ -2,7 +2,6 @@ package naming
 
 import (
 	"context"
-	"log/slog"
 	"time"
 )
 
@@ -61,7 +60,7 @@ func (k *keeper) followMark(draining, stored bool) {
 	if !draining {
 		text = "naming: somebody else removed the draining mark of the endpoint"
 	}
-	g.client.log.Info(text, g.serviceAttr(), g.endpointAttr(), slog.Bool("draining", draining))
+	g.client.log.Info(text, g.serviceAttr(), g.endpointAttr())
 	k.callOnChange()
 }
 

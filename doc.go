@@ -66,6 +66,15 @@
 // it vanished in a way that looks like a fault of the registry: it is not in the set,
 // and is probably alive.
 //
+// # Taking an endpoint out
+//
+// A server that is about to stop drains itself: [Registration.Drain], or Close, which does
+// so first. An operator takes out an endpoint of any program, without the program's help,
+// with [Client.Mark], and puts the endpoint back in the same way. In a registry with a mark
+// the endpoint is then draining. In a registry with a maintenance mode, such as Consul, the
+// endpoint is withheld. A Registration keeps the mark that somebody else has set: see
+// [RegistrationStatus].
+//
 // # What a reader is promised
 //
 // The states of an endpoint that a reader sees are a subsequence of the states that

@@ -183,82 +183,82 @@ func TestMutants(t *testing.T) {
 }
 
 // TestMarkMutants does the same for marks that somebody else sets.
-func TestMarkMutants(t *testing.T) {
-	mutant.Run(t, ".", 2, []mutant.Mutant{
-		{
-			Name: "undoes the mark at the next put",
-			File: "adopt.go",
-			Old:  "	want.Draining = draining\n	i.setWant(want)\n",
-			New:  "	i.setWant(want)\n	i.status.Draining = draining\n",
-			Test: "TestMarkIsKept",
-		}, {
-			Name: "takes what the watch shows for the present state",
-			File: "adopt.go",
-			Old:  "	case found.Draining != k.last.endpoint.Draining:\n",
-			New:  "	case e.Draining != k.last.endpoint.Draining:\n",
-			Test: "TestMarkOfPredecessor|TestMarkDuringUpdate",
-		}, {
-			Name: "writes the entry to adopt the mark",
-			File: "adopt.go",
-			Old:  "	if stored && !pending {\n",
-			New:  "	if !stored && !pending {\n",
-			Test: "TestMarkIsKept",
-		}, {
-			Name: "keeps the mark after it was removed",
-			File: "adopt.go",
-			Old:  "	case !draining && !i.status.MarkedByOther:\n",
-			New:  "	case !draining:\n",
-			Test: "TestMarkIsKept",
-		}, {
-			Name: "lets others remove the mark of Drain",
-			File: "adopt.go",
-			Old:  "		i.version++\n		return false\n",
-			New:  "		return false\n",
-			Test: "TestMarkOfTheProgram",
-		}, {
-			Name: "does not put again a mark that its put undid",
-			File: "adopt.go",
-			Old:  "time.Since(k.last.ended) < confirmAfter\n",
-			New:  "time.Since(k.last.ended) < 0\n",
-			Test: "TestMarkDuringUpdate",
-		}, {
-			Name: "adopts the mark of a predecessor's entry",
-			File: "adopt.go",
-			Old:  "time.Since(k.owned) >= confirmAfter &&",
-			New:  "k.owned.IsZero() == false &&",
-			Test: "TestMarkOfPredecessor",
-		}, {
-			Name: "adopts the mark of a newer Registration",
-			File: "adopt.go",
-			Old:  "	case !k.g.claim.isOwner(k.g):\n",
-			New:  "	case k.g.claim == nil:\n",
-			Test: "TestMarkOfNewer",
-		}, {
-			Name: "adopts the mark of a successor at another address",
-			File: "adopt.go",
-			Old:  "	case found == nil || found.Addr != k.g.addr || k",
-			New:  "	case found == nil || k",
-			Test: "TestMarkOfSuccessor",
-		}, {
-			Name: "retries an adopted mark that the store refuses",
-			File: "intent.go",
-			Old:  "(i.status.MarkedByOther || i.ownMark && (",
-			New:  "(i.ownMark && (",
-			Test: "TestMarkRefused",
-		}, {
-			Name: "gives up when it cannot read the entry",
-			File: "adopt.go",
-			Old:  "		k.confirm.Reset(jitter(confirmAfter)) // then the keeper inspects the entry again\n",
-			New:  "		k.inspected = e\n",
-			Test: "TestMarkUnreadable",
-		}, {
-			Name: "does not hear what the program says of the mark",
-			File: "intent.go",
-			Old:  "		if mark || !want.Draining {",
-			New:  "		if mark && !want.Draining {",
-			Test: "TestMarkOfTheProgram",
-		},
-	})
+func TestMarkMutants(t *testing.T) { mutant.Run(t, ".", 2, markMutants) }
+
+var markMutants = []mutant.Mutant{
+	{
+		Name: "undoes the mark at the next put",
+		File: "adopt.go",
+		Old:  "	want.Draining = draining\n	i.setWant(want)\n",
+		New:  "	i.setWant(want)\n	i.status.Draining = draining\n",
+		Test: "TestMarkIsKept",
+	}, {
+		Name: "takes what the watch shows for the present state",
+		File: "adopt.go",
+		Old:  "	case found.Draining != k.last.endpoint.Draining:\n",
+		New:  "	case e.Draining != k.last.endpoint.Draining:\n",
+		Test: "TestMarkOfPredecessor|TestMarkDuringUpdate",
+	}, {
+		Name: "writes the entry to adopt the mark",
+		File: "adopt.go",
+		Old:  "	if stored && !pending {\n",
+		New:  "	if !stored && !pending {\n",
+		Test: "TestMarkIsKept",
+	}, {
+		Name: "keeps the mark after it was removed",
+		File: "adopt.go",
+		Old:  "	case !draining && !i.status.MarkedByOther:\n",
+		New:  "	case !draining:\n",
+		Test: "TestMarkIsKept",
+	}, {
+		Name: "lets others remove the mark of Drain",
+		File: "adopt.go",
+		Old:  "		i.version++\n		return false\n",
+		New:  "		return false\n",
+		Test: "TestMarkOfTheProgram",
+	}, {
+		Name: "does not put again a mark that its put undid",
+		File: "adopt.go",
+		Old:  "time.Since(k.last.ended) < confirmAfter\n",
+		New:  "time.Since(k.last.ended) < 0\n",
+		Test: "TestMarkDuringUpdate",
+	}, {
+		Name: "adopts the mark of a predecessor's entry",
+		File: "adopt.go",
+		Old:  "time.Since(k.owned) >= confirmAfter &&",
+		New:  "k.owned.IsZero() == false &&",
+		Test: "TestMarkOfPredecessor",
+	}, {
+		Name: "adopts the mark of a newer Registration",
+		File: "adopt.go",
+		Old:  "	case !k.g.claim.isOwner(k.g):\n",
+		New:  "	case k.g.claim == nil:\n",
+		Test: "TestMarkOfNewer",
+	}, {
+		Name: "adopts the mark of a successor at another address",
+		File: "adopt.go",
+		Old:  "	case found == nil || found.Addr != k.g.addr || k",
+		New:  "	case found == nil || k",
+		Test: "TestMarkOfSuccessor",
+	}, {
+		Name: "retries an adopted mark that the store refuses",
+		File: "intent.go",
+		Old:  "(i.status.MarkedByOther || i.ownMark && (",
+		New:  "(i.ownMark && (",
+		Test: "TestMarkRefused",
+	}, {
+		Name: "gives up when it cannot read the entry",
+		File: "adopt.go",
+		Old:  "		k.confirm.Reset(jitter(confirmAfter)) // then the keeper inspects the entry again\n",
+		New:  "		k.inspected = e\n",
+		Test: "TestMarkUnreadable",
+	}, {
+		Name: "does not hear what the program says of the mark",
+		File: "intent.go",
+		Old:  "		if mark || !want.Draining {",
+		New:  "		if mark && !want.Draining {",
+		Test: "TestMarkOfTheProgram",
+	},
 }
 
 // TestRegistrationMutants does the same for registrations and the hold.

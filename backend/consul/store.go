@@ -59,6 +59,8 @@ import (
 // instead that a lease has ended and that its endpoint is gone: the critical check
 // that stands for the lease, and Consul's own check of a node whose agent is lost.
 //
+// [Store.Mark] begins and ends the maintenance of a service.
+//
 // Maintenance of a service outlives the lease of an endpoint. While Consul has the
 // registration, the next registration is made with the same maintenance, under
 // whichever lease, until the operator ends it by the new service ID. Maintenance ends

@@ -194,6 +194,13 @@ type Options struct {
 // the token more often than every five minutes, etcd's default. After a change of the
 // password the program needs a new client.
 //
+// # Marks
+//
+// [Store.Mark] changes the draining mark of an entry that any program wrote. It encodes the
+// entry anew. If the format cannot hold the entry with the mark, Mark returns
+// [naming.ErrInvalid] and writes nothing. An entry of another framework then has the member
+// "draining", and so it is not NoDrainingMark afterwards.
+//
 // # Rights
 //
 // A user of etcd's role based access control needs these rights on ranges of keys:
