@@ -94,7 +94,8 @@ func TestMarkIsKept(t *testing.T) {
 // What the program itself says of the mark counts more than what others say.
 func TestMarkOfTheProgram(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
-		g := register(t, c, "svc", "a:1", nil)
+		var last naming.RegistrationStatus
+		g := register(t, c, "svc", "a:1", &naming.RegisterOptions{OnChange: func(st naming.RegistrationStatus) { last = st }})
 		time.Sleep(time.Minute)
 		mark(t, s, true)
 		if err := g.Resume(t.Context()); err != nil {
@@ -108,6 +109,9 @@ func TestMarkOfTheProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		marked(t, g, true, false)
+		if !last.Draining || last.MarkedByOther {
+			t.Errorf("OnChange was called with %+v last", last)
+		}
 		mark(t, s, false) // the program still drains
 		time.Sleep(time.Second)
 		listed(t, s, "svc", "a:1 draining")

@@ -53,11 +53,12 @@ func (g *announcer) ask(mark, closing bool, change func(want *Endpoint)) *call {
 	if change != nil {
 		want := i.want
 		change(&want)
-		if mark || !want.Draining { // what the program says of the mark counts more
-			i.ownMark = i.ownMark || mark && i.status.MarkedByOther
-			i.status.MarkedByOther = false
+		// What the program says of the mark counts more than what others say.
+		taken := i.status.MarkedByOther && (mark || !want.Draining)
+		if taken {
+			i.ownMark, i.status.MarkedByOther = mark, false
 		}
-		if !want.Equal(i.want) {
+		if !want.Equal(i.want) || taken && !closing {
 			i.ownMark = want.Draining && (mark || i.ownMark)
 			i.refused = nil
 			i.setWant(want)

@@ -255,8 +255,8 @@ var markMutants = []mutant.Mutant{
 	}, {
 		Name: "does not hear what the program says of the mark",
 		File: "intent.go",
-		Old:  "		if mark || !want.Draining {",
-		New:  "		if mark && !want.Draining {",
+		Old:  "i.status.MarkedByOther && (mark || !want.Draining)\n",
+		New:  "i.status.MarkedByOther && (mark && !want.Draining)\n",
 		Test: "TestMarkOfTheProgram",
 	},
 }

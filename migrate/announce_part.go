@@ -218,6 +218,9 @@ func (p *part) confirmGiven(ctx context.Context, s *snapshot) bool {
 			err = r.Wait(ctx)
 		}
 	}
+	if err == nil && s.part.carries {
+		err = p.carryMark(ctx)
+	}
 	if err != nil && !errors.Is(err, naming.ErrInvalid) {
 		return false
 	}
@@ -236,6 +239,20 @@ func (p *part) confirmGiven(ctx context.Context, s *snapshot) bool {
 	}
 	p.a.poke()
 	return true
+}
+
+// carryMark marks the endpoint, which is registered, if somebody else has marked the endpoint in
+// the other registry. It marks as the operator did, so that an operator can remove the mark. A
+// store that cannot mark leaves the endpoint as it is.
+func (p *part) carryMark(ctx context.Context) error {
+	if other, present := p.a.state.partStatus(p.side.other()); present && other.MarkedByOther {
+		err := p.a.joined.sides[p.side].mark(ctx, p.a.service, p.a.id, true)
+		if err != nil && !errors.Is(err, naming.ErrInvalid) && !errors.Is(err, naming.ErrNotFound) {
+			return err
+		}
+	}
+	p.a.state.setCarried(p.side)
+	return nil
 }
 
 // mayUnmark reports whether the endpoint may be registered without the mark that is

@@ -85,6 +85,7 @@ type partState struct {
 	seen         presence             // the status of the registration, as of the last refresh
 	leftWith     error                // why the endpoint could not be removed from the registry
 	leftUntil    time.Time            // when the lease of the endpoint that was left there has ended
+	carries      bool                 // somebody else had marked the endpoint in the other registry when it was registered here
 	inherited    bool                 // a newer announcement that was closed had the endpoint there, so that it has to be registered
 }
 
@@ -194,8 +195,16 @@ func (s *announcementState) wantedEndpoint() (naming.Endpoint, versions) {
 func (s *announcementState) setPresent(i sideIndex, r *naming.Registration, given versions) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.parts[i] = partState{registration: r, given: given}
+	other, present := s.partStatusLocked(i.other())
+	s.parts[i] = partState{registration: r, given: given, carries: present && other.MarkedByOther}
 	s.changed()
+}
+
+// setCarried says that the part need not carry the mark of the other registry.
+func (s *announcementState) setCarried(i sideIndex) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts[i].carries = false
 }
 
 // setAbsent says that the endpoint leaves a registry.

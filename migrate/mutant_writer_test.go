@@ -14,6 +14,43 @@ func TestMutantsOfWriter(t *testing.T) {
 
 var writerMutants = []mutant.Mutant{
 	{
+		Name: "does not carry the mark of an operator",
+		File: "announce_part.go",
+		Old:  "	if err == nil && s.part.carries {\n",
+		New:  "	if err == nil && s.part.carries && false {\n",
+		Test: "TestMarkIsCarried",
+	}, {
+		Name: "carries the mark for ever",
+		File: "announce_part.go",
+		Old:  "	p.a.state.setCarried(p.side)\n	return nil\n",
+		New:  "	return context.Canceled\n",
+		Test: "TestMarkIsCarried|TestMarkInBoth",
+	}, {
+		Name: "does not resume what an operator has marked",
+		File: "announce_state.go",
+		Old:  " || which == drainingAspect && s.markedByOther() {",
+		New:  " {",
+		Test: "TestMarkInBoth",
+	}, {
+		Name: "does not report the mark of an operator",
+		File: "announce_report.go",
+		Old:  " && a.MarkedByOther == b.MarkedByOther",
+		New:  "",
+		Test: "TestMarkInBoth",
+	}, {
+		Name: "marks in one registry",
+		File: "composite.go",
+		Old:  "c.sides[i].mark(ctx,",
+		New:  "c.sides[0].mark(ctx,",
+		Test: "TestMarkInBoth|TestMarkOfOneRegistry",
+	}, {
+		Name: "marks in a read-only registry",
+		File: "composite.go",
+		Old:  "		if c.sides[i].readOnly {\n",
+		New:  "		if c.sides[i].readOnly && false {\n",
+		Test: "TestMarkOfReadOnly",
+	},
+	{
 		Name: "reports a change of the registry that counts as a loss",
 		File: "announce_report.go",
 		Old:  "	case r.listed && now.lost(r.by):\n",

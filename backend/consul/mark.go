@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -55,6 +56,9 @@ func (m *marking) run(ctx context.Context) error {
 	defer release()
 	for look := 1; ; look++ {
 		entries, err := m.read(ctx)
+		if look > 1 && !m.draining && errors.Is(err, naming.ErrNotFound) {
+			return nil // the maintenance mode of an endpoint whose lease has ended was ended
+		}
 		if err != nil {
 			return err
 		}

@@ -126,3 +126,36 @@ func TestMarkReadsOnly(t *testing.T) {
 		t.Errorf("got error %v, want ErrInvalid", err)
 	}
 }
+
+// TestMarkAfterTheLease: an endpoint whose lease has ended is not there. Its maintenance, which
+// the next registration would take over, can still be ended.
+func TestMarkAfterTheLease(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, consultest.Start(t, nil), nil)
+	put := func(ttl time.Duration) {
+		t.Helper()
+		l, err := r.Grant(t.Context(), ttl)
+		must(t, err)
+		must(t, r.Apply(t.Context(), "svc", add(l, ep("a", "10.0.0.1:80", ""))...))
+	}
+	gone := func() {
+		t.Helper()
+		servertest.Poll(t, "the endpoint does not go", func() error {
+			if got := standings(t, r, "svc"); len(got) != 0 {
+				return fmt.Errorf("got %q", got)
+			}
+			return nil
+		})
+	}
+	put(time.Second)
+	gone()
+	if err := r.Mark(t.Context(), "svc", "a", true); !errors.Is(err, naming.ErrNotFound) {
+		t.Errorf("Mark after the lease has ended: got error %v, want ErrNotFound", err)
+	}
+	put(time.Second)
+	must(t, r.Mark(t.Context(), "svc", "a", true))
+	gone()
+	must(t, r.Mark(t.Context(), "svc", "a", false))
+	put(time.Hour)
+	stands(t, "put again", r, "svc", "10.0.0.1:80 usable")
+}
