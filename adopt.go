@@ -30,6 +30,9 @@ func (k *keeper) inspectMark(ctx context.Context, e *Endpoint) {
 		// The mark may be that of a newer Registration.
 	case found.Draining != k.last.endpoint.Draining:
 		k.last.endpoint.Draining = found.Draining
+		if found.Draining {
+			k.marked = time.Now()
+		}
 		k.followMark(found.Draining, true)
 	case e.Draining && k.mayHaveUndone():
 		k.followMark(true, false)
@@ -38,10 +41,10 @@ func (k *keeper) inspectMark(ctx context.Context, e *Endpoint) {
 
 // mayHaveUndone reports whether the last put may have undone a mark that the watch shows and
 // the registry does not have. The put must be recent: an older put came before the mark. The
-// entry must be older than the time that a watch takes to show a put: otherwise the mark may
-// be that of a predecessor's entry.
+// entry, and the last put with the mark, must be older than the time that a watch takes to show
+// a put: otherwise the mark may be that of a predecessor's entry, or an own one.
 func (k *keeper) mayHaveUndone() bool {
-	return time.Since(k.owned) >= confirmAfter && time.Since(k.last.ended) < confirmAfter
+	return time.Since(k.owned) >= confirmAfter && time.Since(k.marked) >= confirmAfter && time.Since(k.last.ended) < confirmAfter
 }
 
 // followMark adopts the draining mark that somebody else has set, or ceases to keep it, and

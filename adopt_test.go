@@ -222,6 +222,61 @@ func (l *late) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch
 	}
 }
 
+// The marks that the program itself sets cost no read, although the watch shows them late.
+func TestMarkCostsNothing(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		watches := 0
+		c := naming.New(&late{picky: p, lag: 100 * time.Millisecond, before: func() { watches++ }}, quiet)
+		defer c.Close()
+		put(t, p.Store, "svc", "a:1") // a predecessor's
+		g := register(t, c, "svc", "a:1", nil)
+		for range 3 {
+			time.Sleep(time.Minute)
+			for _, err := range []error{g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`1`)), g.Resume(t.Context()), g.Drain(t.Context())} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Minute)
+			if err := g.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if watches != 1 {
+			t.Errorf("%d watches were started, want one", watches)
+		}
+	})
+}
+
+// The watch shows the mark of Drain after the program has resumed. That is no mark of others.
+func TestMarkShownLate(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		c := naming.New(&late{picky: p, lag: time.Second}, quiet)
+		defer c.Close()
+		g := register(t, c, "svc", "a:1", nil)
+		for range 3 {
+			time.Sleep(time.Minute)
+			for _, err := range []error{g.Drain(t.Context()), sleepFor(100 * time.Millisecond), g.Resume(t.Context())} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Minute)
+			listed(t, p, "svc", "a:1")
+			marked(t, g, false, false)
+		}
+	})
+}
+
+func sleepFor(d time.Duration) error {
+	time.Sleep(d)
+	return nil
+}
+
 // A program that died while it drained left a mark. The watch shows the old entry after the
 // first put of the next program. The next program does not adopt the mark.
 func TestMarkOfPredecessor(t *testing.T) {

@@ -43,6 +43,7 @@ type keeper struct {
 	confirm   *time.Timer // fires when the watch had time to show the last put
 	owned     time.Time   // when the first put since the entry was lost had ended
 	inspected *Endpoint   // the entry whose mark inspectMark has inspected last
+	marked    time.Time   // when the last put with the mark had ended, or a mark was adopted
 }
 
 // lastPut is the put that succeeded last.
@@ -66,13 +67,13 @@ func (k *keeper) run(ctx context.Context) {
 	defer close(k.g.done)
 	defer k.confirm.Stop()
 	for ctx.Err() == nil {
+		// An entry from before the first put is a predecessor's, and is
+		// replaced. After a loss, another entry is a successor's, and stays.
+		before := k.presence().endpoint
 		if !k.missing {
-			k.inspectMark(ctx, k.presence().endpoint)
+			k.inspectMark(ctx, before)
 		}
 		if want, version, applied := k.g.intent.wanted(); k.missing || !applied {
-			// An entry from before the first put is a predecessor's, and is
-			// replaced. After a loss, another entry is a successor's, and stays.
-			before := k.presence().endpoint
 			if err := k.put(ctx, want, k.gentle); err != nil {
 				k.handlePutError(ctx, want, version, err)
 				continue
@@ -97,11 +98,17 @@ func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, befor
 	}
 	k.lease.setOverdue(nil) // the registry accepted the endpoint, so the lease lives
 	k.g.intent.setApplied(version, put)
+	if before != nil && before.Draining == k.last.endpoint.Draining {
+		k.inspected = before // it is older than this put, and has the mark of the put before
+	}
 	k.last = lastPut{endpoint: put, ended: time.Now(), before: before, seen: k.presence().endpoint}
 	k.confirm.Reset(confirmAfter)
 	// A gentle put may have done nothing. The entry that it left may be about to end,
 	// such as our own of before, so the watch has to show the endpoint first.
 	k.last.listed = !k.missing || !k.gentle
+	if put.Draining {
+		k.marked = k.last.ended
+	}
 	if k.missing {
 		k.owned = k.last.ended
 	}

@@ -193,6 +193,18 @@ var markMutants = []mutant.Mutant{
 		New:  "	i.setWant(want)\n	i.status.Draining = draining\n",
 		Test: "TestMarkIsKept",
 	}, {
+		Name: "reads the entry after each own mark",
+		File: "keeper.go",
+		Old:  "		k.inspected = before //",
+		New:  "		_ = before //",
+		Test: "TestMarkCostsNothing",
+	}, {
+		Name: "takes an own mark for that of others",
+		File: "adopt.go",
+		Old:  " && time.Since(k.marked) >= confirmAfter",
+		New:  "",
+		Test: "TestMarkShownLate",
+	}, {
 		Name: "takes what the watch shows for the present state",
 		File: "adopt.go",
 		Old:  "	case found.Draining != k.last.endpoint.Draining:\n",

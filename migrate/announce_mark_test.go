@@ -50,6 +50,11 @@ func TestMarkInBoth(t *testing.T) {
 
 		w.mark(true)
 		w.wantMarked("marked again", g, true)
+		if err := g.Resume(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		w.wantMarked("resumed at once", g, false)
+		w.mark(true)
 		if err := g.Drain(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -82,9 +87,31 @@ func TestMarkIsCarried(t *testing.T) {
 		}
 		w.want("new", false, true)
 		w.mark(false)
+		w.wantContent("no mark", newSide, "", false)
 		time.Sleep(time.Minute)
 		w.wantContent("no mark", newSide, "", false)
 		w.wantMarked("no mark", g, false)
+	})
+}
+
+// TestMarkIsCarriedOnce removes the mark from the registry that the endpoint came to.
+func TestMarkIsCarriedOnce(t *testing.T) {
+	testWriter(t, phaseIs(Old), nil, func(w *writer) {
+		g := w.register(&naming.RegisterOptions{Wait: true})
+		time.Sleep(time.Minute)
+		w.mark(true)
+		w.phases.set(Union)
+		time.Sleep(time.Minute)
+		w.wantContent("union", newSide, "", true)
+		if err := w.stores[newSide].Mark(context.Background(), writerService, writerAddr, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Update(context.Background(), []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.wantContent("removed", oldSide, "1", true)
+		w.wantContent("removed", newSide, "1", false)
 	})
 }
 

@@ -24,7 +24,7 @@ var writerMutants = []mutant.Mutant{
 		File: "announce_part.go",
 		Old:  "	p.a.state.setCarried(p.side)\n	return nil\n",
 		New:  "	return context.Canceled\n",
-		Test: "TestMarkIsCarried|TestMarkInBoth",
+		Test: "TestMarkIsCarriedOnce",
 	}, {
 		Name: "does not resume what an operator has marked",
 		File: "announce_state.go",
