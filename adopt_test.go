@@ -252,7 +252,7 @@ func TestMarkCostsNothing(t *testing.T) {
 	})
 }
 
-// The watch shows the mark of Drain after the program has resumed. That is no mark of others.
+// The watch shows the mark of Drain after the program has resumed. Nobody else set that mark.
 func TestMarkShownLate(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
 		c := naming.New(&late{picky: p, lag: time.Second}, quiet)

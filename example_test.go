@@ -696,3 +696,34 @@ func ExampleChange() {
 	}
 	// Output: {"version":"2"}
 }
+
+// An operator takes a server out of the traffic without the help of its program, and puts the
+// server back.
+func ExampleClient_Mark() {
+	ctx := context.Background()
+	store := new(memory.Store)
+	program := naming.New(store, nil)
+	defer program.Close()
+	reg, err := program.Register(ctx, "greeter", naming.Endpoint{Addr: "10.0.0.7:9000"}, &naming.RegisterOptions{Wait: true, DrainDelay: -1})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	operator := naming.New(store, nil)
+	defer operator.Close()
+	for _, draining := range []bool{true, false} {
+		if err := operator.Mark(ctx, "greeter", "10.0.0.7:9000", draining); err != nil {
+			log.Fatal(err)
+		}
+		view, err := operator.List(ctx, "greeter")
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(view.Endpoints[0].Addr, "draining:", view.Endpoints[0].Draining, "registered:", reg.Status().Registered)
+	}
+	fmt.Println(errors.Is(operator.Mark(ctx, "greeter", "10.0.0.8:9000", true), naming.ErrNotFound))
+	// Output:
+	// 10.0.0.7:9000 draining: true registered: true
+	// 10.0.0.7:9000 draining: false registered: true
+	// true
+}

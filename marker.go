@@ -44,7 +44,8 @@ type Marker interface {
 // seconds afterwards.
 //
 // On a Client of package migrate, Mark marks the entries of both registries. It returns
-// [ErrNotFound] only if neither has the entry.
+// [ErrNotFound] only if neither has the entry. When a later phase registers a joined program in
+// the other registry, the program carries the mark there.
 //
 // The error is [ErrNotFound] if the service has no entry with the ID. It is [ErrInvalid] if
 // the store is not a Marker, or if the entry has no place for the mark.
