@@ -131,8 +131,6 @@ func TestMarkMutants(t *testing.T) {
 	mutant.Run(t, ".", 1, []mutant.Mutant{
 		{Name: "does not report a registration of another agent", File: "mark.go",
 			Old: "		case !here:\n", New: "		case !here && false:\n", Test: "TestMarkOfOtherWriters"},
-		{Name: "marks the first registration of an endpoint only", File: "mark.go",
-			Old: "	for _, i := range entries {\n		here", New: "	for _, i := range entries[:1] {\n		here", Test: "TestMarkOfOtherWriters"},
 		{Name: "takes the maintenance of a node for the mark", File: "mark.go",
 			Old: "			return out == m.draining\n", New: "			return (out || m.store.opts.standing(i).reason != 0) == m.draining\n", Test: "TestMarkOfOtherWriters"},
 		{Name: "finds an endpoint whose lease has ended", File: "mark.go",
