@@ -55,6 +55,16 @@ func TestMutants(t *testing.T) {
 			Old: "case kv.ModRevision < c.last:", New: "case kv.ModRevision < 0:", Test: "Transports"},
 		{Name: "does not notice that the registry was replaced", File: "subscription.go",
 			Old: "a.cluster != 0 && a.cluster != f.cluster", New: "a.cluster != 0 && false", Test: "ReplacedBehindStream"},
+		{Name: "maps an endpoint to what is put, and not to what is read", File: "map.go",
+			Old: "return read, nil", New: "_ = read\n	return e, nil", Test: "^TestMap$/^kratos"},
+		{Name: "maps an entry of another service", File: "map.go",
+			Old: "err == nil && !mine", New: "err == nil && !mine && false", Test: "MapToAnotherService"},
+	})
+}
+
+// TestMarkMutants plants bugs in Mark.
+func TestMarkMutants(t *testing.T) {
+	mutant.Run(t, ".", 1, []mutant.Mutant{
 		{Name: "takes an entry that it marks from its lease", File: "mark.go",
 			Old: ", clientv3.WithIgnoreLease()", New: "", Test: "TestMarkOfRegistration/pinned"},
 		{Name: "marks what it has read before", File: "mark.go",
@@ -63,10 +73,6 @@ func TestMutants(t *testing.T) {
 			Old: "{found.own[p], found.raw[p]}", New: "{found.own[p]}", Test: "TestMarkOfOtherWriters"},
 		{Name: "asks before it refuses a mark", File: "mark.go",
 			Old: "	if s.layout.noMarks || s", New: "	if s", Test: "TestMarkRefused"},
-		{Name: "maps an endpoint to what is put, and not to what is read", File: "map.go",
-			Old: "return read, nil", New: "_ = read\n	return e, nil", Test: "^TestMap$/^kratos"},
-		{Name: "maps an entry of another service", File: "map.go",
-			Old: "err == nil && !mine", New: "err == nil && !mine && false", Test: "MapToAnotherService"},
 	})
 }
 
