@@ -1,0 +1,165 @@
+package steer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/migrate"
+)
+
+// readers is how many services are read at once from each registry.
+const parallel = 16
+
+// World is what was seen of a migration.
+type World struct {
+	// Services are the services, sorted by name.
+	Services []Observation
+	// Records are the records of both registries.
+	Records migrate.BothRecords
+	// Bridges are the bridges that work.
+	Bridges []Seat
+	// OldErr and NewErr are why a registry could not be read, or nil.
+	OldErr, NewErr error
+}
+
+// Observe reads services from both registries, once each. Without names, all services of
+// both registries and of the records are read. A registry that cannot be read is no reason
+// to fail: the Observations say so. ctx bounds the time.
+func Observe(ctx context.Context, r Registries, accept migrate.Accept, names ...string) *World {
+	w := &World{}
+	var old, next registry
+	var group errgroup.Group
+	group.Go(func() error { w.Records = migrate.ReadRecords(ctx, r.OldRecords, r.NewRecords); return nil })
+	group.Go(func() error { old = readRegistry(ctx, r.Old, r.OldRecords, "old", names); return nil })
+	group.Go(func() error { next = readRegistry(ctx, r.New, r.NewRecords, "new", names); return nil })
+	_ = group.Wait() // the functions return nil
+	w.OldErr, w.NewErr = old.err, next.err
+	w.Bridges = append(old.seats, next.seats...)
+	if len(names) == 0 {
+		names = slices.Concat(slices.Collect(maps.Keys(old.sides)), slices.Collect(maps.Keys(next.sides)), slices.Collect(maps.Keys(w.Records.States())))
+		names = slices.DeleteFunc(names, func(n string) bool { return n == AllServices })
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		w.Services = append(w.Services, w.observation(r, accept, name, old.side(name), next.side(name)))
+	}
+	return w
+}
+
+// registry is what was read of one registry.
+type registry struct {
+	err   error
+	sides map[string]Side
+	seats []Seat
+}
+
+// side returns what the registry has of a service. A service that the list of services does
+// not have has no endpoints.
+func (r *registry) side(name string) Side {
+	if r.err != nil {
+		return Side{Err: r.err}
+	}
+	if s, ok := r.sides[name]; ok {
+		return s
+	}
+	return Side{View: naming.View{Service: name, Status: naming.Status{Synced: true}}}
+}
+
+func readRegistry(ctx context.Context, store, records naming.Store, which string, names []string) registry {
+	r := registry{sides: make(map[string]Side)}
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
+	all, err := Services(ctx, store)
+	if err != nil {
+		r.err = naming.SafeError(err)
+		return r
+	}
+	if len(names) > 0 {
+		all = names
+	}
+	sides := make([]Side, len(all))
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i, name := range all {
+		group.Go(func() error {
+			v, err := c.List(ctx, name)
+			sides[i] = Side{View: v, Err: naming.SafeError(err)}
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return nil
+	for i, name := range all {
+		r.sides[name] = sides[i]
+	}
+	if records != nil {
+		r.seats = readSeats(ctx, records, which)
+	}
+	return r
+}
+
+// readSeats returns the bridges that work, as one registry says. A registry that cannot be
+// read has none: its Side has the error.
+func readSeats(ctx context.Context, store naming.Store, which string) []Seat {
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
+	v, err := c.List(ctx, migrate.BridgeService)
+	if err != nil {
+		return nil
+	}
+	return Seats(v, which)
+}
+
+// Services returns the services of a registry, sorted, without those of package migrate.
+func Services(ctx context.Context, store naming.Store) ([]string, error) {
+	for names, err := range store.Services(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == migrate.RecordService || n == migrate.BridgeService })
+		slices.Sort(names)
+		return names, nil
+	}
+	return nil, errors.New("the registry did not list its services")
+}
+
+// observation joins what was read of a service.
+func (w *World) observation(r Registries, accept migrate.Accept, name string, old, next Side) Observation {
+	o := Observation{Service: name, Old: old, New: next}
+	for _, s := range w.Bridges {
+		o.Bridges = append(o.Bridges, s)
+	}
+	o.Old.apply(w.Records.Old, name, r.OldRecords == nil)
+	o.New.apply(w.Records.New, name, r.NewRecords == nil)
+	states := w.Records.States()
+	if o.State, o.Known = states[name]; o.Known {
+		o.Own = true
+	} else {
+		o.State, o.Known = states[AllServices]
+	}
+	o.Report = migrate.Comparison{Accept: accept, Target: r.New}.Compare(name, old.View, next.View)
+	natives := make([]naming.Endpoint, 0, len(old.View.Endpoints))
+	for _, e := range old.View.Endpoints {
+		if _, isCopy := migrate.Native(e); !isCopy {
+			natives = append(natives, e)
+		}
+	}
+	if o.Losses, o.LossErr = migrate.Losses(r.New, name, natives); errors.Is(o.LossErr, migrate.ErrNoMapper) {
+		o.LossErr = fmt.Errorf("its format cannot be asked")
+	}
+	return o
+}
+
+// apply adds the record of a registry.
+func (s *Side) apply(r migrate.RegistryRecords, name string, none bool) {
+	s.NoRecords, s.RecordErr, s.Malformed = none, r.Err, r.Malformed[name]
+	if s.Record, s.HasRecord = r.States[name]; !s.HasRecord {
+		s.Record, s.HasRecord = r.States[AllServices]
+	}
+}
