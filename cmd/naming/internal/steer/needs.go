@@ -237,11 +237,21 @@ func oldEmpty(_ Judge, o *Observation, _ migrate.State) Condition {
 
 // swept: the copies of bridges are gone.
 func swept(_ Judge, o *Observation, _ migrate.State) Condition {
-	n := len(o.Report.Copies) + len(o.Report.OldCopies)
+	n := copies(o.Old.View) + copies(o.New.View)
 	c := Condition{Name: "swept", Holds: n == 0, passing: true, Why: "no copies of a bridge are left"}
 	if n > 0 {
 		c.Why = fmt.Sprintf("%d copies of a bridge are left", n)
 		c.Opens = "stop the bridges, and run 'naming migrate sweep'"
 	}
 	return c
+}
+
+// copies returns how many endpoints of a view are copies of a bridge.
+func copies(v naming.View) (n int) {
+	for _, e := range v.Endpoints {
+		if _, isCopy := migrate.Native(e); isCopy {
+			n++
+		}
+	}
+	return n
 }

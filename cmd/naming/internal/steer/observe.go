@@ -14,7 +14,7 @@ import (
 	"github.com/naming-go/naming/migrate"
 )
 
-// readers is how many services are read at once from each registry.
+// parallel is how many services are read at once from each registry.
 const parallel = 16
 
 // World is what was seen of a migration.
@@ -99,21 +99,39 @@ func readRegistry(ctx context.Context, store, records naming.Store, which string
 		r.sides[name] = sides[i]
 	}
 	if records != nil {
-		r.seats = readSeats(ctx, records, which)
+		r.seats, _ = readSeats(ctx, records, which) // the Side has the error
 	}
 	return r
 }
 
-// readSeats returns the bridges that work, as one registry says. A registry that cannot be
-// read has none: its Side has the error.
-func readSeats(ctx context.Context, store naming.Store, which string) []Seat {
+// ReadSeats returns the bridges that work, as the registries say. A registry that cannot be
+// read is an error, since its bridges are not known.
+func ReadSeats(ctx context.Context, r Registries) ([]Seat, error) {
+	var all []Seat
+	for _, x := range []struct {
+		store naming.Store
+		which string
+	}{{r.OldRecords, "old"}, {r.NewRecords, "new"}} {
+		if x.store == nil {
+			continue
+		}
+		seats, err := readSeats(ctx, x.store, x.which)
+		if err != nil {
+			return nil, fmt.Errorf("the %s registry: %w", x.which, naming.SafeError(err))
+		}
+		all = append(all, seats...)
+	}
+	return all, nil
+}
+
+func readSeats(ctx context.Context, store naming.Store, which string) ([]Seat, error) {
 	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	defer c.Close()
 	v, err := c.List(ctx, migrate.BridgeService)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return Seats(v, which)
+	return Seats(v, which), nil
 }
 
 // Services returns the services of a registry, sorted, without those of package migrate.
@@ -132,17 +150,8 @@ func Services(ctx context.Context, store naming.Store) ([]string, error) {
 // observation joins what was read of a service.
 func (w *World) observation(r Registries, accept migrate.Accept, name string, old, next Side) Observation {
 	o := Observation{Service: name, Old: old, New: next}
-	for _, s := range w.Bridges {
-		o.Bridges = append(o.Bridges, s)
-	}
-	o.Old.apply(w.Records.Old, name, r.OldRecords == nil)
-	o.New.apply(w.Records.New, name, r.NewRecords == nil)
-	states := w.Records.States()
-	if o.State, o.Known = states[name]; o.Known {
-		o.Own = true
-	} else {
-		o.State, o.Known = states[AllServices]
-	}
+	o.Bridges = w.Bridges
+	o.applyRecords(w.Records, r)
 	o.Report = migrate.Comparison{Accept: accept, Target: r.New}.Compare(name, old.View, next.View)
 	natives := make([]naming.Endpoint, 0, len(old.View.Endpoints))
 	for _, e := range old.View.Endpoints {
@@ -151,7 +160,7 @@ func (w *World) observation(r Registries, accept migrate.Accept, name string, ol
 		}
 	}
 	if o.Losses, o.LossErr = migrate.Losses(r.New, name, natives); errors.Is(o.LossErr, migrate.ErrNoMapper) {
-		o.LossErr = fmt.Errorf("its format cannot be asked")
+		o.LossErr = errors.New("its format cannot be asked")
 	}
 	return o
 }
@@ -162,4 +171,32 @@ func (s *Side) apply(r migrate.RegistryRecords, name string, none bool) {
 	if s.Record, s.HasRecord = r.States[name]; !s.HasRecord {
 		s.Record, s.HasRecord = r.States[AllServices]
 	}
+}
+
+// RecordsOnly reads the records of both registries, and no endpoints. Without names, the
+// services are those that have a record.
+func RecordsOnly(ctx context.Context, r Registries, names ...string) *World {
+	w := &World{Records: migrate.ReadRecords(ctx, r.OldRecords, r.NewRecords)}
+	w.OldErr, w.NewErr = w.Records.Old.Err, w.Records.New.Err
+	if len(names) == 0 {
+		names = slices.DeleteFunc(slices.Sorted(maps.Keys(w.Records.States())), func(n string) bool { return n == AllServices })
+	}
+	for _, name := range names {
+		o := Observation{Service: name, Report: &migrate.Report{}}
+		o.applyRecords(w.Records, r)
+		w.Services = append(w.Services, o)
+	}
+	return w
+}
+
+// applyRecords adds what both registries have as the record of the service.
+func (o *Observation) applyRecords(b migrate.BothRecords, r Registries) {
+	o.Old.apply(b.Old, o.Service, r.OldRecords == nil)
+	o.New.apply(b.New, o.Service, r.NewRecords == nil)
+	states := b.States()
+	if o.State, o.Known = states[o.Service]; o.Known {
+		o.Own = true
+		return
+	}
+	o.State, o.Known = states[AllServices]
 }

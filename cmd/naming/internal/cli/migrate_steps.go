@@ -1,0 +1,324 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/cmd/naming/internal/steer"
+	"github.com/naming-go/naming/migrate"
+)
+
+// stepFlags are the flags of the commands about a step.
+type stepFlags struct {
+	scopeFlags
+	judgeFlags
+	soakFlags
+	to    string
+	share float64
+	by    string
+	force bool
+}
+
+// add adds the flags that all of the commands have.
+func (f *stepFlags) add(cmd *cobra.Command, mustChoose bool) {
+	f.scopeFlags.add(cmd, mustChoose)
+	f.judgeFlags.add(cmd)
+	f.soakFlags.add(cmd)
+	f.addWish(cmd)
+}
+
+func (f *stepFlags) addWish(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.to, "to", "", "the `PHASE` to go to, as a name or a number (default one step)")
+	cmd.Flags().Float64Var(&f.share, "share", -1, "the `PART` of the clients that prefer the new registry, from 0 to 1")
+}
+
+// cmdFlags are the flags of one command.
+type cmdFlags struct {
+	*stepFlags
+	mustChoose bool
+}
+
+// parse checks the flags.
+func (f cmdFlags) parse() (wish steer.Wish, j steer.Judge, err error) {
+	if err := errors.Join(f.scopeFlags.check(f.mustChoose), f.soakFlags.check()); err != nil {
+		return wish, j, err
+	}
+	if f.to != "" {
+		if wish.Phase, err = migrate.ParsePhase(f.to); err != nil {
+			return wish, j, usage("--to: %s", strings.TrimPrefix(message(err), "migrate: "))
+		}
+		wish.HasPhase = true
+	}
+	wish.Share, wish.HasShare = f.share, f.share != -1
+	if err := wish.Valid(); err != nil {
+		return wish, j, usage("%w", err)
+	}
+	j, err = f.judge()
+	return wish, j, err
+}
+
+// stepResult is the document of a record in naming migrate advance and back.
+type stepResult struct {
+	// Record is the name of a service, or * for all services without a record of their own.
+	Record  string         `json:"record"`
+	From    steer.Position `json:"from"`
+	To      steer.Position `json:"to"`
+	Written bool           `json:"written"`
+	Seq     uint64         `json:"seq,omitempty"`
+	Forced  bool           `json:"forced,omitempty"` // a gate was closed
+	// Gates are the closed gates.
+	Gates []steer.Gate `json:"gates,omitempty"`
+	// Warnings are what an operator should know. Error is why the record was not written.
+	Warnings []string `json:"warnings,omitempty"`
+	Error    string   `json:"error,omitempty"`
+}
+
+func (r *stepResult) text() string {
+	var b strings.Builder
+	for _, g := range r.Gates {
+		b.WriteString(gateText(g))
+	}
+	fmt.Fprintf(&b, "%s: %s -> %s", naming.SafeText(r.Record), r.From, r.To)
+	if r.Written {
+		fmt.Fprintf(&b, " (seq %d)\n", r.Seq)
+	} else {
+		b.WriteString(": not written\n")
+	}
+	return b.String()
+}
+
+// step is one run of a command that looks at gates.
+type step struct {
+	app     *app
+	pair    *pair
+	judge   steer.Judge
+	wish    steer.Wish
+	flags   *stepFlags
+	lenient bool // a record that cannot go on is left out
+
+	// What the last look saw.
+	world   *steer.World
+	targets []steer.Target
+	to      []migrate.State // of each target
+}
+
+// look reads both registries and returns the gates.
+func (s *step) look(ctx context.Context) ([]steer.Gate, error) {
+	s.world = s.app.observe(ctx, s.pair, s.judge, s.flags.services)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	targets := steer.Targets(s.world, s.flags.services...)
+	s.targets, s.to = nil, nil
+	gates := []steer.Gate{}
+	for _, t := range targets {
+		to, err := s.wish.Forward(t)
+		switch {
+		case err != nil && (s.lenient || s.flags.all):
+			continue // others of many services may go on
+		case err != nil:
+			return nil, no("%s: %w", naming.SafeText(t.Record), err)
+		}
+		s.targets, s.to = append(s.targets, t), append(s.to, to)
+		for _, o := range t.Services {
+			gates = append(gates, s.judge.Gate(o, to))
+		}
+	}
+	return gates, nil
+}
+
+// lookEvery returns the time between two looks at gates that must be open for a time.
+func lookEvery(soak time.Duration) time.Duration {
+	return min(max(soak/100, 200*time.Millisecond), 30*time.Second)
+}
+
+// soaked looks at the gates until they were open for long enough, or stay closed.
+func (s *step) soaked(ctx context.Context) ([]steer.Gate, time.Duration, error) {
+	soak := s.flags.soakFlags
+	if s.flags.force {
+		soak = soakFlags{} // the gates are overridden
+	}
+	var printed time.Duration
+	return steer.Watch(ctx, steer.Soak{For: soak.soak, Settle: soak.settle}, lookEvery(soak.soak), s.look, func(gates []steer.Gate, passed time.Duration) {
+		if soak.soak == 0 || passed < printed {
+			return
+		}
+		printed = passed + max(soak.soak/20, time.Second)
+		state := "open"
+		if !allOpen(gates) {
+			state = "closed"
+		}
+		fmt.Fprintf(s.app.Err, "%v of %v: %s\n", passed.Round(time.Second), soak.soak, state)
+	})
+}
+
+func (a *app) migrateAdvanceCommand(pair *pairFlags) *cobra.Command {
+	var s stepFlags
+	cmd := &cobra.Command{
+		Use: "advance", Short: "Go one step on", Args: cobra.NoArgs,
+		Long: "Write the next phase of services to both registries, if the gate of the step is open. If it is closed,\n" +
+			"nothing is written, the reason and what would open the gate are printed, and the exit status is 1.\n" +
+			"In prefer-new the steps are shares of the clients: 0.01, 0.1, 0.5 and 1. With --all, the record of all\n" +
+			"services and each record of a single service go one step. All gates must be open.",
+		Example: "  naming migrate advance --service greeter\n  naming migrate advance --service greeter --share 0.25",
+		RunE:    run(func(ctx context.Context, _ []string) error { return a.migrateAdvance(ctx, *pair, cmdFlags{&s, true}) }),
+	}
+	s.add(cmd, true)
+	cmd.Flags().BoolVar(&s.force, "force", false, "go on although a gate is closed")
+	cmd.Flags().StringVar(&s.by, "by", a.operator(), "who makes the step, for the record")
+	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
+	return cmd
+}
+
+func (a *app) migrateAdvance(ctx context.Context, f pairFlags, flags cmdFlags) error {
+	wish, j, err := flags.parse()
+	if err != nil {
+		return err
+	}
+	p, err := a.pair(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	s := &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags}
+	gates, _, err := s.soaked(ctx)
+	if err != nil {
+		return err
+	}
+	if len(s.targets) == 0 {
+		return no("nothing is left to do: all services are that far")
+	}
+	open := allOpen(gates)
+	if !open && s.flags.force {
+		fmt.Fprintln(a.Err, "naming: warning: a gate is closed, and --force overrides the gate")
+	}
+	var results []stepResult
+	for i, t := range s.targets {
+		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true)}
+		for _, o := range t.Services {
+			if g := j.Gate(o, s.to[i]); !g.Open {
+				r.Gates, r.Forced = append(r.Gates, g), s.flags.force
+			}
+		}
+		if open || s.flags.force {
+			a.write(ctx, p, s.to[i], s.flags.by, &r)
+		}
+		results = append(results, r)
+	}
+	if err := a.printResults(results); err != nil {
+		return err
+	}
+	if !open && !s.flags.force {
+		return no("a gate is closed: nothing was written")
+	}
+	return unwritten(results)
+}
+
+// write writes a record to both registries. A record that a single registry has counts.
+func (a *app) write(ctx context.Context, p *pair, to migrate.State, by string, r *stepResult) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	to.By = by
+	got, err := migrate.WriteRecord(ctx, p.OldRecords, p.NewRecords, r.Record, to)
+	var partial *migrate.RecordError
+	switch {
+	case err == nil:
+		r.Written, r.Seq = true, got.Seq
+	case errors.As(err, &partial) && partial.Counts:
+		r.Written, r.Seq = true, got.Seq
+		r.Warnings = append(r.Warnings, strings.TrimPrefix(message(err), "migrate: "))
+	default:
+		r.Error = strings.TrimPrefix(message(err), "migrate: ")
+	}
+}
+
+// printResults prints what was written, and the warnings to standard error.
+func (a *app) printResults(results []stepResult) error {
+	for _, r := range results {
+		for _, w := range r.Warnings {
+			fmt.Fprintf(a.Err, "naming: warning: %s: %s\n", naming.SafeText(r.Record), naming.SafeText(w))
+		}
+	}
+	return a.print(results, func() string {
+		var b strings.Builder
+		for _, r := range results {
+			b.WriteString(r.text())
+		}
+		return b.String()
+	})
+}
+
+// unwritten returns an error if a record was not written.
+func unwritten(results []stepResult) error {
+	for _, r := range results {
+		if r.Error != "" {
+			return &statusError{statusRegistry, errors.New(r.Error)}
+		}
+	}
+	return nil
+}
+
+func (a *app) migrateBackCommand(pair *pairFlags) *cobra.Command {
+	var s stepFlags
+	cmd := &cobra.Command{
+		Use: "back", Short: "Go one step back", Args: cobra.NoArgs,
+		Long: "Write a lower phase of services to both registries. A step back has no gate, and works while one\n" +
+			"registry is down: the record in the other one counts. From new-write and done the step goes to\n" +
+			"new-read. With --to and the present phase, the record is written again, which repairs a registry that\n" +
+			"has another one. The exit status is 3 if neither registry has the record.",
+		Example: "  naming migrate back --service greeter\n  naming migrate back --all --to old",
+		RunE:    run(func(ctx context.Context, _ []string) error { return a.migrateBack(ctx, *pair, cmdFlags{&s, true}) }),
+	}
+	s.scopeFlags.add(cmd, true)
+	s.addWish(cmd)
+	cmd.Flags().StringVar(&s.by, "by", a.operator(), "who makes the step, for the record")
+	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
+	return cmd
+}
+
+// migrateBack reads only the records: the endpoints cannot forbid a step back.
+func (a *app) migrateBack(ctx context.Context, f pairFlags, flags cmdFlags) error {
+	wish, _, err := flags.parse()
+	if err != nil {
+		return err
+	}
+	p, err := a.pair(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	reading, cancel := context.WithTimeout(ctx, a.timeout)
+	w := steer.RecordsOnly(reading, p.Registries, flags.services...)
+	cancel()
+	if w.OldErr != nil && w.NewErr != nil {
+		return worldError(p, w)
+	}
+	var results []stepResult
+	for _, t := range steer.Targets(w, flags.services...) {
+		to, err := wish.Backward(t)
+		switch {
+		case err != nil && flags.all:
+			continue // others may go back
+		case err != nil:
+			return no("%s: %w", naming.SafeText(t.Record), err)
+		}
+		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(to, true)}
+		o := steer.Observation{Known: t.Known, State: t.State, Old: steer.Side{Err: w.OldErr}, New: steer.Side{Err: w.NewErr}}
+		r.Warnings = steer.BackWarnings(o, to)
+		a.write(ctx, p, to, flags.by, &r)
+		results = append(results, r)
+	}
+	if len(results) == 0 {
+		return no("nothing is left to do: all services are that far back")
+	}
+	if err := a.printResults(results); err != nil {
+		return err
+	}
+	return unwritten(results)
+}

@@ -1,0 +1,113 @@
+package steer
+
+import (
+	"fmt"
+
+	"github.com/naming-go/naming/migrate"
+)
+
+// Target is a record that a step writes, and the services that the record is about.
+type Target struct {
+	// Record is the name of a service, or AllServices.
+	Record string
+	// Known says that a state counts for the record. State is that state.
+	Known bool
+	State migrate.State
+	// Services are the services that the step moves.
+	Services []Observation
+}
+
+// Targets returns the records that a step of some services writes. Without names these are
+// the record of AllServices and all records of single services.
+func Targets(w *World, names ...string) []Target {
+	states := w.Records.States()
+	all := Target{Record: AllServices}
+	all.State, all.Known = states[AllServices]
+	var own []Target
+	for _, o := range w.Services {
+		if len(names) == 0 && !o.Own {
+			all.Services = append(all.Services, o)
+			continue
+		}
+		own = append(own, Target{Record: o.Service, Known: o.Known, State: o.State, Services: []Observation{o}})
+	}
+	if len(names) > 0 {
+		return own
+	}
+	return append([]Target{all}, own...)
+}
+
+// Wish is where an operator wants a service to go. The zero Wish is one step.
+type Wish struct {
+	// Phase is the phase, if HasPhase is true.
+	Phase    migrate.Phase
+	HasPhase bool
+	// Share is the part of the clients that prefer the new registry, if HasShare is true.
+	// Without a phase it means PreferNew.
+	Share    float64
+	HasShare bool
+}
+
+// Valid returns an error for a Wish that can never be met.
+func (w Wish) Valid() error {
+	switch {
+	case w.HasShare && !(w.Share >= 0 && w.Share <= 1):
+		return fmt.Errorf("the share %g is not a number from 0 to 1", w.Share)
+	case w.HasShare && w.HasPhase && w.Phase != migrate.PreferNew:
+		return fmt.Errorf("the phase %v has no share: only %v has one", w.Phase, migrate.PreferNew)
+	}
+	return nil
+}
+
+// state returns the state that a Wish names, and false if it names none.
+func (w Wish) state(now migrate.State) (migrate.State, bool) {
+	switch {
+	case w.HasShare:
+		return migrate.State{Phase: migrate.PreferNew, Share: w.Share}, true
+	case !w.HasPhase:
+		return migrate.State{}, false
+	case w.Phase == migrate.PreferNew && now.Phase == migrate.PreferNew:
+		return migrate.State{Phase: w.Phase, Share: now.Share}, true
+	case w.Phase == migrate.PreferNew && now.Phase > migrate.PreferNew:
+		return migrate.State{Phase: w.Phase, Share: 1}, true
+	case w.Phase == migrate.PreferNew:
+		return migrate.State{Phase: w.Phase, Share: Shares[0]}, true
+	}
+	return migrate.State{Phase: w.Phase}, true
+}
+
+// Forward returns the state that a step ahead goes to. The present state is not an error: to
+// write the state again repairs a registry that has an older record.
+func (w Wish) Forward(t Target) (migrate.State, error) {
+	to, named := w.state(t.State)
+	if !named {
+		next, ok := Next(t.State, t.Known)
+		if !ok {
+			return next, fmt.Errorf("%v is the last phase: deploy the programs with the new registry alone, and delete the records", t.State.Phase)
+		}
+		return next, nil
+	}
+	if t.Known && Ahead(t.State, to) {
+		return to, fmt.Errorf("%v is behind %v: use 'naming migrate back'", PositionOf(to, true), PositionOf(t.State, true))
+	}
+	return to, nil
+}
+
+// Backward returns the state that a step back goes to. The present state is not an error.
+func (w Wish) Backward(t Target) (migrate.State, error) {
+	to, named := w.state(t.State)
+	if !named {
+		prev, ok := Back(t.State, t.Known)
+		switch {
+		case !t.Known:
+			return prev, fmt.Errorf("the phase is not known: name one with --to")
+		case !ok:
+			return prev, fmt.Errorf("%v is the first phase", t.State.Phase)
+		}
+		return prev, nil
+	}
+	if t.Known && Ahead(to, t.State) {
+		return to, fmt.Errorf("%v is ahead of %v: use 'naming migrate advance'", PositionOf(to, true), PositionOf(t.State, true))
+	}
+	return to, nil
+}
