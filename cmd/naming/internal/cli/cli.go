@@ -127,6 +127,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.runCommand(), a.devCommand(),
 		a.diffCommand(),
 		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
+		a.diffCommand(), a.copyCommand(), a.migrateCommand(),
 	)
 	return root
 }

@@ -35,7 +35,7 @@ func (a *app) migrateApprove(ctx context.Context, pf pairFlags, f *bridgeFlags, 
 	if err != nil {
 		return err
 	}
-	if !l.elects {
+	if l.election == nil {
 		return usage("a bridge without elections cannot be approved by another process: stop the bridge, and run it with a larger --fuse once")
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)

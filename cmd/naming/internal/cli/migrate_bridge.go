@@ -47,10 +47,9 @@ func (f *bridgeFlags) add(cmd *cobra.Command) {
 // link is a bridge that is meant, with its registries.
 type link struct {
 	*bridge.Bridge
-	pair           *pair
 	name           string
-	source, target string // the names of the registries
-	elects         bool
+	source, target string       // the names of the registries
+	election       naming.Store // nil without elections
 }
 
 // link makes a bridge. The caller closes the pair.
@@ -87,7 +86,7 @@ func (f *bridgeFlags) link(p *pair, logger *slog.Logger, hooks *bridge.Hooks) (*
 	if err != nil {
 		return nil, err
 	}
-	return &link{Bridge: b, pair: p, name: f.name, source: sourceName, target: targetName, elects: !opts.NoElection}, nil
+	return &link{Bridge: b, name: f.name, source: sourceName, target: targetName, election: opts.Election}, nil
 }
 
 // election sets the registry of the election.
@@ -123,9 +122,12 @@ func (f *bridgeFlags) election(p *pair, opts *bridge.Options) error {
 
 // seat returns the bridge of this migration and direction that works, or nil.
 func (l *link) seat(ctx context.Context) (*steer.Seat, error) {
-	seats, err := steer.ReadSeats(ctx, l.pair.Registries)
+	if l.election == nil {
+		return nil, nil
+	}
+	seats, err := steer.ReadSeats(ctx, l.election)
 	if err != nil {
-		return nil, &statusError{statusRegistry, fmt.Errorf("%s", message(err))}
+		return nil, registryError("the registry of the election", err)
 	}
 	for _, s := range seats {
 		if s.Name == l.name && s.Source == l.source && s.Target == l.target {
@@ -195,8 +197,10 @@ func (p *bridgePrinter) hooks() *bridge.Hooks {
 			}
 			p.print(bridgeEvent{Event: "whole"})
 		},
-		Loss:   func(l migrate.Loss) { p.print(bridgeEvent{Event: "loss", Service: l.Service, Detail: l.String()}) },
-		Failed: func(i bridge.FailedInfo) { p.print(bridgeEvent{Event: "failed", Service: i.Service, Detail: errorText(i.Err)}) },
+		Loss: func(l migrate.Loss) { p.print(bridgeEvent{Event: "loss", Service: l.Service, Detail: l.String()}) },
+		Failed: func(i bridge.FailedInfo) {
+			p.print(bridgeEvent{Event: "failed", Service: i.Service, Detail: errorText(i.Err)})
+		},
 	}
 }
 

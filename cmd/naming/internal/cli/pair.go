@@ -46,7 +46,7 @@ func (p *pair) close() {
 	}
 }
 
-// resolve completes the flags by the migrate URL of --store. readOnly is "from", "to" or
+// resolvePair completes the flags by the migrate URL of --store. readOnly is "from", "to" or
 // empty: the registry that cannot be written.
 func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error) {
 	if scheme, query, _ := strings.Cut(a.store, "?"); strings.EqualFold(scheme, "migrate:") {
@@ -82,6 +82,11 @@ func (a *app) pair(ctx context.Context, f pairFlags) (*pair, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.openPair(ctx, f, readOnly)
+}
+
+// openPair opens the registries of complete flags.
+func (a *app) openPair(ctx context.Context, f pairFlags, readOnly string) (*pair, error) {
 	p := &pair{pairFlags: f}
 	for _, side := range []struct {
 		url, flag, param string

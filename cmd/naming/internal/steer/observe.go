@@ -3,7 +3,6 @@ package steer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -99,39 +98,23 @@ func readRegistry(ctx context.Context, store, records naming.Store, which string
 		r.sides[name] = sides[i]
 	}
 	if records != nil {
-		r.seats, _ = readSeats(ctx, records, which) // the Side has the error
+		r.seats, _ = ReadSeats(ctx, records) // the Side has the error
+		for i := range r.seats {
+			r.seats[i].Registry = which
+		}
 	}
 	return r
 }
 
-// ReadSeats returns the bridges that work, as the registries say. A registry that cannot be
-// read is an error, since its bridges are not known.
-func ReadSeats(ctx context.Context, r Registries) ([]Seat, error) {
-	var all []Seat
-	for _, x := range []struct {
-		store naming.Store
-		which string
-	}{{r.OldRecords, "old"}, {r.NewRecords, "new"}} {
-		if x.store == nil {
-			continue
-		}
-		seats, err := readSeats(ctx, x.store, x.which)
-		if err != nil {
-			return nil, fmt.Errorf("the %s registry: %w", x.which, naming.SafeError(err))
-		}
-		all = append(all, seats...)
-	}
-	return all, nil
-}
-
-func readSeats(ctx context.Context, store naming.Store, which string) ([]Seat, error) {
+// ReadSeats returns the bridges that work, as one registry says.
+func ReadSeats(ctx context.Context, store naming.Store) ([]Seat, error) {
 	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	defer c.Close()
 	v, err := c.List(ctx, migrate.BridgeService)
 	if err != nil {
 		return nil, err
 	}
-	return Seats(v, which), nil
+	return Seats(v), nil
 }
 
 // Services returns the services of a registry, sorted, without those of package migrate.

@@ -24,15 +24,15 @@ type Seat struct {
 	Deletes int    `json:"deletes,omitempty"`
 	Digest  string `json:"digest,omitempty"`
 	// Registry is "old" or "new": the registry of the election.
-	Registry string `json:"registry"`
+	Registry string `json:"registry,omitempty"`
 }
 
 // maxSeat bounds the metadata of an entry. Any program may have written the entry.
 const maxSeat = 4 << 10
 
 // Seats returns the bridges that the entries of [migrate.BridgeService] name, sorted by name
-// and direction. registry is the registry that the entries are in.
-func Seats(v naming.View, registry string) []Seat {
+// and direction.
+func Seats(v naming.View) []Seat {
 	var list []Seat
 	for _, e := range v.Endpoints {
 		parts := strings.Split(e.ID, "~")
@@ -43,7 +43,7 @@ func Seats(v naming.View, registry string) []Seat {
 		if json.Unmarshal(e.Metadata, &s) != nil {
 			continue
 		}
-		s.Name, s.Source, s.Target, s.Registry = parts[0], parts[1], parts[2], registry
+		s.Name, s.Source, s.Target = parts[0], parts[1], parts[2]
 		if migrate.CheckName(s.Name) != nil || migrate.CheckName(s.Source) != nil || migrate.CheckName(s.Target) != nil {
 			continue
 		}
