@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,16 @@ type difference struct {
 	Mismatch []mismatch      `json:"mismatch,omitempty"`
 	Accepted int             `json:"accepted,omitempty"`
 	Copies   int             `json:"copies,omitempty"` // endpoints that TO has only as copies of a bridge
-	Refused  []string        `json:"refused,omitempty"`
+	// Unmappable are endpoints that the format of TO refuses, with the reason.
+	Unmappable []unmappable `json:"unmappable,omitempty"`
+	// FromAsOf and ToAsOf are when the registries vouched for their endpoints.
+	FromAsOf time.Time `json:"fromAsOf,omitzero"`
+	ToAsOf   time.Time `json:"toAsOf,omitzero"`
+}
+
+type unmappable struct {
+	Endpoint show.Endpoint `json:"endpoint"`
+	Why      string        `json:"why"`
 }
 
 type mismatch struct {
@@ -38,36 +48,45 @@ type mismatch struct {
 
 func (a *app) diffCommand() *cobra.Command {
 	accept := ""
+	var scope scopeFlags
 	cmd := &cobra.Command{
-		Use: "diff FROM TO [SERVICE...]", Short: "Compare two registries", Args: cobra.MinimumNArgs(2),
-		Long: "Compare the services of two registries, address by address. Without names, all services are compared.\n" +
+		Use: "diff FROM TO", Short: "Compare two registries", Args: cobra.ExactArgs(2),
+		Long: "Compare the services of two registries, address by address. Services that differ are read a second\n" +
+			"time, since a server that starts is in one registry before it is in the other one. READ is how long\n" +
+			"ago both registries vouched for their endpoints.\n" +
 			"The exit status is 0 if the registries agree, 1 if they differ, and 3 if one of them cannot be read.",
-		Example: "  naming diff consul://127.0.0.1 'etcd://127.0.0.1?prefix=/naming/' greeter --accept id",
-		RunE:    run(func(ctx context.Context, args []string) error { return a.diff(ctx, args, accept) }),
+		Example: "  naming diff consul://127.0.0.1 'etcd://127.0.0.1?prefix=/naming/' --service greeter --accept id",
+		RunE:    run(func(ctx context.Context, args []string) error { return a.diff(ctx, args, scope.services, accept) }),
 	}
+	scope.add(cmd, false)
 	cmd.Flags().StringVar(&accept, "accept", "", "what may differ: a `LIST` of id, address, weight, zone, version, tags, metadata, draining, draining-mark, withheld")
 	return cmd
 }
 
-func (a *app) diff(ctx context.Context, args []string, list string) error {
+func (a *app) diff(ctx context.Context, urls, services []string, list string) error {
 	accept, err := migrate.ParseAccept(list)
 	if err != nil {
-		return usage("--accept: %w", err)
+		return usage("--accept: %s", message(err))
 	}
-	from, to, done, err := a.bothStores(ctx, args[0], args[1])
+	for _, name := range services {
+		if err := naming.CheckService(name); err != nil {
+			return err
+		}
+	}
+	from, to, done, err := a.bothStores(ctx, urls[0], urls[1])
 	if err != nil {
 		return err
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	reports, readErr := migrate.Comparison{Accept: accept, Target: to}.Stores(ctx, from, to, args[2:]...)
+	reports, readErr := compareTwice(ctx, migrate.Comparison{Accept: accept, Target: to}, from, to, services)
 	docs, equal := make([]difference, len(reports)), true
 	for i, r := range reports {
 		docs[i] = differenceOf(r)
-		equal = equal && docs[i].Equal
+		equal = equal && docs[i].Equal && len(docs[i].Unmappable) == 0
 	}
-	if err := a.print(docs, func() string { return diffText(docs) }); err != nil {
+	if err := a.print(docs, func() string { return diffText(docs, time.Now()) }); err != nil {
 		return err
 	}
 	switch {
@@ -77,6 +96,40 @@ func (a *app) diff(ctx context.Context, args []string, list string) error {
 		return &statusError{status: statusNo}
 	}
 	return nil
+}
+
+// secondRead is the time between the two reads of services that differ.
+const secondRead = 300 * time.Millisecond
+
+// compareTwice compares services, and compares a second time what differs.
+func compareTwice(ctx context.Context, c migrate.Comparison, from, to naming.Store, services []string) ([]*migrate.Report, error) {
+	reports, err := c.Stores(ctx, from, to, services...)
+	if err != nil {
+		return reports, err
+	}
+	var differ []string
+	for _, r := range reports {
+		if !r.Equal() {
+			differ = append(differ, r.Service)
+		}
+	}
+	if len(differ) == 0 {
+		return reports, nil
+	}
+	select {
+	case <-time.After(secondRead):
+	case <-ctx.Done():
+		return reports, ctx.Err()
+	}
+	again, err := c.Stores(ctx, from, to, differ...)
+	for _, r := range again {
+		for i := range reports {
+			if reports[i].Service == r.Service {
+				reports[i] = r
+			}
+		}
+	}
+	return reports, err
 }
 
 // bothStores opens the stores of two URLs.
@@ -97,12 +150,13 @@ func differenceOf(r *migrate.Report) difference {
 	d := difference{
 		Service: r.Service, Known: r.Known, Equal: r.Equal(), From: r.OldCount, To: r.NewCount,
 		Missing: endpoints(r.Missing), Extra: endpoints(r.Extra), Accepted: r.Accepted, Copies: len(r.Copies),
+		FromAsOf: r.OldAsOf, ToAsOf: r.NewAsOf,
 	}
 	for _, m := range r.Mismatch {
 		d.Mismatch = append(d.Mismatch, mismatch{show.EndpointOf(m.Old), show.EndpointOf(m.New), m.Fields})
 	}
-	for i := range r.Unmappable {
-		d.Refused = append(d.Refused, r.Unmappable[i].String())
+	for _, l := range r.Unmappable {
+		d.Unmappable = append(d.Unmappable, unmappable{show.EndpointOf(l.Endpoint), errorText(l.Err)})
 	}
 	return d
 }
@@ -116,35 +170,58 @@ func endpoints(list []naming.Endpoint) []show.Endpoint {
 }
 
 // diffText is a table of all services, and a line for each difference.
-func diffText(docs []difference) string {
+func diffText(docs []difference, now time.Time) string {
+	if len(docs) == 0 {
+		return "No service was found.\n"
+	}
 	var rows [][]string
 	var lines strings.Builder
 	for _, d := range docs {
-		verdict := "equal"
-		switch {
-		case !d.Known:
-			verdict = "not read"
-		case !d.Equal:
-			verdict = "different"
+		row := []string{show.Text(d.Service), d.verdict()}
+		for _, n := range []int{d.From, d.To, len(d.Missing), len(d.Extra), len(d.Mismatch), len(d.Unmappable), d.Copies} {
+			row = append(row, strconv.Itoa(n))
 		}
-		name := show.Text(d.Service)
-		rows = append(rows, []string{name, verdict, strconv.Itoa(d.From), strconv.Itoa(d.To), strconv.Itoa(len(d.Missing)), strconv.Itoa(len(d.Extra)), strconv.Itoa(len(d.Mismatch))})
-		for _, e := range d.Missing {
-			fmt.Fprintf(&lines, "- %s  %s\n", name, describe(e))
-		}
-		for _, e := range d.Extra {
-			fmt.Fprintf(&lines, "+ %s  %s\n", name, describe(e))
-		}
-		for _, m := range d.Mismatch {
-			fmt.Fprintf(&lines, "~ %s  %s differs in %s: %s, and %s\n", name, show.Text(m.From.Addr), strings.Join(m.Fields, ", "), describe(m.From), describe(m.To))
-		}
-		for _, r := range d.Refused {
-			fmt.Fprintf(&lines, "! %s  %s\n", name, r)
-		}
+		rows = append(rows, append(row, ageText(now, d.FromAsOf)+", "+ageText(now, d.ToAsOf)))
+		d.lines(&lines)
 	}
-	text := columns([]string{"SERVICE", "", "FROM", "TO", "MISSING", "EXTRA", "DIFFERENT"}, rows)
+	text := columns([]string{"SERVICE", "VERDICT", "FROM", "TO", "MISSING", "EXTRA", "DIFFERENT", "UNMAPPABLE", "COPIES", "READ"}, rows)
 	if lines.Len() > 0 {
 		text += "\n" + lines.String()
 	}
 	return text
+}
+
+func (d *difference) verdict() string {
+	switch {
+	case !d.Known:
+		return "not read"
+	case !d.Equal || len(d.Unmappable) > 0:
+		return "different"
+	}
+	return "equal"
+}
+
+// lines writes a line for each difference.
+func (d *difference) lines(b *strings.Builder) {
+	name := show.Text(d.Service)
+	for _, e := range d.Missing {
+		fmt.Fprintf(b, "- %s  %s\n", name, describe(e))
+	}
+	for _, e := range d.Extra {
+		fmt.Fprintf(b, "+ %s  %s\n", name, describe(e))
+	}
+	for _, m := range d.Mismatch {
+		fmt.Fprintf(b, "~ %s  %s differs in %s: %s, and %s\n", name, show.Text(m.From.Addr), strings.Join(m.Fields, ", "), describe(m.From), describe(m.To))
+	}
+	for _, u := range d.Unmappable {
+		fmt.Fprintf(b, "! %s  %s is refused: %s\n", name, describe(u.Endpoint), u.Why)
+	}
+}
+
+// ageText returns how long ago a registry vouched for its endpoints.
+func ageText(now, asOf time.Time) string {
+	if asOf.IsZero() {
+		return "never"
+	}
+	return max(0, now.Sub(asOf)).Round(100 * time.Millisecond).String()
 }

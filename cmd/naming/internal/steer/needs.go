@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -37,7 +38,7 @@ func answers(_ Judge, o *Observation, _ migrate.State) Condition {
 // records: both registries have the same usable record.
 func records(_ Judge, o *Observation, _ migrate.State) Condition {
 	c := Condition{Name: "records", Holds: true, Why: "both registries have the same record"}
-	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", naming.SafeText(o.Service), PositionOf(o.State, o.Known).Phase)
+	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(o.Service), PositionOf(o.State, o.Known).Phase)
 	switch {
 	case o.Old.Malformed != nil:
 		c.Holds, c.Why, c.Opens = false, "the record of the old registry cannot be used: "+o.Old.Malformed.Error(), again
@@ -254,4 +255,16 @@ func copies(v naming.View) (n int) {
 		}
 	}
 	return n
+}
+
+// plainWord are names that a shell takes as they are.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
+
+// Word returns a text of a registry as one word of a command, for an operator who pastes the
+// command. The word is safe to print.
+func Word(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(naming.SafeText(s), "'", `'\''`) + "'"
 }
