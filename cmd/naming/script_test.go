@@ -23,30 +23,33 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts of testdata against etcd and against Consul. In a script,
-// NAMING_STORE is a registry of its own.
+// NAMING_STORE is a registry of its own, and NAMING_OTHER is another one, in etcd.
 func TestScripts(t *testing.T) {
 	s, err := devetcd.Start(t.Context(), devetcd.Options{Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	scripts(t, "etcd", func(name string) string {
+	other := func(name string) string { return fmt.Sprintf("etcd://%s?prefix=/other-%s/", s.Addr(), name) }
+	scripts(t, "etcd", other, func(name string) string {
 		return fmt.Sprintf("etcd://%s?prefix=/%s/", s.Addr(), name)
 	})
 	agent := consultest.Start(t, nil)
-	scripts(t, "consul", func(name string) string {
+	scripts(t, "consul", func(name string) string { return other("consul-" + name) }, func(name string) string {
 		return fmt.Sprintf("consul://%s?prefix=%s-", agent.Addr, name)
 	})
 }
 
-// scripts runs all scripts against one kind of registry. url returns the registry of a script.
-func scripts(t *testing.T, kind string, url func(name string) string) {
+// scripts runs all scripts against one kind of registry. url returns the registry of a script,
+// and other returns the second one.
+func scripts(t *testing.T, kind string, other, url func(name string) string) {
 	t.Run(kind, func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata",
 			Setup: func(e *testscript.Env) error {
 				name := strings.TrimPrefix(e.WorkDir[strings.LastIndex(e.WorkDir, "/")+1:], "script-")
 				e.Setenv("NAMING_STORE", url(name))
+				e.Setenv("NAMING_OTHER", other(name))
 				e.Setenv("HOME", e.WorkDir)
 				return nil
 			},
