@@ -54,8 +54,9 @@ type scopeFlags struct {
 
 // add adds the flags. mustChoose says that the command has no default.
 func (f *scopeFlags) add(cmd *cobra.Command, mustChoose bool) {
-	cmd.Flags().StringSliceVar(&f.services, "service", nil, "the `NAME` of a service; may be given more than once")
+	cmd.Flags().StringSliceVar(&f.services, "service", nil, "the `NAME` of a service; may be given more than once (default all)")
 	if mustChoose {
+		cmd.Flags().Lookup("service").Usage = "the `NAME` of a service; may be given more than once. * is the record of all services without a record of their own"
 		cmd.Flags().BoolVar(&f.all, "all", false, "all services: the record * and the records of single services")
 	}
 }
@@ -64,8 +65,8 @@ func (f *scopeFlags) check(mustChoose bool) error {
 	switch {
 	case mustChoose && f.all == (len(f.services) > 0):
 		return usage("name services with --service, or use --all for all services")
-	case slices.Contains(f.services, steer.AllServices):
-		return usage("--service: use --all for all services")
+	case !mustChoose && slices.Contains(f.services, steer.AllServices):
+		return usage("--service: all services are the default")
 	}
 	for _, name := range f.services {
 		if err := naming.CheckService(name); err != nil {

@@ -234,12 +234,8 @@ func (a *app) migrateBridge(ctx context.Context, pf pairFlags, f *bridgeFlags, d
 		return err
 	}
 	defer p.close()
-	logger := slog.New(slog.DiscardHandler) // the events say what happens
-	if a.verbose > 0 {
-		logger = a.logger()
-	}
 	printer := &bridgePrinter{app: a}
-	l, err := f.link(p, logger, printer.hooks())
+	l, err := f.link(p, a.logger(), printer.hooks())
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ type stepFlags struct {
 	force bool
 }
 
+// notShared is the value of --share if the flag was not given.
+const notShared = -1
+
 // add adds the flags that all of the commands have.
 func (f *stepFlags) add(cmd *cobra.Command, mustChoose bool) {
 	f.scopeFlags.add(cmd, mustChoose)
@@ -35,7 +38,15 @@ func (f *stepFlags) add(cmd *cobra.Command, mustChoose bool) {
 
 func (f *stepFlags) addWish(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.to, "to", "", "the `PHASE` to go to, as a name or a number (default one step)")
-	cmd.Flags().Float64Var(&f.share, "share", -1, "the `PART` of the clients that prefer the new registry, from 0 to 1")
+	cmd.Flags().Float64Var(&f.share, "share", notShared, "the `PART` of the clients that prefer the new registry, from 0 to 1")
+	cmd.Flags().Lookup("share").DefValue = "" // notShared is not part of the help
+	_ = cmd.RegisterFlagCompletionFunc("to", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var phases []string
+		for p := migrate.Old; p <= migrate.Done; p++ {
+			phases = append(phases, p.String())
+		}
+		return phases, cobra.ShellCompDirectiveNoFileComp
+	})
 }
 
 // cmdFlags are the flags of one command.
@@ -55,7 +66,7 @@ func (f cmdFlags) parse() (wish steer.Wish, j steer.Judge, err error) {
 		}
 		wish.HasPhase = true
 	}
-	wish.Share, wish.HasShare = f.share, f.share != -1
+	wish.Share, wish.HasShare = f.share, f.share != notShared
 	if err := wish.Valid(); err != nil {
 		return wish, j, usage("%w", err)
 	}
@@ -77,6 +88,8 @@ type stepResult struct {
 	// Warnings are what an operator should know. Error is why the record was not written.
 	Warnings []string `json:"warnings,omitempty"`
 	Error    string   `json:"error,omitempty"`
+
+	err error // of Error
 }
 
 func (r *stepResult) text() string {
@@ -120,18 +133,24 @@ func (s *step) look(ctx context.Context) ([]steer.Gate, error) {
 	for _, t := range targets {
 		to, err := s.wish.Forward(t)
 		switch {
-		case err != nil && (s.lenient || s.flags.all):
+		case err != nil && s.lenient:
+			to = t.State // the service is that far
+		case err != nil && s.flags.all:
 			continue // others of many services may go on
 		case err != nil:
 			return nil, no("%s: %w", naming.SafeText(t.Record), err)
 		}
-		s.targets, s.to = append(s.targets, t), append(s.to, to)
-		for _, o := range t.Services {
-			gates = append(gates, s.judge.Gate(o, to))
+		if s.lenient && len(t.Services) == 0 && s.worldRead() {
+			continue // no service has the record
 		}
+		s.targets, s.to = append(s.targets, t), append(s.to, to)
+		gates = append(gates, s.judge.Gates(s.world, t, to)...)
 	}
 	return gates, nil
 }
+
+// worldRead reports whether both registries were read.
+func (s *step) worldRead() bool { return s.world.OldErr == nil && s.world.NewErr == nil }
 
 // lookEvery returns the time between two looks at gates that must be open for a time.
 func lookEvery(soak time.Duration) time.Duration {
@@ -188,7 +207,10 @@ func (a *app) migrateAdvance(ctx context.Context, f pairFlags, flags cmdFlags) e
 	defer p.close()
 	s := &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags}
 	gates, _, err := s.soaked(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return no("interrupted: nothing was written")
+	case err != nil:
 		return err
 	}
 	if len(s.targets) == 0 {
@@ -201,8 +223,8 @@ func (a *app) migrateAdvance(ctx context.Context, f pairFlags, flags cmdFlags) e
 	var results []stepResult
 	for i, t := range s.targets {
 		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true)}
-		for _, o := range t.Services {
-			if g := j.Gate(o, s.to[i]); !g.Open {
+		for _, g := range j.Gates(s.world, t, s.to[i]) {
+			if !g.Open {
 				r.Gates, r.Forced = append(r.Gates, g), s.flags.force
 			}
 		}
@@ -234,7 +256,7 @@ func (a *app) write(ctx context.Context, p *pair, to migrate.State, by string, r
 		r.Written, r.Seq = true, got.Seq
 		r.Warnings = append(r.Warnings, strings.TrimPrefix(message(err), "migrate: "))
 	default:
-		r.Error = strings.TrimPrefix(message(err), "migrate: ")
+		r.err, r.Error = err, strings.TrimPrefix(message(err), "migrate: ")
 	}
 }
 
@@ -257,7 +279,10 @@ func (a *app) printResults(results []stepResult) error {
 // unwritten returns an error if a record was not written.
 func unwritten(results []stepResult) error {
 	for _, r := range results {
-		if r.Error != "" {
+		switch {
+		case errors.Is(r.err, naming.ErrInvalid):
+			return usage("%s", r.Error)
+		case r.err != nil:
 			return &statusError{statusRegistry, errors.New(r.Error)}
 		}
 	}

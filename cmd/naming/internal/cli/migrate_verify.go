@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -156,7 +157,7 @@ func (a *app) migrateVerifyCommand(pair *pairFlags) *cobra.Command {
 		Use: "verify", Short: "Say whether services may go on", Args: cobra.NoArgs,
 		Long: "Look whether the gate of the next step is open, for all services or for some. With --soak, look again\n" +
 			"and again for that time. The exit status is 0 only if all gates were open, 1 if one is closed, and 3 if\n" +
-			"a registry cannot be read.",
+			"a registry cannot be read. Without a service, nothing holds, and the exit status is 1.",
 		RunE: run(func(ctx context.Context, _ []string) error { return a.migrateVerify(ctx, *pair, cmdFlags{&s, false}) }),
 	}
 	s.add(cmd, false)
@@ -175,10 +176,13 @@ func (a *app) migrateVerify(ctx context.Context, f pairFlags, flags cmdFlags) er
 	defer p.close()
 	step := &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags, lenient: true}
 	gates, held, err := step.soaked(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return no("interrupted")
+	case err != nil:
 		return err
 	}
-	doc := verification{Open: allOpen(gates), Seconds: held.Round(time.Millisecond).Seconds(), Gates: gates}
+	doc := verification{Open: len(gates) > 0 && allOpen(gates), Seconds: held.Round(time.Millisecond).Seconds(), Gates: gates}
 	if err := a.print(doc, func() string { return gatesText(gates) }); err != nil {
 		return err
 	}

@@ -59,7 +59,9 @@ func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error)
 		}
 		f.oldURL, f.newURL = cmp.Or(f.oldURL, params.Get("from")), cmp.Or(f.newURL, params.Get("to"))
 		f.oldName, f.newName = cmp.Or(f.oldName, params.Get("old-name")), cmp.Or(f.newName, params.Get("new-name"))
-		readOnly = params.Get("read-only")
+		if readOnly = params.Get("read-only"); readOnly != "" && readOnly != "from" && readOnly != "to" {
+			return f, "", usage("the parameter read-only of the migrate URL is neither from nor to")
+		}
 	}
 	f.oldName, f.newName = cmp.Or(f.oldName, "old"), cmp.Or(f.newName, "new")
 	switch {

@@ -73,9 +73,18 @@ const maxApart = 3
 // Gate returns what a service needs for the step to a state. A step that is not ahead needs
 // nothing.
 func (j Judge) Gate(o Observation, to migrate.State) Gate {
+	return j.gate(&o, to, needs(&o, to))
+}
+
+// gate looks at what a step needs. A step that is not ahead needs nothing, and neither does
+// the first one.
+func (j Judge) gate(o *Observation, to migrate.State, needs []need) Gate {
 	g := Gate{Service: o.Service, From: PositionOf(o.State, o.Known), To: PositionOf(to, true), Conditions: []Condition{}}
-	for _, n := range j.needs(o, to) {
-		c := n(j, &o, to)
+	if o.Known && !Ahead(to, o.State) || !o.Known && to.Phase == migrate.Old {
+		needs = nil
+	}
+	for _, n := range needs {
+		c := n(j, o, to)
 		if !g.has(c.Name) {
 			c.Why = naming.SafeText(c.Why)
 			if c.Holds {
@@ -98,15 +107,10 @@ func (g *Gate) has(name string) bool {
 }
 
 // needs returns what a step needs: of each phase that it enters or crosses, and of every step.
-func (j Judge) needs(o Observation, to migrate.State) []need {
+func needs(o *Observation, to migrate.State) []need {
 	from := migrate.Old
 	if o.Known {
 		from = o.State.Phase
-		if !Ahead(to, o.State) {
-			return nil
-		}
-	} else if to.Phase == migrate.Old {
-		return nil
 	}
 	list := []need{answers, records, endpoints, apart}
 	if to.Phase == migrate.PreferNew && from == migrate.PreferNew {

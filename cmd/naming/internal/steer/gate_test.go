@@ -39,9 +39,16 @@ func copyOf(addr string) naming.Endpoint {
 
 func phase(p migrate.Phase) migrate.State { return migrate.State{Phase: p} }
 
-// TestGate: each gate is open when what it needs holds, and is closed by exactly the
-// condition that does not hold.
-func TestGate(t *testing.T) {
+// gateCase is a step, and the names of the conditions that close its gate.
+type gateCase struct {
+	name   string
+	judge  Judge
+	o      Observation
+	to     migrate.State
+	closed string // names, with commas
+}
+
+func gateCases() []gateCase {
 	one, two := synced(at("a:1")...), synced(at("a:1", "b:1")...)
 	heavy := synced(naming.Endpoint{ID: "a:1", Addr: "a:1", Metadata: []byte(`{"weight":2}`)})
 	bridged := synced(append(at("a:1"), copyOf("b:1"))...)
@@ -51,13 +58,7 @@ func TestGate(t *testing.T) {
 	down := with(seen(phase(migrate.Union), one, naming.View{}), func(o *Observation) { o.New = Side{Err: errors.New("down"), RecordErr: errors.New("down")} })
 	full := migrate.State{Phase: migrate.PreferNew, Share: 1}
 	yes := Judge{Confirmed: []string{Readers}}
-	for _, c := range []struct {
-		name   string
-		judge  Judge
-		o      Observation
-		to     migrate.State
-		closed string // names, with commas
-	}{
+	return []gateCase{
 		{"0 to 1", Judge{}, seen(phase(0), one, synced()), phase(1), ""},
 		{"0 to 1, loss", Judge{}, with(seen(phase(0), one, synced()), func(o *Observation) { o.Losses = loss }), phase(1), "format"},
 		{"0 to 1, accepted", Judge{Accept: migrate.Accept{"weight"}}, with(seen(phase(0), one, synced()), func(o *Observation) { o.Losses = loss }), phase(1), ""},
@@ -96,7 +97,13 @@ func TestGate(t *testing.T) {
 		{"unknown to 0", Judge{}, with(seen(phase(0), two, one), func(o *Observation) { o.Known = false }), phase(0), ""},
 		{"again", Judge{}, seen(phase(3), two, one), phase(3), ""},
 		{"back", Judge{}, seen(phase(3), two, one), phase(2), ""},
-	} {
+	}
+}
+
+// TestGate: each gate is open when what it needs holds, and is closed by exactly the
+// condition that does not hold.
+func TestGate(t *testing.T) {
+	for _, c := range gateCases() {
 		g := c.judge.Gate(c.o, c.to)
 		var closed []string
 		for _, x := range g.Closed() {
@@ -111,7 +118,7 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestPassing: a gate is worth a second look only if all that closes it may pass.
+// TestPassing: a second look at a gate can help only if all that closes it may pass.
 func TestPassing(t *testing.T) {
 	one, two := synced(at("a:1")...), synced(at("a:1", "b:1")...)
 	for _, c := range []struct {

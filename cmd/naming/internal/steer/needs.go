@@ -38,7 +38,11 @@ func answers(_ Judge, o *Observation, _ migrate.State) Condition {
 // records: both registries have the same usable record.
 func records(_ Judge, o *Observation, _ migrate.State) Condition {
 	c := Condition{Name: "records", Holds: true, Why: "both registries have the same record"}
-	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(o.Service), PositionOf(o.State, o.Known).Phase)
+	record := AllServices
+	if o.Own {
+		record = o.Service
+	}
+	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(record), PositionOf(o.State, o.Known).Phase)
 	switch {
 	case o.Old.Malformed != nil:
 		c.Holds, c.Why, c.Opens = false, "the record of the old registry cannot be used: "+o.Old.Malformed.Error(), again

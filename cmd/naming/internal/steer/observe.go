@@ -26,13 +26,15 @@ type World struct {
 	Bridges []Seat
 	// OldErr and NewErr are why a registry could not be read, or nil.
 	OldErr, NewErr error
+
+	registries Registries
 }
 
-// Observe reads services from both registries, once each. Without names, all services of
-// both registries and of the records are read. A registry that cannot be read is no reason
-// to fail: the Observations say so. ctx bounds the time.
+// Observe reads services from both registries, once each. Without names, or with the name
+// [AllServices], all services of both registries and of the records are read. A registry that cannot be read is not an
+// error: the Observations have the reason. ctx bounds the time.
 func Observe(ctx context.Context, r Registries, accept migrate.Accept, names ...string) *World {
-	w := &World{}
+	w := &World{registries: r}
 	var old, next registry
 	var group errgroup.Group
 	group.Go(func() error { w.Records = migrate.ReadRecords(ctx, r.OldRecords, r.NewRecords); return nil })
@@ -41,15 +43,23 @@ func Observe(ctx context.Context, r Registries, accept migrate.Accept, names ...
 	_ = group.Wait() // the functions return nil
 	w.OldErr, w.NewErr = old.err, next.err
 	w.Bridges = append(old.seats, next.seats...)
-	if len(names) == 0 {
-		names = slices.Concat(slices.Collect(maps.Keys(old.sides)), slices.Collect(maps.Keys(next.sides)), slices.Collect(maps.Keys(w.Records.States())))
-		names = slices.DeleteFunc(names, func(n string) bool { return n == AllServices })
+	if wantsAll(names) {
+		names = slices.Concat(names, slices.Collect(maps.Keys(old.sides)), slices.Collect(maps.Keys(next.sides)), slices.Collect(maps.Keys(w.Records.States())))
 	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
+	for _, name := range single(names) {
 		w.Services = append(w.Services, w.observation(r, accept, name, old.side(name), next.side(name)))
 	}
 	return w
+}
+
+// wantsAll reports whether names mean all services.
+func wantsAll(names []string) bool { return len(names) == 0 || slices.Contains(names, AllServices) }
+
+// single returns the names of single services, sorted and without duplicates.
+func single(names []string) []string {
+	names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == AllServices })
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // registry is what was read of one registry.
@@ -80,9 +90,10 @@ func readRegistry(ctx context.Context, store, records naming.Store, which string
 		r.err = naming.SafeError(err)
 		return r
 	}
-	if len(names) > 0 {
-		all = names
+	if wantsAll(names) {
+		names = slices.Concat(names, all)
 	}
+	all = single(names)
 	sides := make([]Side, len(all))
 	var group errgroup.Group
 	group.SetLimit(parallel)
@@ -156,20 +167,25 @@ func (s *Side) apply(r migrate.RegistryRecords, name string, none bool) {
 	}
 }
 
-// RecordsOnly reads the records of both registries, and no endpoints. Without names, the
-// services are those that have a record.
+// RecordsOnly reads the records of both registries, and no endpoints. Without names, or with
+// the name [AllServices], the services are those that have a record.
 func RecordsOnly(ctx context.Context, r Registries, names ...string) *World {
-	w := &World{Records: migrate.ReadRecords(ctx, r.OldRecords, r.NewRecords)}
+	w := &World{Records: migrate.ReadRecords(ctx, r.OldRecords, r.NewRecords), registries: r}
 	w.OldErr, w.NewErr = w.Records.Old.Err, w.Records.New.Err
-	if len(names) == 0 {
-		names = slices.DeleteFunc(slices.Sorted(maps.Keys(w.Records.States())), func(n string) bool { return n == AllServices })
+	if wantsAll(names) {
+		names = slices.Concat(names, slices.Collect(maps.Keys(w.Records.States())))
 	}
-	for _, name := range names {
-		o := Observation{Service: name, Report: &migrate.Report{}}
-		o.applyRecords(w.Records, r)
-		w.Services = append(w.Services, o)
+	for _, name := range single(names) {
+		w.Services = append(w.Services, w.bare(name))
 	}
 	return w
+}
+
+// bare returns an Observation without endpoints.
+func (w *World) bare(name string) Observation {
+	o := Observation{Service: name, Report: &migrate.Report{}, Old: Side{Err: w.OldErr}, New: Side{Err: w.NewErr}}
+	o.applyRecords(w.Records, w.registries)
+	return o
 }
 
 // applyRecords adds what both registries have as the record of the service.

@@ -51,11 +51,12 @@ func (s *Soak) Add(at time.Time, holds, firm bool) Verdict {
 
 // Watch looks at gates again and again until all have been open for the time of the Soak, or
 // one stays closed. It returns the last gates, and how long they were open. between is the
-// time between two looks. each, if not nil, is called after each look with the gates and the
+// time between two looks, or more if a look takes longer. each, if not nil, is called after each look with the gates and the
 // time that passed.
 func Watch(ctx context.Context, s Soak, between time.Duration, look func(context.Context) ([]Gate, error), each func([]Gate, time.Duration)) ([]Gate, time.Duration, error) {
 	begin := time.Now()
 	for {
+		looked := time.Now()
 		gates, err := look(ctx)
 		if err != nil {
 			return nil, 0, err
@@ -78,7 +79,7 @@ func Watch(ctx context.Context, s Soak, between time.Duration, look func(context
 		select {
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
-		case <-time.After(between):
+		case <-time.After(max(between, time.Since(looked))):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/naming-go/naming/migrate"
 )
@@ -17,24 +18,39 @@ type Target struct {
 	Services []Observation
 }
 
-// Targets returns the records that a step of some services writes. Without names these are
-// the record of AllServices and all records of single services.
+// Targets returns the records that a step of some services writes. The name [AllServices] is
+// the record of all services without a record of their own. Without names, all records are
+// returned.
 func Targets(w *World, names ...string) []Target {
-	states := w.Records.States()
 	all := Target{Record: AllServices}
-	all.State, all.Known = states[AllServices]
-	var own []Target
+	all.State, all.Known = w.Records.States()[AllServices]
+	var list []Target
 	for _, o := range w.Services {
-		if len(names) == 0 && !o.Own {
+		if !o.Own && !slices.Contains(names, o.Service) {
 			all.Services = append(all.Services, o)
-			continue
+		} else if o.Own && len(names) == 0 || slices.Contains(names, o.Service) {
+			list = append(list, Target{Record: o.Service, Known: o.Known, State: o.State, Services: []Observation{o}})
 		}
-		own = append(own, Target{Record: o.Service, Known: o.Known, State: o.State, Services: []Observation{o}})
 	}
-	if len(names) > 0 {
-		return own
+	if wantsAll(names) {
+		list = append([]Target{all}, list...)
 	}
-	return append([]Target{all}, own...)
+	return list
+}
+
+// Gates returns the gates of all services of a Target. A Target without services has a gate
+// of its own: both registries have to answer.
+func (j Judge) Gates(w *World, t Target, to migrate.State) []Gate {
+	if len(t.Services) == 0 {
+		o := w.bare(t.Record)
+		o.State, o.Known = t.State, t.Known
+		return []Gate{j.gate(&o, to, []need{answers, records, apart})}
+	}
+	var gates []Gate
+	for _, o := range t.Services {
+		gates = append(gates, j.Gate(o, to))
+	}
+	return gates
 }
 
 // Wish is where an operator wants a service to go. The zero Wish is one step.

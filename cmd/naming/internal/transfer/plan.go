@@ -24,7 +24,8 @@ import (
 // Leased says what becomes of an entry that is under a lease.
 type Leased string
 
-// The values of Leased. The empty value is no decision: such an entry is Undecided.
+// The values of Leased. The empty value means that nobody has decided: such an entry is
+// Undecided.
 const (
 	Skip      Leased = "skip"      // it is not copied
 	Keep      Leased = "keep"      // its copy is under a lease of Run
