@@ -79,7 +79,7 @@ registry cannot be reached.`),
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.services, "service", nil, "the `NAME` of a service; may be given more than once (default all)")
 	flags.StringVar(&f.accept, "accept", "", "what may be lost: a `LIST` of id, address, weight, zone, version, tags, metadata, draining-mark")
-	flags.StringVar(&f.leased, "leased", "", "what becomes of entries of programs that run: skip, keep or permanent")
+	flags.StringVar(&f.leased, "leased", "", "what becomes of entries of programs that run, `HOW`: skip, keep or permanent")
 	flags.BoolVar(&f.dry, "dry-run", false, "print what would be done, and write nothing")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "replace entries of the target that have the same ID and other content")
 	flags.DurationVar(&f.ttl, "ttl", time.Minute, "how long kept copies outlive the command if it is killed")

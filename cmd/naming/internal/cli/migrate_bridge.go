@@ -37,9 +37,9 @@ func (f *bridgeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "default", "the `NAME` of the migration")
 	flags.BoolVar(&f.reverse, "reverse", false, "copy from the new registry to the old one")
-	flags.StringVar(&f.elect, "election", "", "the registry in which bridges elect the one that works: old, new or none (default the target, or else the registry that can)")
+	flags.StringVar(&f.elect, "election", "", "the `REGISTRY` in which bridges elect the one that works: old, new or none (default the target, or else the registry that can)")
 	flags.DurationVar(&f.ttl, "ttl", 0, "how long copies outlive the bridge (default 15m, and 1h on Consul)")
-	flags.IntVar(&f.rate, "rate", 0, "how many writes are made in a second (default 1000, and 50 on Consul)")
+	flags.IntVar(&f.rate, "rate", 0, "how many `WRITES` are made in a second (default 1000, and 50 on Consul)")
 	flags.Float64Var(&f.fuse, "fuse", 0.25, "the `PART` of the copies that may be deleted without an approval, from 0 to 1")
 	flags.DurationVar(&f.fuseWindow, "fuse-window", time.Minute, "the time in which deletions add up")
 }

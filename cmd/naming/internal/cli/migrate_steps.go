@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,13 +21,10 @@ type stepFlags struct {
 	judgeFlags
 	soakFlags
 	to    string
-	share float64
+	share string
 	by    string
 	force bool
 }
-
-// notShared is the value of --share if the flag was not given.
-const notShared = -1
 
 // add adds the flags that all of the commands have.
 func (f *stepFlags) add(cmd *cobra.Command, mustChoose bool) {
@@ -38,8 +36,7 @@ func (f *stepFlags) add(cmd *cobra.Command, mustChoose bool) {
 
 func (f *stepFlags) addWish(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.to, "to", "", "the `PHASE` to go to, as a name or a number (default one step)")
-	cmd.Flags().Float64Var(&f.share, "share", notShared, "the `PART` of the clients that prefer the new registry, from 0 to 1")
-	cmd.Flags().Lookup("share").DefValue = "" // notShared is not part of the help
+	cmd.Flags().StringVar(&f.share, "share", "", "the `PART` of the clients that prefer the new registry, from 0 to 1")
 	_ = cmd.RegisterFlagCompletionFunc("to", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var phases []string
 		for p := migrate.Old; p <= migrate.Done; p++ {
@@ -66,7 +63,12 @@ func (f cmdFlags) parse() (wish steer.Wish, j steer.Judge, err error) {
 		}
 		wish.HasPhase = true
 	}
-	wish.Share, wish.HasShare = f.share, f.share != notShared
+	if f.share != "" {
+		if wish.Share, err = strconv.ParseFloat(f.share, 64); err != nil {
+			return wish, j, usage("--share is %q: want a number from 0 to 1", f.share)
+		}
+		wish.HasShare = true
+	}
 	if err := wish.Valid(); err != nil {
 		return wish, j, usage("%w", err)
 	}
@@ -190,7 +192,7 @@ func (a *app) migrateAdvanceCommand(pair *pairFlags) *cobra.Command {
 	}
 	s.add(cmd, true)
 	cmd.Flags().BoolVar(&s.force, "force", false, "go on although a gate is closed")
-	cmd.Flags().StringVar(&s.by, "by", a.operator(), "who makes the step, for the record")
+	cmd.Flags().StringVar(&s.by, "by", a.operator(), "the `NAME` of who makes the step, for the record")
 	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
 	return cmd
 }
@@ -302,7 +304,7 @@ func (a *app) migrateBackCommand(pair *pairFlags) *cobra.Command {
 	}
 	s.scopeFlags.add(cmd, true)
 	s.addWish(cmd)
-	cmd.Flags().StringVar(&s.by, "by", a.operator(), "who makes the step, for the record")
+	cmd.Flags().StringVar(&s.by, "by", a.operator(), "the `NAME` of who makes the step, for the record")
 	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
 	return cmd
 }

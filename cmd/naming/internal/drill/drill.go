@@ -194,7 +194,7 @@ func (f *fleet) play(ctx context.Context, s migrate.State) (Step, error) {
 	step.Reads = f.reads()
 	nowCalls, nowFailed, _ := f.total()
 	step.Calls, step.Failed = nowCalls-calls, nowFailed-failed
-	step.Seconds = time.Since(begin).Seconds()
+	step.Seconds = time.Since(begin).Round(time.Millisecond).Seconds()
 	return step, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/naming-go/naming"
@@ -39,7 +40,7 @@ func answers(_ Judge, o *Observation, _ migrate.State) Condition {
 func records(_ Judge, o *Observation, _ migrate.State) Condition {
 	c := Condition{Name: "records", Holds: true, Why: "both registries have the same record"}
 	record := AllServices
-	if o.Own {
+	if o.Own || o.Old.Malformed != nil || o.New.Malformed != nil {
 		record = o.Service
 	}
 	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(record), PositionOf(o.State, o.Known).Phase)
@@ -67,7 +68,7 @@ func recordText(s *Side) string {
 // endpoints: the service exists.
 func endpoints(_ Judge, o *Observation, _ migrate.State) Condition {
 	n := o.Report.OldCount + o.Report.NewCount
-	c := Condition{Name: "endpoints", Holds: n > 0 || !o.Report.Known, Why: fmt.Sprintf("the old registry has %d endpoints, and the new one has %d", o.Report.OldCount, o.Report.NewCount)}
+	c := Condition{Name: "endpoints", Holds: n > 0 || !o.Report.Known, Why: fmt.Sprintf("the old registry has %s, and the new one has %d", number(o.Report.OldCount, "endpoint"), o.Report.NewCount)}
 	switch {
 	case !o.Report.Known:
 		c.Why = "a registry was not read"
@@ -84,7 +85,7 @@ func apart(_ Judge, o *Observation, to migrate.State) Condition {
 	if o.Known {
 		from = o.State.Phase
 	}
-	c := Condition{Name: "apart", Holds: to.Phase <= from+maxApart, Why: fmt.Sprintf("the step crosses %d phases", to.Phase-from)}
+	c := Condition{Name: "apart", Holds: to.Phase <= from+maxApart, Why: "the step crosses " + number(int(to.Phase)-int(from), "phase")}
 	if !c.Holds {
 		c.Why += fmt.Sprintf(", and programs are safe together within %d", maxApart)
 		c.Opens = fmt.Sprintf("go to %v first, and wait until all programs have that phase", from+maxApart)
@@ -103,13 +104,13 @@ func format(j Judge, o *Observation, _ migrate.State) Condition {
 	open := Unaccepted(o.Losses, j.Accept)
 	switch {
 	case len(open) > 0:
-		c.Holds, c.Why = false, fmt.Sprintf("%d losses are not accepted; the first: %s", len(open), open[0].String())
+		c.Holds, c.Why = false, fmt.Sprintf("not accepted: %s; the first: %s", number(len(open), "loss"), open[0].String())
 		c.Opens = "change what the servers announce"
 		if fields := lostFields(open); len(fields) > 0 {
 			c.Opens += ", or accept the loss: --accept " + strings.Join(fields, ",")
 		}
 	case len(o.Losses) > 0:
-		c.Why = fmt.Sprintf("%d losses are accepted", len(o.Losses))
+		c.Why = "accepted: " + number(len(o.Losses), "loss")
 	}
 	return c
 }
@@ -154,7 +155,7 @@ func parity(_ Judge, o *Observation, _ migrate.State) Condition {
 	case len(r.Mismatch) > 0:
 		m := r.Mismatch[0]
 		c.Holds, c.Opens = false, opensMismatch
-		c.Why = fmt.Sprintf("%d endpoints have different data; the first: %s differs in %s", len(r.Mismatch), m.Old.Addr, strings.Join(m.Fields, ", "))
+		c.Why = fmt.Sprintf("different data: %s; the first: %s differs in %s", number(len(r.Mismatch), "endpoint"), m.Old.Addr, strings.Join(m.Fields, ", "))
 	}
 	return c
 }
@@ -171,7 +172,7 @@ func coverage(_ Judge, o *Observation, _ migrate.State) Condition {
 
 // known begins a condition that needs a comparison.
 func known(o *Observation, name string) Condition {
-	c := Condition{Name: name, Holds: true, passing: true, Why: fmt.Sprintf("the new registry has all %d endpoints", o.Report.OldCount)}
+	c := Condition{Name: name, Holds: true, passing: true, Why: fmt.Sprintf("the new registry has all of %s", number(o.Report.OldCount, "endpoint"))}
 	switch r := o.Report; {
 	case !r.Known:
 		c.Holds, c.Why, c.Opens = false, "a registry was not read", "repair the registry"
@@ -191,7 +192,7 @@ func missingText(o *Observation) string {
 		}
 		addrs = append(addrs, e.Addr)
 	}
-	return fmt.Sprintf("the new registry lacks %d of %d endpoints: %s", len(o.Report.Missing), o.Report.OldCount, strings.Join(addrs, ", "))
+	return fmt.Sprintf("the new registry lacks %d of %s: %s", len(o.Report.Missing), number(o.Report.OldCount, "endpoint"), strings.Join(addrs, ", "))
 }
 
 // natives: servers are in the new registry by themselves, as copies end with the bridge.
@@ -199,7 +200,7 @@ func natives(_ Judge, o *Observation, _ migrate.State) Condition {
 	n := len(o.Report.Copies)
 	c := Condition{Name: "natives", Holds: n == 0, passing: true, Why: "no endpoint depends on a bridge"}
 	if n > 0 {
-		c.Why = fmt.Sprintf("the new registry has %d endpoints only as copies of a bridge, such as %s", n, o.Report.Copies[0].Addr)
+		c.Why = fmt.Sprintf("the new registry has %s only as copies of a bridge, such as %s", number(n, "endpoint"), o.Report.Copies[0].Addr)
 		c.Opens = "upgrade these servers, so that they register themselves"
 	}
 	return c
@@ -234,7 +235,7 @@ func oldEmpty(_ Judge, o *Observation, _ migrate.State) Condition {
 	case !o.Report.Known:
 		c.Why, c.Opens = "a registry was not read", "repair the registry"
 	case n > 0:
-		c.Why = fmt.Sprintf("the old registry has %d endpoints", n)
+		c.Why = "the old registry has " + number(n, "endpoint")
 		c.Opens = "wait until the servers have left. A server that stays has not joined, or has another phase"
 	}
 	return c
@@ -245,7 +246,7 @@ func swept(_ Judge, o *Observation, _ migrate.State) Condition {
 	n := copies(o.Old.View) + copies(o.New.View)
 	c := Condition{Name: "swept", Holds: n == 0, passing: true, Why: "no copies of a bridge are left"}
 	if n > 0 {
-		c.Why = fmt.Sprintf("%d copies of a bridge are left", n)
+		c.Why = "copies of a bridge that are left: " + strconv.Itoa(n)
 		c.Opens = "stop the bridges, and run 'naming migrate sweep'"
 	}
 	return c
@@ -271,4 +272,15 @@ func Word(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(naming.SafeText(s), "'", `'\''`) + "'"
+}
+
+// number returns a number and what is counted.
+func number(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		return strconv.Itoa(n) + " " + what + "es"
+	}
+	return strconv.Itoa(n) + " " + what + "s"
 }

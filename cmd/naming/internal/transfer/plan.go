@@ -141,7 +141,8 @@ func (o Options) items(to naming.Store, source, target naming.View) ([]Item, err
 	byID, byAddr := make(map[string]naming.Endpoint), make(map[string]naming.Endpoint)
 	for _, e := range present(target) {
 		byID[e.ID] = e
-		if e.Addr != "" {
+		// A bridge removes its copy when the entry itself appears.
+		if _, isCopy := migrate.Native(e); e.Addr != "" && !isCopy {
 			byAddr[e.Addr] = e
 		}
 	}

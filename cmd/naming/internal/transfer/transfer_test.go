@@ -69,6 +69,7 @@ func TestDecide(t *testing.T) {
 		{"another ID", Options{}, entry("a", ""), []naming.Endpoint{entry("b", "")}, Conflict},
 		{"another ID, overwrite", Options{Overwrite: true}, entry("a", ""), []naming.Endpoint{entry("b", "")}, Conflict},
 		{"another ID, accepted", Options{Accept: migrate.Accept{"id"}}, entry("a", ""), []naming.Endpoint{entry("b", "")}, Same},
+		{"beside a copy of a bridge", Options{}, entry("a", ""), []naming.Endpoint{bridged}, Write},
 		{"leased", Options{}, leased, nil, Undecided},
 		{"leased, there", Options{}, leased, []naming.Endpoint{leased}, Undecided},
 		{"leased, skip", Options{Leased: Skip}, leased, nil, Left},
