@@ -113,7 +113,7 @@ func (a *app) copy(ctx context.Context, fromURL, toURL string, f *copyFlags) err
 	if err != nil {
 		return err
 	}
-	from, to, done, err := a.bothStores(ctx, fromURL, toURL)
+	from, to, done, err := bothStores(ctx, a.readStore, a.writeStore, fromURL, toURL)
 	if err != nil {
 		return err
 	}

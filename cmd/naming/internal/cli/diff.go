@@ -53,7 +53,7 @@ func (a *app) diffCommand() *cobra.Command {
 		Use: "diff FROM TO", Short: "Compare two registries", Args: cobra.ExactArgs(2),
 		Long: "Compare the services of two registries, address by address. Services that differ are read a second\n" +
 			"time, since a server that starts is in one registry before it is in the other one. READ is how long\n" +
-			"ago both registries vouched for their endpoints.\n" +
+			"ago both registries vouched for their endpoints. A migrate URL is what a program reads that joins.\n" +
 			"The exit status is 0 if the registries agree, 1 if they differ, and 3 if one of them cannot be read.",
 		Example: "  naming diff consul://127.0.0.1 'etcd://127.0.0.1?prefix=/naming/' --service greeter --accept id",
 		RunE:    run(func(ctx context.Context, args []string) error { return a.diff(ctx, args, scope.services, accept) }),
@@ -73,7 +73,7 @@ func (a *app) diff(ctx context.Context, urls, services []string, list string) er
 			return err
 		}
 	}
-	from, to, done, err := a.bothStores(ctx, urls[0], urls[1])
+	from, to, done, err := bothStores(ctx, a.readStore, a.readStore, urls[0], urls[1])
 	if err != nil {
 		return err
 	}
@@ -132,13 +132,16 @@ func compareTwice(ctx context.Context, c migrate.Comparison, from, to naming.Sto
 	return reports, err
 }
 
-// bothStores opens the stores of two URLs.
-func (a *app) bothStores(ctx context.Context, fromURL, toURL string) (from, to naming.Store, done func(), err error) {
-	from, closeFrom, err := a.registryStore(ctx, fromURL)
+// opener opens a store, which the function that it returns closes.
+type opener func(ctx context.Context, url string) (naming.Store, func(), error)
+
+// bothStores opens the stores of two URLs. The caller closes both with done.
+func bothStores(ctx context.Context, openFrom, openTo opener, fromURL, toURL string) (from, to naming.Store, done func(), err error) {
+	from, closeFrom, err := openFrom(ctx, fromURL)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	to, closeTo, err := a.registryStore(ctx, toURL)
+	to, closeTo, err := openTo(ctx, toURL)
 	if err != nil {
 		closeFrom()
 		return nil, nil, nil, err

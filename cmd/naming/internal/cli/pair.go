@@ -49,7 +49,7 @@ func (p *pair) close() {
 // resolvePair completes the flags by the migrate URL of --store. readOnly is "from", "to" or
 // empty: the registry that cannot be written.
 func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error) {
-	if scheme, query, _ := strings.Cut(a.store, "?"); strings.EqualFold(scheme, "migrate:") {
+	if _, query, _ := strings.Cut(a.store, "?"); isMigrate(a.store) {
 		params, err := url.ParseQuery(query)
 		if err != nil {
 			return f, "", usage("the migrate URL has parameters that are not percent-encoded")
@@ -67,6 +67,8 @@ func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error)
 	switch {
 	case f.oldURL == "" || f.newURL == "":
 		return f, "", usage("two registries are needed: use --old URL and --new URL, or a migrate URL in --store or NAMING_STORE")
+	case isMigrate(f.oldURL) || isMigrate(f.newURL):
+		return f, "", usage("--old and --new name one registry each: a migrate URL has its place in --store")
 	case f.oldURL == f.newURL:
 		return f, "", usage("--old and --new are the same registry")
 	case migrate.CheckName(f.oldName) != nil || migrate.CheckName(f.newName) != nil:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
@@ -158,4 +160,45 @@ func TestStatusDocument(t *testing.T) {
 			t.Errorf("no %s in %s", want, b)
 		}
 	}
+}
+
+// silent is a registry that accepts connections and never answers.
+type silent struct{ naming.Store }
+
+func (*silent) Watch(ctx context.Context, _ string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		<-ctx.Done()
+		yield(naming.Batch{}, ctx.Err())
+	}
+}
+
+func (*silent) Services(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		<-ctx.Done()
+		yield(nil, ctx.Err())
+	}
+}
+
+// TestObserveSilent: a silent registry costs the time of ctx, and the other one is seen.
+func TestObserveSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var next memory.Store
+		fill(t, &next, "a", at("a:1")...)
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+		defer cancel()
+		begin := time.Now()
+		w := Observe(ctx, registries(&silent{}, &next), nil)
+		if w.OldErr == nil || w.NewErr != nil || len(w.Services) != 1 || len(w.Services[0].New.View.Endpoints) != 1 {
+			t.Errorf("world: %+v", w)
+		}
+		if d := time.Since(begin); d != 9*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		begin = time.Now()
+		ctx, cancel = context.WithTimeout(t.Context(), 9*time.Second)
+		defer cancel()
+		if w := RecordsOnly(ctx, registries(&silent{}, &next), "a"); w.OldErr == nil || time.Since(begin) > 3*time.Second {
+			t.Errorf("after %v: %+v", time.Since(begin), w)
+		}
+	})
 }
