@@ -25,6 +25,13 @@ func (a *app) migrateApproveCommand(pair *pairFlags) *cobra.Command {
 	return cmd
 }
 
+// approved is the document of naming migrate approve.
+type approved struct {
+	Digest  string `json:"digest"`
+	Deletes int    `json:"deletes"`
+	Bridge  string `json:"bridge"` // the host and the process of the bridge that works
+}
+
 func (a *app) migrateApprove(ctx context.Context, pf pairFlags, f *bridgeFlags, digest string) error {
 	p, err := a.pair(ctx, pf)
 	if err != nil {
@@ -56,7 +63,7 @@ func (a *app) migrateApprove(ctx context.Context, pf pairFlags, f *bridgeFlags, 
 	case err != nil:
 		return registryError("the registry of the election", err)
 	}
-	doc := map[string]any{"digest": digest, "deletes": seat.Deletes, "bridge": seat.By}
+	doc := approved{Digest: digest, Deletes: seat.Deletes, Bridge: seat.By}
 	return a.print(doc, func() string {
 		return fmt.Sprintf("approved %d deletions: the bridge at %s makes them within seconds\n", seat.Deletes, show.Text(seat.By))
 	})
