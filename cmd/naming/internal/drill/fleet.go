@@ -244,6 +244,9 @@ func (f *fleet) startServer(ctx context.Context) error {
 		return err
 	}
 	f.servers = append(f.servers, s)
+	for _, c := range f.clients {
+		c.forget(s.addr)
+	}
 	return nil
 }
 
@@ -315,6 +318,13 @@ func (c *client) reads() string {
 		return r.Lead
 	}
 	return "both"
+}
+
+// forget removes the calls of an earlier server that had the address.
+func (c *client) forget(addr string) {
+	c.count.mu.Lock()
+	defer c.count.mu.Unlock()
+	delete(c.count.called, addr)
 }
 
 func (c *client) hasCalled(addr string) bool {
