@@ -152,6 +152,7 @@ func TestSoak(t *testing.T) {
 		"does not settle":  {Soak{Settle: 3 * time.Second}, []sample{{0, false, false, Waiting}, {3, false, false, Broken}}},
 		"soaks":            {Soak{For: 10 * time.Second}, []sample{{0, true, false, Waiting}, {9, true, false, Waiting}, {10, true, false, Held}}},
 		"flickers":         {Soak{For: 10 * time.Second, Settle: 3 * time.Second}, []sample{{0, true, false, Waiting}, {5, false, false, Waiting}, {7, true, false, Waiting}, {10, true, false, Held}}},
+		"flickers twice":   {Soak{For: 10 * time.Second, Settle: 3 * time.Second}, []sample{{0, true, false, Waiting}, {2, false, false, Waiting}, {3, true, false, Waiting}, {6, false, false, Waiting}, {7, true, false, Waiting}, {10, true, false, Held}}},
 		"breaks":           {Soak{For: 10 * time.Second, Settle: 3 * time.Second}, []sample{{0, true, false, Waiting}, {5, false, false, Waiting}, {8, false, false, Broken}}},
 		"ends interrupted": {Soak{For: 10 * time.Second, Settle: 3 * time.Second}, []sample{{0, true, false, Waiting}, {10, false, false, Waiting}, {11, true, false, Held}}},
 	} {

@@ -189,3 +189,34 @@ func TestKeep(t *testing.T) {
 		}
 	})
 }
+
+// TestKeepAfterLoss: an entry that was overwritten, and whose lease is lost, belongs to the
+// program that put its own entry since.
+func TestKeepAfterLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var from, to memory.Store
+		put(t, &from, "s", grant(t, &from), naming.Endpoint{Addr: "10.0.0.1:80"})
+		put(t, &to, "s", nil, naming.Endpoint{Addr: "10.0.0.1:80", Metadata: []byte(`{"before":true}`)})
+		plan, err := Make(t.Context(), &from, &to, Options{Leased: Keep, Overwrite: true})
+		if err != nil || plan.Count(Overwrite) != 1 {
+			t.Fatalf("plan: %+v, %v", plan, err)
+		}
+		c, err := plan.Run(t.Context(), &to, time.Minute, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := list(t, &to, "s"); len(e) != 1 || e[0].Metadata != nil {
+			t.Errorf("after the copy: %+v", e)
+		}
+		if err := c.leases[0].Revoke(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		put(t, &to, "s", nil, naming.Endpoint{Addr: "10.0.0.1:80", Metadata: []byte(`{"theirs":true}`)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_ = c.Keep(ctx, nil)
+		if e := list(t, &to, "s"); len(e) != 1 || !strings.Contains(string(e[0].Metadata), "theirs") {
+			t.Errorf("after the loss: %+v", e)
+		}
+	})
+}
