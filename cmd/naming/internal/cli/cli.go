@@ -128,6 +128,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.diffCommand(),
 		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
 		a.diffCommand(), a.copyCommand(), a.migrateCommand(),
+		a.topCommand(),
 	)
 	return root
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/cmd/naming/internal/live"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
+	"github.com/naming-go/naming/cmd/naming/internal/tui"
 )
 
 // event is a line of naming watch, in JSON and YAML.
@@ -27,12 +28,22 @@ type event struct {
 }
 
 func (a *app) watchCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "watch [SERVICE...]", Short: "Print the changes of services as they happen",
-		Long: "Print the changes of services as they happen, one line each, until Ctrl-C.\n" +
+	lines := false
+	cmd := &cobra.Command{
+		Use: "watch [SERVICE...]", Short: "Show the changes of services as they happen",
+		Long: "Show the endpoints of services in a live table on a terminal. Without a terminal, with --lines, and\n" +
+			"with --output json or yaml, print the changes as they happen, one line each, until Ctrl-C.\n" +
 			"Without names, all services of the registry are watched.",
-		RunE: run(func(ctx context.Context, args []string) error { return a.watch(ctx, args) }),
+		RunE: run(func(ctx context.Context, args []string) error {
+			if a.live() && !lines {
+				return a.screen(ctx, args, tui.Options{Title: "naming watch  " + a.storeName(), Endpoints: true})
+			}
+			return a.watch(ctx, args)
+		}),
+		ValidArgsFunction: a.completeServices,
 	}
+	cmd.Flags().BoolVar(&lines, "lines", false, "print lines also on a terminal")
+	return cmd
 }
 
 func (a *app) watch(ctx context.Context, services []string) error {
