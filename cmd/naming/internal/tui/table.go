@@ -51,7 +51,8 @@ type column struct {
 
 const (
 	gap      = 2
-	minWidth = 8   // a wider column is made smaller if the window is too small
+	minWidth = 8   // no column is made smaller
+	wide     = 24  // wider columns are made smaller before others are left out
 	maxWidth = 200 // no column is wider
 )
 
@@ -96,24 +97,36 @@ func (l *layout) fit(width int) []int {
 		if excess <= 0 {
 			return widths
 		}
-		shrink(widths, excess)
+		if widths[0] == 0 {
+			return widths
+		}
+		l.shrink(widths, excess)
 	}
 }
 
-// shrink makes the widest column smaller, or leaves the last one out.
-func shrink(widths []int, excess int) {
-	widest, last := 0, 0
+// shrink makes the table of widths narrower by at least one cell and by no more than excess,
+// unless it leaves a column out. Very wide columns lose width first, then optional columns are
+// left out from the right, then the other columns lose width.
+func (l *layout) shrink(widths []int, excess int) {
+	widest, last, lastOptional := 0, 0, -1
 	for i, w := range widths {
 		if w > widths[widest] {
 			widest = i
 		}
 		if w > 0 {
 			last = i
+			if l.columns[i].optional {
+				lastOptional = i
+			}
 		}
 	}
-	switch {
-	case widths[widest] > minWidth:
-		widths[widest] -= min(excess, max(1, (widths[widest]-minWidth)/2))
+	switch w := widths[widest]; {
+	case w > wide:
+		widths[widest] -= min(excess, max(1, (w-wide)/2))
+	case lastOptional >= 0:
+		widths[lastOptional] = 0
+	case w > minWidth:
+		widths[widest]--
 	case last > 0:
 		widths[last] = 0
 	default:
