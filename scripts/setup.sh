@@ -42,6 +42,8 @@ need make 'runs everything' have make
 need git 'lists the files that are checked' have git
 need gcc 'links the race detector' have gcc
 need libc6-dev 'C headers for the race detector' c_headers
+need tmux 'a terminal for the tests of the live tables' have tmux
+need procps 'ps, for the tests of the live tables' have ps
 need ca-certificates 'for the downloads of modules' certificates
 
 ((${#missing[@]})) || exit 0

@@ -13,6 +13,7 @@ type keys struct {
 	help, quit, interrupt, suspend, sorted key.Binding
 	sort                                   map[Key]key.Binding
 	endpoints                              bool // the table of naming watch, which has no other
+	detail                                 bool // the endpoints of a service are shown
 }
 
 func bind(help, what string, names ...string) key.Binding {
@@ -40,10 +41,13 @@ func newKeys(endpoints bool) keys {
 
 // ShortHelp returns the keys of the help line.
 func (k keys) ShortHelp() []key.Binding {
-	if k.endpoints {
+	switch {
+	case k.endpoints:
 		return []key.Binding{k.down, k.up, k.filter, k.help, k.quit}
+	case k.detail:
+		return []key.Binding{k.back, k.down, k.up, k.filter, k.help, k.quit}
 	}
-	return []key.Binding{k.open, k.back, k.filter, k.sorted, k.reverse, k.help, k.quit}
+	return []key.Binding{k.open, k.filter, k.sorted, k.reverse, k.help, k.quit}
 }
 
 // FullHelp returns all keys, in columns.

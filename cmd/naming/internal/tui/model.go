@@ -297,6 +297,7 @@ func (m *Model) open() {
 		return
 	}
 	m.detail, m.detailRow = m.selected.service, m.rows[m.services.cursor]
+	m.keys.detail = true
 	m.services.moved = true // back comes to the same service
 	m.endpoints = list{}
 	m.resetLayouts()
@@ -311,6 +312,7 @@ func (m *Model) back() {
 		return
 	}
 	m.detail, m.detailRow = "", nil
+	m.keys.detail = false
 	m.resetLayouts()
 	m.read()
 }

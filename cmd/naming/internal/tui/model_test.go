@@ -136,7 +136,7 @@ func TestServices(t *testing.T) {
 
 
 sorted by name  changes since 12:00:00
-enter endpoints  esc back  / filter  n s c a t w h sort  r reverse  ? help ...`
+enter endpoints  / filter  n s c a t w h sort  r reverse  ? help  q quit`
 	if got := b.plain(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -252,7 +252,7 @@ func TestFilter(t *testing.T) {
 	b.Update(tea.PasteMsg{Content: "no\x1bsuch" + strings.Repeat("x", 10)})
 	b.want("Nothing contains the text of the filter.", `filter: no\x1bsuchxxxxxxxxxx`)
 	b.Update(tea.PasteMsg{Content: strings.Repeat("x", maxFilter)})
-	b.want(`filter: no\x1bsuchxxxxxxxxxx`+"\nenter")
+	b.want(`filter: no\x1bsuchxxxxxxxxxx` + "\nenter")
 }
 
 func TestQuit(t *testing.T) {

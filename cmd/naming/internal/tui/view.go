@@ -8,6 +8,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/live"
@@ -174,7 +175,7 @@ func (m *Model) body() []string {
 		lines = append(lines, before+layout.line(cells, widths, cursor))
 	}
 	if count == 0 {
-		lines = append(lines, "  "+m.nothing())
+		lines = append(lines, strings.Split(ansi.Wrap(m.nothing(), max(m.width, 1), ""), "\n")...)
 	}
 	return lines
 }
@@ -188,7 +189,7 @@ func (m *Model) nothing() string {
 	case m.totals.services == 0 && !status.Synced && status.Err == nil:
 		return "Waiting for the registry."
 	case m.totals.services == 0 && !status.Synced:
-		return "The registry has not answered."
+		return "The registry has not answered: " + naming.SafeError(status.Err).Error()
 	}
 	return "The registry has no services."
 }
