@@ -42,7 +42,7 @@ func TestFirst(t *testing.T) {
 	}
 }
 
-// An endpoint that is held is in the table until it comes back or is held no longer.
+// An endpoint that is held is in the table until it comes back or its time is up.
 func TestHeld(t *testing.T) {
 	e := endpoint("10.0.0.1:80", "")
 	held := func(v *naming.View) { v.Endpoints, v.Held = nil, []naming.Endpoint{e} }

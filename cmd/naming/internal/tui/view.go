@@ -45,7 +45,7 @@ func (m *Model) View() tea.View {
 	return v
 }
 
-// screen returns the lines of the screen: no more and no wider than the window.
+// screen returns the lines of the screen: their number and width are at most those of the window.
 func (m *Model) screen() string {
 	if m.width <= 0 || m.height <= 0 {
 		return ""
