@@ -19,6 +19,7 @@ type runFlags struct {
 	addr, health, healthAddr, healthPath, healthService string
 	every, grace                                        time.Duration
 	failures                                            int
+	foreground                                          bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -28,7 +29,8 @@ func (a *app) runCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(2),
 		Long: "Run a program and register its address while it is healthy. A signal to stop first drains and removes\n" +
 			"the address, and then reaches the program. The exit status is that of the program, or 128 and the\n" +
-			"number of the signal that killed it. naming run may be process 1 of a container.",
+			"number of the signal that killed it. naming run may be process 1 of a container.\n" +
+			"A terminal is not the input of the program, unless --foreground is given.",
 		Example: "  naming run greeter --addr 10.0.0.7:8080 --health grpc -- ./server -port 8080",
 		RunE:    run(func(ctx context.Context, args []string) error { return a.runProgram(ctx, &f, args) }),
 	}
@@ -43,6 +45,7 @@ func (a *app) runCommand() *cobra.Command {
 	flags.DurationVar(&f.every, "health-every", time.Second, "the time between two checks")
 	flags.IntVar(&f.failures, "health-failures", 3, "how many checks in a row must fail")
 	flags.DurationVar(&f.grace, "grace", 10*time.Second, "how long the program has to stop before it is killed")
+	flags.BoolVar(&f.foreground, "foreground", false, "give the terminal to the program: its keys, and Ctrl-C at once")
 	_ = cmd.MarkFlagRequired("addr")
 	return cmd
 }
@@ -74,7 +77,7 @@ func (a *app) runProgram(ctx context.Context, f *runFlags, args []string) error 
 	defer done()
 	status, err := supervise.Run(ctx, c, supervise.Options{
 		Command: args[1:], Service: args[0], Endpoint: e, Register: *f.options(),
-		Check: check, Every: f.every, Failures: f.failures, Grace: f.grace,
+		Check: check, Every: f.every, Failures: f.failures, Grace: f.grace, Foreground: f.foreground,
 		Signals: signals, Logger: a.logger(),
 	})
 	if status != 0 || err != nil {
