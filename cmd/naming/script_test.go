@@ -18,7 +18,8 @@ import (
 // TestMain makes the test binary the command naming in scripts.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"naming": func() { os.Exit(cli.Main(context.Background(), cli.OS(), os.Args[1:]...)) },
+		"naming":     func() { os.Exit(cli.Main(context.Background(), cli.OS(), os.Args[1:]...)) },
+		"testserver": testserver,
 	})
 }
 
