@@ -129,7 +129,9 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
 		a.diffCommand(), a.copyCommand(), a.migrateCommand(),
 		a.topCommand(),
+		a.manCommand(),
 	)
+	completeFlags(root)
 	return root
 }
 
