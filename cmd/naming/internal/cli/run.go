@@ -25,7 +25,7 @@ type runFlags struct {
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use: "run SERVICE --addr ADDRESS -- COMMAND [ARG...]", Short: "Run a program, registered while it is healthy",
+		Use: "run SERVICE --addr ADDRESS [flags] -- COMMAND [ARG...]", DisableFlagsInUseLine: true, Short: "Run a program, registered while it is healthy",
 		Args: cobra.MinimumNArgs(2),
 		Long: "Run a program and register its address while it is healthy. A signal to stop first drains and removes\n" +
 			"the address, and then reaches the program. The exit status is that of the program, or 128 and the\n" +
