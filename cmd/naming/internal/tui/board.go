@@ -71,6 +71,10 @@ type tracked struct {
 	sweep time.Time // when a deleted line is to be removed; zero: none is there
 }
 
+func newTracked(service string) *tracked {
+	return &tracked{row: &Row{Service: service}, lines: make(map[string]*Line)}
+}
+
 // NewBoard returns a Board without services.
 func NewBoard() *Board {
 	return &Board{changed: make(chan struct{}, 1), services: make(map[string]*tracked)}
@@ -97,7 +101,16 @@ func (b *Board) setList(v naming.View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.list = v
-	if b.first == nil && v.Synced {
+	if !v.Synced {
+		return
+	}
+	for _, e := range v.Endpoints {
+		// The names are on the screen before the services are read.
+		if t := b.services[e.ID]; t == nil || t.row.Gone {
+			b.services[e.ID] = newTracked(e.ID)
+		}
+	}
+	if b.first == nil {
 		b.first = make(map[string]bool, len(v.Endpoints))
 		for _, e := range v.Endpoints {
 			b.first[e.ID] = true
@@ -125,7 +138,7 @@ func (b *Board) apply(u live.Update, now time.Time) {
 	name := u.View.Service
 	t := b.services[name]
 	if t == nil || t.row.Gone && !u.Gone {
-		t = &tracked{lines: make(map[string]*Line)}
+		t = newTracked(name)
 		b.services[name] = t
 	}
 	if u.Gone {
@@ -180,11 +193,8 @@ func (t *tracked) hold(list []naming.Endpoint, now time.Time) {
 // build makes the Row of a service from its lines, and removes the lines of endpoints that
 // were deleted long ago.
 func (t *tracked) build(v naming.View, now time.Time) {
-	row := &Row{Service: v.Service, Status: v.Status, Lines: make([]*Line, 0, len(t.lines)), churn: t.churn}
+	row := &Row{Service: v.Service, Status: v.Status, Changed: t.row.Changed, Lines: make([]*Line, 0, len(t.lines)), churn: t.churn}
 	t.sweep = time.Time{}
-	if t.row != nil {
-		row.Changed = t.row.Changed
-	}
 	for id, line := range t.lines {
 		if line.At.After(row.Changed) {
 			row.Changed = line.At

@@ -30,6 +30,9 @@ func TestChurn(t *testing.T) {
 func TestFirst(t *testing.T) {
 	b := NewBoard()
 	b.List(naming.View{Endpoints: []naming.Endpoint{{ID: "old"}}, Status: naming.Status{Synced: true}})
+	if r := b.row("old"); r == nil || r.Status.Synced {
+		t.Errorf("a service of the list that is not read yet is %+v", r)
+	}
 	for _, name := range []string{"old", "new"} {
 		v := naming.View{Service: name, Endpoints: []naming.Endpoint{endpoint("10.0.0.1:80", "")}, Status: naming.Status{Synced: true}}
 		b.apply(live.Update{View: v, First: true, Changes: live.Diff(naming.View{}, v)}, begin)

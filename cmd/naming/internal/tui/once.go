@@ -51,7 +51,7 @@ func (o *once) list(v naming.View) {
 	}
 	o.listed = true
 	for _, e := range v.Endpoints {
-		if o.board.row(e.ID) == nil {
+		if !o.board.row(e.ID).Status.Synced {
 			o.open[e.ID] = true
 		}
 	}
