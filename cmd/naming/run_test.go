@@ -22,8 +22,13 @@ import (
 
 // testserver is a program for naming run: it serves on the address of its argument. The path
 // /healthz is healthy until /mode?is=bad was called. The path /failed returns how many answers
-// were bad.
+// were bad, and /exit ends the program with the status 3. With a URL, testserver gets the URL.
 func testserver() {
+	if strings.HasPrefix(os.Args[1], "http:") {
+		_, _ = http.Get(os.Args[1]) // after /exit there is an error
+		return
+	}
+	http.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 	var bad atomic.Bool
 	var failed atomic.Int64
 	http.HandleFunc("/failed", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, failed.Load()) })

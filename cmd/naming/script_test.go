@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata against etcd and against Consul. In a script,
 // NAMING_STORE is a registry of its own, and NAMING_OTHER is another one, in etcd.
+// NAMING_STORE is a registry of its own, and nobody listens on FREE_ADDR.
 func TestScripts(t *testing.T) {
 	s, err := devetcd.Start(t.Context(), devetcd.Options{Listen: "127.0.0.1:0"})
 	if err != nil {
@@ -52,6 +53,7 @@ func scripts(t *testing.T, kind string, other, url func(name string) string) {
 				e.Setenv("NAMING_STORE", url(name))
 				e.Setenv("NAMING_OTHER", other(name))
 				e.Setenv("HOME", e.WorkDir)
+				e.Setenv("FREE_ADDR", freeAddr(t))
 				return nil
 			},
 			Condition: func(cond string) (bool, error) { return cond == kind, nil },
