@@ -205,6 +205,11 @@ func TestPaused(t *testing.T) {
 	pid := childOf(t, os.Getpid())
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
 	r.want(false)
+	for begin := time.Now(); time.Since(begin) < 3*every; time.Sleep(every / 10) {
+		if r.listed() {
+			t.Fatal("a check of a paused program registers the endpoint")
+		}
+	}
 	_ = syscall.Kill(pid, syscall.SIGCONT)
 	r.want(true)
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
