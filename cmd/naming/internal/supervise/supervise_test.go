@@ -239,16 +239,16 @@ func childOf(t *testing.T, parent int) (pid int) {
 
 // The endpoint is drained and removed before the program gets the signal to stop.
 func TestStop(t *testing.T) {
-	listed := make(chan bool, 1)
-	var r *running
+	listed, supervised := make(chan bool, 1), make(chan *running, 1)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stopping := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { listed <- r.listed() })}
+	stopping := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { listed <- (<-supervised).listed() })}
 	go func() { _ = stopping.Serve(l) }()
 	defer func() { _ = stopping.Close() }()
-	r = supervise(t, func(o *Options) { o.Command = append(o.Command, "http://"+l.Addr().String()) })
+	r := supervise(t, func(o *Options) { o.Command = append(o.Command, "http://"+l.Addr().String()) })
+	supervised <- r
 	r.want(true)
 	drained := make(chan bool, 1)
 	go func() {
