@@ -130,6 +130,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.diffCommand(), a.copyCommand(), a.migrateCommand(),
 		a.topCommand(),
 		a.manCommand(),
+		a.serveCommand(),
 	)
 	completeFlags(root)
 	return root
