@@ -45,6 +45,7 @@ need libc6-dev 'C headers for the race detector' c_headers
 need tmux 'a terminal for the tests of the live tables' have tmux
 need procps 'ps, for the tests of the live tables' have ps
 need ca-certificates 'for the downloads of modules' certificates
+need prometheus 'reads the targets of naming serve' have prometheus
 
 ((${#missing[@]})) || exit 0
 install="apt-get install -y --no-install-recommends ${missing[*]}"

@@ -77,7 +77,7 @@ func (s *Service) Document() Document {
 // valid replaces metadata that are not JSON, which would spoil the whole document, by a
 // string.
 func valid(e show.Endpoint) show.Endpoint {
-	if e.Metadata != nil && !json.Valid(e.Metadata) {
+	if len(e.Metadata) > 0 && !json.Valid(e.Metadata) {
 		e.Metadata, _ = json.Marshal(naming.SafeText(string(e.Metadata)))
 	}
 	return e
