@@ -22,7 +22,7 @@ const (
 	maxHeader = 16 << 10
 	// readTimeout bounds the time in which a request arrives.
 	readTimeout = 10 * time.Second
-	// WriteTimeout bounds the time in which the client takes a part of an answer.
+	// WriteTimeout bounds the time in which the client reads a part of an answer.
 	WriteTimeout = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 	// stopTimeout bounds the answers that a stop waits for.
@@ -55,7 +55,7 @@ func Serve(ctx context.Context, lis net.Listener, h http.Handler) error {
 	return nil
 }
 
-// Limit returns a handler whose answers must be taken in pieces within WriteTimeout each, and
+// Limit returns a handler whose answers must be read in pieces within WriteTimeout each, and
 // whose requests have no body of more than 64 KiB.
 func Limit(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,195 @@
+package ui
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
+	"github.com/naming-go/naming/migrate"
+)
+
+// All texts in the documents of a page are safe to print, except names and IDs, which are keys.
+// The page shows the texts and never the keys.
+
+// row is a service in the list.
+type row struct {
+	Name     string `json:"name"`           // the key
+	Text     string `json:"text,omitempty"` // the name as it is shown, if that differs
+	Known    bool   `json:"known"`
+	Serving  int    `json:"serving"`
+	Draining int    `json:"draining"`
+	Withheld int    `json:"withheld"`
+	Held     int    `json:"held"`
+	// StaleSince is when the service became stale, in milliseconds, or 0.
+	StaleSince int64 `json:"staleSince,omitempty"`
+	// The state of a migration.
+	Phase    string `json:"phase,omitempty"`
+	Narrow   bool   `json:"narrow,omitempty"`
+	Fallback bool   `json:"fallback,omitempty"`
+	Parity   string `json:"parity,omitempty"` // equal, or the numbers of differences
+	Old      *int   `json:"old,omitempty"`    // how many endpoints each side has
+	New      *int   `json:"new,omitempty"`
+}
+
+func (s *Server) row(service *hub.Service) row {
+	d := service.Summary()
+	r := row{
+		Name: d.Service, Known: d.Known,
+		Serving: d.Serving, Draining: d.Draining, Withheld: d.Withheld, Held: d.Held, StaleSince: millis(d.StaleSince),
+	}
+	if text := naming.SafeText(d.Service); text != d.Service {
+		r.Text = text
+	}
+	if m := s.hub.MigrationOf(d.Service); m != nil {
+		r.migration(m)
+	}
+	return r
+}
+
+func (r *row) migration(m *hub.MigrationDocument) {
+	r.Phase, r.Narrow, r.Fallback = m.Phase, m.Narrow, !m.FallbackSince.IsZero()
+	if !m.Known {
+		r.Phase = "unknown"
+	}
+	if len(m.Sides) == 2 {
+		r.Old, r.New = &m.Sides[0].Endpoints, &m.Sides[1].Endpoints
+	}
+	if m.Parity != nil && m.Parity.Known {
+		r.Parity = parityText(m.Parity)
+	}
+}
+
+func parityText(p *hub.ParityDocument) string {
+	if p.Equal {
+		return "equal"
+	}
+	b, _ := json.Marshal([]int{p.Missing, p.Extra, p.Different})
+	return string(b)
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// status is how far the registry vouches for the page.
+type status struct {
+	Services int    `json:"services"`
+	Waiting  int    `json:"waiting"`
+	Stale    int    `json:"stale"`
+	Fresh    bool   `json:"fresh"`
+	AsOf     int64  `json:"asOf,omitempty"` // of what is stale, in milliseconds
+	Error    string `json:"error,omitempty"`
+	Now      int64  `json:"now"` // the time of the server, in milliseconds
+}
+
+func statusOf(s *hub.Status) status {
+	d := status{Services: s.Services, Waiting: s.Waiting, Stale: s.Stale, Fresh: s.Fresh(), AsOf: millis(s.AsOf), Now: time.Now().UnixMilli()}
+	if s.Err != nil {
+		d.Error = naming.SafeError(s.Err).Error()
+	}
+	return d
+}
+
+// change is an entry of the timeline.
+type change struct {
+	Seq     uint64 `json:"seq"`
+	Time    int64  `json:"time"` // in milliseconds
+	Name    string `json:"name"` // the key of the service; empty for the list
+	Service string `json:"service"`
+	Event   string `json:"event"`
+	Text    string `json:"text"`
+}
+
+func changeOf(c *hub.Change) change {
+	d := change{Seq: c.Seq, Time: c.Time.UnixMilli(), Name: c.Service, Service: naming.SafeText(c.Service), Event: string(c.Kind), Text: c.Text}
+	if c.Service == "" {
+		d.Service = "all services"
+	}
+	if c.Endpoint != nil {
+		d.Text = show.Text(c.Endpoint.Addr)
+	}
+	if c.Reason != nil {
+		d.Text += " " + show.WithheldOf(*c.Reason).Why()
+	}
+	return d
+}
+
+// detail is a service and its endpoints.
+type detail struct {
+	row
+	AsOf      int64      `json:"asOf,omitempty"`
+	Error     string     `json:"error,omitempty"`
+	Endpoints []endpoint `json:"endpoints"`
+	// More is how many endpoints are left out.
+	More      int                    `json:"more,omitempty"`
+	Migration *hub.MigrationDocument `json:"migration,omitempty"`
+}
+
+// endpoint is an endpoint as the page shows it.
+type endpoint struct {
+	ID       string  `json:"id"` // the key
+	Text     string  `json:"text"`
+	Addr     string  `json:"addr"`
+	State    string  `json:"state"`
+	Why      string  `json:"why"`
+	Weight   float64 `json:"weight,omitempty"`
+	Zone     string  `json:"zone,omitempty"`
+	Version  string  `json:"version,omitempty"`
+	Tags     string  `json:"tags,omitempty"`
+	Metadata string  `json:"metadata,omitempty"`
+	Unleased bool    `json:"unleased,omitempty"`
+}
+
+func detailOf(service *hub.Service, limit int) detail {
+	doc := service.Document()
+	list := doc.Endpoints[:min(len(doc.Endpoints), limit)]
+	d := detail{AsOf: millis(doc.AsOf), Error: doc.Error, Endpoints: make([]endpoint, len(list)), More: len(doc.Endpoints) - len(list)}
+	d.row = row{
+		Name: doc.Service, Text: naming.SafeText(doc.Service), Known: doc.Known,
+		Serving: doc.Serving, Draining: doc.Draining, Withheld: doc.Withheld, Held: doc.Held, StaleSince: millis(doc.StaleSince),
+	}
+	for i, e := range list {
+		d.Endpoints[i] = endpoint{
+			ID: e.ID, Text: naming.SafeText(e.ID), Addr: naming.SafeText(e.Addr), State: e.State, Why: e.Why(), Weight: e.Weight,
+			Zone: naming.SafeText(e.Zone), Version: naming.SafeText(e.Version), Tags: naming.SafeText(strings.Join(e.Tags, ", ")),
+			Metadata: naming.SafeText(string(e.Metadata)), Unleased: e.Unleased,
+		}
+	}
+	return d
+}
+
+// bridgeSeat is a Bridge that works, as its entry in the registry describes it.
+type bridgeSeat struct {
+	Name string `json:"name"`
+	By   string `json:"by"`
+	// Deletes is how many deletions wait for an approval, because the fuse has blown. It
+	// is 0 while the fuse is whole. Digest is what an approval names.
+	Deletes int    `json:"deletes"`
+	Digest  string `json:"digest,omitempty"`
+}
+
+// bridgesOf returns the Bridges that have an entry.
+func bridgesOf(services []hub.Service) []bridgeSeat {
+	var seats []bridgeSeat
+	for i := range services {
+		if services[i].Service != migrate.BridgeService {
+			continue
+		}
+		for _, e := range services[i].Endpoints {
+			var m struct {
+				Holder, By, Digest string
+				Deletes            int
+			}
+			if json.Unmarshal(e.Metadata, &m) == nil && m.Holder != "" && len(seats) < 100 {
+				seats = append(seats, bridgeSeat{naming.SafeText(e.ID), naming.SafeText(m.By), m.Deletes, naming.SafeText(m.Digest)})
+			}
+		}
+	}
+	return seats
+}
