@@ -131,6 +131,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.topCommand(),
 		a.manCommand(),
 		a.serveCommand(),
+		a.serveCommand(), a.uiCommand(),
 	)
 	completeFlags(root)
 	return root

@@ -25,6 +25,14 @@ func NewStream(w http.ResponseWriter) *Stream {
 	return &Stream{bufio.NewWriterSize(w, 16<<10), http.NewResponseController(w)}
 }
 
+// Write writes events at once.
+func (s *Stream) Write(events func(*bufio.Writer) error) error {
+	if err := events(s.w); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
 // Run writes events until ctx is done or the client is gone. next waits for events and writes
 // them. It gets a context that ends after the time keepAlive, and Run then writes a comment
 // and calls next again. The error is never nil.

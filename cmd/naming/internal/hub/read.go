@@ -92,11 +92,7 @@ func (h *Hub) Snapshot(names ...string) Snapshot {
 		names = s.sortedNames()
 	}
 	snap := Snapshot{ID: h.id(s.timeline.last), Run: h.run, Version: s.version, Seq: s.timeline.last, Services: make([]Service, 0, len(names))}
-	snap.Status.Listed, snap.Status.Filled = s.list.Synced, s.waiting != nil && len(s.waiting) == 0
-	if s.list.Stale() {
-		snap.Status.ListStale = true
-		snap.Status.old(&s.list)
-	}
+	snap.Status = s.listStatus()
 	for _, name := range names {
 		if service := s.services[name]; service != nil {
 			snap.Services = append(snap.Services, *service)
@@ -104,6 +100,28 @@ func (h *Hub) Snapshot(names ...string) Snapshot {
 		}
 	}
 	return snap
+}
+
+// listStatus returns the Status without the services. mu is held.
+func (s *state) listStatus() Status {
+	status := Status{Listed: s.list.Synced, Filled: s.waiting != nil && len(s.waiting) == 0}
+	if s.list.Stale() {
+		status.ListStale = true
+		status.old(&s.list)
+	}
+	return status
+}
+
+// Status returns the status of all services. It costs less than a Snapshot.
+func (h *Hub) Status() Status {
+	s := &h.state
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	status := s.listStatus()
+	for _, service := range s.services {
+		status.add(&service.View)
+	}
+	return status
 }
 
 // ErrNotKnown is the error of Known.

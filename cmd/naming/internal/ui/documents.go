@@ -127,8 +127,37 @@ type detail struct {
 	Error     string     `json:"error,omitempty"`
 	Endpoints []endpoint `json:"endpoints"`
 	// More is how many endpoints are left out.
-	More      int                    `json:"more,omitempty"`
-	Migration *hub.MigrationDocument `json:"migration,omitempty"`
+	More      int        `json:"more,omitempty"`
+	Migration *migration `json:"migration,omitempty"`
+}
+
+// migration is the state of a migration as the page shows it.
+type migration struct {
+	*hub.MigrationDocument
+	// OnlyOld and OnlyNew are addresses that one registry does not have, safe to print.
+	OnlyOld []string `json:"onlyOld,omitempty"`
+	OnlyNew []string `json:"onlyNew,omitempty"`
+}
+
+// migrationOf returns nil for nil. It changes d.
+func migrationOf(d *hub.MigrationDocument) *migration {
+	if d == nil {
+		return nil
+	}
+	m := &migration{MigrationDocument: d}
+	if p := d.Parity; p != nil {
+		m.OnlyOld, m.OnlyNew = addresses(p.OnlyOld), addresses(p.OnlyNew)
+		p.OnlyOld, p.OnlyNew = nil, nil
+	}
+	return m
+}
+
+func addresses(list []show.Endpoint) []string {
+	var texts []string
+	for _, e := range list {
+		texts = append(texts, show.Text(e.Addr))
+	}
+	return texts
 }
 
 // endpoint is an endpoint as the page shows it.
@@ -176,7 +205,7 @@ type bridgeSeat struct {
 
 // bridgesOf returns the Bridges that have an entry.
 func bridgesOf(services []hub.Service) []bridgeSeat {
-	var seats []bridgeSeat
+	seats := []bridgeSeat{}
 	for i := range services {
 		if services[i].Service != migrate.BridgeService {
 			continue

@@ -11,13 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/migrate"
 )
 
 //go:embed assets
@@ -37,8 +40,9 @@ const (
 	// partSize is how many services are in an event.
 	partSize = 1000
 	// pause is the least time between two events. It bounds the work of a page.
-	pause     = 50 * time.Millisecond
-	keepAlive = 15 * time.Second
+	pause = 50 * time.Millisecond
+	// statusEvery is how often a page without changes gets the status.
+	statusEvery = 2 * time.Second
 )
 
 // Options are the options of New.
@@ -94,7 +98,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // info answers with what the page shows that never changes.
 func (s *Server) info(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, r, map[string]any{"registry": s.opts.Registry, "migrating": s.hub.Migrating(), "writes": s.opts.Actions != nil})
+	var phases []string
+	for p := migrate.Old; p <= migrate.Done; p++ {
+		phases = append(phases, p.String())
+	}
+	writeJSON(w, r, map[string]any{"registry": s.opts.Registry, "migrating": s.hub.Migrating(), "writes": s.opts.Actions != nil, "phases": phases})
 }
 
 // service answers with one service and its endpoints.
@@ -110,7 +118,7 @@ func (s *Server) service(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := detailOf(&snap.Services[0], maxEndpoints)
-	d.Migration = s.hub.MigrationOf(name)
+	d.Migration = migrationOf(s.hub.MigrationOf(name))
 	writeJSON(w, r, d)
 }
 
@@ -121,7 +129,7 @@ type snapshotEvent struct {
 	Last     bool         `json:"last"`
 	Rows     []row        `json:"rows"`
 	Timeline []change     `json:"timeline,omitempty"`
-	Bridges  []bridgeSeat `json:"bridges,omitempty"`
+	Bridges  []bridgeSeat `json:"bridges"`
 	Status   status       `json:"status"`
 }
 
@@ -129,9 +137,10 @@ type snapshotEvent struct {
 type changesEvent struct {
 	Changes []change `json:"changes"`
 	// Rows are the services that changed, as they are now. Gone are those that left.
-	Rows    []row        `json:"rows"`
-	Gone    []string     `json:"gone,omitempty"`
-	Bridges []bridgeSeat `json:"bridges,omitempty"`
+	Rows []row    `json:"rows"`
+	Gone []string `json:"gone,omitempty"`
+	// Bridges is null if no Bridge has changed.
+	Bridges []bridgeSeat `json:"bridges"`
 	Status  status       `json:"status"`
 }
 
@@ -151,11 +160,18 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer sub.Close()
 	last := time.Time{}
-	_ = httpd.NewStream(w).Run(r.Context(), keepAlive, func(ctx context.Context, w *bufio.Writer) error {
+	stream := httpd.NewStream(w)
+	if stream.Write(s.writeStatus) != nil {
+		return
+	}
+	_ = stream.Run(r.Context(), statusEvery, func(ctx context.Context, w *bufio.Writer) error {
 		if err := sleep(ctx, pause-time.Since(last)); err != nil {
 			return err
 		}
 		news, err := sub.Next(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			return s.writeStatus(w)
+		}
 		if err != nil {
 			return err
 		}
@@ -208,20 +224,26 @@ func (s *Server) writeChanges(w *bufio.Writer, changes []hub.Change) error {
 		e.Changes[i] = changeOf(&changes[i])
 		names[changes[i].Service] = true
 	}
-	snap := s.hub.Snapshot()
-	e.Status, e.Bridges = statusOf(&snap.Status), bridgesOf(snap.Services)
-	for i := range snap.Services {
-		if name := snap.Services[i].Service; names[name] {
+	delete(names, "") // the list of services
+	now := s.hub.Status()
+	e.Status = statusOf(&now)
+	if names[migrate.BridgeService] {
+		e.Bridges = bridgesOf(s.hub.Snapshot(migrate.BridgeService).Services)
+	}
+	if len(names) > 0 {
+		snap := s.hub.Snapshot(slices.Sorted(maps.Keys(names))...)
+		for i := range snap.Services {
 			e.Rows = append(e.Rows, s.row(&snap.Services[i]))
-			delete(names, name)
+			delete(names, snap.Services[i].Service)
 		}
 	}
-	for name := range names {
-		if name != "" {
-			e.Gone = append(e.Gone, name)
-		}
-	}
+	e.Gone = slices.Sorted(maps.Keys(names))
 	return writeEvent(w, "changes", s.hub.IDOf(&changes[len(changes)-1]), &e)
+}
+
+func (s *Server) writeStatus(w *bufio.Writer) error {
+	now := s.hub.Status()
+	return writeEvent(w, "status", "", statusOf(&now))
 }
 
 func writeEvent(w *bufio.Writer, event, id string, doc any) error {

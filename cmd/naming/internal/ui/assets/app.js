@@ -1,0 +1,526 @@
+'use strict';
+
+// Every text of the registry goes through textContent. The policy of the page refuses
+// innerHTML and inline scripts.
+
+const $ = id => document.getElementById(id);
+
+// el makes an element. A child that is not an element becomes text.
+function el(tag, props, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(props || {})) {
+    if (name === 'class') e.className = value;
+    else if (name.startsWith('on')) e.addEventListener(name.slice(2), value);
+    else if (value === true) e.setAttribute(name, '');
+    else if (value !== false && value != null) e.setAttribute(name, value);
+  }
+  e.append(...children.filter(c => c != null && c !== ''));
+  return e;
+}
+
+const state = {
+  info: { registry: '', migrating: false, writes: false },
+  rows: new Map(), // by name
+  loading: null, // the rows of a snapshot that is not complete
+  status: null, offset: 0, connected: false,
+  timeline: [], churn: new Map(), changes: 0,
+  order: [], moving: [], bridges: [],
+  selected: null, detail: null,
+  view: 'services',
+};
+
+const maxTimeline = 2000;
+
+// VirtualList shows the items of a list of one height that are in view.
+class VirtualList {
+  constructor(box, height, render, key) {
+    Object.assign(this, { box, height, render, key, items: [], active: -1, nodes: new Map(), frame: 0 });
+    this.space = el('div', { class: 'space', role: 'presentation' });
+    box.append(this.space);
+    box.addEventListener('scroll', () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.draw()).observe(box);
+  }
+  // set replaces the items. The active item stays the same by its key.
+  set(items, activeKey) {
+    this.items = items;
+    this.active = activeKey === undefined ? -1 : items.findIndex(i => this.key(i) === activeKey);
+    this.space.style.height = items.length * this.height + 'px';
+    this.clear();
+    this.draw();
+  }
+  clear() {
+    this.space.replaceChildren();
+    this.nodes.clear();
+  }
+  draw() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => { this.frame = 0; this.paint(); });
+  }
+  paint() {
+    const from = Math.max(0, Math.floor(this.box.scrollTop / this.height) - 8);
+    const to = Math.min(this.items.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / this.height) + 8);
+    for (const [i, node] of this.nodes) {
+      if (i < from || i >= to) { node.remove(); this.nodes.delete(i); }
+    }
+    for (let i = from; i < to; i++) {
+      if (!this.nodes.has(i)) {
+        const node = this.render(this.items[i], i);
+        node.style.top = i * this.height + 'px';
+        node.style.height = this.height + 'px';
+        node.id = this.box.id + '-' + i;
+        this.nodes.set(i, node);
+        this.space.append(node);
+      }
+      if (this.box.getAttribute('role') === 'listbox') {
+        const node = this.nodes.get(i);
+        node.setAttribute('aria-selected', String(i === this.active));
+        node.setAttribute('aria-setsize', this.items.length);
+        node.setAttribute('aria-posinset', i + 1);
+      }
+    }
+    if (this.nodes.has(this.active)) this.box.setAttribute('aria-activedescendant', this.box.id + '-' + this.active);
+    else this.box.removeAttribute('aria-activedescendant');
+  }
+  // move makes another item active and brings it into view.
+  move(by) {
+    if (!this.items.length) return null;
+    this.active = Math.max(0, Math.min(this.items.length - 1, this.active < 0 ? 0 : this.active + by));
+    const top = this.active * this.height;
+    if (top < this.box.scrollTop) this.box.scrollTop = top;
+    else if (top + this.height > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + this.height - this.box.clientHeight;
+    this.draw();
+    return this.items[this.active];
+  }
+}
+
+// Texts.
+
+const now = () => Date.now() + state.offset;
+
+function age(since) {
+  const s = Math.max(0, Math.round((now() - since) / 1000));
+  if (s < 120) return s + ' s';
+  if (s < 7200) return Math.round(s / 60) + ' min';
+  return Math.round(s / 3600) + ' h';
+}
+
+const stateClass = { serving: 'good', draining: 'warn', withheld: 'bad', held: 'warn' };
+const chip = (text, kind) => el('span', { class: 'chip ' + (kind || 'dim') }, text);
+const nameOf = row => row.text || row.name;
+const total = row => row.serving + row.draining + row.withheld + row.held;
+const trouble = row => (row.staleSince ? 1000 : 0) + (row.known ? 0 : 500) + row.held * 20 + row.withheld * 10 + row.draining + (row.fallback ? 100 : 0);
+
+// The list of services.
+
+function chipsOf(row) {
+  const chips = [];
+  if (!row.known) chips.push(chip('no answer', 'warn'));
+  for (const name of ['draining', 'withheld', 'held']) {
+    if (row[name]) chips.push(chip(row[name] + ' ' + name, stateClass[name]));
+  }
+  if (row.staleSince) chips.push(chip('stale', 'bad'));
+  if (row.phase) chips.push(chip(row.phase));
+  return chips;
+}
+
+const list = new VirtualList($('list'), 34, row => el('div', { class: 'item', role: 'option', onclick: () => select(row.name, true) },
+  el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), ...chipsOf(row), el('span', { class: row.serving ? 'good' : 'bad' }, String(row.serving)))),
+  row => row.name);
+
+const orders = {
+  name: (a, b) => a.name < b.name ? -1 : 1,
+  size: (a, b) => total(b) - total(a) || orders.name(a, b),
+  churn: (a, b) => (state.churn.get(b.name) || 0) - (state.churn.get(a.name) || 0) || orders.name(a, b),
+  trouble: (a, b) => trouble(b) - trouble(a) || orders.name(a, b),
+};
+
+function showList() {
+  const filter = $('filter').value.trim().toLowerCase();
+  let rows = [...state.rows.values()];
+  if (filter) rows = rows.filter(r => nameOf(r).toLowerCase().includes(filter));
+  rows.sort(orders[$('sort').value]);
+  state.order = rows;
+  list.set(rows, state.selected === null ? undefined : state.selected);
+  $('count').textContent = rows.length === state.rows.size ? `${rows.length} services` : `${rows.length} of ${state.rows.size} services`;
+  document.body.dataset.painted = String(rows.length);
+}
+
+// The service.
+
+let endpoints = null; // the VirtualList of the endpoints
+
+function select(name, show) {
+  state.selected = name;
+  list.active = state.order.findIndex(r => r.name === name);
+  list.draw();
+  if (show) { document.body.classList.add('showing'); setView('services'); }
+  loadDetail();
+}
+
+let detailRequest = 0;
+async function loadDetail() {
+  const name = state.selected, request = ++detailRequest;
+  if (name === null) return;
+  let detail;
+  try {
+    const response = await fetch('service?name=' + encodeURIComponent(name));
+    detail = await response.json();
+    if (!response.ok) { if (request === detailRequest) showGone(detail.error); return; }
+  } catch { return; } // The stream says that the connection is lost.
+  if (request === detailRequest) { state.detail = detail; showDetail(detail); }
+}
+
+function showGone(text) {
+  endpoints = null;
+  $('detail').replaceChildren(el('div', { class: 'head' }, backButton(), el('p', { class: 'bad' }, text)));
+}
+
+const backButton = () => el('button', { class: 'back', type: 'button', onclick: back }, '← Services');
+
+function back() {
+  document.body.classList.remove('showing');
+  $('list').focus();
+}
+
+function showDetail(d) {
+  const box = $('detail');
+  const kept = endpoints && endpoints.service === d.name ? endpoints : null;
+  const head = el('div', { class: 'head' },
+    el('div', { class: 'row' }, backButton(), el('h2', {}, d.text),
+      d.staleSince ? el('span', { class: 'chip bad', 'data-since': d.staleSince, 'data-text': 'stale for ' }, 'stale') : chip(d.known ? 'fresh' : 'no answer', d.known ? 'good' : 'warn')),
+    el('div', { class: 'row' }, ...['serving', 'draining', 'withheld', 'held'].map(s => chip(d[s] + ' ' + s, d[s] ? stateClass[s] : 'dim')),
+      d.more ? el('span', { class: 'dim' }, d.more + ' more are not shown') : null),
+    d.error ? el('div', { class: 'bad' }, d.error) : null,
+    d.migration ? migrationBox(d) : null);
+  if (kept) {
+    box.replaceChild(head, box.firstChild);
+  } else {
+    const items = el('div', { class: 'virtual', id: 'endpoints', role: 'list', tabindex: '0', 'aria-label': 'Endpoints' });
+    box.replaceChildren(head, items);
+    endpoints = new VirtualList(items, 48, endpointItem, e => e.id);
+    endpoints.service = d.name;
+  }
+  endpoints.set(d.endpoints);
+  tick();
+}
+
+function endpointItem(e) {
+  const facts = [];
+  if (e.weight) facts.push('weight ' + e.weight);
+  if (e.zone) facts.push('zone ' + e.zone);
+  if (e.version) facts.push('version ' + e.version);
+  if (e.tags) facts.push('tags ' + e.tags);
+  if (e.unleased) facts.push('no lease');
+  if (e.text !== e.addr) facts.push('id ' + e.text);
+  let action = null;
+  if (state.info.writes && (e.state === 'serving' || e.state === 'draining')) {
+    const what = e.state === 'serving' ? 'drain' : 'resume';
+    action = el('button', { type: 'button', onclick: () => act(what, { service: state.selected, id: e.id }, `${what} ${e.addr} of ${state.detail.text}?`) }, what === 'drain' ? 'Drain' : 'Resume');
+  }
+  return el('div', { class: 'item', role: 'listitem', title: e.metadata || null },
+    el('div', { class: 'one' }, el('span', { class: 'name' }, e.addr || '(no address)'), chip(e.why, stateClass[e.state]), action),
+    el('div', { class: 'two' }, el('span', { class: 'name' }, facts.join(' · ') || '—')));
+}
+
+// Migration.
+
+function migrationBox(d) {
+  const m = d.migration;
+  const sides = m.sides.map(s => el('div', { class: 'side' + (s.used ? ' used' : '') },
+    el('div', { class: 'row' }, el('strong', {}, s.name), ' ', chip(s.known ? s.endpoints + ' endpoints' : 'no answer', s.known ? 'good' : 'warn'), ' ',
+      s.stale ? chip('stale', 'bad') : null, s.used ? chip('used', 'dim') : null, s.name === m.lead ? chip('leads', 'dim') : null),
+    s.error ? el('div', { class: 'bad' }, s.error) : null,
+    m.parity ? onlyOn(s === m.sides[0] ? m.onlyOld : m.onlyNew) : null));
+  const p = m.parity;
+  return el('div', { class: 'head' },
+    el('div', { class: 'row' }, el('strong', {}, 'Phase'), chip(m.known ? m.phase + (m.phase === 'prefer-new' ? ' ' + m.share * 100 + ' %' : '') : 'unknown', m.known ? 'good' : 'warn'),
+      m.by ? el('span', { class: 'dim' }, 'by ' + m.by) : null,
+      m.fallbackSince ? chip('falls back', 'bad') : null,
+      p && p.known ? chip(p.equal ? 'registries agree' : `${p.missing} missing, ${p.extra} extra, ${p.different} different`, p.equal ? 'good' : 'warn') : null,
+      p && p.copies ? chip(p.copies + ' only as copies', 'warn') : null, phaseAction(d)),
+    m.why ? el('div', { class: 'bad' }, m.why) : null,
+    m.uncovered ? el('div', { class: 'dim' }, 'not covered: ' + m.uncovered.join(', ')) : null,
+    m.sourceError ? el('div', { class: 'bad' }, m.sourceError) : null,
+    el('div', { class: 'sides' }, ...sides));
+}
+
+const onlyOn = list => list ? el('div', { class: 'dim' }, 'only here: ' + list.join(', ')) : null;
+
+function phaseAction(d) {
+  if (!state.info.writes) return null;
+  const choice = el('select', { 'aria-label': 'Phase' }, ...state.info.phases.map(p => el('option', { value: p, selected: p === d.migration.phase }, p)));
+  const share = el('input', { type: 'number', min: 0, max: 1, step: 0.05, value: d.migration.share || 0, 'aria-label': 'Share of prefer-new' });
+  return el('span', {}, choice, share, el('button', { type: 'button', onclick: () => act('phase', { service: d.name, phase: choice.value, share: Number(share.value) }, `move ${d.text} to ${choice.value}?`) }, 'Set'));
+}
+
+function parityChip(row) {
+  if (!row.parity) return chip('not compared');
+  if (row.parity === 'equal') return chip('equal', 'good');
+  const [missing, extra, different] = JSON.parse(row.parity);
+  return chip(`${missing} missing, ${extra} extra, ${different} different`, 'warn');
+}
+
+const moving = new VirtualList($('moving'), 48, row => el('div', { class: 'item', role: 'option', onclick: () => select(row.name, true) },
+  el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), chip(row.phase || 'unknown', 'dim'), row.fallback ? chip('falls back', 'bad') : null),
+  el('div', { class: 'two' }, el('span', {}, `old ${row.old ?? '–'}`), el('span', {}, `new ${row.new ?? '–'}`), parityChip(row), row.narrow ? chip('one registry') : null)),
+  row => row.name);
+
+function showMigration() {
+  if (!state.info.migrating) return;
+  state.moving = [...state.rows.values()].sort((a, b) => Number(b.fallback || false) - Number(a.fallback || false) || orders.name(a, b));
+  moving.set(state.moving, state.selected === null ? undefined : state.selected);
+  $('bridges').replaceChildren(...state.bridges.map(b => el('div', {}, el('strong', {}, 'Bridge ' + b.name), ' by ' + b.by + ' ',
+    b.deletes ? chip(`the fuse has blown: ${b.deletes} deletions wait (${b.digest})`, 'bad') : chip('the fuse is whole', 'good'))));
+}
+
+// The timeline.
+
+const eventClass = { added: 'good', usable: 'good', fresh: 'good', deleted: 'warn', held: 'warn', withheld: 'bad', stale: 'bad', gone: 'warn', fallback: 'bad', parity: 'warn' };
+
+const changes = new VirtualList($('changes'), 30, c => el('div', { class: 'item', role: 'listitem' },
+  el('div', { class: 'one' }, el('time', { class: 'dim' }, new Date(c.time).toLocaleTimeString()), chip(c.event, eventClass[c.event]),
+    el('span', {}, c.service), el('span', { class: 'name dim' }, c.text))), c => c.seq);
+
+const samples = [[], [], [], []]; // time, serving, withheld and held, changes
+let chart = null, chartTheme = '';
+
+function sample() {
+  if (!state.rows.size && !samples[0].length) return;
+  let serving = 0, bad = 0;
+  for (const r of state.rows.values()) { serving += r.serving; bad += r.withheld + r.held; }
+  [now() / 1000, serving, bad, state.changes].forEach((v, i) => samples[i].push(v));
+  state.changes = 0;
+  if (samples[0].length > 900) samples.forEach(s => s.shift());
+  if (state.view === 'timeline') showChart();
+}
+
+function showChart() {
+  const box = $('chart'), style = getComputedStyle(document.documentElement), colour = name => style.getPropertyValue(name).trim();
+  const theme = colour('--text') + box.clientWidth;
+  if (chart && theme === chartTheme) { chart.setData(samples); return; }
+  if (chart) chart.destroy();
+  chartTheme = theme;
+  const axis = { stroke: colour('--dim'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } };
+  chart = new uPlot({
+    width: Math.max(200, box.clientWidth - 12), height: 180,
+    scales: { changes: { range: (u, min, max) => [0, Math.max(1, max)] } },
+    axes: [axis, { ...axis, size: 60 }, { ...axis, scale: 'changes', side: 1, grid: { show: false } }],
+    series: [{}, { label: 'serving', stroke: colour('--good') }, { label: 'withheld, held', stroke: colour('--bad') }, { label: 'changes', scale: 'changes', stroke: colour('--accent') }],
+  }, samples, box);
+}
+
+// The views.
+
+const views = ['services', 'timeline', 'migration'];
+
+function setView(view, focus) {
+  if (view === 'migration' && !state.info.migrating) return;
+  state.view = view;
+  for (const v of views) {
+    $(v).hidden = v !== view;
+    const tab = $('tab-' + v);
+    tab.setAttribute('aria-selected', String(v === view));
+    tab.tabIndex = v === view ? 0 : -1;
+  }
+  if (view === 'timeline') { changes.set(state.timeline); showChart(); }
+  if (view === 'migration') showMigration();
+  if (focus) $({ services: 'list', timeline: 'changes', migration: 'moving' }[view]).focus();
+}
+
+let pending = false;
+function refresh() {
+  if (pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    showList();
+    if (state.view === 'timeline') changes.set(state.timeline);
+    if (state.view === 'migration') showMigration();
+  });
+}
+
+function showStatus() {
+  const s = state.status, box = $('status');
+  box.className = '';
+  if (!state.connected) { box.textContent = 'connection lost, trying again'; box.className = 'bad'; return; }
+  if (!s) { box.textContent = 'connecting'; return; }
+  if (s.fresh) { box.textContent = 'fresh'; box.className = 'good'; return; }
+  box.className = 'bad';
+  if (!state.rows.size && !s.services) box.textContent = 'waiting for the registry' + (s.error ? ': ' + s.error : '');
+  else box.textContent = `stale${s.asOf ? ' for ' + age(s.asOf) : ''}, ${s.stale} of ${s.services} services` + (s.error ? ': ' + s.error : '');
+}
+
+// tick updates the ages.
+function tick() {
+  showStatus();
+  for (const e of document.querySelectorAll('[data-since]')) e.textContent = e.dataset.text + age(Number(e.dataset.since));
+}
+
+// The stream.
+
+function setStatus(s) {
+  state.status = s;
+  state.offset = s.now - Date.now();
+  state.connected = true;
+  showStatus();
+}
+
+function addChanges(list) {
+  for (const c of list) state.churn.set(c.name, (state.churn.get(c.name) || 0) + 1);
+  state.changes += list.length;
+  state.timeline = [...list.toReversed(), ...state.timeline].slice(0, maxTimeline);
+}
+
+let detailTimer = 0;
+function touchDetail(names) {
+  if (state.selected === null || !names.has(state.selected) || detailTimer) return;
+  detailTimer = setTimeout(() => { detailTimer = 0; loadDetail(); }, 50);
+}
+
+function connect() {
+  const source = new EventSource('events');
+  source.addEventListener('status', e => setStatus(JSON.parse(e.data)));
+  source.addEventListener('snapshot', e => {
+    const d = JSON.parse(e.data);
+    if (d.first) state.loading = new Map();
+    for (const r of d.rows) state.loading.set(r.name, r);
+    if (d.first && !d.last && !state.rows.size) { state.rows = new Map(state.loading); refresh(); }
+    if (!d.last) return;
+    state.rows = state.loading;
+    state.bridges = d.bridges || [];
+    state.timeline = (d.timeline || []).toReversed();
+    setStatus(d.status);
+    refresh();
+    if (state.selected !== null) loadDetail();
+  });
+  source.addEventListener('changes', e => {
+    const d = JSON.parse(e.data), names = new Set(d.gone || []);
+    for (const name of d.gone || []) state.rows.delete(name);
+    for (const r of d.rows) { state.rows.set(r.name, r); names.add(r.name); }
+    if (d.bridges) state.bridges = d.bridges;
+    addChanges(d.changes);
+    setStatus(d.status);
+    refresh();
+    touchDetail(names);
+  });
+  source.addEventListener('error', () => {
+    state.connected = false;
+    showStatus();
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+  });
+}
+
+// Actions.
+
+const token = (() => {
+  const found = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (found) {
+    sessionStorage.setItem('token', found);
+    history.replaceState(null, '', location.pathname);
+  }
+  return found || sessionStorage.getItem('token') || '';
+})();
+
+async function act(action, body, question) {
+  $('ask-text').textContent = question;
+  const ask = $('ask');
+  ask.returnValue = 'no';
+  ask.showModal();
+  await new Promise(done => ask.addEventListener('close', done, { once: true }));
+  if (ask.returnValue !== 'yes') return;
+  try {
+    const response = await fetch('actions/' + action, { method: 'POST', headers: { 'Content-Type': 'application/json', 'Naming-Token': token }, body: JSON.stringify(body) });
+    if (!response.ok) showMessage((await response.json()).error);
+    else loadDetail();
+  } catch { showMessage('the server does not answer'); }
+}
+
+let messageTimer = 0;
+function showMessage(text) {
+  $('message').textContent = text;
+  $('message').hidden = false;
+  clearTimeout(messageTimer);
+  messageTimer = setTimeout(() => { $('message').hidden = true; }, 10000);
+}
+
+// Dark and light.
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  if (state.view === 'timeline') showChart();
+}
+function toggleTheme() {
+  const dark = getComputedStyle(document.documentElement).colorScheme === 'dark' || (!document.documentElement.dataset.theme && matchMedia('(prefers-color-scheme: dark)').matches);
+  const theme = dark ? 'light' : 'dark';
+  localStorage.setItem('theme', theme);
+  setTheme(theme);
+}
+
+// Keys.
+
+function onKey(e) {
+  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector('dialog[open]')) return;
+  const typing = e.target.matches('input, select, textarea');
+  if (typing) {
+    if (e.key === 'Escape') { $('filter').value = ''; showList(); $('list').focus(); }
+    else if (e.target.id === 'filter' && (e.key === 'ArrowDown' || e.key === 'Enter')) { e.preventDefault(); $('list').focus(); if (list.active < 0) moveBy(0); }
+    return;
+  }
+  const keys = {
+    '/': () => { setView('services'); document.body.classList.remove('showing'); $('filter').focus(); },
+    '1': () => setView('services', true), '2': () => setView('timeline', true), '3': () => setView('migration', true),
+    'd': toggleTheme, '?': () => $('help').showModal(),
+    'Escape': back,
+    'j': () => moveBy(1), 'ArrowDown': () => moveBy(1), 'k': () => moveBy(-1), 'ArrowUp': () => moveBy(-1),
+    'PageDown': () => moveBy(20), 'PageUp': () => moveBy(-20), 'Home': () => moveBy(-1e9), 'End': () => moveBy(1e9),
+  };
+  if (e.key === 'Enter' && e.target.getAttribute('role') === 'listbox') {
+    const active = (state.view === 'migration' ? moving : list);
+    const row = active.items[active.active];
+    if (row) { e.preventDefault(); select(row.name, true); $('detail').focus(); }
+    return;
+  }
+  const scrolls = e.target.getAttribute('role') === 'list'; // the browser scrolls these
+  if (keys[e.key] && !(scrolls && /Arrow|Page|Home|End/.test(e.key))) { e.preventDefault(); keys[e.key](); }
+}
+
+let moveTimer = 0;
+function moveBy(n) {
+  if (state.view === 'timeline') { $('changes').scrollBy(0, 30 * Math.max(-20, Math.min(20, n))); return; }
+  const row = (state.view === 'migration' ? moving : list).move(n);
+  if (!row || state.view === 'migration') return;
+  state.selected = row.name;
+  clearTimeout(moveTimer);
+  moveTimer = setTimeout(loadDetail, 80); // Not a request for each line that the key passes.
+}
+
+function onTabKey(e) {
+  const shown = views.filter(v => !$('tab-' + v).hidden), at = shown.indexOf(state.view);
+  const next = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+  if (!next) return;
+  e.preventDefault();
+  e.stopPropagation();
+  setView(shown[(at + next + shown.length) % shown.length]);
+  $('tab-' + state.view).focus();
+}
+
+async function start() {
+  setTheme(localStorage.getItem('theme'));
+  for (const v of views) $('tab-' + v).addEventListener('click', () => setView(v));
+  document.querySelector('nav').addEventListener('keydown', onTabKey);
+  document.addEventListener('keydown', onKey);
+  $('filter').addEventListener('input', showList);
+  $('sort').addEventListener('change', showList);
+  $('theme').addEventListener('click', toggleTheme);
+  $('keys').addEventListener('click', () => $('help').showModal());
+  addEventListener('resize', () => { if (state.view === 'timeline') showChart(); });
+  connect();
+  try { state.info = await (await fetch('info')).json(); } catch { showStatus(); }
+  $('registry').textContent = state.info.registry;
+  document.title = 'naming ' + state.info.registry;
+  $('tab-migration').hidden = !state.info.migrating;
+  setInterval(tick, 1000);
+  setInterval(sample, 2000);
+}
+
+start();
