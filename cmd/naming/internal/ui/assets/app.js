@@ -134,6 +134,8 @@ const orders = {
   trouble: (a, b) => trouble(b) - trouble(a) || orders.name(a, b),
 };
 
+let painted = 0; // when the list was painted last, in milliseconds since the request
+
 function showList() {
   const filter = $('filter').value.trim().toLowerCase();
   let rows = [...state.rows.values()];
@@ -143,6 +145,7 @@ function showList() {
   list.set(rows, state.selected === null ? undefined : state.selected);
   $('count').textContent = rows.length === state.rows.size ? `${rows.length} services` : `${rows.length} of ${state.rows.size} services`;
   document.body.dataset.painted = String(rows.length);
+  if (rows.length) requestAnimationFrame(() => setTimeout(() => { painted = performance.now(); }));
 }
 
 // The service.
