@@ -46,6 +46,7 @@ need tmux 'a terminal for the tests of the live tables' have tmux
 need procps 'ps, for the tests of the live tables' have ps
 need ca-certificates 'for the downloads of modules' certificates
 need prometheus 'reads the targets of naming serve' have prometheus
+need chromium 'opens the page of naming ui' have chromium
 
 ((${#missing[@]})) || exit 0
 install="apt-get install -y --no-install-recommends ${missing[*]}"

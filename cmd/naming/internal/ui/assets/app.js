@@ -84,7 +84,7 @@ class VirtualList {
   // move makes another item active and brings it into view.
   move(by) {
     if (!this.items.length) return null;
-    this.active = Math.max(0, Math.min(this.items.length - 1, this.active < 0 ? 0 : this.active + by));
+    this.active = Math.max(0, Math.min(this.items.length - 1, (this.active < 0 ? (by > 0 ? -1 : 0) : this.active) + by));
     const top = this.active * this.height;
     if (top < this.box.scrollTop) this.box.scrollTop = top;
     else if (top + this.height > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + this.height - this.box.clientHeight;
