@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -92,7 +93,14 @@ type hubSession struct {
 	metrics *prometheus.Registry
 	client  *naming.Client
 	joined  *migrate.Joined // nil unless the registry is a migrate URL
+	sides   []side          // nil unless the registry is a migrate URL
 	close   func()
+}
+
+// side is one registry of a migrate URL.
+type side struct {
+	name   string
+	client *naming.Client
 }
 
 // openHub opens the registry for a Hub, with metrics.
@@ -104,8 +112,37 @@ func (a *app) openHub(ctx context.Context) (*hubSession, error) {
 	}
 	opts.OnJoin = func(j *migrate.Joined) { s.joined = j }
 	var err error
-	s.client, s.close, err = a.client(ctx, opts)
-	return s, err
+	if s.client, s.close, err = a.client(ctx, opts); err != nil {
+		return nil, err
+	}
+	if s.joined == nil {
+		return s, nil
+	}
+	if err := a.openSides(ctx, s); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// openSides opens each registry of a migrate URL by itself, for the entries of Bridges.
+func (a *app) openSides(ctx context.Context, s *hubSession) error {
+	u, err := url.Parse(a.store)
+	if err != nil {
+		return err
+	}
+	q := u.Query()
+	for _, p := range []struct{ url, name string }{{q.Get("from"), cmp.Or(q.Get("old-name"), "old")}, {q.Get("to"), cmp.Or(q.Get("new-name"), "new")}} {
+		store, done, err := a.registryStore(ctx, p.url)
+		if err != nil {
+			return err
+		}
+		c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)}) // The joined Client logs failures.
+		s.sides = append(s.sides, side{p.name, c})
+		next := s.close
+		s.close = func() { c.Close(); done(); next() }
+	}
+	return nil
 }
 
 // observe adds metrics and hooks to the options of a Client. The metrics have no label
@@ -147,6 +184,9 @@ func joinMigrateHooks(a, b *migrate.Hooks) *migrate.Hooks {
 func (s *hubSession) run(ctx context.Context, server func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.hub.Run(ctx, s.client, s.joined) })
+	for _, side := range s.sides {
+		g.Go(func() error { return s.hub.RunBridges(ctx, side.name, side.client) })
+	}
 	g.Go(func() error { return server(ctx) })
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err

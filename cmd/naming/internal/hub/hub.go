@@ -43,9 +43,10 @@ type state struct {
 	mu       sync.RWMutex
 	list     naming.View
 	services map[string]*Service
-	names    []string        // the sorted keys of services; nil if they have to be sorted again
-	waiting  map[string]bool // services of the first list that have not answered; nil before the list
-	version  uint64          // counts the updates
+	names    []string               // the sorted keys of services; nil if they have to be sorted again
+	waiting  map[string]bool        // services of the first list that have not answered; nil before the list
+	bridges  map[string]naming.View // by the name of the registry
+	version  uint64                 // counts the updates
 	timeline timeline
 	changed  chan struct{} // closed at the next update
 }
@@ -63,6 +64,7 @@ type Service struct {
 func New(opts Options) *Hub {
 	h := &Hub{run: fmt.Sprintf("%08x", rand.Uint32())}
 	h.state.services = make(map[string]*Service)
+	h.state.bridges = make(map[string]naming.View)
 	h.state.changed = make(chan struct{})
 	h.state.timeline = timeline{max: cmp.Or(opts.Changes, 10_000), maxBytes: cmp.Or(opts.Bytes, 16<<20)}
 	return h

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,6 +25,8 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/migrate"
 )
 
 // browser is a page in a headless Chromium.
@@ -298,6 +301,53 @@ func TestBrowserScrollsManyServices(t *testing.T) {
 	b.shows("#list", "service-2999")
 	b.shows("#detail", "service-2999")
 	b.until("document.getElementById('list').getAttribute('aria-activedescendant') === 'list-2999'")
+}
+
+func TestBrowserShowsAMigration(t *testing.T) {
+	old, next, phases := new(memory.Store), new(memory.Store), new(migrate.Settable)
+	set := func(phase migrate.Phase) {
+		t.Helper()
+		if err := phases.Set("*", migrate.State{Phase: phase, By: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(migrate.Union)
+	w := &world{store: old, hub: hub.New(hub.Options{})}
+	logger := slog.New(slog.DiscardHandler)
+	j, err := migrate.Join(old, next, phases, &migrate.Options{Client: naming.Options{Logger: logger}, Hooks: w.hub.MigrateHooks(), OldName: "consul", NewName: "etcd", ParityAfter: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put(t, "greeter", newEndpoint("both"), newEndpoint("missing"))
+	if err := next.Apply(t.Context(), "greeter", newEndpoint("both")); err != nil {
+		t.Fatal(err)
+	}
+	seat := naming.Endpoint{ID: "m~consul~etcd", Metadata: json.RawMessage(`{"holder":"x","by":"host/1","digest":"abc","deletes":7}`)}
+	if err := next.Apply(t.Context(), migrate.BridgeService, naming.Change{Endpoint: seat}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	single, done := naming.New(next, &naming.Options{Logger: logger}), make(chan error)
+	go func() { done <- w.hub.RunBridges(ctx, "etcd", single) }()
+	t.Cleanup(func() { cancel(); <-done; single.Close() })
+	startClient(t, w, j.Client, j, Options{Registry: "migrate:"})
+	b := openPage(t, w.url)
+	b.shows("#list", "greeter")
+	b.until("!document.getElementById('tab-migration').hidden")
+	b.keys("3")
+	b.shows("#moving", "union")
+	b.shows("#bridges", "the fuse has blown: 7 deletions wait (abc)")
+	b.until("Array.from(document.querySelectorAll('#moving [role=option]')).some(e => e.innerText.includes('greeter') && e.innerText.includes('1 missing') && e.innerText.includes('old 2') && e.innerText.includes('new 1'))")
+	b.picture("migration")
+	b.do("Array.from(document.querySelectorAll('#moving [role=option]')).find(e => e.innerText.includes('greeter')).click()")
+	for _, text := range []string{"consul", "etcd", "2 endpoints", "only here: missing:80", "by ada", "1 missing, 0 extra, 0 different"} {
+		b.shows("#detail", text)
+	}
+	b.picture("migration-service")
+	set(migrate.NewRead)
+	b.shows("#detail", "new-read")
+	b.keys("2")
+	b.shows("#changes", "union to new-read")
 }
 
 // BenchmarkFirstPaint measures the time from the request to the painted list, in the clock of

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -8,7 +9,6 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
-	"github.com/naming-go/naming/migrate"
 )
 
 // All texts in the documents of a page are safe to print, except names and IDs, which are keys.
@@ -112,7 +112,7 @@ func changeOf(c *hub.Change) change {
 		d.Service = "all services"
 	}
 	if c.Endpoint != nil {
-		d.Text = show.Text(c.Endpoint.Addr)
+		d.Text = show.Text(cmp.Or(c.Endpoint.Addr, c.Endpoint.ID))
 	}
 	if c.Reason != nil {
 		d.Text += " " + show.WithheldOf(*c.Reason).Why()
@@ -191,34 +191,4 @@ func detailOf(service *hub.Service, limit int) detail {
 		}
 	}
 	return d
-}
-
-// bridgeSeat is a Bridge that works, as its entry in the registry describes it.
-type bridgeSeat struct {
-	Name string `json:"name"`
-	By   string `json:"by"`
-	// Deletes is how many deletions wait for an approval, because the fuse has blown. It
-	// is 0 while the fuse is whole. Digest is what an approval names.
-	Deletes int    `json:"deletes"`
-	Digest  string `json:"digest,omitempty"`
-}
-
-// bridgesOf returns the Bridges that have an entry.
-func bridgesOf(services []hub.Service) []bridgeSeat {
-	seats := []bridgeSeat{}
-	for i := range services {
-		if services[i].Service != migrate.BridgeService {
-			continue
-		}
-		for _, e := range services[i].Endpoints {
-			var m struct {
-				Holder, By, Digest string
-				Deletes            int
-			}
-			if json.Unmarshal(e.Metadata, &m) == nil && m.Holder != "" && len(seats) < 100 {
-				seats = append(seats, bridgeSeat{naming.SafeText(e.ID), naming.SafeText(m.By), m.Deletes, naming.SafeText(m.Digest)})
-			}
-		}
-	}
-	return seats
 }

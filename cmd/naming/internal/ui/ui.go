@@ -129,7 +129,7 @@ type snapshotEvent struct {
 	Last     bool         `json:"last"`
 	Rows     []row        `json:"rows"`
 	Timeline []change     `json:"timeline,omitempty"`
-	Bridges  []bridgeSeat `json:"bridges"`
+	Bridges  []hub.Bridge `json:"bridges"`
 	Status   status       `json:"status"`
 }
 
@@ -140,7 +140,7 @@ type changesEvent struct {
 	Rows []row    `json:"rows"`
 	Gone []string `json:"gone,omitempty"`
 	// Bridges is null if no Bridge has changed.
-	Bridges []bridgeSeat `json:"bridges"`
+	Bridges []hub.Bridge `json:"bridges"`
 	Status  status       `json:"status"`
 }
 
@@ -208,7 +208,7 @@ func (s *Server) writeSnapshot(w *bufio.Writer, snap *hub.Snapshot) error {
 		}
 		e.Rows = append(e.Rows, s.row(&snap.Services[i]))
 	}
-	e.Last, e.Bridges = true, bridgesOf(snap.Services)
+	e.Last, e.Bridges = true, s.hub.Bridges()
 	for _, c := range s.hub.Timeline(maxTimeline) {
 		if c.Seq <= snap.Seq {
 			e.Timeline = append(e.Timeline, changeOf(&c))
@@ -228,7 +228,7 @@ func (s *Server) writeChanges(w *bufio.Writer, changes []hub.Change) error {
 	now := s.hub.Status()
 	e.Status = statusOf(&now)
 	if names[migrate.BridgeService] {
-		e.Bridges = bridgesOf(s.hub.Snapshot(migrate.BridgeService).Services)
+		e.Bridges = s.hub.Bridges()
 	}
 	if len(names) > 0 {
 		snap := s.hub.Snapshot(slices.Sorted(maps.Keys(names))...)

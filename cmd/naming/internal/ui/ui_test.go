@@ -32,11 +32,16 @@ type world struct {
 
 func start(t testing.TB, store *memory.Store, opts Options) *world {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
 	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	w := &world{store: store, hub: hub.New(hub.Options{})}
+	return startClient(t, &world{store: store, hub: hub.New(hub.Options{})}, c, nil, opts)
+}
+
+// startClient is start on a Client that exists.
+func startClient(t testing.TB, w *world, c *naming.Client, joined *migrate.Joined, opts Options) *world {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- w.hub.Run(ctx, c, nil) }()
+	go func() { done <- w.hub.Run(ctx, c, joined) }()
 	s, err := New(w.hub, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +213,7 @@ func TestEvents(t *testing.T) {
 	for len(got.Bridges) == 0 {
 		next()
 	}
-	if got.Bridges[0] != (bridgeSeat{"m~old~new", "host/1", 7, "abc"}) {
+	if got.Bridges[0] != (hub.Bridge{Name: "m~old~new", By: "host/1", Deletes: 7, Digest: "abc"}) {
 		t.Fatalf("got the Bridges %+v", got.Bridges)
 	}
 }

@@ -221,8 +221,8 @@ function endpointItem(e) {
     action = el('button', { type: 'button', onclick: () => act(what, { service: state.selected, id: e.id }, `${what} ${e.addr} of ${state.detail.text}?`) }, what === 'drain' ? 'Drain' : 'Resume');
   }
   return el('div', { class: 'item', role: 'listitem', title: e.metadata || null },
-    el('div', { class: 'one' }, el('span', { class: 'name' }, e.addr || '(no address)'), chip(e.why, stateClass[e.state]), action),
-    el('div', { class: 'two' }, el('span', { class: 'name' }, facts.join(' · ') || '—')));
+    el('div', { class: 'one' }, el('span', { class: 'name' }, e.addr || '(no address)'), chip(e.state, stateClass[e.state]), action),
+    el('div', { class: 'two' }, e.why === e.state ? null : el('span', { class: 'bad' }, e.why), el('span', { class: 'name' }, facts.join(' · ') || '—')));
 }
 
 // Migration.
@@ -272,7 +272,7 @@ function showMigration() {
   if (!state.info.migrating) return;
   state.moving = [...state.rows.values()].sort((a, b) => Number(b.fallback || false) - Number(a.fallback || false) || orders.name(a, b));
   moving.set(state.moving, state.selected === null ? undefined : state.selected);
-  $('bridges').replaceChildren(...state.bridges.map(b => el('div', {}, el('strong', {}, 'Bridge ' + b.name), ' by ' + b.by + ' ',
+  $('bridges').replaceChildren(...state.bridges.map(b => el('div', {}, el('strong', {}, 'Bridge ' + b.name), ' by ' + b.by + (b.registry ? ' in ' + b.registry : '') + ' ', b.stale ? chip('stale', 'bad') : null, b.stale ? ' ' : null,
     b.deletes ? chip(`the fuse has blown: ${b.deletes} deletions wait (${b.digest})`, 'bad') : chip('the fuse is whole', 'good'))));
 }
 
@@ -306,7 +306,7 @@ function showChart() {
   const axis = { stroke: colour('--dim'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } };
   chart = new uPlot({
     width: Math.max(200, box.clientWidth - 12), height: 180,
-    scales: { changes: { range: (u, min, max) => [0, Math.max(1, max)] } },
+    scales: { x: { range: (u, min, max) => [Math.min(min, max - 60), max] }, changes: { range: (u, min, max) => [0, Math.max(1, max)] } },
     axes: [axis, { ...axis, size: 60 }, { ...axis, scale: 'changes', side: 1, grid: { show: false } }],
     series: [{}, { label: 'serving', stroke: colour('--good') }, { label: 'withheld, held', stroke: colour('--bad') }, { label: 'changes', scale: 'changes', stroke: colour('--accent') }],
   }, samples, box);
