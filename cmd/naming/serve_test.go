@@ -124,10 +124,17 @@ func TestServe(t *testing.T) {
 		pageHas(t, url+"/v1/services/greeter", `"name":"new"`)
 		pageHas(t, url+"/prometheus/targets", "10.0.0.1:80")
 		pageHas(t, url+"/metrics", `naming_migration_missing`)
+		page, stop := startServer(t, "ui", "--listen", "127.0.0.1:0", "--store", store)
+		pageHas(t, page+"/", "<title>naming</title>")
+		pageHas(t, page+"/info", `"migrating":true`)
+		pageHas(t, page+"/service?name=greeter", `"phase":"union"`)
+		if status := stop(); status != 0 {
+			t.Fatalf("the status at the end is %d, want 0", status)
+		}
 	})
 }
 
-func TestServeRefusesArguments(t *testing.T) {
+func TestServersRefuseArguments(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -146,10 +153,13 @@ func TestServeRefusesArguments(t *testing.T) {
 		{"extra --store memory:", 2, "unknown command"},
 	} {
 		var out bytes.Buffer
-		args := append([]string{"serve"}, strings.Fields(tt.args)...)
-		status := cli.Main(t.Context(), cli.Env{Out: io.Discard, Err: &out, Getenv: func(string) string { return "" }}, args...)
-		if status != tt.status || !strings.Contains(out.String(), tt.text) {
-			t.Errorf("serve %s: status %d, %q; want %d and %q", tt.args, status, &out, tt.status, tt.text)
+		for _, command := range []string{"serve", "ui"} {
+			args := append([]string{command}, strings.Fields(tt.args)...)
+			out.Reset()
+			status := cli.Main(t.Context(), cli.Env{Out: io.Discard, Err: &out, Getenv: func(string) string { return "" }}, args...)
+			if status != tt.status || !strings.Contains(out.String(), tt.text) {
+				t.Errorf("%s %s: status %d, %q; want %d and %q", command, tt.args, status, &out, tt.status, tt.text)
+			}
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (a *app) serve(ctx context.Context, listen string, hosts []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "serving %s at http://%s/\n", a.storeName(), lis.Addr())
+	fmt.Fprintf(a.Out, "serving %s at http://%s/\n", a.registryName(), lis.Addr())
 	return s.run(ctx, func(ctx context.Context) error { return httpd.Serve(ctx, lis, checked(lis, hosts, handler)) })
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -36,10 +37,20 @@ func (a *app) ui(ctx context.Context, listen string, hosts []string) error {
 		return err
 	}
 	defer s.close()
-	page, err := ui.New(s.hub, ui.Options{Registry: a.storeName()})
+	page, err := ui.New(s.hub, ui.Options{Registry: a.registryName()})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "the page of %s: http://%s/\n", a.storeName(), lis.Addr())
+	fmt.Fprintf(a.Out, "the page of %s: http://%s/\n", a.registryName(), lis.Addr())
 	return s.run(ctx, func(ctx context.Context) error { return httpd.Serve(ctx, lis, checked(lis, hosts, page)) })
+}
+
+// registryName is storeName, with both registries of a migrate URL.
+func (a *app) registryName() string {
+	u, err := url.Parse(a.store)
+	if err != nil || u.Scheme != "migrate" {
+		return a.storeName()
+	}
+	q := u.Query()
+	return shortURL(q.Get("from")) + " to " + shortURL(q.Get("to"))
 }

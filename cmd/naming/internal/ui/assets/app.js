@@ -143,7 +143,8 @@ function showList() {
   rows.sort(orders[$('sort').value]);
   state.order = rows;
   list.set(rows, state.selected === null ? undefined : state.selected);
-  $('count').textContent = rows.length === state.rows.size ? `${rows.length} services` : `${rows.length} of ${state.rows.size} services`;
+  const all = state.rows.size + (state.rows.size === 1 ? ' service' : ' services');
+  $('count').textContent = rows.length === state.rows.size ? all : `${rows.length} of ${all}`;
   document.body.dataset.painted = String(rows.length);
   if (rows.length) requestAnimationFrame(() => setTimeout(() => { painted = performance.now(); }));
 }
@@ -230,7 +231,7 @@ function endpointItem(e) {
 function migrationBox(d) {
   const m = d.migration;
   const sides = m.sides.map(s => el('div', { class: 'side' + (s.used ? ' used' : '') },
-    el('div', { class: 'row' }, el('strong', {}, s.name), ' ', chip(s.known ? s.endpoints + ' endpoints' : 'no answer', s.known ? 'good' : 'warn'), ' ',
+    el('div', { class: 'row' }, el('strong', {}, s.name), ' ', chip(s.known ? s.endpoints + (s.endpoints === 1 ? ' endpoint' : ' endpoints') : 'no answer', s.known ? 'good' : 'warn'), ' ',
       s.stale ? chip('stale', 'bad') : null, s.used ? chip('used', 'dim') : null, s.name === m.lead ? chip('leads', 'dim') : null),
     s.error ? el('div', { class: 'bad' }, s.error) : null,
     m.parity ? onlyOn(s === m.sides[0] ? m.onlyOld : m.onlyNew) : null));
@@ -374,10 +375,12 @@ function addChanges(list) {
   state.timeline = [...list.toReversed(), ...state.timeline].slice(0, maxTimeline);
 }
 
-let detailTimer = 0;
+// touchDetail loads the selected service again if it has changed: at once, and then at most
+// every 100 ms.
+let detailTimer = 0, detailAt = 0;
 function touchDetail(names) {
   if (state.selected === null || !names.has(state.selected) || detailTimer) return;
-  detailTimer = setTimeout(() => { detailTimer = 0; loadDetail(); }, 50);
+  detailTimer = setTimeout(() => { detailTimer = 0; detailAt = Date.now(); loadDetail(); }, Math.max(0, detailAt + 100 - Date.now()));
 }
 
 function connect() {
