@@ -10,7 +10,7 @@ require (
 	github.com/chromedp/cdproto v0.160.1
 	github.com/chromedp/chromedp v0.23.1
 	github.com/naming-go/naming v0.1.0
-	github.com/naming-go/naming/observe/prometheus v0.0.0-00010101000000-000000000000
+	github.com/naming-go/naming/observe/prometheus v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/spf13/cobra v1.10.2
