@@ -33,13 +33,28 @@ func (a *app) serveCommand() *cobra.Command {
 			"with a watch, health and metrics. The server is read-only and answers from memory. It goes on with the\n" +
 			"last answer of a registry that fails, and each answer has its age in the header.\n\n" +
 			"The server listens on the loopback interface only, unless --listen says otherwise. It has no authentication.",
-		Example: "  naming serve --listen 127.0.0.1:9780\n  curl http://127.0.0.1:9780/v1/services",
+		Example: serveExample,
 		RunE:    run(func(ctx context.Context, _ []string) error { return a.serve(ctx, listen, hosts) }),
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:9780", "the `ADDRESS` to listen on; port 0 is a free one")
 	cmd.Flags().StringSliceVar(&hosts, "host", nil, "another `NAME` by which clients reach a server on the loopback interface; may be given more than once")
 	return cmd
 }
+
+const serveExample = `  naming serve --listen 127.0.0.1:9780
+  curl http://127.0.0.1:9780/v1/services
+  curl -N http://127.0.0.1:9780/v1/watch?service=greeter
+
+In the configuration of Prometheus:
+
+  scrape_configs:
+  - job_name: naming
+    http_sd_configs:
+    - url: http://127.0.0.1:9780/prometheus/targets
+    relabel_configs:
+    - {source_labels: [__meta_naming_service], target_label: service}
+    - {source_labels: [__meta_naming_zone], target_label: zone}
+    - {source_labels: [__meta_naming_state], regex: held, action: drop}`
 
 func (a *app) serve(ctx context.Context, listen string, hosts []string) error {
 	lis, err := a.listen(ctx, listen, hosts)

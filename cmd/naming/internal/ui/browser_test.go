@@ -215,6 +215,8 @@ func TestBrowserShowsServices(t *testing.T) {
 	b.picture("services")
 	w.put(t, "greeter", newEndpoint("new"))
 	b.shows("#detail", "new:80")
+	b.do("document.querySelector('#detail summary').click()")
+	b.shows("#detail details", "added")
 	b.keys("2")
 	b.shows("#changes", "new:80")
 	b.until("document.querySelector('#chart canvas') !== null")
@@ -275,7 +277,9 @@ func TestBrowserActions(t *testing.T) {
 	b.do("document.querySelector('#endpoints button').click()")
 	b.shows("#ask", "drain one:80 of greeter?")
 	b.run(chromedp.Click(chromedp.CSS("#ask button[value=no]")))
+	b.until("!asking")
 	b.do("document.querySelector('#endpoints button').click()")
+	b.shows("#ask", "drain one:80 of greeter?")
 	b.run(chromedp.Click(chromedp.CSS("#ask button[value=yes]")))
 	for begin := time.Now(); len(actions.taken()) == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > time.Minute {

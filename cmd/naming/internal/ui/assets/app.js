@@ -45,12 +45,11 @@ class VirtualList {
     this.items = items;
     this.active = activeKey === undefined ? -1 : items.findIndex(i => this.key(i) === activeKey);
     this.space.style.height = items.length * this.height + 'px';
-    this.clear();
+    // An element whose item is the same stays: a click, or the focus, must not get lost.
+    for (const [i, node] of this.nodes) {
+      if (i >= items.length || JSON.stringify(items[i]) !== node.source) { node.remove(); this.nodes.delete(i); }
+    }
     this.draw();
-  }
-  clear() {
-    this.space.replaceChildren();
-    this.nodes.clear();
   }
   draw() {
     if (this.frame) return;
@@ -65,6 +64,7 @@ class VirtualList {
     for (let i = from; i < to; i++) {
       if (!this.nodes.has(i)) {
         const node = this.render(this.items[i], i);
+        node.source = JSON.stringify(this.items[i]);
         node.style.top = i * this.height + 'px';
         node.style.height = this.height + 'px';
         node.id = this.box.id + '-' + i;
@@ -104,6 +104,7 @@ function age(since) {
   return Math.round(s / 3600) + ' h';
 }
 
+const eventClass = { added: 'good', usable: 'good', fresh: 'good', deleted: 'warn', held: 'warn', withheld: 'bad', stale: 'bad', gone: 'warn', fallback: 'bad', parity: 'warn' };
 const stateClass = { serving: 'good', draining: 'warn', withheld: 'bad', held: 'warn' };
 const chip = (text, kind) => el('span', { class: 'chip ' + (kind || 'dim') }, text);
 const nameOf = row => row.text || row.name;
@@ -195,7 +196,8 @@ function showDetail(d) {
     el('div', { class: 'row' }, ...['serving', 'draining', 'withheld', 'held'].map(s => chip(d[s] + ' ' + s, d[s] ? stateClass[s] : 'dim')),
       d.more ? el('span', { class: 'dim' }, d.more + ' more are not shown') : null),
     d.error ? el('div', { class: 'bad' }, d.error) : null,
-    d.migration ? migrationBox(d) : null);
+    d.migration ? migrationBox(d) : null,
+    recent(d.name));
   if (kept) {
     box.replaceChild(head, box.firstChild);
   } else {
@@ -206,6 +208,16 @@ function showDetail(d) {
   }
   endpoints.set(d.endpoints);
   tick();
+}
+
+// recent shows the newest changes of a service, if there were any since the page was opened.
+let recentOpen = false;
+function recent(name) {
+  const found = state.timeline.filter(c => c.name === name).slice(0, 20);
+  if (!found.length) return null;
+  const box = el('details', { open: recentOpen, ontoggle: () => { recentOpen = box.open; } }, el('summary', {}, 'Newest changes'),
+    ...found.map(c => el('div', { class: 'row' }, el('time', { class: 'dim' }, new Date(c.time).toLocaleTimeString()), chip(c.event, eventClass[c.event]), el('span', { class: 'dim' }, c.text))));
+  return box;
 }
 
 function endpointItem(e) {
@@ -278,8 +290,6 @@ function showMigration() {
 }
 
 // The timeline.
-
-const eventClass = { added: 'good', usable: 'good', fresh: 'good', deleted: 'warn', held: 'warn', withheld: 'bad', stale: 'bad', gone: 'warn', fallback: 'bad', parity: 'warn' };
 
 const changes = new VirtualList($('changes'), 30, c => el('div', { class: 'item', role: 'listitem' },
   el('div', { class: 'one' }, el('time', { class: 'dim' }, new Date(c.time).toLocaleTimeString()), chip(c.event, eventClass[c.event]),
@@ -427,13 +437,23 @@ const token = (() => {
   return found || sessionStorage.getItem('token') || '';
 })();
 
-async function act(action, body, question) {
+// asking says that a question has no answer yet. A second question would share its answer.
+let asking = false;
+
+async function confirmed(question) {
+  if (asking) return false;
+  asking = true;
   $('ask-text').textContent = question;
   const ask = $('ask');
   ask.returnValue = 'no';
   ask.showModal();
   await new Promise(done => ask.addEventListener('close', done, { once: true }));
-  if (ask.returnValue !== 'yes') return;
+  asking = false;
+  return ask.returnValue === 'yes';
+}
+
+async function act(action, body, question) {
+  if (!await confirmed(question)) return;
   try {
     const response = await fetch('actions/' + action, { method: 'POST', headers: { 'Content-Type': 'application/json', 'Naming-Token': token }, body: JSON.stringify(body) });
     if (!response.ok) showMessage((await response.json()).error);
