@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the scripts of testdata against etcd and against Consul. In a script,
-// NAMING_STORE is a registry of its own, and NAMING_OTHER is another one, in etcd.
-// NAMING_STORE is a registry of its own, and nobody listens on FREE_ADDR.
+// NAMING_STORE is a registry of its own, NAMING_OTHER is another one, in etcd, and nobody
+// listens on FREE_ADDR.
 func TestScripts(t *testing.T) {
 	s, err := devetcd.Start(t.Context(), devetcd.Options{Listen: "127.0.0.1:0"})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/naming-go/naming/conformance"
 )
 
-// checked is the result of one check, in JSON and YAML.
-type checked struct {
+// checkResult is the result of one check, in JSON and YAML.
+type checkResult struct {
 	Check  string `json:"check"`
 	Result string `json:"result"` // passed, failed or skipped
 	Rule   string `json:"rule"`
@@ -81,7 +81,7 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 		if ctx.Err() != nil {
 			break // the check was cut short
 		}
-		c := checkedOf(r)
+		c := resultOf(r)
 		count[c.Result]++
 		if c.Result == checkSkipped && a.format == asTable && a.verbose == 0 {
 			continue
@@ -116,8 +116,8 @@ func (a *app) reach(ctx context.Context, url string, store naming.Store) error {
 	return registryError(shortURL(url), context.Cause(ctx))
 }
 
-func checkedOf(r conformance.Result) checked {
-	c := checked{Check: r.Name, Result: checkPassed, Rule: r.Rule}
+func resultOf(r conformance.Result) checkResult {
+	c := checkResult{Check: r.Name, Result: checkPassed, Rule: r.Rule}
 	switch {
 	case r.Skipped != "":
 		c.Result, c.Reason = checkSkipped, r.Skipped
@@ -133,7 +133,7 @@ var checkColours = map[string]lipgloss.Style{
 	checkSkipped: lipgloss.NewStyle().Faint(true),
 }
 
-func checkLine(c checked) string {
+func checkLine(c checkResult) string {
 	line := checkColours[c.Result].Render(fmt.Sprintf("%-7s", c.Result)) + "  " + show.Text(c.Check) + "  " + show.Text(c.Rule) + "\n"
 	if c.Reason != "" {
 		line += "         " + show.Text(c.Reason) + "\n"

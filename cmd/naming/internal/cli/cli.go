@@ -122,16 +122,12 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for the registry")
 	flags.CountVarP(&a.verbose, "verbose", "v", "log what happens; twice: each attempt")
 	root.AddCommand(
-		a.lsCommand(), a.getCommand(), a.watchCommand(), a.resolveCommand(),
+		a.lsCommand(), a.getCommand(), a.watchCommand(), a.topCommand(), a.resolveCommand(),
 		a.registerCommand(), a.deregisterCommand(), a.drainCommand(), a.resumeCommand(),
 		a.runCommand(), a.devCommand(),
-		a.diffCommand(),
-		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
 		a.diffCommand(), a.copyCommand(), a.migrateCommand(),
-		a.topCommand(),
-		a.manCommand(),
-		a.serveCommand(),
-		a.serveCommand(), a.uiCommand(),
+		a.checkCommand(), a.doctorCommand(), a.benchCommand(),
+		a.uiCommand(), a.serveCommand(), a.manCommand(),
 	)
 	completeFlags(root)
 	return root
