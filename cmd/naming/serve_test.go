@@ -30,8 +30,8 @@ func registries(t *testing.T) map[string]string {
 	return map[string]string{"etcd": "etcd://" + s.Addr() + "?prefix=/serve/", "consul": "consul://" + agent.Addr + "?prefix=serve-"}
 }
 
-// naming runs the command, and fails the test for another status than 0.
-func naming(t *testing.T, args ...string) {
+// command runs the command, and fails the test for another status than 0.
+func command(t *testing.T, args ...string) {
 	t.Helper()
 	var out bytes.Buffer
 	if status := cli.Main(t.Context(), cli.Env{Out: &out, Err: &out, Getenv: func(string) string { return "" }}, args...); status != 0 {
@@ -100,11 +100,11 @@ func pageHas(t *testing.T, url, text string) {
 func TestServe(t *testing.T) {
 	for kind, store := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
-			naming(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--zone", "a", "--store", store)
+			command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--zone", "a", "--store", store)
 			url, stop := startServer(t, "serve", "--listen", "127.0.0.1:0", "--store", store)
 			pageHas(t, url+"/prometheus/targets", `{"targets":["10.0.0.1:80"],"labels":{"__meta_naming_id":"10.0.0.1:80","__meta_naming_service":"greeter","__meta_naming_state":"serving","__meta_naming_zone":"a"}}`)
 			pageHas(t, url+"/readyz", "fresh")
-			naming(t, "register", "greeter", "10.0.0.2:80", "--permanent", "--store", store)
+			command(t, "register", "greeter", "10.0.0.2:80", "--permanent", "--store", store)
 			pageHas(t, url+"/v1/services/greeter", "10.0.0.2:80")
 			pageHas(t, url+"/metrics", `naming_hub_endpoints{state="serving"} 2`)
 			if status := stop(); status != 0 {
@@ -117,7 +117,7 @@ func TestServe(t *testing.T) {
 		for _, store := range registries(t) {
 			urls = append(urls, store)
 		}
-		naming(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--store", urls[0])
+		command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--store", urls[0])
 		store := fmt.Sprintf("migrate:?from=%s&to=%s&phase=union", urls[0], urls[1])
 		url, _ := startServer(t, "serve", "--listen", "127.0.0.1:0", "--store", store)
 		pageHas(t, url+"/v1/services/greeter", `"phase":"union"`)
