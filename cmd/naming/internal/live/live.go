@@ -18,8 +18,8 @@ type Update struct {
 	// First says that this is the first Update of the service in which View.Synced is
 	// true.
 	First bool
-	// Gone says that the service has left the list of services. View is then the last
-	// one.
+	// Gone says that the service has left the list of services, and that none of its
+	// endpoints is held. View is then the last one.
 	Gone bool
 	// Changes are the endpoints that changed, sorted by ID. All endpoints are in the
 	// Changes of a first Update.
@@ -96,6 +96,7 @@ type run struct {
 type service struct {
 	follower *naming.Follower
 	view     naming.View
+	unlisted bool // the list of services does not have it
 }
 
 // dirty is the services that may have changed. The empty name is the list of services.
@@ -172,6 +173,7 @@ func (r *run) update() error {
 		}
 		if s := r.services[name]; s != nil {
 			r.updateService(s)
+			r.drop(name, s)
 		}
 	}
 	return nil
@@ -197,13 +199,23 @@ func (r *run) updateList() error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.services)) {
-		if s := r.services[name]; !listed[name] {
-			s.follower.Close()
-			delete(r.services, name)
-			r.opts.OnUpdate(Update{View: s.view, Gone: true})
-		}
+		s := r.services[name]
+		s.unlisted = !listed[name]
+		r.drop(name, s)
 	}
 	return nil
+}
+
+// drop reports that a service is gone, once it has left the list and has nothing to show. A
+// fault of the registry may empty the list: endpoints that are held are shown as long as a
+// client may use them.
+func (r *run) drop(name string, s *service) {
+	if v := s.view; !s.unlisted || len(v.Endpoints)+len(v.Withheld)+len(v.Held) > 0 {
+		return
+	}
+	s.follower.Close()
+	delete(r.services, name)
+	r.opts.OnUpdate(Update{View: s.view, Gone: true})
 }
 
 func (r *run) updateService(s *service) {
