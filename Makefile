@@ -44,15 +44,17 @@ nested = for m in $(NESTED); do echo "== $$m"; \
 	(cd $$m; export GOWORK=$(CURDIR)/go.work; $(1)); done
 
 # $(call tidy,FLAGS,COMMAND) runs go mod tidy FLAGS in each module. One that is
-# built with go.work may require a version of the root that is not published yet,
-# and tidy does not look at go.work: there it tidies a copy of go.mod that points
-# to this tree, then runs COMMAND with the result in $$tmp.
+# built with go.work may require versions of the root and of other nested modules
+# that are not published yet, and tidy does not look at go.work: there it tidies a
+# copy of go.mod that points to this tree, then runs COMMAND with the result in $$tmp.
 tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/naming; \
 	for m in . $(ALONE); do echo "tidy $$m"; (cd $$m; go mod tidy $(1)); done; \
 	for m in $(NESTED); do echo "tidy $$m"; (cd $$m; cp go.mod go.sum $$tmp; \
-		go mod edit -replace $$root=$(CURDIR) $$tmp/go.mod; \
+		go mod edit -replace $$root=$(CURDIR) \
+			$(foreach n,$(NESTED),-replace $$root/$(n)=$(CURDIR)/$(n)) $$tmp/go.mod; \
 		go mod tidy -modfile=$$tmp/go.mod; \
-		go mod edit -dropreplace $$root $$tmp/go.mod; $(2)); done
+		go mod edit -dropreplace $$root $(foreach n,$(NESTED),-dropreplace $$root/$(n)) $$tmp/go.mod; \
+		$(2)); done
 
 .PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture zero-drop migrate-proof servers clean
 

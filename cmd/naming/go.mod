@@ -112,7 +112,3 @@ require (
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
 	k8s.io/utils v0.0.0-20260108192941-914a6e750570 // indirect
 )
-
-replace github.com/naming-go/naming => ../..
-
-replace github.com/naming-go/naming/observe/prometheus => ../../observe/prometheus
