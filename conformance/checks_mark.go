@@ -153,7 +153,7 @@ func markOfNothing(e *env) error {
 	} {
 		for _, marked := range []bool{true, false} {
 			if err := e.mark(x.service, x.id, marked); !errors.Is(err, x.want) {
-				return fmt.Errorf("Mark of %q in %q: got error %v, want %q", x.id, x.service, err, x.want)
+				return fmt.Errorf("the mark of %q in %q: got error %v, want %q", x.id, x.service, err, x.want)
 			}
 			if err := errors.Join(e.listed(service, sets(a)), e.listed("nobody", set{})); err != nil {
 				return fmt.Errorf("after a Mark of an entry that is not there: %w", err)
@@ -216,7 +216,7 @@ func markOfMalformed(e *env) error {
 	e.malformed(service, "bad")
 	return e.eventually(func() error {
 		if err := e.mark(service, "bad", true); !errors.Is(err, naming.ErrInvalid) {
-			return fmt.Errorf("Mark of an entry that cannot be understood: got error %v, want %q", err, naming.ErrInvalid)
+			return fmt.Errorf("the mark of an entry that cannot be understood: got error %v, want %q", err, naming.ErrInvalid)
 		}
 		return e.listed(service, sets(a))
 	})
