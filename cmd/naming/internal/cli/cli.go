@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -110,11 +111,14 @@ tokens come from files or from the environment, never from a URL or a flag.
 
 The exit status is 0 if what was asked holds, 1 if it does not, 2 for arguments that can
 never work, and 3 if a registry cannot be reached or refuses.`),
+		Version:      version(debug.ReadBuildInfo()),
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
+	root.SetVersionTemplate("naming {{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version of this program")
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.store, "store", "s", a.Getenv("NAMING_STORE"), "the registry, as a `URL` (default $NAMING_STORE)")
 	flags.Lookup("store").DefValue = "" // the environment is not part of the help
