@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,24 +145,114 @@ func during(p *picky, f func()) {
 }
 
 // A put that is under way while the mark is set overwrites the mark. The Registration puts
-// the mark again.
+// the mark again. The watch shows the put before the Registration looks, or afterwards.
 func TestMarkDuringUpdate(t *testing.T) {
+	for _, after := range []func(naming.Change){
+		func(naming.Change) { synctest.Wait() },
+		nil,
+	} {
+		inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+			g := register(t, c, "svc", "a:1", nil)
+			time.Sleep(time.Minute)
+			p.set(func() { p.after = after })
+			during(p, func() {
+				mark(t, p.Store, true)
+			})
+			if err := g.Update(t.Context(), json.RawMessage(`{"k":2}`)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			listed(t, p, "svc", `a:1 a:1 {"k":2} draining`)
+			marked(t, g, true, true)
+			mark(t, p.Store, false)
+			marked(t, g, false, false)
+			time.Sleep(time.Minute)
+			listed(t, p, "svc", `a:1 a:1 {"k":2}`)
+		})
+	}
+}
+
+// An operator who removes the mark at once is not overruled, although the program puts the
+// entry at that time.
+func TestMarkRemovedAtOnce(t *testing.T) {
 	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
-		during(p, func() {
-			mark(t, p.Store, true)
+		p.set(func() {
+			p.after = func(naming.Change) {
+				p.set(func() { p.after = nil })
+				mark(t, p.Store, true)
+				mark(t, p.Store, false)
+			}
 		})
 		if err := g.Update(t.Context(), json.RawMessage(`{"k":2}`)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
-		listed(t, p, "svc", `a:1 a:1 {"k":2} draining`)
-		marked(t, g, true, true)
-		mark(t, p.Store, false)
-		marked(t, g, false, false)
 		time.Sleep(time.Minute)
 		listed(t, p, "svc", `a:1 a:1 {"k":2}`)
+		marked(t, g, false, false)
+	})
+}
+
+// notTwo refuses the metadata 2.
+func notTwo(c naming.Change) error {
+	if string(c.Endpoint.Metadata) == "2" {
+		return fmt.Errorf("%w: two", naming.ErrInvalid)
+	}
+	return nil
+}
+
+// An Update that the store refuses does not cost the mark, and the operator can remove the mark
+// afterwards.
+func TestMarkAndRefusedUpdate(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, c *naming.Client) {
+		g := register(t, c, "svc", "a:1 a:1 1", nil)
+		time.Sleep(time.Minute)
+		mark(t, p.Store, true)
+		p.set(func() { p.refuse = notTwo })
+		if err := g.Update(t.Context(), json.RawMessage("2")); !errors.Is(err, naming.ErrInvalid) {
+			t.Fatalf("Update returned %v, want ErrInvalid", err)
+		}
+		if st := g.Status(); !st.Draining || !st.MarkedByOther {
+			t.Errorf("status %+v after an Update that was refused", st)
+		}
+		listed(t, p, "svc", "a:1 a:1 1 draining")
+		mark(t, p.Store, false)
+		if err := g.Update(t.Context(), json.RawMessage("3")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1 a:1 3")
+		marked(t, g, false, false)
+	})
+}
+
+// The Update is made while the Registration reads the mark, and then the store refuses it.
+func TestMarkBeforeRefusedUpdate(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		s := &late{picky: p}
+		c := naming.New(s, quiet)
+		defer c.Close()
+		g := register(t, c, "svc", "a:1 a:1 1", nil)
+		time.Sleep(time.Minute)
+		refused := make(chan error, 1)
+		p.set(func() {
+			p.refuse = notTwo
+			s.before = func() {
+				p.set(func() { s.before = nil })
+				go func() { refused <- g.Update(t.Context(), json.RawMessage("2")) }()
+				time.Sleep(time.Millisecond)
+			}
+		})
+		mark(t, p.Store, true)
+		if err := <-refused; !errors.Is(err, naming.ErrInvalid) {
+			t.Fatalf("Update returned %v, want ErrInvalid", err)
+		}
+		if err := g.Update(t.Context(), json.RawMessage("3")); err != nil {
+			t.Fatal(err)
+		}
+		listed(t, p, "svc", "a:1 a:1 3 draining")
+		marked(t, g, true, true)
 	})
 }
 
@@ -187,7 +279,7 @@ func TestMarkOfTwoOperators(t *testing.T) {
 }
 
 // late is a Store whose watches show everything later. The function before, if not nil, is
-// called before each watch begins.
+// called before each watch begins. picky.mu guards it.
 type late struct {
 	*picky
 	lag    time.Duration
@@ -196,8 +288,11 @@ type late struct {
 
 func (l *late) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
 	return func(yield func(naming.Batch, error) bool) {
-		if l.before != nil {
-			l.before()
+		l.mu.Lock()
+		before := l.before
+		l.mu.Unlock()
+		if before != nil {
+			before()
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
@@ -302,8 +397,8 @@ func TestMarkOfNewer(t *testing.T) {
 		older := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
 		var newer *naming.Registration
-		s.before = func() { // the older one reads the entry
-			s.before = nil
+		before := func() { // the older one reads the entry
+			p.set(func() { s.before = nil })
 			if err := p.Mark(t.Context(), "svc", "a:1", false); err != nil {
 				t.Error(err)
 			}
@@ -312,6 +407,7 @@ func TestMarkOfNewer(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		p.set(func() { s.before = before })
 		mark(t, p.Store, true)
 		time.Sleep(time.Minute)
 		if err := newer.Close(); err != nil {
@@ -360,13 +456,16 @@ func TestMarkRefused(t *testing.T) {
 	})
 }
 
-// A Registration whose reads fail for a while adopts the mark later.
+// A Registration whose reads fail for a while adopts the mark later. It does not read at each
+// change of the service.
 func TestMarkUnreadable(t *testing.T) {
 	in(t, nil, func(t *testing.T, s *memory.Store, c *naming.Client) {
 		g := register(t, c, "svc", "a:1", nil)
 		time.Sleep(time.Minute)
+		var reads atomic.Int32
 		s.RefuseFunc(func(method, _ string) error {
 			if method == "Watch" {
+				reads.Add(1)
 				return errors.New("refused")
 			}
 			return nil
@@ -374,10 +473,62 @@ func TestMarkUnreadable(t *testing.T) {
 		if err := s.Mark(t.Context(), "svc", "a:1", true); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		for n := range 60 {
+			put(t, s, "svc", fmt.Sprintf("b:%d", n))
+			time.Sleep(time.Second)
+		}
 		marked(t, g, false, false)
+		if n := reads.Load(); n > 20 {
+			t.Errorf("%d reads in a minute, want at most one in three seconds", n)
+		}
 		s.Up()
 		time.Sleep(time.Minute)
+		marked(t, g, true, true)
+	})
+}
+
+// summary is a Store whose watches show the set a second after a change, without the states in
+// between.
+type summary struct{ *picky }
+
+func (s summary) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	return func(yield func(naming.Batch, error) bool) {
+		first := true
+		for b, err := range s.picky.Watch(ctx, service) {
+			if err == nil && !first {
+				time.Sleep(time.Second)
+				for b, err = range s.picky.Watch(ctx, service) {
+					break
+				}
+			}
+			first = false
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// The watch does not show the mark that the program removed, nor the mark that it set, because
+// an operator does the opposite at once. The Registration notices.
+func TestMarkNotShown(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		c := naming.New(summary{p}, quiet)
+		defer c.Close()
+		g := register(t, c, "svc", "a:1", nil)
+		time.Sleep(time.Minute)
+		if err := g.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mark(t, p.Store, false)
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1 draining")
+		if err := g.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mark(t, p.Store, true)
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1 draining")
 		marked(t, g, true, true)
 	})
 }

@@ -3,6 +3,7 @@ package naming
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -162,6 +163,22 @@ func (c *cursor) skip() (changed bool) {
 	}
 	c.behind = nil
 	return changed
+}
+
+// passedMark moves the cursor to the end of the chain. It returns the last state of the endpoint
+// id with the draining mark among the steps that it passes, or nil. Steps that sweep has passed
+// do not count.
+func (c *cursor) passedMark(id string) (marked *Endpoint) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for next := c.at.after(); next != nil; next = c.at.after() {
+		n, found := slices.BinarySearchFunc(c.at.changes, id, func(ch change, id string) int { return strings.Compare(ch.id(), id) })
+		if found && c.at.changes[n].new != nil && c.at.changes[n].new.Draining {
+			marked = c.at.changes[n].new.Endpoint
+		}
+		c.at = next
+	}
+	return marked
 }
 
 // news is the result of a cursor: the whole set, or else changes. Both are empty if

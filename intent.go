@@ -259,8 +259,10 @@ func (i *intent) undo(version int, put Endpoint, err error) verdict {
 	switch {
 	case i.version != version:
 		return markUndone // the newest change is tried at once
-	case put.Draining && (i.status.MarkedByOther || i.ownMark && (i.accepted == nil || !i.accepted.Draining)):
-		want.Draining, i.status.MarkedByOther = false, false
+	case put.Draining && i.ownMark && (i.accepted == nil || !i.accepted.Draining):
+		want.Draining = false
+	case put.Draining && i.status.MarkedByOther && i.accepted != nil && sameButMark(put, *i.accepted):
+		want.Draining, i.status.MarkedByOther = false, false // nothing but the mark can be the cause
 	case i.accepted == nil:
 		i.refused, i.final = err, true
 		return final
@@ -268,6 +270,7 @@ func (i *intent) undo(version int, put Endpoint, err error) verdict {
 		return ordinary
 	default:
 		want, v = *i.accepted, changeUndone
+		want.Draining = want.Draining || i.status.MarkedByOther // a change does not cost the mark of others
 		i.refused = err
 		i.status.Err = err
 	}

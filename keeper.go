@@ -42,8 +42,8 @@ type keeper struct {
 	last      lastPut
 	confirm   *time.Timer // fires when the watch had time to show the last put
 	owned     time.Time   // when the first put since the entry was lost had ended
-	inspected *Endpoint   // the entry whose mark inspectMark has inspected last
-	marked    time.Time   // when the last put with the mark had ended, or a mark was adopted
+	inspected inspection
+	marked    time.Time // when the last put with the mark had ended, or a mark was adopted
 }
 
 // lastPut is the put that succeeded last.
@@ -98,8 +98,8 @@ func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, befor
 	}
 	k.lease.setOverdue(nil) // the registry accepted the endpoint, so the lease lives
 	k.g.intent.setApplied(version, put)
-	if before != nil && before.Draining == k.last.endpoint.Draining {
-		k.inspected = before // it is older than this put, and has the mark of the put before
+	if before != nil && before.Draining == k.last.endpoint.Draining && before != k.inspected.entry {
+		k.inspected.inspect(before) // it is older than this put, and has the mark of the put before
 	}
 	k.last = lastPut{endpoint: put, ended: time.Now(), before: before, seen: k.presence().endpoint}
 	k.confirm.Reset(confirmAfter)

@@ -195,7 +195,7 @@ var markMutants = []mutant.Mutant{
 	}, {
 		Name: "reads the entry after each own mark",
 		File: "keeper.go",
-		Old:  "		k.inspected = before //",
+		Old:  "		k.inspected.inspect(before) //",
 		New:  "		_ = before //",
 		Test: "TestMarkCostsNothing",
 	}, {
@@ -231,8 +231,8 @@ var markMutants = []mutant.Mutant{
 	}, {
 		Name: "does not put again a mark that its put undid",
 		File: "adopt.go",
-		Old:  "time.Since(k.last.ended) < confirmAfter\n",
-		New:  "time.Since(k.last.ended) < 0\n",
+		Old:  "time.Since(k.last.ended) < confirmAfter &&",
+		New:  "time.Since(k.last.ended) < 0 &&",
 		Test: "TestMarkDuringUpdate",
 	}, {
 		Name: "adopts the mark of a predecessor's entry",
@@ -255,15 +255,51 @@ var markMutants = []mutant.Mutant{
 	}, {
 		Name: "retries an adopted mark that the store refuses",
 		File: "intent.go",
-		Old:  "(i.status.MarkedByOther || i.ownMark && (",
-		New:  "(i.ownMark && (",
+		Old:  "	case put.Draining && i.status.MarkedByOther && i",
+		New:  "	case put.Draining && i.status.MarkedByOther && i.final && i",
 		Test: "TestMarkRefused",
 	}, {
 		Name: "gives up when it cannot read the entry",
 		File: "adopt.go",
-		Old:  "		k.confirm.Reset(jitter(confirmAfter)) // then the keeper inspects the entry again\n",
-		New:  "		k.inspected = e\n",
+		Old:  "		return // the keeper inspects the entry again\n",
+		New:  "		k.inspected.rest = time.Hour\n		return\n",
 		Test: "TestMarkUnreadable",
+	}, {
+		Name: "does not look at what the watch has shown and shows no more",
+		File: "adopt.go",
+		Old:  "		if passed != nil && ",
+		New:  "		if false && ",
+		Test: "TestMarkDuringUpdate",
+	}, {
+		Name: "overrules an operator who removes the mark at once",
+		File: "adopt.go",
+		Old:  "		!sameButMark(*marked, *now)\n",
+		New:  "		now != nil\n",
+		Test: "TestMarkRemovedAtOnce",
+	}, {
+		Name: "inspects a state once",
+		File: "adopt.go",
+		Old:  "	if rest := k.inspected.due(e); rest > 0 {\n",
+		New:  "	if rest := k.inspected.due(e); rest != 0 {\n",
+		Test: "TestMarkNotShown",
+	}, {
+		Name: "reads at each change of the service while it cannot read",
+		File: "adopt.go",
+		Old:  "	return i.rest - time.Since(i.at)\n",
+		New:  "	return 0\n",
+		Test: "TestMarkUnreadable",
+	}, {
+		Name: "gives up the mark for an Update that the store refuses",
+		File: "intent.go",
+		Old:  " && sameButMark(put, *i.accepted):\n",
+		New:  ":\n",
+		Test: "TestMarkAndRefusedUpdate",
+	}, {
+		Name: "forgets an adopted mark that an Update was to replace",
+		File: "adopt.go",
+		Old:  "	if stored && i.accepted != nil {\n",
+		New:  "	if stored && !pending {\n",
+		Test: "TestMarkBeforeRefusedUpdate",
 	}, {
 		Name: "does not hear what the program says of the mark",
 		File: "intent.go",
@@ -417,8 +453,8 @@ func TestRegistrationMutants(t *testing.T) {
 		}, {
 			Name: "keeps draining in a format without a place for the mark",
 			File: "intent.go",
-			Old:  "		want.Draining, i.status.MarkedByOther = false, false\n",
-			New:  "		i.status.MarkedByOther = false\n",
+			Old:  "		want.Draining = false\n",
+			New:  "		_ = want.Draining\n",
 			Test: "TestFieldI4",
 		}, {
 			Name: "retries refused content",
