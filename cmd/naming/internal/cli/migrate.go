@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -122,19 +123,27 @@ func (a *app) observe(ctx context.Context, p *pair, j steer.Judge, services []st
 	return steer.Observe(ctx, p.Registries, j.Accept, services...)
 }
 
-// worldError returns an error if a registry could not be read.
+// worldError returns an error if a registry, or its records, could not be read.
 func worldError(p *pair, w *steer.World) error {
 	var bad []string
-	if w.OldErr != nil {
-		bad = append(bad, fmt.Sprintf("the old registry, %s: %s", shortURL(p.oldURL), message(w.OldErr)))
+	for _, r := range []struct {
+		name, url    string
+		err, records error
+	}{{"old", p.oldURL, w.OldErr, w.Records.Old.Err}, {"new", p.newURL, w.NewErr, w.Records.New.Err}} {
+		switch {
+		case r.err != nil:
+			bad = append(bad, fmt.Sprintf("the %s registry, %s: %s", r.name, shortURL(r.url), message(r.err)))
+		case r.records != nil:
+			bad = append(bad, fmt.Sprintf("the records of the %s registry, %s: %s", r.name, shortURL(r.url), message(r.records)))
+		}
 	}
-	if w.NewErr != nil {
-		bad = append(bad, fmt.Sprintf("the new registry, %s: %s", shortURL(p.newURL), message(w.NewErr)))
+	if len(bad) == 0 && w.BridgesErr != nil {
+		bad = append(bad, "the bridges of a registry: "+message(w.BridgesErr))
 	}
 	if len(bad) == 0 {
 		return nil
 	}
-	return &statusError{statusRegistry, fmt.Errorf("%s", strings.Join(bad, "; "))}
+	return &statusError{statusRegistry, errors.New(strings.Join(bad, "; "))}
 }
 
 // operator returns who runs the command, for the records.

@@ -15,37 +15,55 @@ import (
 )
 
 func (a *app) migrateStatusCommand(pair *pairFlags) *cobra.Command {
-	var scope scopeFlags
-	var judge judgeFlags
+	var f lookFlags
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show how far each service is, in both registries", Args: cobra.NoArgs,
 		Long: "Show the phase of each service, the records of both registries and whether they agree, the endpoints\n" +
 			"of both registries and how they differ, the bridges that work, and whether the next gate is open.\n" +
 			"JOINED counts the servers that both registries have by themselves. What a program reads can only be\n" +
-			"seen in its own metrics. The exit status is 3 if a registry cannot be read.",
-		RunE: run(func(ctx context.Context, _ []string) error { return a.migrateStatus(ctx, *pair, &scope, &judge) }),
+			"seen in its own metrics. The exit status is 3 if a registry, or a part of it, cannot be read.",
+		RunE: run(func(ctx context.Context, _ []string) error {
+			return a.look(ctx, *pair, &f, func(j steer.Judge, w *steer.World) error {
+				doc := j.StatusOf(w)
+				return a.print(doc, func() string { return statusText(doc) })
+			})
+		}),
 	}
-	scope.add(cmd, false)
-	judge.add(cmd)
+	f.add(cmd)
 	return cmd
 }
 
-func (a *app) migrateStatus(ctx context.Context, f pairFlags, scope *scopeFlags, jf *judgeFlags) error {
-	if err := scope.check(false); err != nil {
+// lookFlags are the flags of a command that looks at services once.
+type lookFlags struct {
+	scopeFlags
+	judgeFlags
+}
+
+func (f *lookFlags) add(cmd *cobra.Command) {
+	f.scopeFlags.add(cmd, false)
+	f.judgeFlags.add(cmd)
+}
+
+// look reads both registries once and has show print what was seen. It returns an error if a
+// registry could not be read, after show.
+func (a *app) look(ctx context.Context, pf pairFlags, f *lookFlags, show func(steer.Judge, *steer.World) error) error {
+	if err := f.check(false); err != nil {
 		return err
 	}
-	j, err := jf.judge()
+	j, err := f.judge()
 	if err != nil {
 		return err
 	}
-	p, err := a.pair(ctx, f)
+	p, err := a.pair(ctx, pf)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	w := a.observe(ctx, p, j, scope.services)
-	doc := j.StatusOf(w)
-	if err := a.print(doc, func() string { return statusText(doc) }); err != nil {
+	w := a.observe(ctx, p, j, f.services)
+	if ctx.Err() != nil {
+		return no("interrupted")
+	}
+	if err := show(j, w); err != nil {
 		return err
 	}
 	return worldError(p, w)
@@ -54,6 +72,14 @@ func (a *app) migrateStatus(ctx context.Context, f pairFlags, scope *scopeFlags,
 func statusText(s *steer.Status) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "all services: %s\n", s.All)
+	for _, r := range []struct{ registry, err string }{{"old", s.OldRecordsError}, {"new", s.NewRecordsError}} {
+		if r.err != "" {
+			fmt.Fprintf(&b, "the records of the %s registry cannot be read: %s\n", r.registry, r.err)
+		}
+	}
+	if s.BridgesError != "" {
+		fmt.Fprintf(&b, "the bridges of a registry cannot be read: %s\n", s.BridgesError)
+	}
 	for _, name := range s.Disagreement {
 		fmt.Fprintf(&b, "the registries disagree about the record of %s\n", name)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/steer"
@@ -91,7 +92,8 @@ type stepResult struct {
 	Warnings []string `json:"warnings,omitempty"`
 	Error    string   `json:"error,omitempty"`
 
-	err error // of Error
+	state migrate.State // of To
+	err   error         // of Error
 }
 
 func (r *stepResult) text() string {
@@ -117,10 +119,25 @@ type step struct {
 	flags   *stepFlags
 	lenient bool // a record that cannot go on is left out
 
+	began *migrate.BothRecords // of the first look that read all records; nil before it
+
 	// What the last look saw.
 	world   *steer.World
 	targets []steer.Target
 	to      []migrate.State // of each target
+}
+
+// newStep checks the flags and opens the registries. The caller closes the pair.
+func (a *app) newStep(ctx context.Context, f pairFlags, flags cmdFlags) (*step, error) {
+	wish, j, err := flags.parse()
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.pair(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags}, nil
 }
 
 // look reads both registries and returns the gates.
@@ -148,7 +165,37 @@ func (s *step) look(ctx context.Context) ([]steer.Gate, error) {
 		s.targets, s.to = append(s.targets, t), append(s.to, to)
 		gates = append(gates, s.judge.Gates(s.world, t, to)...)
 	}
-	return gates, nil
+	return gates, s.stayed()
+}
+
+// stayed returns an error if a phase has changed since the first look. The soak time of one
+// step is not that of another step.
+func (s *step) stayed() error {
+	if s.began == nil {
+		if s.world.Records.Err() == nil {
+			s.began = &s.world.Records
+		}
+		return nil
+	}
+	return s.moved(*s.began, s.world.Records)
+}
+
+// moved returns an error if a record of the targets has changed between two reads.
+func (s *step) moved(earlier, later migrate.BothRecords) error {
+	for _, t := range s.targets {
+		if was, is, moved := steer.Moved(earlier, later, t.Record); moved {
+			return no("%s: somebody has written the phase meanwhile: it was %v, and is %v: look again", naming.SafeText(t.Record), was, is)
+		}
+	}
+	return nil
+}
+
+// unmoved reads the records again, right before they are written. Another operator may have
+// gone back while the endpoints were read.
+func (s *step) unmoved(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.app.timeout)
+	defer cancel()
+	return s.moved(s.world.Records, migrate.ReadRecords(ctx, s.pair.OldRecords, s.pair.NewRecords))
 }
 
 // worldRead reports whether both registries were read.
@@ -186,7 +233,9 @@ func (a *app) migrateAdvanceCommand(pair *pairFlags) *cobra.Command {
 		Long: "Write the next phase of services to both registries, if the gate of the step is open. If it is closed,\n" +
 			"nothing is written, the reason and what would open the gate are printed, and the exit status is 1.\n" +
 			"In prefer-new the steps are shares of the clients: 0.01, 0.1, 0.5 and 1. With --all, the record of all\n" +
-			"services and each record of a single service go one step. All gates must be open.",
+			"services and each record of a single service go one step. All gates must be open. If somebody else\n" +
+			"writes the phase meanwhile, nothing is written, and the exit status is 1. A record that one registry\n" +
+			"did not get counts by the other registry: the exit status is 0, and a warning says so.",
 		Example: "  naming migrate advance --service greeter\n  naming migrate advance --service greeter --share 0.25",
 		RunE:    run(func(ctx context.Context, _ []string) error { return a.migrateAdvance(ctx, *pair, cmdFlags{&s, true}) }),
 	}
@@ -198,56 +247,68 @@ func (a *app) migrateAdvanceCommand(pair *pairFlags) *cobra.Command {
 }
 
 func (a *app) migrateAdvance(ctx context.Context, f pairFlags, flags cmdFlags) error {
-	wish, j, err := flags.parse()
+	s, err := a.newStep(ctx, f, flags)
 	if err != nil {
 		return err
 	}
-	p, err := a.pair(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	s := &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags}
+	defer s.pair.close()
 	gates, _, err := s.soaked(ctx)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return no("interrupted: nothing was written")
 	case err != nil:
 		return err
-	}
-	if len(s.targets) == 0 {
+	case len(s.targets) == 0:
 		return no("nothing is left to do: all services are that far")
 	}
 	open := allOpen(gates)
 	if !open && s.flags.force {
 		fmt.Fprintln(a.Err, "naming: warning: a gate is closed, and --force overrides the gate")
 	}
-	var results []stepResult
+	results := make([]stepResult, len(s.targets))
 	for i, t := range s.targets {
-		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true)}
-		for _, g := range j.Gates(s.world, t, s.to[i]) {
+		results[i] = stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true), state: s.to[i]}
+		for _, g := range s.judge.Gates(s.world, t, s.to[i]) {
 			if !g.Open {
-				r.Gates, r.Forced = append(r.Gates, g), s.flags.force
+				results[i].Gates, results[i].Forced = append(results[i].Gates, g), s.flags.force
 			}
 		}
-		if open || s.flags.force {
-			a.write(ctx, p, s.to[i], s.flags.by, &r)
-		}
-		results = append(results, r)
-	}
-	if err := a.printResults(results); err != nil {
-		return err
 	}
 	if !open && !s.flags.force {
-		return no("a gate is closed: nothing was written")
+		return errors.Join(a.printResults(results), no("a gate is closed: nothing was written"))
+	}
+	if err := s.unmoved(ctx); err != nil {
+		return err
+	}
+	return a.writeAll(ctx, s.pair, s.flags.by, results)
+}
+
+// writers is how many records are written at once. A registry that is silent costs its bound
+// for each record.
+const writers = 16
+
+// writeAll writes the records of all results and prints the results.
+func (a *app) writeAll(ctx context.Context, p *pair, by string, results []stepResult) error {
+	var group errgroup.Group
+	group.SetLimit(writers)
+	for i := range results {
+		group.Go(func() error {
+			a.write(ctx, p, by, &results[i])
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return nil
+	if err := a.printResults(results); err != nil {
+		return err
 	}
 	return unwritten(results)
 }
 
 // write writes a record to both registries. A record that a single registry has counts.
-func (a *app) write(ctx context.Context, p *pair, to migrate.State, by string, r *stepResult) {
+func (a *app) write(ctx context.Context, p *pair, by string, r *stepResult) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	to := r.state
 	to.By = by
 	got, err := migrate.WriteRecord(ctx, p.OldRecords, p.NewRecords, r.Record, to)
 	var partial *migrate.RecordError
@@ -278,17 +339,29 @@ func (a *app) printResults(results []stepResult) error {
 	})
 }
 
-// unwritten returns an error if a record was not written.
+// unwritten returns an error if records were not written. The error has the first reasons.
 func unwritten(results []stepResult) error {
+	const most = 3
+	var texts []string
+	failed, status := 0, statusUsage
 	for _, r := range results {
-		switch {
-		case errors.Is(r.err, naming.ErrInvalid):
-			return usage("%s", r.Error)
-		case r.err != nil:
-			return &statusError{statusRegistry, errors.New(r.Error)}
+		if r.err == nil {
+			continue
+		}
+		if failed++; failed <= most {
+			texts = append(texts, r.Error)
+		}
+		if !errors.Is(r.err, naming.ErrInvalid) {
+			status = statusRegistry
 		}
 	}
-	return nil
+	switch {
+	case failed == 0:
+		return nil
+	case failed > most:
+		texts = append(texts, fmt.Sprintf("%d more records were not written", failed-most))
+	}
+	return &statusError{status, errors.New(strings.Join(texts, "; "))}
 }
 
 func (a *app) migrateBackCommand(pair *pairFlags) *cobra.Command {
@@ -335,17 +408,13 @@ func (a *app) migrateBack(ctx context.Context, f pairFlags, flags cmdFlags) erro
 		case err != nil:
 			return no("%s: %w", naming.SafeText(t.Record), err)
 		}
-		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(to, true)}
+		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(to, true), state: to}
 		o := steer.Observation{Known: t.Known, State: t.State, Old: steer.Side{Err: w.OldErr}, New: steer.Side{Err: w.NewErr}}
 		r.Warnings = steer.BackWarnings(o, to)
-		a.write(ctx, p, to, flags.by, &r)
 		results = append(results, r)
 	}
 	if len(results) == 0 {
 		return no("nothing is left to do: all services are that far back")
 	}
-	if err := a.printResults(results); err != nil {
-		return err
-	}
-	return unwritten(results)
+	return a.writeAll(ctx, p, flags.by, results)
 }

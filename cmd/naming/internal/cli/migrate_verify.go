@@ -36,49 +36,32 @@ type planLoss struct {
 }
 
 func (a *app) migratePlanCommand(pair *pairFlags) *cobra.Command {
-	var scope scopeFlags
-	var judge judgeFlags
+	var f lookFlags
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Show the steps to the end, and what the new format loses", Args: cobra.NoArgs,
 		Long: "Show the steps that each service has to go, the gate of the next step with what would open it, and\n" +
 			"what the format of the new registry would lose. Nothing is written.\n" +
 			"The exit status is 1 if a loss is not accepted.",
-		RunE: run(func(ctx context.Context, _ []string) error { return a.migratePlan(ctx, *pair, &scope, &judge) }),
+		RunE: run(func(ctx context.Context, _ []string) error { return a.migratePlan(ctx, *pair, &f) }),
 	}
-	scope.add(cmd, false)
-	judge.add(cmd)
+	f.add(cmd)
 	return cmd
 }
 
-func (a *app) migratePlan(ctx context.Context, f pairFlags, scope *scopeFlags, jf *judgeFlags) error {
-	if err := scope.check(false); err != nil {
-		return err
-	}
-	j, err := jf.judge()
-	if err != nil {
-		return err
-	}
-	p, err := a.pair(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	w := a.observe(ctx, p, j, scope.services)
-	docs, lost := make([]servicePlan, len(w.Services)), 0
-	for i, o := range w.Services {
-		docs[i] = planOf(j, o)
-		lost += len(steer.Unaccepted(o.Losses, j.Accept))
-	}
-	if err := a.print(docs, func() string { return planText(docs) }); err != nil {
-		return err
-	}
-	if err := worldError(p, w); err != nil {
-		return err
-	}
-	if lost > 0 {
+func (a *app) migratePlan(ctx context.Context, pf pairFlags, f *lookFlags) error {
+	lost := 0
+	err := a.look(ctx, pf, f, func(j steer.Judge, w *steer.World) error {
+		docs := make([]servicePlan, len(w.Services))
+		for i, o := range w.Services {
+			docs[i] = planOf(j, o)
+			lost += len(steer.Unaccepted(o.Losses, j.Accept))
+		}
+		return a.print(docs, func() string { return planText(docs) })
+	})
+	if err == nil && lost > 0 {
 		return no("%d losses are not accepted: change what the servers announce, or use --accept", lost)
 	}
-	return nil
+	return err
 }
 
 func planOf(j steer.Judge, o steer.Observation) servicePlan {
@@ -156,7 +139,7 @@ func (a *app) migrateVerifyCommand(pair *pairFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Say whether services may go on", Args: cobra.NoArgs,
 		Long: "Look whether the gate of the next step is open, for all services or for some. With --soak, look again\n" +
-			"and again for that time. The exit status is 0 only if all gates were open, 1 if one is closed, and 3 if\n" +
+			"and again for that time. A change of the phase ends the time. The exit status is 0 only if all gates were open, 1 if one is closed, and 3 if\n" +
 			"a registry cannot be read. Without a service, nothing holds, and the exit status is 1.",
 		RunE: run(func(ctx context.Context, _ []string) error { return a.migrateVerify(ctx, *pair, cmdFlags{&s, false}) }),
 	}
@@ -165,16 +148,12 @@ func (a *app) migrateVerifyCommand(pair *pairFlags) *cobra.Command {
 }
 
 func (a *app) migrateVerify(ctx context.Context, f pairFlags, flags cmdFlags) error {
-	wish, j, err := flags.parse()
+	step, err := a.newStep(ctx, f, flags)
 	if err != nil {
 		return err
 	}
-	p, err := a.pair(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer p.close()
-	step := &step{app: a, pair: p, judge: j, wish: wish, flags: flags.stepFlags, lenient: true}
+	defer step.pair.close()
+	step.lenient = true
 	gates, held, err := step.soaked(ctx)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -186,7 +165,7 @@ func (a *app) migrateVerify(ctx context.Context, f pairFlags, flags cmdFlags) er
 	if err := a.print(doc, func() string { return gatesText(gates) }); err != nil {
 		return err
 	}
-	if err := worldError(p, step.world); err != nil {
+	if err := worldError(step.pair, step.world); err != nil {
 		return err
 	}
 	if !doc.Open {

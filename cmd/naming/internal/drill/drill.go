@@ -172,7 +172,7 @@ func (f *fleet) setPhase(ctx context.Context, s migrate.State) error {
 func (f *fleet) play(ctx context.Context, s migrate.State) (Step, error) {
 	begin := time.Now()
 	calls, failed, _ := f.total()
-	connections := f.accepted.Load()
+	connections := f.dials.count()
 	step := Step{Position: steer.PositionOf(s, true)}
 	if err := f.setPhase(ctx, s); err != nil {
 		return step, err
@@ -183,7 +183,7 @@ func (f *fleet) play(ctx context.Context, s migrate.State) (Step, error) {
 	if err := sleep(ctx, f.opts.Pause); err != nil {
 		return step, err
 	}
-	step.Connections = int(f.accepted.Load() - connections)
+	step.Connections = f.dials.count() - connections
 	if err := f.restart(ctx); err != nil {
 		return step, err
 	}

@@ -45,6 +45,11 @@ func TestDrill(t *testing.T) {
 	if len(steps) != len(path) {
 		t.Errorf("%d steps were reported, want %d", len(steps), len(path))
 	}
+	for _, s := range steps {
+		if s.Connections != 0 {
+			t.Errorf("%v made %d connections", s.Position, s.Connections)
+		}
+	}
 	if !empty(t, &old) || !empty(t, &next) {
 		t.Error("the drill left entries")
 	}

@@ -23,8 +23,8 @@ import (
 // fleet is the servers and clients of a drill. Its methods are called by one goroutine. The
 // callers of the clients are others.
 type fleet struct {
-	opts     Options
-	accepted atomic.Int64 // connections that the servers accepted
+	opts  Options
+	dials dials // of all clients
 
 	watches []*naming.Client
 	views   [2]*naming.Follower // of the old registry and of the new one
@@ -64,7 +64,7 @@ func (f *fleet) start(ctx context.Context) error {
 	}
 	// The first calls come after the connections: a client that knows no server fails fast.
 	if err := f.until(ctx, func() string {
-		if n := int(f.accepted.Load()); n < f.opts.Clients*f.opts.Servers {
+		if n := f.dials.count(); n < f.opts.Clients*f.opts.Servers {
 			return fmt.Sprintf("the clients have made %d connections", n)
 		}
 		return ""
@@ -220,7 +220,7 @@ func (f *fleet) startServer(ctx context.Context) error {
 	}
 	s := &server{addr: l.Addr().String(), grpc: grpc.NewServer()}
 	healthpb.RegisterHealthServer(s.grpc, health.NewServer())
-	go func() { _ = s.grpc.Serve(&counting{l, &f.accepted}) }() // ends with Stop
+	go func() { _ = s.grpc.Serve(l) }() // ends with Stop
 	if s.program, err = f.join(""); err != nil {
 		s.grpc.Stop()
 		return err
@@ -258,16 +258,18 @@ func (s *server) stop() error {
 	return err
 }
 
-// counting is a listener that counts connections.
-type counting struct {
-	net.Listener
-	accepted *atomic.Int64
-}
+// dials counts the connections that the clients of a drill made. A server cannot count them:
+// a program on this machine that tries a server which has died may reach a server of the
+// drill, which has the port now.
+type dials struct{ made atomic.Int64 }
 
-func (l *counting) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+func (d *dials) count() int { return int(d.made.Load()) }
+
+// dial connects to a server.
+func (d *dials) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err == nil {
-		l.accepted.Add(1)
+		d.made.Add(1)
 	}
 	return conn, err
 }
@@ -294,6 +296,7 @@ func (f *fleet) newClient(id string) (*client, error) {
 	}
 	conn, err := grpc.NewClient(resolver.DefaultScheme+":///"+Service,
 		grpc.WithResolvers(resolver.NewBuilder(p.joined.Client, nil)),
+		grpc.WithContextDialer(f.dials.dial),
 		grpc.WithDisableRetry(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -71,16 +71,16 @@ type Judge struct {
 const maxApart = 3
 
 // Gate returns what a service needs for the step to a state. A step that is not ahead needs
-// nothing.
+// nothing. The first step needs that both registries were read: a record that could not be
+// read may say that the migration is at its end.
 func (j Judge) Gate(o Observation, to migrate.State) Gate {
 	return j.gate(&o, to, needs(&o, to))
 }
 
-// gate looks at what a step needs. A step that is not ahead needs nothing, and neither does
-// the first one.
+// gate looks at what a step needs. A step that is not ahead needs nothing.
 func (j Judge) gate(o *Observation, to migrate.State, needs []need) Gate {
 	g := Gate{Service: o.Service, From: PositionOf(o.State, o.Known), To: PositionOf(to, true), Conditions: []Condition{}}
-	if o.Known && !Ahead(to, o.State) || !o.Known && to.Phase == migrate.Old {
+	if o.Known && !Ahead(to, o.State) {
 		needs = nil
 	}
 	for _, n := range needs {

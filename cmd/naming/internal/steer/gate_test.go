@@ -53,9 +53,16 @@ func gateCases() []gateCase {
 	heavy := synced(naming.Endpoint{ID: "a:1", Addr: "a:1", Metadata: []byte(`{"weight":2}`)})
 	bridged := synced(append(at("a:1"), copyOf("b:1"))...)
 	loss := []migrate.Loss{{Service: "greeter", Endpoint: naming.Endpoint{ID: "a:1"}, Fields: []string{"weight"}}}
+	hidden := synced(at("a:1")...)
+	hidden.Withheld = []naming.Withheld{{Endpoint: copyOf("a:1")}}
 	stale := one
 	stale.StaleSince = stale.AsOf.AddDate(1, 0, 0)
 	down := with(seen(phase(migrate.Union), one, naming.View{}), func(o *Observation) { o.New = Side{Err: errors.New("down"), RecordErr: errors.New("down")} })
+	wiped := with(seen(phase(0), one, synced()), func(o *Observation) {
+		o.Known, o.Old.HasRecord, o.New = false, false, Side{Err: errors.New("down"), RecordErr: errors.New("down")}
+		o.Report = new(migrate.Report)
+	})
+	unreadable := with(seen(phase(2), one, one), func(o *Observation) { o.New.RecordErr = errors.New("permission denied") })
 	full := migrate.State{Phase: migrate.PreferNew, Share: 1}
 	yes := Judge{Confirmed: []string{Readers}}
 	return []gateCase{
@@ -75,7 +82,8 @@ func gateCases() []gateCase {
 		{"2 to 3, extra", Judge{}, seen(phase(2), one, two), phase(3), ""},
 		{"3 to 4", Judge{}, seen(phase(3), two, two), migrate.State{Phase: 4, Share: 0.1}, ""},
 		{"3 to 4, copies", Judge{}, seen(phase(3), two, bridged), migrate.State{Phase: 4, Share: 0.1}, "natives"},
-		{"3 to 4, down", Judge{}, down, migrate.State{Phase: 4}, "answers,parity"},
+		{"3 to 4, down", Judge{}, down, migrate.State{Phase: 4}, "answers,records,parity,natives"},
+		{"2 to 3, records not read", Judge{}, unreadable, phase(3), "answers,records"},
 		{"share", Judge{}, seen(migrate.State{Phase: 4, Share: 0.1}, two, two), full, ""},
 		{"share, missing", Judge{}, seen(migrate.State{Phase: 4, Share: 0.1}, two, one), full, "coverage"},
 		{"4 to 5", Judge{}, seen(full, two, two), phase(5), ""},
@@ -95,6 +103,10 @@ func gateCases() []gateCase {
 		{"two phases", Judge{}, seen(phase(1), one, heavy), phase(3), "parity"},
 		{"four phases", Judge{}, seen(phase(0), one, one), migrate.State{Phase: 4, Share: 1}, "apart"},
 		{"unknown to 0", Judge{}, with(seen(phase(0), two, one), func(o *Observation) { o.Known = false }), phase(0), ""},
+		{"unknown to 0, down", Judge{}, wiped, phase(0), "answers,records"},
+		{"unknown to 0, no endpoints", Judge{}, with(seen(phase(0), synced(), synced()), func(o *Observation) { o.Known = false }), phase(0), "endpoints"},
+		{"6 to 7, withheld copies", yes, seen(phase(6), synced(), hidden), phase(7), "swept"},
+		{"6 to 7, down", yes, with(seen(phase(6), synced(), two), func(o *Observation) { o.Report, o.New.Err = new(migrate.Report), errors.New("down") }), phase(7), "answers,left,swept"},
 		{"again", Judge{}, seen(phase(3), two, one), phase(3), ""},
 		{"back", Judge{}, seen(phase(3), two, one), phase(2), ""},
 	}
@@ -114,6 +126,32 @@ func TestGate(t *testing.T) {
 		}
 		if got := strings.Join(closed, ","); got != c.closed || g.Open != (c.closed == "") {
 			t.Errorf("%s: open %v, closed by %q, want %q", c.name, g.Open, got, c.closed)
+		}
+	}
+}
+
+// TestAdvice: what opens a gate can be done. A phase that is not known is not the name of one.
+func TestAdvice(t *testing.T) {
+	unknown := with(seen(phase(0), synced(at("a:1")...), synced()), func(o *Observation) {
+		o.Known, o.Old.HasRecord, o.New.HasRecord = false, false, false
+		o.Old.Malformed = errors.New("bad")
+	})
+	for name, c := range map[string]struct {
+		o       Observation
+		opens   string
+		without string
+	}{
+		"malformed": {unknown, "--to PHASE --service greeter", "unknown"},
+		"old down":  {with(unknown, func(o *Observation) { o.Old = Side{Err: errors.New("down")} }), "go on with --force", "go back"},
+		"new down":  {with(unknown, func(o *Observation) { o.New = Side{Err: errors.New("down")} }), "go back to union", "--force"},
+	} {
+		var opens strings.Builder
+		g := Judge{}.Gate(c.o, phase(0))
+		for _, x := range g.Closed() {
+			opens.WriteString(x.Opens + "\n")
+		}
+		if s := opens.String(); !strings.Contains(s, c.opens) || strings.Contains(s, c.without) {
+			t.Errorf("%s: %s", name, s)
 		}
 	}
 }

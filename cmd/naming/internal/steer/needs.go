@@ -31,7 +31,13 @@ func answers(_ Judge, o *Observation, _ migrate.State) Condition {
 	}
 	if c.Holds = len(bad) == 0; !c.Holds {
 		c.Why = strings.Join(bad, "; ")
-		c.Opens = "repair the registry. If the old registry never comes back, go on with --force"
+		c.Opens = "repair the registry"
+		if o.Old.unread() {
+			c.Opens += ". If the old registry never comes back, go on with --force"
+		}
+		if o.New.unread() {
+			c.Opens += ". While the new registry is away, go back to union or a lower phase: a server that starts is ready there"
+		}
 	}
 	return c
 }
@@ -43,8 +49,14 @@ func records(_ Judge, o *Observation, _ migrate.State) Condition {
 	if o.Own || o.Old.Malformed != nil || o.New.Malformed != nil {
 		record = o.Service
 	}
-	again := fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(record), PositionOf(o.State, o.Known).Phase)
+	again := "write the record: naming migrate back --to PHASE --service " + Word(record)
+	if o.Known {
+		again = fmt.Sprintf("write the record again: naming migrate back --service %s --to %s", Word(record), PositionOf(o.State, true).Phase)
+	}
 	switch {
+	case o.Old.RecordErr != nil || o.New.RecordErr != nil:
+		c.Holds, c.passing = false, true
+		c.Why, c.Opens = "the records of a registry were not read: the registry may have another phase", "repair the registry"
 	case o.Old.Malformed != nil:
 		c.Holds, c.Why, c.Opens = false, "the record of the old registry cannot be used: "+o.Old.Malformed.Error(), again
 	case o.New.Malformed != nil:
@@ -52,6 +64,8 @@ func records(_ Judge, o *Observation, _ migrate.State) Condition {
 	case o.RecordsDiffer():
 		c.Holds, c.Opens = false, again
 		c.Why = fmt.Sprintf("the registries have different records: old %s, new %s", recordText(&o.Old), recordText(&o.New))
+	case !o.Known:
+		c.Why = "neither registry has a record"
 	case o.Old.NoRecords || o.New.NoRecords:
 		c.Why = "one registry has the record, and the other one cannot be written"
 	}
@@ -198,8 +212,12 @@ func missingText(o *Observation) string {
 // natives: servers are in the new registry by themselves, as copies end with the bridge.
 func natives(_ Judge, o *Observation, _ migrate.State) Condition {
 	n := len(o.Report.Copies)
-	c := Condition{Name: "natives", Holds: n == 0, passing: true, Why: "no endpoint depends on a bridge"}
-	if n > 0 {
+	c := known(o, "natives")
+	switch {
+	case c.Holds && n == 0:
+		c.Why = "no endpoint depends on a bridge"
+	case c.Holds:
+		c.Holds = false
 		c.Why = fmt.Sprintf("the new registry has %s only as copies of a bridge, such as %s", number(n, "endpoint"), o.Report.Copies[0].Addr)
 		c.Opens = "upgrade these servers, so that they register themselves"
 	}
@@ -243,23 +261,35 @@ func oldEmpty(_ Judge, o *Observation, _ migrate.State) Condition {
 
 // swept: the copies of bridges are gone.
 func swept(_ Judge, o *Observation, _ migrate.State) Condition {
-	n := copies(o.Old.View) + copies(o.New.View)
-	c := Condition{Name: "swept", Holds: n == 0, passing: true, Why: "no copies of a bridge are left"}
-	if n > 0 {
+	n := copies(present(o.Old.View)) + copies(present(o.New.View))
+	c := Condition{Name: "swept", Holds: o.Report.Known && n == 0, passing: true, Why: "no copies of a bridge are left"}
+	switch {
+	case !o.Report.Known:
+		c.Why, c.Opens = "a registry was not read", "repair the registry"
+	case n > 0:
 		c.Why = "copies of a bridge that are left: " + strconv.Itoa(n)
 		c.Opens = "stop the bridges, and run 'naming migrate sweep'"
 	}
 	return c
 }
 
-// copies returns how many endpoints of a view are copies of a bridge.
-func copies(v naming.View) (n int) {
-	for _, e := range v.Endpoints {
+// copies returns how many endpoints are copies of a bridge.
+func copies(endpoints []naming.Endpoint) (n int) {
+	for _, e := range endpoints {
 		if _, isCopy := migrate.Native(e); isCopy {
 			n++
 		}
 	}
 	return n
+}
+
+// present returns all endpoints of a view, also those that are withheld.
+func present(v naming.View) []naming.Endpoint {
+	list := slices.Clone(v.Endpoints)
+	for _, w := range v.Withheld {
+		list = append(list, w.Endpoint)
+	}
+	return list
 }
 
 // plainWord are names that a shell takes as they are.

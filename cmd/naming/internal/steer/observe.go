@@ -1,8 +1,10 @@
 package steer
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -24,8 +26,11 @@ type World struct {
 	Records migrate.BothRecords
 	// Bridges are the bridges that work.
 	Bridges []Seat
-	// OldErr and NewErr are why a registry could not be read, or nil.
+	// OldErr and NewErr are why a registry, or the endpoints of one of its services, could
+	// not be read, or nil. The errors of Records stand there.
 	OldErr, NewErr error
+	// BridgesErr is why the bridges of a registry could not be read, or nil.
+	BridgesErr error
 
 	registries Registries
 }
@@ -41,7 +46,8 @@ func Observe(ctx context.Context, r Registries, accept migrate.Accept, names ...
 	group.Go(func() error { old = readRegistry(ctx, r.Old, r.OldRecords, "old", names); return nil })
 	group.Go(func() error { next = readRegistry(ctx, r.New, r.NewRecords, "new", names); return nil })
 	_ = group.Wait() // the functions return nil
-	w.OldErr, w.NewErr = old.err, next.err
+	w.OldErr, w.NewErr = old.firstError(), next.firstError()
+	w.BridgesErr = cmp.Or(old.seatsErr, next.seatsErr)
 	w.Bridges = append(old.seats, next.seats...)
 	if wantsAll(names) {
 		names = slices.Concat(names, slices.Collect(maps.Keys(old.sides)), slices.Collect(maps.Keys(next.sides)), slices.Collect(maps.Keys(w.Records.States())))
@@ -64,9 +70,24 @@ func single(names []string) []string {
 
 // registry is what was read of one registry.
 type registry struct {
-	err   error
-	sides map[string]Side
-	seats []Seat
+	err      error
+	sides    map[string]Side
+	seats    []Seat
+	seatsErr error
+}
+
+// firstError returns why the registry, or the first of its services that fails, could not
+// be read.
+func (r *registry) firstError() error {
+	if r.err != nil {
+		return r.err
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.sides)) {
+		if err := r.sides[name].Err; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // side returns what the registry has of a service. A service that the list of services does
@@ -100,7 +121,10 @@ func readRegistry(ctx context.Context, store, records naming.Store, which string
 	for i, name := range all {
 		group.Go(func() error {
 			v, err := c.List(ctx, name)
-			sides[i] = Side{View: v, Err: naming.SafeError(err)}
+			if err != nil {
+				err = fmt.Errorf("service %q: %w", naming.SafeText(name), naming.SafeError(err))
+			}
+			sides[i] = Side{View: v, Err: err}
 			return nil
 		})
 	}
@@ -109,7 +133,9 @@ func readRegistry(ctx context.Context, store, records naming.Store, which string
 		r.sides[name] = sides[i]
 	}
 	if records != nil {
-		r.seats, _ = ReadSeats(ctx, records) // the Side has the error
+		if r.seats, err = ReadSeats(ctx, records); err != nil {
+			r.seatsErr = naming.SafeError(err)
+		}
 		for i := range r.seats {
 			r.seats[i].Registry = which
 		}
@@ -193,9 +219,6 @@ func (o *Observation) applyRecords(b migrate.BothRecords, r Registries) {
 	o.Old.apply(b.Old, o.Service, r.OldRecords == nil)
 	o.New.apply(b.New, o.Service, r.NewRecords == nil)
 	states := b.States()
-	if o.State, o.Known = states[o.Service]; o.Known {
-		o.Own = true
-		return
-	}
-	o.State, o.Known = states[AllServices]
+	_, o.Own = states[o.Service]
+	o.State, o.Known = counting(states, o.Service)
 }

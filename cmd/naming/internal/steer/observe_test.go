@@ -120,6 +120,42 @@ func TestObserveDown(t *testing.T) {
 	}
 }
 
+// partly is a registry that refuses a service to the caller.
+type partly struct {
+	naming.Store
+	refused string
+}
+
+func (p *partly) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch, error] {
+	if service != p.refused {
+		return p.Store.Watch(ctx, service)
+	}
+	return func(yield func(naming.Batch, error) bool) { yield(naming.Batch{}, naming.ErrPermission) }
+}
+
+// TestObservePart: a part of a registry that cannot be read is an error of the World, and is
+// in its document.
+func TestObservePart(t *testing.T) {
+	var old, next memory.Store
+	fill(t, &old, "a", at("a:1")...)
+	fill(t, &old, "b", at("b:1")...)
+	observe := func(refused string) (*World, *Status) {
+		r := registries(&old, &partly{&next, refused})
+		w := Observe(t.Context(), r, nil)
+		return w, Judge{}.StatusOf(w)
+	}
+	fill(t, &next, "b", at("b:1")...)
+	if w, _ := observe("b"); !errors.Is(w.NewErr, naming.ErrPermission) || !strings.Contains(w.NewErr.Error(), `"b"`) || w.OldErr != nil {
+		t.Errorf("an error of a service: %v, %v", w.OldErr, w.NewErr)
+	}
+	if w, s := observe(migrate.RecordService); w.NewErr != nil || w.Records.New.Err == nil || s.NewRecordsError == "" || s.OldRecordsError != "" {
+		t.Errorf("an error of the records: %+v", s)
+	}
+	if w, s := observe(migrate.BridgeService); w.NewErr != nil || w.BridgesErr == nil || s.BridgesError == "" {
+		t.Errorf("an error of the bridges: %+v", s)
+	}
+}
+
 // TestRecordsDiffer: a registry that has another record, or none, is found and has a remedy.
 func TestRecordsDiffer(t *testing.T) {
 	var old, next memory.Store

@@ -49,10 +49,15 @@ func (s *Soak) Add(at time.Time, holds, firm bool) Verdict {
 	return Waiting
 }
 
+// closedEvery bounds the time between two looks at a gate that is closed. Two interruptions
+// that are each seen in one look would otherwise count as one that lasts.
+const closedEvery = 500 * time.Millisecond
+
 // Watch looks at gates again and again until all have been open for the time of the Soak, or
 // one stays closed. It returns the last gates, and how long they were open. between is the
-// time between two looks, or more if a look takes longer. each, if not nil, is called after each look with the gates and the
-// time that passed.
+// time between two looks, or more if a look takes longer. While a gate is closed, Watch looks
+// more often. each, if not nil, is called after each look with the gates and the time that
+// passed.
 func Watch(ctx context.Context, s Soak, between time.Duration, look func(context.Context) ([]Gate, error), each func([]Gate, time.Duration)) ([]Gate, time.Duration, error) {
 	begin := time.Now()
 	for {
@@ -76,10 +81,14 @@ func Watch(ctx context.Context, s Soak, between time.Duration, look func(context
 			}
 			return gates, time.Since(s.since), nil
 		}
+		pause := between
+		if !holds {
+			pause = min(pause, closedEvery)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
-		case <-time.After(max(between, time.Since(looked))):
+		case <-time.After(max(pause, time.Since(looked))):
 		}
 	}
 }

@@ -14,12 +14,19 @@ type Status struct {
 	NewError string `json:"newError,omitempty"`
 	// All is the state of all services without a record of their own.
 	All Position `json:"all"`
+	// OldRecordsError and NewRecordsError are why the records of a registry could not be
+	// read. The phases are those of the other registry then.
+	OldRecordsError string `json:"oldRecordsError,omitempty"`
+	NewRecordsError string `json:"newRecordsError,omitempty"`
 	// Disagreement are the names of the records that differ in the two registries.
 	Disagreement []string `json:"disagreement,omitempty"`
 	// Malformed are the records that cannot be used, with the reason.
 	Malformed map[string]string `json:"malformed,omitempty"`
 	Services  []ServiceStatus   `json:"services"`
 	Bridges   []Seat            `json:"bridges"`
+	// BridgesError is why a registry's bridges could not be read. Bridges may lack some
+	// then.
+	BridgesError string `json:"bridgesError,omitempty"`
 }
 
 // ServiceStatus is the document of a service in a migration.
@@ -64,7 +71,8 @@ type SideStatus struct {
 func (j Judge) StatusOf(w *World) *Status {
 	all, known := w.Records.States()[AllServices]
 	s := &Status{
-		OldError: text(w.OldErr), NewError: text(w.NewErr), All: PositionOf(all, known),
+		OldError: text(w.OldErr), NewError: text(w.NewErr), BridgesError: text(w.BridgesErr),
+		OldRecordsError: text(w.Records.Old.Err), NewRecordsError: text(w.Records.New.Err), All: PositionOf(all, known),
 		Disagreement: w.Records.Different(), Services: []ServiceStatus{}, Bridges: []Seat{},
 	}
 	for i, name := range s.Disagreement {
@@ -112,7 +120,7 @@ func (j Judge) serviceStatus(o Observation) ServiceStatus {
 }
 
 func sideStatus(s *Side) SideStatus {
-	doc := SideStatus{Endpoints: len(s.View.Endpoints), Copies: copies(s.View), Withheld: len(s.View.Withheld), AsOf: s.View.AsOf, Error: text(s.Err), RecordError: text(s.RecordErr)}
+	doc := SideStatus{Endpoints: len(s.View.Endpoints), Copies: copies(s.View.Endpoints), Withheld: len(s.View.Withheld), AsOf: s.View.AsOf, Error: text(s.Err), RecordError: text(s.RecordErr)}
 	if s.Malformed != nil {
 		doc.RecordError = text(s.Malformed)
 	}

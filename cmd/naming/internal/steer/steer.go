@@ -62,6 +62,9 @@ type Side struct {
 	NoRecords bool
 }
 
+// unread reports whether the endpoints or the records could not be read.
+func (s *Side) unread() bool { return s.Err != nil || s.RecordErr != nil }
+
 // RecordsDiffer reports whether both registries were read and have different records of
 // the service. A program that reaches a single registry then has another phase.
 func (o *Observation) RecordsDiffer() bool {

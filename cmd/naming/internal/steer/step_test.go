@@ -2,6 +2,7 @@ package steer
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -114,6 +115,33 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// TestMoved: a state that somebody wrote between two reads is found, and a registry that
+// could not be read is not taken for a change.
+func TestMoved(t *testing.T) {
+	read := func(states map[string]migrate.State, err error) migrate.BothRecords {
+		return migrate.BothRecords{Old: migrate.RegistryRecords{States: states}, New: migrate.RegistryRecords{States: states, Err: err}}
+	}
+	type states = map[string]migrate.State
+	begin := read(states{"*": {Phase: 2, Seq: 1}, "a": {Phase: 3, Seq: 5}}, nil)
+	for name, c := range map[string]struct {
+		later  migrate.BothRecords
+		record string
+		want   bool
+	}{
+		"the same":        {begin, "a", false},
+		"back":            {read(states{"a": {Phase: 2, Seq: 6}}, nil), "a", true},
+		"written again":   {read(states{"a": {Phase: 3, Seq: 6}}, nil), "a", true},
+		"deleted":         {read(states{"*": {Phase: 2, Seq: 1}}, nil), "a", true},
+		"of all services": {read(states{"*": {Phase: 1, Seq: 2}}, nil), "b", true},
+		"own since":       {read(states{"*": {Phase: 2, Seq: 1}, "b": {Phase: 0, Seq: 1}}, nil), "b", true},
+		"not read":        {read(states{}, errors.New("down")), "a", false},
+	} {
+		if was, is, moved := Moved(begin, c.later, c.record); moved != c.want {
+			t.Errorf("%s: from %v to %v: moved %v, want %v", name, was, is, moved, c.want)
+		}
+	}
+}
+
 func TestBackWarnings(t *testing.T) {
 	for _, c := range []struct {
 		o    Observation
@@ -181,6 +209,27 @@ func TestWatch(t *testing.T) {
 		defer cancel()
 		if _, _, err := Watch(ctx, Soak{For: time.Hour}, time.Second, look, nil); err != context.DeadlineExceeded {
 			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// TestWatchRestarts: two servers that restart one after the other are two short
+// interruptions, also if a look at open gates is rare.
+func TestWatchRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		closed := func(at time.Duration) bool {
+			return at >= 29*time.Second && at < 31*time.Second || at >= 59*time.Second && at < 62*time.Second
+		}
+		look := func(context.Context) ([]Gate, error) {
+			if closed(time.Since(begin)) {
+				return []Gate{{Conditions: []Condition{{passing: true}}}}, nil
+			}
+			return []Gate{{Open: true}}, nil
+		}
+		gates, held, err := Watch(t.Context(), Soak{For: 2 * time.Minute, Settle: 3 * time.Second}, 30*time.Second, look, nil)
+		if err != nil || !gates[0].Open || held < 2*time.Minute {
+			t.Errorf("gates %+v were open for %v, %v", gates, held, err)
 		}
 	})
 }

@@ -53,6 +53,27 @@ func (j Judge) Gates(w *World, t Target, to migrate.State) []Gate {
 	return gates
 }
 
+// Moved returns the positions of a record in an earlier and in a later read of the records,
+// and whether somebody has written another state between them. It returns false if one of
+// the reads is not complete, since the registry that failed may have the record that counts.
+func Moved(earlier, later migrate.BothRecords, record string) (was, is Position, moved bool) {
+	if earlier.Err() != nil || later.Err() != nil {
+		return was, is, false
+	}
+	before, had := counting(earlier.States(), record)
+	after, has := counting(later.States(), record)
+	return PositionOf(before, had), PositionOf(after, has), had != has || before != after
+}
+
+// counting returns the state that counts for a record: its own, or that of AllServices.
+func counting(states map[string]migrate.State, record string) (migrate.State, bool) {
+	if s, ok := states[record]; ok {
+		return s, true
+	}
+	s, ok := states[AllServices]
+	return s, ok
+}
+
 // Wish is where an operator wants a service to go. The zero Wish is one step.
 type Wish struct {
 	// Phase is the phase, if HasPhase is true.
