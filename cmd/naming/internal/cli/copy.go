@@ -66,13 +66,16 @@ outlive the program. So say what becomes of such entries:
   --leased permanent   their copies stay until somebody deletes them
 
 Without --leased nothing is written if the source has such entries. An entry of the target is
-never replaced without --overwrite. Entries that are draining, that the source says not to
-use, and copies of a bridge are left out. To copy for as long as programs start and stop, run
-'naming migrate bridge'.
+never replaced without --overwrite. Only a copy under a lease is put on the condition that its
+ID is free. Registries have no such condition for an entry without a lease: an entry that
+another program writes between the read and the write of the command is replaced.
 
-With --dry-run nothing is written, and each loss of the target's format is shown. The exit
-status is 0 if the target has all entries that are to be copied, 1 if it does not, and 3 if a
-registry cannot be reached.`),
+Entries that are draining, that the source says not to use, and copies of a bridge are left
+out. To copy for as long as programs start and stop, run 'naming migrate bridge'.
+
+With --dry-run nothing is written, and each loss of the target's format is shown. --timeout
+bounds each request. The exit status is 0 if the target has all entries that are to be copied,
+1 if it does not, and 3 if a registry cannot be reached.`),
 		Example: "  naming copy consul://127.0.0.1 'etcd://127.0.0.1?prefix=/naming/' --service greeter --dry-run",
 		RunE:    run(func(ctx context.Context, args []string) error { return a.copy(ctx, args[0], args[1], &f) }),
 	}
@@ -113,15 +116,16 @@ func (a *app) copy(ctx context.Context, fromURL, toURL string, f *copyFlags) err
 	if err != nil {
 		return err
 	}
+	opts.Timeout = a.timeout
 	from, to, done, err := bothStores(ctx, a.readStore, a.writeStore, fromURL, toURL)
 	if err != nil {
 		return err
 	}
 	defer done()
-	planning, cancel := context.WithTimeout(ctx, a.timeout)
-	plan, err := transfer.Make(planning, from, to, opts)
-	cancel()
+	plan, err := transfer.Make(ctx, from, to, opts)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return no("interrupted: nothing was written")
 	case errors.Is(err, migrate.ErrNoMapper):
 		return usage("what the format of %s loses cannot be asked", shortURL(toURL))
 	case err != nil:
@@ -150,28 +154,36 @@ func (a *app) runCopy(ctx context.Context, plan *transfer.Plan, to naming.Store,
 			fmt.Fprintf(a.Err, "naming: the copies stay for %v: %s\n", ttl, message(err))
 		}
 	}()
-	switch {
-	case errors.Is(err, context.Canceled):
-		return no("interrupted: %d of %d entries were written; run the command again to go on", made.Written, plan.Count(transfer.Write, transfer.Overwrite))
-	case err != nil:
-		return registryError("the target", err)
-	}
-	checking, cancel := context.WithTimeout(ctx, a.timeout)
-	missing, err := plan.Missing(checking, to)
-	cancel()
 	if err != nil {
-		return registryError("the target", err)
+		return partCopied(ctx, err, made.Written, plan.Count(transfer.Write, transfer.Overwrite))
+	}
+	missing, err := plan.Missing(ctx, to)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return no("interrupted: all entries were written, and were not read again")
+	case err != nil:
+		return registryError("copy", err)
 	}
 	report.Failed, report.Kept = len(missing), made.Kept()
 	for _, item := range missing {
 		fmt.Fprintf(a.Err, "naming: %s of %s is not in the target as it was written\n", show.Text(item.Endpoint.ID), show.Text(item.Service))
 	}
-	if err := a.endCopy(report); err != nil || made.Kept() == 0 {
-		return err
+	err = a.endCopy(report)
+	if made.Kept() > 0 {
+		fmt.Fprintf(a.Err, "keeping %d copies until Ctrl-C\n", made.Kept())
+		// Ctrl-C is how the copies end. The exit status is that of the copy.
+		_ = made.Keep(ctx, func(err error) { fmt.Fprintf(a.Err, "naming: a renewal failed: %s\n", message(err)) })
 	}
-	fmt.Fprintf(a.Err, "keeping %d copies until Ctrl-C\n", made.Kept())
-	_ = made.Keep(ctx, func(err error) { fmt.Fprintf(a.Err, "naming: a renewal failed: %s\n", message(err)) })
-	return nil // Ctrl-C is how the copies end.
+	return err
+}
+
+// partCopied returns the error of a copy that ended early.
+func partCopied(ctx context.Context, err error, written, total int) error {
+	rest := fmt.Sprintf("%d of %d entries were written; run the command again to go on", written, total)
+	if ctx.Err() != nil {
+		return no("interrupted: %s", rest)
+	}
+	return registryError("the target", fmt.Errorf("%w; %s", err, rest))
 }
 
 // endCopy prints a report. A copy that is not complete has the exit status 1.

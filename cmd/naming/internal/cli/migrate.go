@@ -27,11 +27,13 @@ records in both registries, which the programs follow: see docs/migrating.md of 
 
   0 old  1 dual-write  2 shadow  3 union  4 prefer-new  5 new-read  6 new-write  7 done
 
-Name the registries with --old and --new, or with a migrate URL in --store or NAMING_STORE.
+Name the registries with --old and --new, or with a migrate URL in --store or NAMING_STORE:
+
+  export NAMING_STORE='migrate:?from=consul://10.0.0.1:8500&to=etcd://10.0.0.2:2379&phases=records'
+
 Each step ahead has a gate. The gates are advice: --force overrides them. A step back has no
 gate.`),
-		Example: "  export NAMING_STORE='migrate:?from=consul://10.0.0.1:8500&to=etcd://10.0.0.2:2379&phases=records'\n" +
-			"  naming migrate advance --all            # begins the migration, in phase 0\n" +
+		Example: "  naming migrate advance --all            # begins the migration, in phase 0\n" +
 			"  naming migrate status\n" +
 			"  naming migrate verify --service greeter --soak 1h && naming migrate advance --service greeter",
 		Args: cobra.NoArgs,

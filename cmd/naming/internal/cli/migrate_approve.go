@@ -52,6 +52,9 @@ func (a *app) migrateApprove(ctx context.Context, pf pairFlags, f *bridgeFlags, 
 		return err
 	}
 	if seat == nil {
+		if err := l.alone(ctx, a.timeout/2); err != nil {
+			return err
+		}
 		return no("no bridge %s from %s to %s works", l.name, l.source, l.target)
 	}
 	var other *bridge.DigestError
@@ -96,17 +99,14 @@ func (a *app) migrateSweep(ctx context.Context, pf pairFlags, f *bridgeFlags, di
 	if err != nil {
 		return err
 	}
-	asking, cancel := context.WithTimeout(ctx, a.timeout)
-	seat, err := l.seat(asking)
-	cancel()
-	switch {
-	case err != nil:
+	if err := a.idle(ctx, l, wait); err != nil {
 		return err
-	case seat != nil && !wait:
-		return no("the bridge at %s works: stop the bridge first. A bridge that died frees its place within 15 seconds: use --wait", show.Text(seat.By))
 	}
 	left, err := l.Sweep(ctx, digest)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return no("interrupted: run the command again to go on")
+	case err != nil:
 		return registryError("a registry", err)
 	}
 	doc := planDocument(left)
@@ -119,12 +119,35 @@ func (a *app) migrateSweep(ctx context.Context, pf pairFlags, f *bridgeFlags, di
 	return nil
 }
 
+// idle returns an error if a bridge works that a sweep does not wait for.
+func (a *app) idle(ctx context.Context, l *link, wait bool) error {
+	if err := l.alone(ctx, a.timeout/2); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	seat, err := l.seat(ctx)
+	switch {
+	case err != nil:
+		return err
+	case seat == nil:
+		return nil
+	case !wait:
+		return no("the bridge at %s works: stop the bridge first. A bridge that died frees its place within 15 seconds: use --wait", show.Text(seat.By))
+	}
+	fmt.Fprintf(a.Err, "waiting until the bridge at %s has stopped\n", show.Text(seat.By))
+	return nil
+}
+
 func sweepText(p *plan) string {
 	if len(p.Deletes) == 0 {
 		return "no copies are left\n"
 	}
 	text := p.text()
-	if p.Blown {
+	switch {
+	case !p.Blown:
+		text += "these copies could not be removed: run the command again\n"
+	default:
 		text += "if the servers are dead or moved, run the command again with --approve " + p.Digest + "\n"
 	}
 	return text

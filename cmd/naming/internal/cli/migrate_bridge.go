@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,6 +50,7 @@ type link struct {
 	name           string
 	source, target string       // the names of the registries
 	election       naming.Store // nil without elections
+	pair           *pair
 }
 
 // link makes a bridge. The caller closes the pair.
@@ -86,7 +87,7 @@ func (f *bridgeFlags) link(p *pair, logger *slog.Logger, hooks *bridge.Hooks) (*
 	if err != nil {
 		return nil, err
 	}
-	return &link{Bridge: b, name: f.name, source: sourceName, target: targetName, election: opts.Election}, nil
+	return &link{Bridge: b, name: f.name, source: sourceName, target: targetName, election: opts.Election, pair: p}, nil
 }
 
 // election sets the registry of the election.
@@ -125,9 +126,15 @@ func (l *link) seat(ctx context.Context) (*steer.Seat, error) {
 	if l.election == nil {
 		return nil, nil
 	}
-	seats, err := steer.ReadSeats(ctx, l.election)
+	seat, err := l.seatIn(ctx, l.election)
+	return seat, registryError("the registry of the election", err)
+}
+
+// seatIn returns the bridge of this migration and direction that is elected in a registry.
+func (l *link) seatIn(ctx context.Context, store naming.Store) (*steer.Seat, error) {
+	seats, err := steer.ReadSeats(ctx, store)
 	if err != nil {
-		return nil, registryError("the registry of the election", err)
+		return nil, err
 	}
 	for _, s := range seats {
 		if s.Name == l.name && s.Source == l.source && s.Target == l.target {
@@ -137,10 +144,33 @@ func (l *link) seat(ctx context.Context) (*steer.Seat, error) {
 	return nil, nil
 }
 
+// alone returns an error if a bridge of this migration and direction is elected in another
+// registry than the one that the flags name. Both would write the same copies. A registry
+// that cannot be read is left out: a bridge that is elected there is deposed soon.
+func (l *link) alone(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, side := range []struct {
+		name   string
+		store  naming.Store
+		elects bool
+	}{{"old", l.pair.OldRecords, l.pair.oldElects}, {"new", l.pair.NewRecords, l.pair.newElects}} {
+		if side.store == nil || !side.elects || side.store == l.election {
+			continue
+		}
+		if seat, err := l.seatIn(ctx, side.store); err == nil && seat != nil {
+			return no("the bridge at %s works, and is elected in the %s registry: use --election %s", show.Text(seat.By), side.name, side.name)
+		}
+	}
+	return nil
+}
+
 // bridgeEvent is a line of naming migrate bridge.
 type bridgeEvent struct {
 	Time time.Time `json:"time"`
-	// Event is elected, deposed, copied, removed, blown, whole, loss, failed or stopped.
+	// Event is elected, deposed, copied, removed, blown, whole, loss, failed, dropped or
+	// stopped. Of the failures within ten seconds, one is printed, and Count has their
+	// number. An event dropped counts events that the output was too slow for.
 	Event   string `json:"event"`
 	Service string `json:"service,omitempty"`
 	Count   int    `json:"count,omitempty"`
@@ -169,17 +199,79 @@ func (e bridgeEvent) text() string {
 	return strings.Join(parts, "  ") + "\n"
 }
 
-// bridgePrinter prints the events of a bridge, which come from many goroutines.
+// maxEvents bounds the events that wait to be printed.
+const maxEvents = 1000
+
+// failedEvery is the least time between two events of failures.
+const failedEvery = 10 * time.Second
+
+// bridgePrinter prints the events of a bridge. The bridge never waits for the reader of the
+// output: a terminal that is paused must not stop copies. Events that find no room are
+// counted.
 type bridgePrinter struct {
-	mu  sync.Mutex
-	app *app // its Out; guarded by mu
+	app     *app // its Out; only run uses it
+	events  chan bridgeEvent
+	dropped atomic.Int64
+	done    chan struct{} // closed when run has ended
+
+	// Only run uses these.
+	failed   time.Time // when a failure was printed
+	failures int       // since then
 }
 
+func newBridgePrinter(a *app) *bridgePrinter {
+	return &bridgePrinter{app: a, events: make(chan bridgeEvent, maxEvents), done: make(chan struct{})}
+}
+
+// print adds an event. It may be called concurrently.
 func (p *bridgePrinter) print(e bridgeEvent) {
 	e.Time = time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.events <- e:
+	default:
+		p.dropped.Add(1)
+	}
+}
+
+// run prints events until the event "stopped".
+func (p *bridgePrinter) run() {
+	defer close(p.done)
+	for e := range p.events {
+		if n := p.dropped.Swap(0); n > 0 {
+			p.write(bridgeEvent{Time: e.Time, Event: "dropped", Count: int(n)})
+		}
+		if e.Event != "failed" {
+			p.write(e)
+		} else if p.failures++; e.Time.Sub(p.failed) >= failedEvery {
+			if p.failures > 1 {
+				e.Count = p.failures
+			}
+			p.failed, p.failures = e.Time, 0
+			p.write(e)
+		}
+		if e.Event == "stopped" {
+			return
+		}
+	}
+}
+
+func (p *bridgePrinter) write(e bridgeEvent) {
 	_ = p.app.printOne(e, func() string { return e.text() }) // a bridge goes on without a reader
+}
+
+// stop prints the event "stopped" and waits for run. An output that nobody reads is waited
+// for until patience is over.
+func (p *bridgePrinter) stop(patience time.Duration) {
+	timeout := time.After(patience)
+	select {
+	case p.events <- bridgeEvent{Time: time.Now(), Event: "stopped"}:
+	case <-timeout:
+		return
+	}
+	select {
+	case <-p.done:
+	case <-timeout:
+	}
 }
 
 func (p *bridgePrinter) hooks() *bridge.Hooks {
@@ -218,7 +310,8 @@ func (a *app) migrateBridgeCommand(pair *pairFlags) *cobra.Command {
 		Use: "bridge", Short: "Copy endpoints for programs that are not upgraded, until Ctrl-C", Args: cobra.NoArgs,
 		Long: "Copy the endpoints of the old registry to the new one, or with --reverse of the new one to the old one,\n" +
 			"for as long as programs know only one of them. Run two or three bridges: they elect the one that\n" +
-			"works. Ctrl-C stops the bridge, and its copies stay for --ttl. Name the services with --service if\n" +
+			"works, and wait for a registry that is away. Ctrl-C stops the bridge, and its copies stay for --ttl.\n" +
+			"All bridges of a direction need the same --name and --election. Name the services with --service if\n" +
 			"the source is Consul, whose catalogue has the services of all programs.\n" +
 			"With --dry-run, print what a bridge would do. The exit status is then 1 if its fuse would blow.",
 		RunE: run(func(ctx context.Context, _ []string) error { return a.migrateBridge(ctx, *pair, &f, dry) }),
@@ -234,7 +327,10 @@ func (a *app) migrateBridge(ctx context.Context, pf pairFlags, f *bridgeFlags, d
 		return err
 	}
 	defer p.close()
-	printer := &bridgePrinter{app: a}
+	if err := p.reached(); err != nil {
+		return err
+	}
+	printer := newBridgePrinter(a)
 	l, err := f.link(p, a.logger(), printer.hooks())
 	if err != nil {
 		return err
@@ -242,9 +338,13 @@ func (a *app) migrateBridge(ctx context.Context, pf pairFlags, f *bridgeFlags, d
 	if dry {
 		return a.bridgePlan(ctx, l)
 	}
+	if err := l.alone(ctx, a.timeout/2); err != nil {
+		return err
+	}
 	fmt.Fprintf(a.Err, "bridge %s from %s to %s: waiting for the election\n", l.name, l.source, l.target)
+	go printer.run() // ends with stop, or with the process if nobody reads the output
 	err = l.Run(ctx)
-	printer.print(bridgeEvent{Event: "stopped"})
+	printer.stop(time.Second)
 	if errors.Is(err, context.Canceled) {
 		return nil // Ctrl-C is how a bridge ends.
 	}

@@ -139,8 +139,9 @@ func (a *app) migrateVerifyCommand(pair *pairFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Say whether services may go on", Args: cobra.NoArgs,
 		Long: "Look whether the gate of the next step is open, for all services or for some. With --soak, look again\n" +
-			"and again for that time. A change of the phase ends the time. The exit status is 0 only if all gates were open, 1 if one is closed, and 3 if\n" +
-			"a registry cannot be read. Without a service, nothing holds, and the exit status is 1.",
+			"and again for that time. A change of the phase ends the time. The exit status is 0 only if all gates\n" +
+			"were open, 1 if one is closed, and 3 if a registry cannot be read. Without a service, nothing holds, and\n" +
+			"the exit status is 1.",
 		RunE: run(func(ctx context.Context, _ []string) error { return a.migrateVerify(ctx, *pair, cmdFlags{&s, false}) }),
 	}
 	s.add(cmd, false)

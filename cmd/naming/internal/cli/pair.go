@@ -46,6 +46,21 @@ func (p *pair) close() {
 	}
 }
 
+// reached returns an error if a registry could not be opened. A command that runs for long
+// would never see such a registry again.
+func (p *pair) reached() error {
+	w := new(steer.World)
+	for _, side := range []struct {
+		store naming.Store
+		err   *error
+	}{{p.Old, &w.OldErr}, {p.New, &w.NewErr}} {
+		if f, ok := side.store.(*failing); ok {
+			*side.err = f.err
+		}
+	}
+	return worldError(p, w)
+}
+
 // resolvePair completes the flags by the migrate URL of --store. readOnly is "from", "to" or
 // empty: the registry that cannot be written.
 func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error) {
@@ -57,11 +72,15 @@ func (a *app) resolvePair(f pairFlags) (_ pairFlags, readOnly string, err error)
 		if phases := params.Get("phases"); f.oldURL == "" && phases != "records" {
 			return f, "", usage("the phases of the migrate URL are not records: change them where they are, or name the registries with --old and --new")
 		}
-		f.oldURL, f.newURL = cmp.Or(f.oldURL, params.Get("from")), cmp.Or(f.newURL, params.Get("to"))
-		f.oldName, f.newName = cmp.Or(f.oldName, params.Get("old-name")), cmp.Or(f.newName, params.Get("new-name"))
-		if readOnly = params.Get("read-only"); readOnly != "" && readOnly != "from" && readOnly != "to" {
+		readOnly = params.Get("read-only")
+		if readOnly == "from" && f.oldURL != "" || readOnly == "to" && f.newURL != "" {
+			readOnly = "" // the flag names another registry
+		}
+		if readOnly != "" && readOnly != "from" && readOnly != "to" {
 			return f, "", usage("the parameter read-only of the migrate URL is neither from nor to")
 		}
+		f.oldURL, f.newURL = cmp.Or(f.oldURL, params.Get("from")), cmp.Or(f.newURL, params.Get("to"))
+		f.oldName, f.newName = cmp.Or(f.oldName, params.Get("old-name")), cmp.Or(f.newName, params.Get("new-name"))
 	}
 	f.oldName, f.newName = cmp.Or(f.oldName, "old"), cmp.Or(f.newName, "new")
 	switch {

@@ -22,6 +22,8 @@ func TestResolvePair(t *testing.T) {
 		{both, pairFlags{}, pairFlags{"consul://a", "etcd://b?prefix=/x/", "old", "new"}, "", false},
 		{both, pairFlags{oldURL: "etcd://c"}, pairFlags{"etcd://c", "etcd://b?prefix=/x/", "old", "new"}, "", false},
 		{both + "&old-name=here&new-name=there&read-only=from", pairFlags{}, pairFlags{"consul://a", "etcd://b?prefix=/x/", "here", "there"}, "from", false},
+		{both + "&read-only=from", pairFlags{oldURL: "etcd://c"}, pairFlags{"etcd://c", "etcd://b?prefix=/x/", "old", "new"}, "", false},
+		{both + "&read-only=to", pairFlags{oldURL: "etcd://c"}, pairFlags{"etcd://c", "etcd://b?prefix=/x/", "old", "new"}, "to", false},
 		{"etcd://c", pairFlags{"etcd://a", "etcd://b", "", ""}, pairFlags{"etcd://a", "etcd://b", "old", "new"}, "", false},
 		{"etcd://c", pairFlags{}, pairFlags{}, "", true},
 		{"", pairFlags{oldURL: "etcd://a"}, pairFlags{}, "", true},

@@ -261,7 +261,7 @@ func oldEmpty(_ Judge, o *Observation, _ migrate.State) Condition {
 
 // swept: the copies of bridges are gone.
 func swept(_ Judge, o *Observation, _ migrate.State) Condition {
-	n := copies(present(o.Old.View)) + copies(present(o.New.View))
+	n := copies(Present(o.Old.View)) + copies(Present(o.New.View))
 	c := Condition{Name: "swept", Holds: o.Report.Known && n == 0, passing: true, Why: "no copies of a bridge are left"}
 	switch {
 	case !o.Report.Known:
@@ -283,8 +283,8 @@ func copies(endpoints []naming.Endpoint) (n int) {
 	return n
 }
 
-// present returns all endpoints of a view, also those that are withheld.
-func present(v naming.View) []naming.Endpoint {
+// Present returns all endpoints of a view, also those that are withheld.
+func Present(v naming.View) []naming.Endpoint {
 	list := slices.Clone(v.Endpoints)
 	for _, w := range v.Withheld {
 		list = append(list, w.Endpoint)

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,6 +44,27 @@ type Options struct {
 	// Overwrite says to replace entries of the target that have other content.
 	Overwrite bool
 	Leased    Leased
+	// Timeout bounds each request. 0 means no bound.
+	Timeout time.Duration
+}
+
+// bound returns the context of a request.
+func (o Options) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if o.Timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, o.Timeout)
+}
+
+// list reads a service. which names the registry in an error.
+func (o Options) list(ctx context.Context, c *naming.Client, which, service string) (naming.View, error) {
+	ctx, cancel := o.bound(ctx)
+	defer cancel()
+	v, err := c.List(ctx, service)
+	if err != nil {
+		return v, fmt.Errorf("the %s: %w", which, err)
+	}
+	return v, nil
 }
 
 // Action is what becomes of an entry.
@@ -96,8 +118,11 @@ const parallel = 16
 func Make(ctx context.Context, from, to naming.Store, opts Options) (*Plan, error) {
 	names := slices.Compact(slices.Sorted(slices.Values(opts.Services)))
 	if len(names) == 0 {
+		listing, cancel := opts.bound(ctx)
 		var err error
-		if names, err = steer.Services(ctx, from); err != nil {
+		names, err = steer.Services(listing, from)
+		cancel()
+		if err != nil {
 			return nil, fmt.Errorf("the source: %w", err)
 		}
 	}
@@ -110,13 +135,13 @@ func Make(ctx context.Context, from, to naming.Store, opts Options) (*Plan, erro
 	group.SetLimit(parallel)
 	for i, name := range names {
 		group.Go(func() error {
-			s, err := source.List(ctx, name)
+			s, err := opts.list(ctx, source, "source", name)
 			if err != nil {
-				return fmt.Errorf("the source: %w", err)
+				return err
 			}
-			t, err := target.List(ctx, name)
+			t, err := opts.list(ctx, target, "target", name)
 			if err != nil {
-				return fmt.Errorf("the target: %w", err)
+				return err
 			}
 			lists[i], err = opts.items(to, s, t)
 			return err
@@ -139,7 +164,7 @@ func (o Options) items(to naming.Store, source, target naming.View) ([]Item, err
 		lost[l.Endpoint.ID] = l
 	}
 	byID, byAddr := make(map[string]naming.Endpoint), make(map[string]naming.Endpoint)
-	for _, e := range present(target) {
+	for _, e := range steer.Present(target) {
 		byID[e.ID] = e
 		// A bridge removes its copy when the entry itself appears.
 		if _, isCopy := migrate.Native(e); e.Addr != "" && !isCopy {
@@ -161,15 +186,6 @@ func (o Options) items(to naming.Store, source, target naming.View) ([]Item, err
 	}
 	slices.SortStableFunc(items, func(a, b Item) int { return strings.Compare(a.Endpoint.ID, b.Endpoint.ID) })
 	return items, nil
-}
-
-// present returns all entries of a view.
-func present(v naming.View) []naming.Endpoint {
-	list := slices.Clone(v.Endpoints)
-	for _, w := range v.Withheld {
-		list = append(list, w.Endpoint)
-	}
-	return list
 }
 
 // decide returns what becomes of an entry that the source has, and why.

@@ -3,11 +3,14 @@ package transfer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/cmd/naming/internal/steer"
 )
 
 // perApply is how many entries are written at once.
@@ -46,7 +49,7 @@ type kept struct {
 // registries have no such condition: an entry that another program writes between Make and
 // Run is replaced.
 //
-// After an error, the Copy has what was written, and to make and run the plan again goes on.
+// The timeout of the plan's Options bounds each write. After an error, the Copy has what was written, and to make and run the plan again goes on.
 func (p *Plan) Run(ctx context.Context, to naming.Store, ttl time.Duration, progress func(Progress)) (*Copy, error) {
 	c := &Copy{to: to, ttl: ttl}
 	total := p.Count(Write, Overwrite)
@@ -80,13 +83,15 @@ func (p *Plan) batch(i int) (batch []*Item, next int) {
 
 // write writes entries of one service.
 func (c *Copy) write(ctx context.Context, o Options, batch []*Item) error {
+	ctx, cancel := o.bound(ctx)
+	defer cancel()
 	var changes []naming.Change
 	lease := -1
 	for _, item := range batch {
 		change := naming.Change{Op: naming.Add, Endpoint: item.Endpoint}
 		if o.Leased == Keep && !item.Endpoint.Unleased {
 			if lease < 0 {
-				l, err := c.to.Grant(ctx, c.ttl)
+				l, err := c.to.Grant(ctx, c.ttl) // within the bound of the write
 				if err != nil {
 					return err
 				}
@@ -162,26 +167,48 @@ func (c *Copy) Release(ctx context.Context) error {
 func (p *Plan) Missing(ctx context.Context, to naming.Store) ([]Item, error) {
 	c := naming.New(to, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	defer c.Close()
-	var missing []Item
-	there, service := make(map[string]naming.Endpoint), ""
+	services := p.written()
+	missing := make([][]Item, len(services))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, items := range services {
+		group.Go(func() error {
+			v, err := p.opts.list(ctx, c, "target", items[0].Service)
+			missing[i] = lacking(v, items)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(missing...), nil
+}
+
+// written returns the items to write, by service.
+func (p *Plan) written() (services [][]Item) {
 	for _, item := range p.Items {
-		if item.Action != Write && item.Action != Overwrite {
-			continue
+		n := len(services)
+		switch {
+		case item.Action != Write && item.Action != Overwrite:
+		case n > 0 && services[n-1][0].Service == item.Service:
+			services[n-1] = append(services[n-1], item)
+		default:
+			services = append(services, []Item{item})
 		}
-		if item.Service != service {
-			v, err := c.List(ctx, item.Service)
-			if err != nil {
-				return nil, fmt.Errorf("the target: %w", err)
-			}
-			clear(there)
-			service = item.Service
-			for _, e := range present(v) {
-				there[e.ID] = e
-			}
-		}
+	}
+	return services
+}
+
+// lacking returns the items that a view does not have as they should be.
+func lacking(v naming.View, items []Item) (missing []Item) {
+	there := make(map[string]naming.Endpoint)
+	for _, e := range steer.Present(v) {
+		there[e.ID] = e
+	}
+	for _, item := range items {
 		if e, ok := there[item.want.ID]; !ok || !e.Equal(item.want) {
 			missing = append(missing, item)
 		}
 	}
-	return missing, nil
+	return missing
 }

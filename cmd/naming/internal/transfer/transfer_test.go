@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -219,4 +220,40 @@ func TestKeepAfterLoss(t *testing.T) {
 			t.Errorf("after the loss: %+v", e)
 		}
 	})
+}
+
+// silent is a registry that answers reads, and no write.
+type silent struct{ naming.Store }
+
+func (silent) Apply(ctx context.Context, _ string, _ ...naming.Change) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (silent) Grant(ctx context.Context, _ time.Duration) (naming.Lease, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (s silent) Map(service string, e naming.Endpoint) (naming.Endpoint, error) {
+	return s.Store.(naming.Mapper).Map(service, e)
+}
+
+// TestTimeout: a registry that falls silent ends a copy after the timeout of a request.
+func TestTimeout(t *testing.T) {
+	for _, leased := range []Leased{Permanent, Keep} {
+		synctest.Test(t, func(t *testing.T) {
+			var from, to memory.Store
+			put(t, &from, "s", grant(t, &from), naming.Endpoint{Addr: "10.0.0.1:80"})
+			plan, err := Make(t.Context(), &from, silent{&to}, Options{Leased: leased, Timeout: 5 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			c, err := plan.Run(t.Context(), silent{&to}, time.Minute, nil)
+			if !errors.Is(err, context.DeadlineExceeded) || c.Written != 0 || time.Since(begin) != 5*time.Second {
+				t.Errorf("%s: %d written after %v, %v", leased, c.Written, time.Since(begin), err)
+			}
+		})
+	}
 }
