@@ -71,8 +71,9 @@ type Step struct {
 	// Calls succeeded, and Failed calls did not.
 	Calls  int `json:"calls"`
 	Failed int `json:"failed"`
-	// Connections are those that the change of the phase caused. A restart of a server,
-	// which each phase has, is not counted.
+	// Connections are those that the clients made because the phase changed. It is 0: a
+	// change of the phase makes no client connect. A restart of a server, which each phase
+	// has, is not counted: the drill goes on when each client has called the new server.
 	Connections int     `json:"connections"`
 	Seconds     float64 `json:"seconds"`
 }

@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -45,14 +46,50 @@ func TestDrill(t *testing.T) {
 	if len(steps) != len(path) {
 		t.Errorf("%d steps were reported, want %d", len(steps), len(path))
 	}
-	for _, s := range steps {
-		if s.Connections != 0 {
-			t.Errorf("%v made %d connections", s.Position, s.Connections)
-		}
-	}
+	checkConnections(t, steps)
 	if !empty(t, &old) || !empty(t, &next) {
 		t.Error("the drill left entries")
 	}
+}
+
+func checkConnections(t *testing.T, steps []Step) {
+	t.Helper()
+	for _, s := range steps {
+		if s.Connections != 0 {
+			t.Errorf("%v, back %v, made %d connections", s.Position, s.Back, s.Connections)
+		}
+	}
+}
+
+// TestReusedAddress: a server that gets the address of an earlier one is a new server. The
+// connections to it belong to the phase in which it started.
+func TestReusedAddress(t *testing.T) {
+	var old, next memory.Store
+	f, result := newFleet(options(&old, &next).withDefaults()), &Result{}
+	var unused []string
+	started, reused := 0, 0
+	f.listen = func() (net.Listener, error) {
+		addr := "127.0.0.1:0"
+		if started++; started > f.opts.Servers { // the oldest server has stopped
+			addr, unused = unused[0], unused[1:]
+			reused++
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil { // another program has the port
+			reused--
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err == nil {
+			unused = append(unused, l.Addr().String())
+		}
+		return l, err
+	}
+	err := f.run(t.Context(), result)
+	f.stop()
+	if _, failed, first := f.total(); err != nil || failed != 0 || reused == 0 {
+		t.Errorf("%v; %d calls failed, the first with %v; %d addresses were reused", err, failed, first, reused)
+	}
+	checkConnections(t, result.Steps)
 }
 
 // TestInterrupted: a drill that is interrupted leaves nothing.

@@ -23,8 +23,9 @@ import (
 // fleet is the servers and clients of a drill. Its methods are called by one goroutine. The
 // callers of the clients are others.
 type fleet struct {
-	opts  Options
-	dials dials // of all clients
+	opts   Options
+	dials  dials                        // of all clients
+	listen func() (net.Listener, error) // of a server that starts
 
 	watches []*naming.Client
 	views   [2]*naming.Follower // of the old registry and of the new one
@@ -35,7 +36,9 @@ type fleet struct {
 	stopCalls context.CancelFunc // nil before calls are made
 }
 
-func newFleet(opts Options) *fleet { return &fleet{opts: opts} }
+func newFleet(opts Options) *fleet {
+	return &fleet{opts: opts, listen: func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }}
+}
 
 // start starts the servers, and then the clients.
 func (f *fleet) start(ctx context.Context) error {
@@ -214,7 +217,7 @@ type server struct {
 }
 
 func (f *fleet) startServer(ctx context.Context) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := f.listen()
 	if err != nil {
 		return err
 	}
@@ -323,7 +326,9 @@ func (c *client) reads() string {
 	return "both"
 }
 
-// forget removes the calls of an earlier server that had the address.
+// forget removes the calls of an earlier server that had the address. The machine reuses
+// ports: a drill would take the calls of the earlier server for calls of the new one, and
+// would count the connections to the new one as those of the next phase.
 func (c *client) forget(addr string) {
 	c.count.mu.Lock()
 	defer c.count.mu.Unlock()
