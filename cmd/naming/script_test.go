@@ -15,8 +15,13 @@ import (
 	"github.com/naming-go/naming/internal/consultest"
 )
 
+// raceOptions has a program under the race detector end at once. By default such a program
+// sleeps for a second at its end, and the scripts run hundreds of programs.
+const raceOptions = "atexit_sleep_ms=0"
+
 // TestMain makes the test binary the command naming in scripts.
 func TestMain(m *testing.M) {
+	_ = os.Setenv("GORACE", raceOptions)
 	testscript.Main(m, map[string]func(){
 		"naming":     func() { os.Exit(cli.Main(context.Background(), cli.OS(), os.Args[1:]...)) },
 		"testserver": testserver,
@@ -53,6 +58,7 @@ func scripts(t *testing.T, kind string, other, url func(name string) string) {
 				e.Setenv("NAMING_STORE", url(name))
 				e.Setenv("NAMING_OTHER", other(name))
 				e.Setenv("HOME", e.WorkDir)
+				e.Setenv("GORACE", raceOptions)
 				e.Setenv("FREE_ADDR", freeAddr(t))
 				return nil
 			},
