@@ -43,8 +43,13 @@ func (a *app) devCommand() *cobra.Command {
 }
 
 func (a *app) dev(ctx context.Context, opts devetcd.Options) error {
+	opts.Logger = a.logger()
 	s, err := devetcd.Start(ctx, opts)
 	switch {
+	case errors.Is(err, devetcd.ErrListen):
+		return usage("--listen: %w", err)
+	case errors.Is(err, devetcd.ErrDirInUse):
+		return no("%w: use the registry that runs there, or --temporary, or another --data-dir", err)
 	case errors.Is(err, devetcd.ErrInUse):
 		return no("%w: stop the other program, or use --listen 127.0.0.1:0 for a free port", err)
 	case err != nil:
@@ -65,7 +70,11 @@ func (a *app) dev(ctx context.Context, opts devetcd.Options) error {
 }
 
 func devText(s *devetcd.Server) string {
-	return strings.NewReplacer("URL", "etcd://"+s.Addr()+"?prefix="+devPrefix, "DIR", s.Dir()).Replace(
+	addr := s.Addr()
+	if host, port, _ := net.SplitHostPort(addr); net.ParseIP(host).IsUnspecified() {
+		addr = net.JoinHostPort("127.0.0.1", port) // a client cannot dial all interfaces
+	}
+	return strings.NewReplacer("URL", "etcd://"+addr+"?prefix="+devPrefix, "DIR", s.Dir()).Replace(
 		`registry ready: URL
 data in DIR
 

@@ -6,15 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 )
 
 // startTimeout bounds the start. A large data directory takes seconds.
@@ -25,29 +27,46 @@ type Server struct {
 	etcd *embed.Etcd
 	dir  string
 	temp bool
+	lock *fileutil.LockedFile // nil: a temporary directory
 }
 
 // Options configures Start.
 type Options struct {
-	// Listen is the address for clients. The port 0 means a free port.
+	// Listen is the address for clients: an IP address or localhost, and a port. The port 0
+	// means a free port.
 	Listen string
 	// Dir is the data directory, which is created if necessary. Empty means a temporary
 	// directory, which Close removes.
 	Dir string
+	// Logger gets what ends the process as an error. etcd ends the process when it cannot
+	// write, as on a full disk. Nil means no log.
+	Logger *slog.Logger
 }
 
-// ErrInUse is returned by Start if another program has the address or the data directory.
-var ErrInUse = errors.New("in use by another program")
+// ErrInUse and ErrDirInUse are returned by Start if another program has the address or the data
+// directory.
+var (
+	ErrInUse    = errors.New("in use by another program")
+	ErrDirInUse = errors.New("in use by another program")
+)
 
-// Start starts a server and waits until it can be used.
+// ErrListen is returned by Start for an address that nobody can listen on.
+var ErrListen = errors.New("not an address to listen on")
+
+// Start starts a server and waits until it can be used. One data directory belongs to one server
+// at a time.
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	s := &Server{dir: opts.Dir, temp: opts.Dir == ""}
-	cfg, err := s.config(opts)
-	if err != nil {
+	if err := checkListen(opts.Listen); err != nil {
 		return nil, err
 	}
+	if err := s.makeDir(); err != nil {
+		return nil, err
+	}
+	cfg := s.config(opts)
+	var err error
 	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
-		s.remove()
+		s.release()
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = fmt.Errorf("%s is %w", opts.Listen, ErrInUse)
 		}
@@ -68,19 +87,40 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	return nil, err
 }
 
-func (s *Server) config(opts Options) (*embed.Config, error) {
-	if _, _, err := net.SplitHostPort(opts.Listen); err != nil {
-		return nil, fmt.Errorf("the address to listen on: %w", err)
+// checkListen returns an error for an address that etcd refuses. The error of etcd does not say
+// what to do.
+func checkListen(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is %w: %w", addr, ErrListen, err)
 	}
+	if net.ParseIP(host) == nil && host != "localhost" {
+		return fmt.Errorf("%q is %w: want an IP address, such as 127.0.0.1, or 0.0.0.0 for all interfaces", addr, ErrListen)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is %w: the port is not a number from 0 to 65535", addr, ErrListen)
+	}
+	return nil
+}
+
+// makeDir makes the data directory, and locks it. etcd would wait for the end of another
+// server on the directory, and nothing could interrupt the wait.
+func (s *Server) makeDir() (err error) {
 	if s.temp {
-		dir, err := os.MkdirTemp("", "naming-dev-")
-		if err != nil {
-			return nil, err
-		}
-		s.dir = dir
-	} else if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, err
+		s.dir, err = os.MkdirTemp("", "naming-dev-")
+		return err
 	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	s.lock, err = fileutil.TryLockFile(filepath.Join(s.dir, "lock"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return fmt.Errorf("%s is %w", s.dir, ErrDirInUse)
+	}
+	return err
+}
+
+func (s *Server) config(opts Options) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = "dev", filepath.Join(s.dir, "etcd")
 	client := url.URL{Scheme: "http", Host: opts.Listen}
@@ -90,8 +130,8 @@ func (s *Server) config(opts Options) (*embed.Config, error) {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", "10m"
 	cfg.UnsafeNoFsync = s.temp
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	return cfg, nil
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newLogger(opts.Logger))
+	return cfg
 }
 
 // Addr returns the address for clients.
@@ -106,11 +146,14 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 // Close stops the server and waits until it has stopped.
 func (s *Server) Close() {
 	s.etcd.Close()
-	s.remove()
+	s.release()
 }
 
-func (s *Server) remove() {
-	if s.temp && s.dir != "" {
+// release removes a temporary directory, and unlocks another.
+func (s *Server) release() {
+	if s.temp {
 		_ = os.RemoveAll(s.dir)
+		return
 	}
+	_ = s.lock.Close()
 }
