@@ -234,6 +234,9 @@ func TestRunStopsInOutage(t *testing.T) {
 	o.want(true)
 	o.killRegistry()
 	o.stop(syscall.SIGTERM, terminated)
+	if n := strings.Count(o.log.String(), "stays listed"); n > 1 {
+		t.Errorf("the log says %d times that the endpoint stays listed", n)
+	}
 	o.startRegistry()
 	o.want(false) // the lease ends
 	o.killRegistry()

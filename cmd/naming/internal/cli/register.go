@@ -86,8 +86,14 @@ func (f *endpointFlags) merge(e *naming.Endpoint, members map[string]any) error 
 	return err
 }
 
+// options returns the options of a registration. The library reads 0 as the default. A user
+// who writes 0 wants no delay.
 func (f *endpointFlags) options() *naming.RegisterOptions {
-	return &naming.RegisterOptions{TTL: f.ttl, DrainDelay: f.drainDelay}
+	delay := f.drainDelay
+	if delay == 0 {
+		delay = -1
+	}
+	return &naming.RegisterOptions{TTL: f.ttl, DrainDelay: delay}
 }
 
 func (a *app) registerCommand() *cobra.Command {

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,13 +97,20 @@ func (f *runFlags) check() (func(context.Context) error, error) {
 	if f.every <= 0 || f.failures <= 0 || f.grace <= 0 {
 		return nil, usage("--health-every, --health-failures and --grace must be positive")
 	}
-	switch f.health {
-	case "none":
+	if f.health == "none" {
 		return nil, nil
+	}
+	if err := supervise.CheckAddr(addr); err != nil {
+		return nil, usage("--health-addr: %w", err)
+	}
+	switch f.health {
 	case "tcp":
 		return supervise.TCP(addr), nil
 	case "http":
-		return supervise.HTTP("http://" + addr + f.healthPath), nil
+		if _, err := url.ParseRequestURI(f.healthPath); err != nil || !strings.HasPrefix(f.healthPath, "/") {
+			return nil, usage("--health-path is %q: want a path that begins with a slash", f.healthPath)
+		}
+		return supervise.HTTP(addr, f.healthPath), nil
 	case "grpc":
 		return supervise.GRPC(addr, f.healthService), nil
 	}

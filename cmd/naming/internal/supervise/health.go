@@ -5,16 +5,45 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
+// CheckAddr returns an error if a check can never connect to an address. An address is
+// "host:port", or "unix:" and the path of a socket. An empty host is this machine.
+func CheckAddr(addr string) error {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if path == "" {
+			return fmt.Errorf("%q has no path", addr)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q: the port is not a number from 1 to 65535", addr)
+	}
+	return nil
+}
+
+// dial connects to an address, without a proxy.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+}
+
 // TCP returns a check that connects to an address.
 func TCP(addr string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		conn, err := dial(ctx, addr)
 		if err != nil {
 			return err
 		}
@@ -22,11 +51,19 @@ func TCP(addr string) func(context.Context) error {
 	}
 }
 
-// HTTP returns a check that gets a URL. A status of 200 to 299 is healthy, as for Consul's
-// HTTP checks (https://developer.hashicorp.com/consul/docs/services/usage/checks).
-func HTTP(url string) func(context.Context) error {
+// HTTP returns a check that gets a path, which begins with a slash. A status of 200 to 299 is
+// healthy, as for Consul's HTTP checks
+// (https://developer.hashicorp.com/consul/docs/services/usage/checks).
+func HTTP(addr, path string) func(context.Context) error {
+	url := "http://" + addr + path
+	if strings.HasPrefix(addr, "unix:") {
+		url = "http://localhost" + path
+	}
 	client := &http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true},
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, addr) },
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // another server's answer says nothing
 		},
@@ -53,7 +90,8 @@ func HTTP(url string) func(context.Context) error {
 // ask for; empty means the whole server.
 func GRPC(addr, service string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithNoProxy(), grpc.WithContextDialer(dial))
 		if err != nil {
 			return err
 		}

@@ -61,18 +61,19 @@ for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 done
 exit $left`
 
+// TestReapsOrphans has a subreaper and a process 1. A machine that forbids namespaces has no
+// other process 1. TestAdopts says there that the two are treated alike.
 func TestReapsOrphans(t *testing.T) {
-	for name, wrap := range map[string]func(*exec.Cmd){
+	wraps := map[string]func(*exec.Cmd){
 		"subreaper": func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "SUPERVISE_SUBREAPER=1") },
-		"process 1": func(cmd *exec.Cmd) {
-			args := []string{"unshare", "--pid", "--fork", "--mount-proc"}
-			if out, err := exec.Command(args[0], append(args[1:], "true")...).CombinedOutput(); err != nil {
-				t.Skipf("no namespaces: %v: %s", err, strings.TrimSpace(string(out)))
-			}
-			cmd.Path, _ = exec.LookPath("unshare")
+	}
+	if args := unshare(t); args != nil {
+		wraps["process 1"] = func(cmd *exec.Cmd) {
+			cmd.Path, _ = exec.LookPath(args[0])
 			cmd.Args = append(args, cmd.Args...)
-		},
-	} {
+		}
+	}
+	for name, wrap := range wraps {
 		t.Run(name, func(t *testing.T) {
 			cmd := supervisorCommand("sh", "-c", orphans, filepath.Join(t.TempDir(), "pids"))
 			wrap(cmd)
@@ -80,5 +81,31 @@ func TestReapsOrphans(t *testing.T) {
 				t.Errorf("orphans are left: %v", err)
 			}
 		})
+	}
+}
+
+// unshare returns a command that runs its arguments as process 1, or nil if the machine forbids
+// the namespace.
+func unshare(t *testing.T) []string {
+	for _, user := range [][]string{nil, {"--user", "--map-root-user"}} {
+		args := append(append([]string{"unshare"}, user...), "--pid", "--fork", "--mount-proc")
+		out, err := exec.Command(args[0], append(args[1:], "true")...).CombinedOutput()
+		if err == nil {
+			return args
+		}
+		t.Logf("%v: %v: %s", args, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func TestAdopts(t *testing.T) {
+	for _, c := range []struct {
+		pid       int
+		subreaper bool
+		want      bool
+	}{{1, false, true}, {1, true, true}, {2, true, true}, {2, false, false}} {
+		if got := adopts(c.pid, c.subreaper); got != c.want {
+			t.Errorf("process %d, subreaper %v: %v", c.pid, c.subreaper, got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package supervise
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"runtime"
 	"sync"
 	"syscall"
@@ -32,6 +33,11 @@ func isSuspend(sig os.Signal) bool { return sig == syscall.SIGTSTP }
 
 // pauseSelf stops this process until it gets SIGCONT.
 func pauseSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
+
+// survivePipes has a write to a closed standard output or error fail, instead of ending this
+// process, and with it the program. The signal that is caught here is not ignored, because a
+// program inherits which signals are ignored.
+func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // process is a program that runs.
 type process struct {
@@ -99,7 +105,7 @@ func (p *process) start(path string, args []string, t *terminal) error {
 // hands to it.
 func (p *process) wait() {
 	of := p.pid
-	if os.Getpid() == 1 || isSubreaper() {
+	if adopts(os.Getpid(), isSubreaper()) {
 		of = -1
 	}
 	for {
@@ -124,6 +130,9 @@ func (p *process) wait() {
 		}
 	}
 }
+
+// adopts reports whether the kernel hands orphans to a process.
+func adopts(pid int, subreaper bool) bool { return pid == 1 || subreaper }
 
 func (p *process) end(status int) {
 	p.life.mu.Lock()

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/backend/memory"
 )
 
-// The exit statuses of Run where no program ran, as those of a shell (POSIX, Shell Command
-// Language, 2.8.2).
+// The exit statuses of Run where no program ran. StatusInvalid is that of a wrong argument. The
+// others are those of a shell (POSIX, Shell Command Language, 2.8.2).
 const (
+	StatusInvalid       = 2
 	StatusNotExecutable = 126
 	StatusNotFound      = 127
 	statusSignal        = 128 // and the number of the signal that killed the program
@@ -52,7 +54,8 @@ type Options struct {
 //
 //   - When a check succeeds, the endpoint is registered.
 //   - When Failures checks in a row fail, the endpoint is removed at once. It is
-//     registered again when a check succeeds.
+//     registered again when a check succeeds. The Logger gets the reason once, also if
+//     the program was not healthy yet.
 //   - When a signal has paused the program (SIGSTOP, SIGTSTP), the endpoint is removed at once.
 //     It is registered again when the program goes on and a check succeeds.
 //   - When a signal to stop comes, or ctx is done, the endpoint is drained and removed first.
@@ -71,9 +74,17 @@ type Options struct {
 // as a subreaper, Run reaps orphans while the program runs. It then reaps all children of this
 // process, so that nothing else may wait for one.
 //
+// The output of this process may be a pipe whose reader ends: SIGPIPE does not end a process that
+// has called Run.
+//
 // The result is the exit status of the program, or 128 and the number of the signal that
-// killed it. An error comes with a status of a program that did not start.
+// killed it. An error comes with a status of a program that did not start, and is
+// [naming.ErrInvalid] for an endpoint that can never be registered.
 func Run(ctx context.Context, c *naming.Client, opts Options) (status int, err error) {
+	if err := rehearse(ctx, opts); err != nil {
+		return StatusInvalid, err
+	}
+	survivePipes()
 	t := newTerminal(opts.Foreground)
 	p, status, err := start(opts.Command, t)
 	if err != nil {
@@ -82,6 +93,18 @@ func Run(ctx context.Context, c *naming.Client, opts Options) (status int, err e
 	s := &supervisor{opts: opts, client: c, process: p, terminal: t, checks: make(chan error)}
 	defer t.take()
 	return s.run(ctx), nil
+}
+
+// rehearse returns the error of an endpoint that no registry can have. Otherwise the first sign
+// of a wrong option would be an error of each registration of a program that runs.
+func rehearse(ctx context.Context, opts Options) error {
+	c := naming.New(new(memory.Store), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer c.Close()
+	g, err := c.Register(ctx, opts.Service, opts.Endpoint, &opts.Register)
+	if err != nil {
+		return err
+	}
+	return g.Withdraw(ctx)
 }
 
 // supervisor is one call of Run. All fields are used by its goroutine only.
@@ -201,9 +224,8 @@ func (s *supervisor) observe(err error) {
 		return
 	}
 	if err != nil {
-		s.failed++
-		if s.registration != nil && s.failed >= s.opts.Failures {
-			s.opts.Logger.Warn("the program is not healthy: its endpoint is removed", "error", naming.SafeError(err))
+		if s.failed++; s.failed == s.opts.Failures {
+			s.opts.Logger.Warn("the program is not healthy: its endpoint is not registered", "error", naming.SafeError(err))
 			s.withdraw()
 		}
 		return
@@ -237,20 +259,16 @@ func (s *supervisor) withdraw() {
 	s.registration, s.withdrawn = nil, withdrawn
 	go func() {
 		defer close(withdrawn)
-		s.remove(g, withdrawTimeout)
+		remove(g, withdrawTimeout)
 	}()
 }
 
-// remove removes an endpoint at once, and reports whether it is removed. It may be called by
-// any goroutine.
-func (s *supervisor) remove(g *naming.Registration, timeout time.Duration) bool {
+// remove removes an endpoint at once, and reports whether it is removed. The Client logs an
+// endpoint that stays until its lease ends.
+func remove(g *naming.Registration, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	err := g.Withdraw(ctx)
-	if err != nil {
-		s.opts.Logger.Warn("the endpoint stays listed until its lease ends", "error", naming.SafeError(err))
-	}
-	return err == nil
+	return g.Withdraw(ctx) == nil
 }
 
 // signal passes a signal on, or begins to stop.
@@ -299,7 +317,7 @@ func (s *supervisor) drainAndRemove(g *naming.Registration) {
 	if marked {
 		s.linger(delay)
 	}
-	if s.remove(g, drainTimeout/2) && listed && !marked {
+	if remove(g, drainTimeout/2) && listed && !marked {
 		s.linger(delay) // clients did not see a mark
 	}
 }

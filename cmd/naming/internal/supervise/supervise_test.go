@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -37,6 +39,7 @@ func TestMain(m *testing.M) {
 var programs = map[string]func([]string){
 	"server":     server,
 	"supervisor": supervisorProgram,
+	"check":      checkProgram,
 }
 
 // server serves on an address. The path /healthz answers as /mode?is=NAME says: ok, bad, late
@@ -99,7 +102,7 @@ func supervise(t *testing.T, change func(*Options)) *running {
 	t.Setenv("SUPERVISE_TEST", "server")
 	opts := Options{
 		Command: []string{os.Args[0], r.addr}, Service: "s", Endpoint: naming.Endpoint{Addr: r.addr},
-		Check: HTTP("http://" + r.addr + "/healthz"), Every: every, Failures: 2, Grace: time.Minute,
+		Check: HTTP(r.addr, "/healthz"), Every: every, Failures: 2, Grace: time.Minute,
 		Signals: r.signals, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		Register: naming.RegisterOptions{DrainDelay: 100 * time.Millisecond},
 	}
@@ -195,6 +198,71 @@ func TestHealth(t *testing.T) {
 	r.want(true)
 	r.ask("/exit")
 	r.wantStatus(3)
+}
+
+// A program that is never healthy is never registered, and the log says why once.
+func TestNeverHealthy(t *testing.T) {
+	var log record
+	checks := make(chan struct{})
+	r := supervise(t, func(o *Options) {
+		o.Every, o.Failures = 10*time.Millisecond, 3
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.Check = func(ctx context.Context) error {
+			select {
+			case checks <- struct{}{}:
+			case <-ctx.Done():
+			}
+			return errors.New("no \x1bdatabase")
+		}
+	})
+	for range 10 {
+		<-checks
+	}
+	if r.listed() {
+		t.Error("the endpoint is listed")
+	}
+	if text := log.String(); strings.Count(text, "not healthy") != 1 || !strings.Contains(text, "database") || strings.Contains(text, "\x1b") {
+		t.Errorf("the log is %q", text)
+	}
+}
+
+// record is a log. Its methods may be called concurrently.
+type record struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(b)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+// An endpoint that no registry can have is an error before the program starts.
+func TestInvalid(t *testing.T) {
+	valid := naming.Endpoint{Addr: "127.0.0.1:1"}
+	for what, o := range map[string]Options{
+		"service":  {Endpoint: valid},
+		"metadata": {Service: "s", Endpoint: naming.Endpoint{Addr: "127.0.0.1:1", Metadata: []byte("{")}},
+		"TTL":      {Service: "s", Endpoint: valid, Register: naming.RegisterOptions{TTL: time.Millisecond}},
+		"drain":    {Service: "s", Endpoint: valid, Register: naming.RegisterOptions{DrainDelay: 24 * time.Hour}},
+	} {
+		started := filepath.Join(t.TempDir(), "started")
+		o.Command, o.Every, o.Logger = []string{"touch", started}, every, slog.New(slog.DiscardHandler)
+		status, err := Run(t.Context(), naming.New(new(memory.Store), nil), o)
+		if status != StatusInvalid || !errors.Is(err, naming.ErrInvalid) {
+			t.Errorf("%s: the status is %d (%v)", what, status, err)
+		}
+		if _, err := os.Stat(started); err == nil {
+			t.Errorf("%s: the program was started", what)
+		}
+	}
 }
 
 // A program that a signal has paused is not healthy, although the kernel accepts connections
@@ -347,7 +415,9 @@ func TestNotStarted(t *testing.T) {
 		command string
 		want    int
 	}{{"no-such-program", StatusNotFound}, {"/no/such/program", StatusNotFound}, {file, StatusNotExecutable}, {t.TempDir(), StatusNotExecutable}} {
-		status, err := Run(t.Context(), naming.New(new(memory.Store), nil), Options{Command: []string{c.command}})
+		status, err := Run(t.Context(), naming.New(new(memory.Store), nil), Options{
+			Command: []string{c.command}, Service: "s", Endpoint: naming.Endpoint{Addr: "127.0.0.1:1"},
+		})
 		if status != c.want || err == nil {
 			t.Errorf("%s: the status is %d (%v), want %d", c.command, status, err, c.want)
 		}
