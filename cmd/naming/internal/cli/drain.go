@@ -182,6 +182,11 @@ func (m *marking) report(ctx context.Context) error {
 	if err := m.print(r, func() string { return r.text() }); err != nil {
 		return err
 	}
+	return m.verdict(r)
+}
+
+// verdict returns an error if a result is not what was asked for.
+func (m *marking) verdict(r *markResult) error {
 	switch {
 	case !r.Holds && m.draining:
 		return no("the mark did not stay: the program put its entry again, or another operator removed the mark")
@@ -262,7 +267,7 @@ func (m *marking) result(v naming.View) *markResult {
 		}
 		there[e.ID] = true
 		r.Endpoints = append(r.Endpoints, e)
-		r.Holds = r.Holds && isMarked(e) == m.draining
+		r.Holds = r.Holds && e.Marked() == m.draining
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.ids)) {
 		if !there[id] {
@@ -270,11 +275,6 @@ func (m *marking) result(v naming.View) *markResult {
 		}
 	}
 	return r
-}
-
-// isMarked reports whether an endpoint is out of the traffic by a mark or by maintenance.
-func isMarked(e show.Endpoint) bool {
-	return e.State == show.Draining || e.State == show.Withheld && e.Reason == naming.Maintenance.String()
 }
 
 // over reports whether what --wait waits for has happened.

@@ -265,15 +265,7 @@ func (a *app) migrateAdvance(ctx context.Context, f pairFlags, flags cmdFlags) e
 	if !open && s.flags.force {
 		fmt.Fprintln(a.Err, "naming: warning: a gate is closed, and --force overrides the gate")
 	}
-	results := make([]stepResult, len(s.targets))
-	for i, t := range s.targets {
-		results[i] = stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true), state: s.to[i]}
-		for _, g := range s.judge.Gates(s.world, t, s.to[i]) {
-			if !g.Open {
-				results[i].Gates, results[i].Forced = append(results[i].Gates, g), s.flags.force
-			}
-		}
-	}
+	results := s.results()
 	if !open && !s.flags.force {
 		return errors.Join(a.printResults(results), no("a gate is closed: nothing was written"))
 	}
@@ -289,6 +281,15 @@ const writers = 16
 
 // writeAll writes the records of all results and prints the results.
 func (a *app) writeAll(ctx context.Context, p *pair, by string, results []stepResult) error {
+	a.writeEach(ctx, p, by, results)
+	if err := a.printResults(results); err != nil {
+		return err
+	}
+	return unwritten(results)
+}
+
+// writeEach writes the records of all results.
+func (a *app) writeEach(ctx context.Context, p *pair, by string, results []stepResult) {
 	var group errgroup.Group
 	group.SetLimit(writers)
 	for i := range results {
@@ -298,10 +299,20 @@ func (a *app) writeAll(ctx context.Context, p *pair, by string, results []stepRe
 		})
 	}
 	_ = group.Wait() // the functions return nil
-	if err := a.printResults(results); err != nil {
-		return err
+}
+
+// results returns the step of each target, with the closed gates that the last look saw.
+func (s *step) results() []stepResult {
+	results := make([]stepResult, len(s.targets))
+	for i, t := range s.targets {
+		results[i] = stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true), state: s.to[i]}
+		for _, g := range s.judge.Gates(s.world, t, s.to[i]) {
+			if !g.Open {
+				results[i].Gates, results[i].Forced = append(results[i].Gates, g), s.flags.force
+			}
+		}
 	}
-	return unwritten(results)
+	return results
 }
 
 // write writes a record to both registries. A record that a single registry has counts.
@@ -382,7 +393,6 @@ func (a *app) migrateBackCommand(pair *pairFlags) *cobra.Command {
 	return cmd
 }
 
-// migrateBack reads only the records: the endpoints cannot forbid a step back.
 func (a *app) migrateBack(ctx context.Context, f pairFlags, flags cmdFlags) error {
 	wish, _, err := flags.parse()
 	if err != nil {
@@ -393,28 +403,37 @@ func (a *app) migrateBack(ctx context.Context, f pairFlags, flags cmdFlags) erro
 		return err
 	}
 	defer p.close()
+	results, err := a.backResults(ctx, p, wish, flags.stepFlags)
+	if err != nil {
+		return err
+	}
+	if len(results) == 0 {
+		return no("nothing is left to do: all services are that far back")
+	}
+	return a.writeAll(ctx, p, flags.by, results)
+}
+
+// backResults returns the step back of each record. It reads only the records: the endpoints
+// cannot forbid a step back.
+func (a *app) backResults(ctx context.Context, p *pair, wish steer.Wish, flags *stepFlags) (results []stepResult, err error) {
 	reading, cancel := context.WithTimeout(ctx, a.timeout)
 	w := steer.RecordsOnly(reading, p.Registries, flags.services...)
 	cancel()
 	if w.OldErr != nil && w.NewErr != nil {
-		return worldError(p, w)
+		return nil, worldError(p, w)
 	}
-	var results []stepResult
 	for _, t := range steer.Targets(w, flags.services...) {
 		to, err := wish.Backward(t)
 		switch {
 		case err != nil && flags.all:
 			continue // others may go back
 		case err != nil:
-			return no("%s: %w", naming.SafeText(t.Record), err)
+			return nil, no("%s: %w", naming.SafeText(t.Record), err)
 		}
 		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(to, true), state: to}
 		o := steer.Observation{Known: t.Known, State: t.State, Old: steer.Side{Err: w.OldErr}, New: steer.Side{Err: w.NewErr}}
 		r.Warnings = steer.BackWarnings(o, to)
 		results = append(results, r)
 	}
-	if len(results) == 0 {
-		return no("nothing is left to do: all services are that far back")
-	}
-	return a.writeAll(ctx, p, flags.by, results)
+	return results, nil
 }

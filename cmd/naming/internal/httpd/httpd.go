@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,26 +111,33 @@ func Loopback(addr net.Addr) bool {
 // names. A page of another site can make its own name point to this machine, and its scripts
 // could then read the answers: the name in the request shows that.
 func CheckHost(h http.Handler, names ...string) http.Handler {
+	return checkHost(h, names, net.IP.IsLoopback)
+}
+
+// CheckHostOrIP is CheckHost for a server that other machines reach. It accepts each IP
+// address as well, which no other site can have.
+func CheckHostOrIP(h http.Handler, names ...string) http.Handler {
+	return checkHost(h, names, func(ip net.IP) bool { return ip != nil })
+}
+
+func checkHost(h http.Handler, names []string, accept func(net.IP) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !localHost(r.Host, names) {
-			http.Error(w, "this server answers requests for localhost only", http.StatusMisdirectedRequest)
+		host := hostOf(r.Host)
+		if !strings.EqualFold(host, "localhost") && !accept(net.ParseIP(host)) && !slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(host, name) }) {
+			http.Error(w, "this server does not answer requests for this host: see --host", http.StatusMisdirectedRequest)
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
 }
 
-func localHost(hostport string, names []string) bool {
+// hostOf returns the host of a host with or without a port.
+func hostOf(hostport string) string {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
-		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+		return strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
 	}
-	for _, name := range names {
-		if strings.EqualFold(host, name) {
-			return true
-		}
-	}
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+	return host
 }
 
 // Compress returns a writer for the body of an answer, which compresses if the client can read

@@ -92,6 +92,11 @@ func HeldOf(e naming.Endpoint) Endpoint {
 	return s
 }
 
+// Marked reports whether the endpoint is out of the traffic by a mark or by maintenance.
+func (e Endpoint) Marked() bool {
+	return e.State == Draining || e.State == Withheld && e.Reason == naming.Maintenance.String()
+}
+
 // Why returns the state in words, and is safe to print.
 func (e Endpoint) Why() string {
 	if e.State != Withheld {

@@ -166,6 +166,7 @@ type endpoint struct {
 	Text     string  `json:"text"`
 	Addr     string  `json:"addr"`
 	State    string  `json:"state"`
+	Marked   bool    `json:"marked,omitempty"` // see show.Endpoint.Marked
 	Why      string  `json:"why"`
 	Weight   float64 `json:"weight,omitempty"`
 	Zone     string  `json:"zone,omitempty"`
@@ -185,7 +186,7 @@ func detailOf(service *hub.Service, limit int) detail {
 	}
 	for i, e := range list {
 		d.Endpoints[i] = endpoint{
-			ID: e.ID, Text: naming.SafeText(e.ID), Addr: naming.SafeText(e.Addr), State: e.State, Why: e.Why(), Weight: e.Weight,
+			ID: e.ID, Text: naming.SafeText(e.ID), Addr: naming.SafeText(e.Addr), State: e.State, Marked: e.Marked(), Why: e.Why(), Weight: e.Weight,
 			Zone: naming.SafeText(e.Zone), Version: naming.SafeText(e.Version), Tags: naming.SafeText(strings.Join(e.Tags, ", ")),
 			Metadata: naming.SafeText(string(e.Metadata)), Unleased: e.Unleased,
 		}

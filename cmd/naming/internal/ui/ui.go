@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -53,14 +54,18 @@ type Options struct {
 	Actions Actions
 	// Token is what a request for an action must have. It is required with Actions.
 	Token string
+	// NoSteps is why Actions.Step never works, and empty if it does. It must be safe to
+	// print.
+	NoSteps string
 }
 
 // Server serves the page. New makes one.
 type Server struct {
-	hub   *hub.Hub
-	opts  Options
-	pages chan struct{} // has room for maxPages
-	mux   *http.ServeMux
+	hub     *hub.Hub
+	opts    Options
+	pages   chan struct{} // has room for maxPages
+	actions chan struct{} // has room for maxActions
+	mux     *http.ServeMux
 }
 
 // New returns a Server of a Hub. It returns an error for Actions without a Token.
@@ -68,7 +73,7 @@ func New(h *hub.Hub, opts Options) (*Server, error) {
 	if opts.Actions != nil && opts.Token == "" {
 		return nil, errors.New("ui: actions need a token")
 	}
-	s := &Server{hub: h, opts: opts, pages: make(chan struct{}, maxPages), mux: http.NewServeMux()}
+	s := &Server{hub: h, opts: opts, pages: make(chan struct{}, maxPages), actions: make(chan struct{}, maxActions), mux: http.NewServeMux()}
 	files, err := fs.Sub(assets, "assets")
 	if err != nil {
 		return nil, err
@@ -98,11 +103,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // info answers with what the page shows that never changes.
 func (s *Server) info(w http.ResponseWriter, r *http.Request) {
-	var phases []string
-	for p := migrate.Old; p <= migrate.Done; p++ {
-		phases = append(phases, p.String())
-	}
-	writeJSON(w, r, map[string]any{"registry": s.opts.Registry, "migrating": s.hub.Migrating(), "writes": s.opts.Actions != nil, "phases": phases})
+	writeJSON(w, r, map[string]any{
+		"registry": s.opts.Registry, "migrating": s.hub.Migrating(), "writes": s.opts.Actions != nil,
+		"steps": s.opts.Actions != nil && s.hub.Migrating() && s.opts.NoSteps == "", "noSteps": s.opts.NoSteps,
+	})
 }
 
 // service answers with one service and its endpoints.
@@ -263,7 +267,12 @@ func writeJSON(w http.ResponseWriter, r *http.Request, doc any) {
 
 // failure answers with an error as JSON.
 func failure(w http.ResponseWriter, status int, err error) {
+	answerJSON(w, status, &answer{Error: strings.TrimPrefix(naming.SafeError(err).Error(), "naming: ")})
+}
+
+// answerJSON answers with a small document.
+func answerJSON(w http.ResponseWriter, status int, doc any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": naming.SafeError(err).Error()})
+	_ = json.NewEncoder(w).Encode(doc)
 }

@@ -19,7 +19,7 @@ function el(tag, props, ...children) {
 }
 
 const state = {
-  info: { registry: '', migrating: false, writes: false },
+  info: { registry: '', migrating: false, writes: false, steps: false, noSteps: '' },
   rows: new Map(), // by name
   loading: null, // the rows of a snapshot that is not complete
   status: null, offset: 0, connected: false,
@@ -47,9 +47,19 @@ class VirtualList {
     this.space.style.height = items.length * this.height + 'px';
     // An element whose item is the same stays: a click, or the focus, must not get lost.
     for (const [i, node] of this.nodes) {
-      if (i >= items.length || JSON.stringify(items[i]) !== node.source) { node.remove(); this.nodes.delete(i); }
+      if (i < items.length && JSON.stringify(items[i]) === node.source) continue;
+      if (node.contains(document.activeElement)) this.focused = node.key;
+      node.remove();
+      this.nodes.delete(i);
     }
     this.draw();
+  }
+  // refocus gives the focus to the button of an item whose element was replaced.
+  refocus() {
+    if (this.focused === undefined) return;
+    const node = [...this.nodes.values()].find(n => n.key === this.focused);
+    if (document.activeElement === document.body) (node && node.querySelector('button') || this.box).focus();
+    this.focused = undefined;
   }
   draw() {
     if (this.frame) return;
@@ -65,6 +75,7 @@ class VirtualList {
       if (!this.nodes.has(i)) {
         const node = this.render(this.items[i], i);
         node.source = JSON.stringify(this.items[i]);
+        node.key = this.key(this.items[i]);
         node.style.top = i * this.height + 'px';
         node.style.height = this.height + 'px';
         node.id = this.box.id + '-' + i;
@@ -80,6 +91,7 @@ class VirtualList {
     }
     if (this.nodes.has(this.active)) this.box.setAttribute('aria-activedescendant', this.box.id + '-' + this.active);
     else this.box.removeAttribute('aria-activedescendant');
+    this.refocus();
   }
   // move makes another item active and brings it into view.
   move(by) {
@@ -229,9 +241,9 @@ function endpointItem(e) {
   if (e.unleased) facts.push('no lease');
   if (e.text !== e.addr) facts.push('id ' + e.text);
   let action = null;
-  if (state.info.writes && (e.state === 'serving' || e.state === 'draining')) {
-    const what = e.state === 'serving' ? 'drain' : 'resume';
-    action = el('button', { type: 'button', onclick: () => act(what, { service: state.selected, id: e.id }, `${what} ${e.addr} of ${state.detail.text}?`) }, what === 'drain' ? 'Drain' : 'Resume');
+  if (mayWrite() && e.state !== 'held') {
+    const what = e.marked ? 'resume' : 'drain', label = e.marked ? 'Resume' : 'Drain';
+    action = el('button', { type: 'button', 'aria-label': `${label} ${e.addr}`, onclick: () => mark(what, e) }, label);
   }
   return el('div', { class: 'item', role: 'listitem', title: e.metadata || null },
     el('div', { class: 'one' }, el('span', { class: 'name' }, e.addr || '(no address)'), chip(e.state, stateClass[e.state]), action),
@@ -253,7 +265,7 @@ function migrationBox(d) {
       m.by ? el('span', { class: 'dim' }, 'by ' + m.by) : null,
       m.fallbackSince ? chip('falls back', 'bad') : null,
       p && p.known ? chip(p.equal ? 'registries agree' : `${p.missing} missing, ${p.extra} extra, ${p.different} different`, p.equal ? 'good' : 'warn') : null,
-      p && p.copies ? chip(p.copies + ' only as copies', 'warn') : null, phaseAction(d)),
+      p && p.copies ? chip(p.copies + ' only as copies', 'warn') : null, el('span', { class: 'grow' }), stepButtons(d.name)),
     m.why ? el('div', { class: 'bad' }, m.why) : null,
     m.uncovered ? el('div', { class: 'dim' }, 'not covered: ' + m.uncovered.join(', ')) : null,
     m.sourceError ? el('div', { class: 'bad' }, m.sourceError) : null,
@@ -262,11 +274,12 @@ function migrationBox(d) {
 
 const onlyOn = list => list ? el('div', { class: 'dim' }, 'only here: ' + list.join(', ')) : null;
 
-function phaseAction(d) {
-  if (!state.info.writes) return null;
-  const choice = el('select', { 'aria-label': 'Phase' }, ...state.info.phases.map(p => el('option', { value: p, selected: p === d.migration.phase }, p)));
-  const share = el('input', { type: 'number', min: 0, max: 1, step: 0.05, value: d.migration.share || 0, 'aria-label': 'Share of prefer-new' });
-  return el('span', {}, choice, share, el('button', { type: 'button', onclick: () => act('phase', { service: d.name, phase: choice.value, share: Number(share.value) }, `move ${d.text} to ${choice.value}?`) }, 'Set'));
+// stepButtons are the buttons of a record, or of all services without a record of their own.
+function stepButtons(record) {
+  if (!mayWrite() || !state.info.steps) return null;
+  return el('span', { class: 'buttons' },
+    el('button', { type: 'button', class: 'primary', onclick: () => step(record, false) }, 'Advance…'),
+    el('button', { type: 'button', onclick: () => step(record, true) }, 'Back…'));
 }
 
 function parityChip(row) {
@@ -437,37 +450,104 @@ const token = (() => {
   return found || sessionStorage.getItem('token') || '';
 })();
 
+const mayWrite = () => state.info.writes && token !== '';
+
 // asking says that a question has no answer yet. A second question would share its answer.
 let asking = false;
 
-async function confirmed(question) {
+// confirmed asks a question with a title and further elements. It returns whether the answer
+// is yes. ready, if given, returns whether yes may be answered.
+async function confirmed(title, parts, yes, ready) {
   if (asking) return false;
   asking = true;
-  $('ask-text').textContent = question;
-  const ask = $('ask');
+  const ask = $('ask'), update = () => { $('ask-yes').disabled = Boolean(ready) && !ready(); };
+  $('ask-text').textContent = title;
+  $('ask-more').replaceChildren(...parts);
+  $('ask-yes').textContent = yes;
   ask.returnValue = 'no';
+  ask.addEventListener('change', update);
+  update();
   ask.showModal();
+  $('ask-no').focus();
   await new Promise(done => ask.addEventListener('close', done, { once: true }));
+  ask.removeEventListener('change', update);
   asking = false;
   return ask.returnValue === 'yes';
 }
 
-async function act(action, body, question) {
-  if (!await confirmed(question)) return;
+// act asks the server for an action. It returns the answer, or null after it has shown why
+// there is no answer.
+async function act(action, body) {
   try {
     const response = await fetch('actions/' + action, { method: 'POST', headers: { 'Content-Type': 'application/json', 'Naming-Token': token }, body: JSON.stringify(body) });
-    if (!response.ok) showMessage((await response.json()).error);
-    else loadDetail();
-  } catch { showMessage('the server does not answer'); }
+    const answer = await response.json();
+    if (response.ok) return answer;
+    showMessage(answer.error, 'bad');
+  } catch { showMessage('the server does not answer', 'bad'); }
+  return null;
+}
+
+// change makes a change and shows what has happened.
+async function change(action, body, doing) {
+  showMessage(doing, 'busy');
+  const answer = await act(action, body);
+  if (answer) showMessage(answer.text, 'good');
+  loadDetail();
+}
+
+async function mark(what, e) {
+  const service = state.selected, text = state.detail.text, name = e.addr || e.text;
+  const note = what === 'drain' ? 'New calls go to other endpoints. The program goes on serving the calls that it has.' : 'New calls go to this endpoint again.';
+  if (!await confirmed(`${what} ${name} of ${text}?`, [el('p', { class: 'dim' }, note)], what === 'drain' ? 'Drain' : 'Resume')) return;
+  change(what, { service, id: e.id }, `${what} ${name}: looking whether the mark holds…`);
+}
+
+async function step(record, back) {
+  if (asking) return;
+  showMessage(back ? 'Reading the records…' : 'Looking at the gates…', 'busy');
+  const answer = await act('look', { service: record, back });
+  if (!answer) return;
+  hideMessage();
+  const s = answer.step, humans = new Map(), force = el('input', { type: 'checkbox' });
+  const parts = (s.warnings || []).map(w => el('p', { class: 'warn' }, w));
+  for (const g of s.gates) parts.push(gateBox(g, s.gates.length > 1, humans));
+  const rest = s.closed + s.open - s.gates.length;
+  if (rest > 0) parts.push(el('p', { class: 'dim' }, `and ${rest} more gates; ${s.closed} of ${s.closed + s.open} are closed`));
+  const open = () => s.gates.every(g => g.conditions.every(c => c.holds || humans.get(c.name)?.every(box => box.checked))) && rest === 0;
+  if (s.closed) parts.push(el('label', { class: 'force' }, force, ' Go on although a gate is closed'));
+  else if (!back) parts.push(el('p', { class: 'good' }, 'The gate is open.'));
+  if (back) parts.push(el('p', { class: 'dim' }, 'A step back has no gate.'));
+  if (!await confirmed(`${s.record}: ${s.from} → ${s.to}`, parts, back ? 'Go back' : 'Advance', () => back || !s.closed || force.checked || open())) return;
+  const ticked = [...humans].filter(([, boxes]) => boxes.some(box => box.checked)).map(([name]) => name);
+  change('step', { service: record, back, phase: s.phase, share: s.share || 0, from: s.from, confirmed: ticked, force: force.checked }, `${s.record}: writing ${s.to}…`);
+}
+
+// gateBox shows the conditions of a gate. It adds a box to tick for each condition that only a
+// person can see to humans.
+function gateBox(g, named, humans) {
+  const lines = g.conditions.map(c => {
+    let tick = null;
+    if (c.human && !c.holds) {
+      const box = el('input', { type: 'checkbox' });
+      humans.set(c.name, [...(humans.get(c.name) || []), box]);
+      tick = el('label', {}, box, ' I have looked: this holds');
+    }
+    return el('li', {}, chip(c.holds ? 'ok' : 'no', c.holds ? 'good' : 'bad'), ' ', el('strong', {}, c.name), ' ', c.why,
+      c.holds ? null : el('div', { class: 'dim' }, c.opens), tick);
+  });
+  return el('div', { class: 'gate' }, named ? el('h3', {}, g.service) : null, el('ul', {}, ...lines));
 }
 
 let messageTimer = 0;
-function showMessage(text) {
-  $('message').textContent = text;
-  $('message').hidden = false;
+// showMessage shows a text: for some seconds if it is good, and else until another one.
+function showMessage(text, kind) {
   clearTimeout(messageTimer);
-  messageTimer = setTimeout(() => { $('message').hidden = true; }, 10000);
+  $('message-text').textContent = text;
+  $('message').className = kind;
+  $('message').hidden = false;
+  if (kind === 'good') messageTimer = setTimeout(hideMessage, 10000);
 }
+const hideMessage = () => { $('message').hidden = true; };
 
 // Dark and light.
 
@@ -496,7 +576,7 @@ function onKey(e) {
     '/': () => { setView('services'); document.body.classList.remove('showing'); $('filter').focus(); },
     '1': () => setView('services', true), '2': () => setView('timeline', true), '3': () => setView('migration', true),
     'd': toggleTheme, '?': () => $('help').showModal(),
-    'Escape': back,
+    'Escape': () => { if ($('message').hidden) back(); else hideMessage(); },
     'j': () => moveBy(1), 'ArrowDown': () => moveBy(1), 'k': () => moveBy(-1), 'ArrowUp': () => moveBy(-1),
     'PageDown': () => moveBy(20), 'PageUp': () => moveBy(-20), 'Home': () => moveBy(-1e9), 'End': () => moveBy(1e9),
   };
@@ -539,12 +619,18 @@ async function start() {
   $('sort').addEventListener('change', showList);
   $('theme').addEventListener('click', toggleTheme);
   $('keys').addEventListener('click', () => $('help').showModal());
+  $('message-close').addEventListener('click', hideMessage);
   addEventListener('resize', () => { if (state.view === 'timeline') showChart(); });
   connect();
   try { state.info = await (await fetch('info')).json(); } catch { showStatus(); }
   $('registry').textContent = state.info.registry;
   document.title = 'naming ' + state.info.registry;
   $('tab-migration').hidden = !state.info.migrating;
+  $('access').textContent = !state.info.writes ? '' : mayWrite() ? 'changes allowed' : 'read-only: this URL has no token';
+  $('access').hidden = !state.info.writes;
+  const all = stepButtons('*');
+  if (all) $('all').append(el('span', {}, 'All services without a phase of their own'), el('span', { class: 'grow' }), all);
+  else if (mayWrite() && state.info.migrating) $('all').append(el('span', { class: 'dim' }, state.info.noSteps));
   setInterval(tick, 1000);
   setInterval(sample, 2000);
 }
