@@ -81,6 +81,7 @@ bounds each request. The exit status is 0 if the target has all entries that are
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.services, "service", nil, "the `NAME` of a service; may be given more than once (default all)")
+	a.completeService(cmd, func(args []string) []string { return args })
 	flags.StringVar(&f.accept, "accept", "", "what may be lost: a `LIST` of id, address, weight, zone, version, tags, metadata, draining-mark")
 	flags.StringVar(&f.leased, "leased", "", "what becomes of entries of programs that run, `HOW`: skip, keep or permanent")
 	flags.BoolVar(&f.dry, "dry-run", false, "print what would be done, and write nothing")

@@ -56,31 +56,33 @@ func (a *app) diffCommand() *cobra.Command {
 			"ago both registries vouched for their endpoints. A migrate URL is what a program reads that joins.\n" +
 			"The exit status is 0 if the registries agree, 1 if they differ, and 3 if one of them cannot be read.",
 		Example: "  naming diff consul://127.0.0.1 'etcd://127.0.0.1?prefix=/naming/' --service greeter --accept id",
-		RunE:    run(func(ctx context.Context, args []string) error { return a.diff(ctx, args, scope.services, accept) }),
+		RunE:    run(func(ctx context.Context, args []string) error { return a.diff(ctx, args, &scope, accept) }),
 	}
 	scope.add(cmd, false)
+	a.completeService(cmd, func(args []string) []string { return args })
 	cmd.Flags().StringVar(&accept, "accept", "", "what may differ: a `LIST` of id, address, weight, zone, version, tags, metadata, draining, draining-mark, withheld")
 	return cmd
 }
 
-func (a *app) diff(ctx context.Context, urls, services []string, list string) error {
+func (a *app) diff(ctx context.Context, urls []string, scope *scopeFlags, list string) error {
 	accept, err := migrate.ParseAccept(list)
 	if err != nil {
 		return usage("--accept: %s", message(err))
 	}
-	for _, name := range services {
-		if err := naming.CheckService(name); err != nil {
-			return err
-		}
+	if err := scope.check(false); err != nil {
+		return err
 	}
 	from, to, done, err := bothStores(ctx, a.readStore, a.readStore, urls[0], urls[1])
 	if err != nil {
 		return err
 	}
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	reading, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	reports, readErr := compareTwice(ctx, migrate.Comparison{Accept: accept, Target: to}, from, to, services)
+	reports, readErr := compareTwice(reading, migrate.Comparison{Accept: accept, Target: to}, from, to, scope.services)
+	if ctx.Err() != nil {
+		return no("interrupted")
+	}
 	docs, equal := make([]difference, len(reports)), true
 	for i, r := range reports {
 		docs[i] = differenceOf(r)

@@ -46,6 +46,14 @@ gate.`),
 		a.migrateBridgeCommand(&pair), a.migrateApproveCommand(&pair), a.migrateSweepCommand(&pair),
 		a.migrateDrillCommand(&pair),
 	)
+	for _, sub := range cmd.Commands() {
+		if sub.Flag("service") != nil {
+			a.completeService(sub, func([]string) []string {
+				f, _, _ := a.resolvePair(pair) // without both registries, one is enough
+				return slices.DeleteFunc([]string{f.oldURL, f.newURL}, func(s string) bool { return s == "" })
+			})
+		}
+	}
 	return cmd
 }
 

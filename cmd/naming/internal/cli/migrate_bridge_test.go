@@ -19,8 +19,8 @@ func (b *blocked) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// TestBridgePrinterBlocked: a reader that does not read stops neither the bridge nor its end,
-// and is told how many events it has missed.
+// TestBridgePrinterBlocked: a reader that does not read stops neither the bridge nor its end.
+// The output has the number of the events that the reader has missed.
 func TestBridgePrinterBlocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &blocked{open: make(chan struct{})}

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,6 +47,45 @@ func (p *pair) close() {
 	for _, done := range p.opened {
 		done()
 	}
+}
+
+// completeService has a shell complete the flag --service by the services of registries. urls
+// returns their URLs. A registry that does not answer soon adds nothing.
+func (a *app) completeService(cmd *cobra.Command, urls func(args []string) []string) {
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		a.timeout = min(a.timeout, completionTimeout)
+		a.Err = io.Discard // a shell shows the log in the middle of a line
+		ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+		defer cancel()
+		list := urls(args)
+		found := make([][]string, len(list))
+		var reading sync.WaitGroup
+		for i, rawURL := range list {
+			reading.Go(func() { found[i] = a.services(ctx, rawURL) })
+		}
+		reading.Wait()
+		names := slices.Concat(found...)
+		slices.Sort(names)
+		before := typed[:strings.LastIndex(typed, ",")+1] // the flag has a list
+		for i, name := range names {
+			names[i] = before + naming.SafeText(name)
+		}
+		return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// services returns the services of a registry, and nil if the registry cannot be read.
+func (a *app) services(ctx context.Context, rawURL string) []string {
+	store, done, err := a.readStore(ctx, rawURL)
+	if err != nil {
+		return nil
+	}
+	defer done()
+	names, err := steer.Services(ctx, store)
+	if err != nil {
+		return nil
+	}
+	return names
 }
 
 // reached returns an error if a registry could not be opened. A command that runs for long
