@@ -202,6 +202,7 @@ const terminated = 128 + int(syscall.SIGTERM)
 // The program runs on while its registry is down. The entry follows when the registry is back:
 // at the start, after the registry was killed, and after the registry did not answer.
 func TestRunOutage(t *testing.T) {
+	t.Parallel()
 	o := newOutage(t)
 	o.startRun() // before the registry
 	o.startRegistry()
@@ -228,6 +229,7 @@ func TestRunOutage(t *testing.T) {
 
 // A registry that is down does not keep naming run from its end.
 func TestRunStopsInOutage(t *testing.T) {
+	t.Parallel()
 	o := newOutage(t)
 	o.startRegistry()
 	o.startRun()
@@ -246,6 +248,7 @@ func TestRunStopsInOutage(t *testing.T) {
 
 // The entry goes with the program when naming run is killed, and when the program is killed.
 func TestRunKilled(t *testing.T) {
+	t.Parallel()
 	o := newOutage(t)
 	o.startRegistry()
 	o.startRun()
@@ -264,6 +267,7 @@ func TestRunKilled(t *testing.T) {
 // TestTerminalRun has naming run in a terminal: Ctrl-C drains first, Ctrl-Z pauses both, and
 // the program gets the keys only if it has the terminal.
 func TestTerminalRun(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	term := newTerminal(t, "NAMING_STORE="+r.url)
 	before := term.settings()

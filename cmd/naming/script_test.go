@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -19,9 +20,14 @@ import (
 // sleeps for a second at its end, and the scripts run hundreds of programs.
 const raceOptions = "atexit_sleep_ms=0"
 
+// atOnce is how many tests run beside each other. The tests mostly wait for programs and leases,
+// so that the number of processors says little.
+const atOnce = "8"
+
 // TestMain makes the test binary the command naming in scripts.
 func TestMain(m *testing.M) {
 	_ = os.Setenv("GORACE", raceOptions)
+	_ = flag.Set("test.parallel", atOnce) // the command line has precedence
 	testscript.Main(m, map[string]func(){
 		"naming":     func() { os.Exit(cli.Main(context.Background(), cli.OS(), os.Args[1:]...)) },
 		"testserver": testserver,
@@ -32,6 +38,7 @@ func TestMain(m *testing.M) {
 // NAMING_STORE is a registry of its own, NAMING_OTHER is another one, in etcd, and nobody
 // listens on FREE_ADDR.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	s, err := devetcd.Start(t.Context(), devetcd.Options{Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +58,7 @@ func TestScripts(t *testing.T) {
 // and other returns the second one.
 func scripts(t *testing.T, kind string, other, url func(name string) string) {
 	t.Run(kind, func(t *testing.T) {
+		t.Parallel()
 		testscript.Run(t, testscript.Params{
 			Dir: "testdata",
 			Setup: func(e *testscript.Env) error {

@@ -196,6 +196,7 @@ func (r *registry) delete(service, id string) {
 
 // TestTerminalTop drives naming top with keys, in windows of several sizes.
 func TestTerminalTop(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	r.put("greeter", "one", "10.0.0.1:80", "two", "10.0.0.2:80")
 	r.put("users", "bad\x1b[2J\x07", "10.0.1.1:80")
@@ -231,6 +232,7 @@ func TestTerminalTop(t *testing.T) {
 
 // TestTerminalWatch sees changes, and the end by each way to end a command.
 func TestTerminalWatch(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	r.put("greeter", "one", "10.0.0.1:80")
 	term := newTerminal(t, "NAMING_STORE="+r.url)
@@ -265,6 +267,7 @@ func TestTerminalWatch(t *testing.T) {
 // TestTerminalOutage ends tables whose registry is down: from the beginning, and from the
 // middle.
 func TestTerminalOutage(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	r.put("greeter", "one", "10.0.0.1:80")
 	term := newTerminal(t, "NAMING_STORE="+r.url)
@@ -285,6 +288,7 @@ func TestTerminalOutage(t *testing.T) {
 
 // TestTerminalPlain has terminals that want no colours, and one that cannot draw a table.
 func TestTerminalPlain(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	r.put("greeter", "one", "10.0.0.1:80")
 	for _, c := range []struct {
@@ -308,6 +312,7 @@ func TestTerminalPlain(t *testing.T) {
 
 // TestTerminalRefused has a registry that is not there when the table begins.
 func TestTerminalRefused(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"charm.land/lipgloss/v2"
 	"github.com/hashicorp/consul/api"
@@ -35,13 +36,14 @@ func (a *app) doctorCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&o.ReadOnly, "read-only", false, "write nothing; the rights to register are not examined then")
 	flags.BoolVar(&o.Dial, "dial", false, "connect to every endpoint by TCP, and report where nobody listens")
+	flags.DurationVar(&o.Slow, "slow", 100*time.Millisecond, "the time of a read from which on the latency is a problem")
 	flags.IntVar(&o.Samples, "samples", 20, "how many reads the latency is measured with")
 	return cmd
 }
 
 func (a *app) doctor(ctx context.Context, url string, o doctor.Options) error {
-	if o.Samples <= 0 {
-		return usage("--samples must be positive")
+	if o.Samples <= 0 || o.Slow <= 0 {
+		return usage("--samples and --slow must be positive")
 	}
 	t, done, err := a.target(ctx, url)
 	if err != nil {

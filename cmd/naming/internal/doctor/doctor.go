@@ -52,6 +52,9 @@ type Options struct {
 	ReadOnly bool
 	// Dial connects to each endpoint by TCP, and reports where nobody listens.
 	Dial bool
+	// Slow is the median time of a read from which on the latency is a problem. 0 means 100
+	// milliseconds: registrations and changes take several reads, one after the other.
+	Slow time.Duration
 	// Samples is how many requests the latency is measured with. 0 means 20.
 	Samples int
 	// Timeout bounds each request. 0 means 10 seconds.
@@ -65,6 +68,7 @@ type examination struct {
 	Target
 	opts   Options
 	report func(Finding)
+	probed string // the service that rights has written to; empty: none
 }
 
 // Examine examines a registry and calls report with each Finding. An error means that the
@@ -75,6 +79,9 @@ func Examine(ctx context.Context, t Target, opts Options, report func(Finding)) 
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = 10 * time.Second
+	}
+	if opts.Slow <= 0 {
+		opts.Slow = 100 * time.Millisecond
 	}
 	x := &examination{Target: t, opts: opts, report: report}
 	if err := x.reach(ctx); err != nil {
@@ -111,7 +118,7 @@ func probeService() string { return "naming-doctor-" + rand.Text() }
 
 // reach asks for the endpoints of a service that does not exist. A refusal is an answer.
 func (x *examination) reach(ctx context.Context) error {
-	err := x.read(ctx)
+	err := x.read(ctx, probeService())
 	if err == nil || errors.Is(err, naming.ErrPermission) {
 		x.ok("reach", "the registry answers")
 		return nil
@@ -119,26 +126,22 @@ func (x *examination) reach(ctx context.Context) error {
 	return err
 }
 
-// read reads a service that does not exist.
-func (x *examination) read(ctx context.Context) error {
+// read reads a service, which need not exist.
+func (x *examination) read(ctx context.Context, service string) error {
 	ctx, cancel := x.bounded(ctx)
 	defer cancel()
-	for _, err := range x.Store.Watch(ctx, probeService()) {
+	for _, err := range x.Store.Watch(ctx, service) {
 		return err
 	}
 	return ctx.Err()
 }
-
-// slow is the time from which on a read is reported: registrations and changes take several
-// reads, one after the other.
-const slow = 100 * time.Millisecond
 
 // latency measures reads that the registry's leader confirms.
 func (x *examination) latency(ctx context.Context) {
 	var took []time.Duration
 	for range x.opts.Samples {
 		begin := time.Now()
-		if err := x.read(ctx); err != nil {
+		if err := x.read(ctx, probeService()); err != nil {
 			if !errors.Is(err, naming.ErrPermission) && ctx.Err() == nil {
 				x.problem("latency", "look at the network and at the log of the registry", "a read failed: %v", naming.SafeError(err))
 			}
@@ -149,7 +152,7 @@ func (x *examination) latency(ctx context.Context) {
 	slices.Sort(took)
 	median, worst := took[len(took)/2], took[len(took)-1]
 	text := fmt.Sprintf("a read takes %v, at most %v (%d reads)", round(median), round(worst), len(took))
-	if median >= slow {
+	if median >= x.opts.Slow {
 		x.problem("latency", "look at the distance to the registry, its disks and its load", "%s", text)
 		return
 	}

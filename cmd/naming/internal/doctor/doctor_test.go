@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -35,6 +36,7 @@ func examine(t *testing.T, target doctor.Target, o doctor.Options) report {
 	if target.Malformed == nil {
 		target.Malformed = func() []naming.MalformedError { return nil }
 	}
+	o.Slow = time.Hour // no machine is too busy for the tests
 	var b strings.Builder
 	err := doctor.Examine(t.Context(), target, o, func(f doctor.Finding) {
 		if f.Level == doctor.Problem && f.Do == "" {
@@ -109,7 +111,8 @@ func TestEntries(t *testing.T) {
 	target := doctor.Target{Store: store, Malformed: func() []naming.MalformedError { return bad }}
 
 	r := examine(t, target, doctor.Options{})
-	r.has(t, "ok reach:", "ok latency:", "ok rights: allowed: to register an endpoint", "ok entries: 2 services with 3 endpoints",
+	r.has(t, "ok reach:", "ok latency:", "ok rights: allowed: to register an endpoint", "ok rights: allowed: to register again",
+		"ok rights: allowed: to read naming/migration", "ok rights: allowed: to read naming/bridge", "ok entries: 2 services with 3 endpoints",
 		"problem malformed: 1 entry cannot be read", "note withheld: 1 endpoint in maintenance: sick 127.0.0.1:3",
 		"problem withheld: 1 endpoint failed a check: sick 127.0.0.1:2", "note draining: 1 endpoint draining: greeter 127.0.0.1:1",
 		"note ghosts: 1 endpoint with the address of another endpoint of the service: greeter ")
@@ -133,6 +136,39 @@ func TestRefused(t *testing.T) {
 	r := examine(t, doctor.Target{Store: store}, doctor.Options{})
 	r.has(t, "problem rights: refused: to grant a lease", "ok entries: 0 services with 0 endpoints")
 	r.hasNot(t, "ok rights: allowed: to register")
+}
+
+// A registry that answers late is a problem.
+func TestSlow(t *testing.T) {
+	target := doctor.Target{Store: &memory.Store{}, Malformed: func() []naming.MalformedError { return nil }}
+	target.Client = naming.New(target.Store, nil)
+	defer target.Client.Close()
+	late := false
+	err := doctor.Examine(t.Context(), target, doctor.Options{Slow: 1}, func(f doctor.Finding) {
+		late = late || f.Part == "latency" && f.Level == doctor.Problem
+	})
+	if err != nil || !late {
+		t.Errorf("late is %v, error %v", late, err)
+	}
+}
+
+// A registry that lists the service of the examination after its removal, as Consul does for a
+// moment, has no further service.
+func TestOwnService(t *testing.T) {
+	store := &lingering{Store: &memory.Store{}}
+	put(t, store, "greeter", naming.Endpoint{Addr: "10.0.0.1:80"})
+	examine(t, doctor.Target{Store: store}, doctor.Options{}).has(t, "ok entries: 1 service with 1 endpoint")
+}
+
+// lingering is a store that never removes a service from the list.
+type lingering struct{ *memory.Store }
+
+func (l *lingering) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	if changes[0].Op == naming.Delete {
+		return nil
+	}
+	changes[0].Lease = nil
+	return l.Store.Apply(ctx, service, changes...)
 }
 
 // What the examination has put is removed, whenever it ends.
@@ -186,7 +222,7 @@ func TestEtcd(t *testing.T) {
 	t.Setenv("STRANGER_PASSWORD", "secret")
 	r = examine(t, openTarget(t, url+"&username-env=STRANGER&password-env=STRANGER_PASSWORD"), doctor.Options{})
 	r.has(t, "ok reach:", "ok auth: user stranger", "problem rights: refused: to list services", "problem rights: refused: to read a service",
-		"ok rights: allowed: to grant a lease", "problem rights: refused: to register an endpoint")
+		"problem rights: refused: to read naming/migration", "ok rights: allowed: to grant a lease", "problem rights: refused: to register an endpoint")
 	r.hasNot(t, "ok entries")
 }
 

@@ -50,10 +50,13 @@ func (x *examination) entries(ctx context.Context) {
 	}
 }
 
+// services returns the names of the services. A registry may list the service of rights for a
+// moment after its removal.
 func (x *examination) services(ctx context.Context) ([]string, error) {
 	ctx, cancel := x.bounded(ctx)
 	defer cancel()
-	return live.Services(ctx, x.Client)
+	names, err := live.Services(ctx, x.Client)
+	return slices.DeleteFunc(names, func(name string) bool { return name == x.probed }), err
 }
 
 // views reads services.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/migrate"
 )
 
 // probeAddr is an address on which nobody listens: port 9 is that of the discard service
@@ -15,7 +16,13 @@ const probeAddr = "127.0.0.1:9"
 // rights tries what each feature needs. The error of a store names the right that is missing.
 func (x *examination) rights(ctx context.Context) {
 	x.try(ctx, "list services", "ls, top, the bridge and comparisons of all services need this right", x.tryServices)
-	x.try(ctx, "read a service", "clients, watch and resolve need this right", x.read)
+	x.try(ctx, "read a service", "clients, watch and resolve need this right", func(ctx context.Context) error { return x.read(ctx, probeService()) })
+	for _, r := range []struct{ service, who string }{
+		{migrate.RecordService, "programs that take part in a migration, and naming migrate, need this right"},
+		{migrate.BridgeService, "bridges and naming migrate need this right"},
+	} {
+		x.try(ctx, "read "+r.service, r.who, func(ctx context.Context) error { return x.read(ctx, r.service) })
+	}
 	if x.opts.ReadOnly {
 		x.note("rights", "", "not tried: to register, which writes (the examination is read only)")
 		return
@@ -52,6 +59,7 @@ func (x *examination) tryServices(ctx context.Context) error {
 func (x *examination) tryRegister(ctx context.Context) {
 	const need = "servers need this right to register"
 	service, e := probeService(), naming.Endpoint{ID: "probe", Addr: probeAddr}
+	x.probed = service
 	var lease naming.Lease
 	step := func(what string, f func(context.Context) error) bool {
 		return x.try(ctx, what, need, func(ctx context.Context) error {
@@ -75,6 +83,9 @@ func (x *examination) tryRegister(ctx context.Context) {
 		return
 	}
 	step("renew a lease", lease.Renew)
+	step("register again after the loss of a lease", func(ctx context.Context) error {
+		return x.Store.Apply(ctx, service, naming.Change{Endpoint: e, Lease: lease, IfFree: true})
+	})
 	step("remove an endpoint", func(ctx context.Context) error {
 		return x.Store.Apply(ctx, service, naming.Change{Op: naming.Delete, Endpoint: e})
 	})
