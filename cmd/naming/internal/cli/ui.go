@@ -33,6 +33,9 @@ func (a *app) ui(ctx context.Context, f serverFlags, writes bool) error {
 	f.writes = writes
 	return a.serveHub(ctx, f, func(s *hubSession) (server, error) {
 		opts := ui.Options{Registry: a.registryName()}
+		if len(s.sides) == 2 {
+			opts.Old, opts.New = s.sides[0].name, s.sides[1].name // openHub has checked the names
+		}
 		fragment := ""
 		if writes {
 			if err := a.allowWrites(ctx, s, &opts); err != nil {

@@ -5,6 +5,7 @@ package ui
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -50,6 +51,8 @@ const (
 type Options struct {
 	// Registry is the name of the registry, as the page shows it. It must be safe to print.
 	Registry string
+	// Old and New are the names of the registries of a migration. They must be safe to print.
+	Old, New string
 	// Actions are what the page may change. Nil means nothing.
 	Actions Actions
 	// Token is what a request for an action must have. It is required with Actions.
@@ -105,6 +108,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) info(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, map[string]any{
 		"registry": s.opts.Registry, "migrating": s.hub.Migrating(), "writes": s.opts.Actions != nil,
+		"old": cmp.Or(s.opts.Old, "old"), "new": cmp.Or(s.opts.New, "new"),
 		"steps": s.opts.Actions != nil && s.hub.Migrating() && s.opts.NoSteps == "", "noSteps": s.opts.NoSteps,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/steer"
 	"github.com/naming-go/naming/migrate"
 )
 
@@ -218,11 +219,12 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// fakeActions notes what it is asked to do.
+// fakeActions notes what it is asked to do. Its gate is closed without a confirmation.
 type fakeActions struct {
 	mu    sync.Mutex
 	calls []string
 	err   error
+	block chan struct{} // if not nil, Mark waits until it is closed or ctx is done
 }
 
 func (f *fakeActions) note(parts ...any) error {
@@ -232,16 +234,32 @@ func (f *fakeActions) note(parts ...any) error {
 	return f.err
 }
 
-func (f *fakeActions) Drain(_ context.Context, service, id string) error {
-	return f.note("drain ", service, " ", id)
+func (f *fakeActions) Mark(ctx context.Context, service, id string, draining bool) (string, error) {
+	err := f.note("mark ", service, " ", id, " ", draining)
+	if f.block != nil {
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			return "", f.note("ended")
+		}
+	}
+	return "The mark stayed.", err
 }
 
-func (f *fakeActions) Resume(_ context.Context, service, id string) error {
-	return f.note("resume ", service, " ", id)
-}
-
-func (f *fakeActions) SetPhase(_ context.Context, service string, s migrate.State) error {
-	return f.note("phase ", service, " ", s.Phase, " ", s.Share)
+func (f *fakeActions) Step(_ context.Context, o Order) (*Step, error) {
+	s := &Step{Record: o.Record, From: steer.PositionOf(migrate.State{Phase: migrate.NewRead}, true)}
+	if o.Back {
+		s.To, s.Written, s.Warnings = steer.PositionOf(migrate.State{Phase: migrate.PreferNew, Share: 1}, true), o.Write, []string{"be careful"}
+		return s, f.note("back ", o.Record, " ", o.Write)
+	}
+	s.To = steer.PositionOf(migrate.State{Phase: migrate.NewWrite}, true)
+	g := steer.Gate{Service: o.Record, Open: slices.Equal(o.Confirmed, steer.Human), Conditions: []steer.Condition{
+		{Name: "answers", Holds: true, Why: "both registries answer"},
+		{Name: steer.Readers, Human: true, Holds: slices.Equal(o.Confirmed, steer.Human), Why: "nobody can see that", Opens: "look"},
+	}}
+	s.Gates = []steer.Gate{g}
+	s.Written = o.Write && (g.Open || o.Force)
+	return s, f.note("ahead ", o.Record, " ", o.Write, " ", o.Wish, " ", o.From, " ", o.Confirmed, " ", o.Force)
 }
 
 func (f *fakeActions) taken() []string {
@@ -250,10 +268,11 @@ func (f *fakeActions) taken() []string {
 	return slices.Clone(f.calls)
 }
 
-// post asks for an action as the page does, apart from the headers that are given.
-func (w *world) post(t *testing.T, action, body string, headers ...string) (int, string) {
+// newPost returns a request for an action as the page makes it, apart from the headers that are
+// given. The header Host is the name of the host.
+func (w *world) newPost(t *testing.T, ctx context.Context, action, body string, headers ...string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/actions/"+action, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/actions/"+action, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,9 +280,17 @@ func (w *world) post(t *testing.T, action, body string, headers ...string) (int,
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Naming-Token", "secret")
 	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
 	}
-	resp, err := http.DefaultClient.Do(r)
+	return r
+}
+
+// post asks for an action as the page does, apart from the headers that are given.
+func (w *world) post(t *testing.T, action, body string, headers ...string) (int, string) {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(w.newPost(t, t.Context(), action, body, headers...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,20 +305,86 @@ func (w *world) post(t *testing.T, action, body string, headers ...string) (int,
 func TestActions(t *testing.T) {
 	actions := new(fakeActions)
 	w := start(t, new(memory.Store), Options{Actions: actions, Token: "secret"})
-	for _, tt := range []struct{ action, body string }{
-		{"drain", `{"service":"a","id":"1"}`}, {"resume", `{"service":"a","id":"1"}`}, {"phase", `{"service":"a","phase":"prefer-new","share":0.5}`},
+	for _, tt := range []struct {
+		action, body string
+		status       int
+		text         string
+	}{
+		{"drain", `{"service":"a","id":"1"}`, http.StatusOK, "The mark stayed."},
+		{"resume", `{"service":"a","id":"1"}`, http.StatusOK, "The mark stayed."},
+		{"look", `{"service":"a"}`, http.StatusOK, `"to":"6 new-write","phase":"new-write"`},
+		{"look", `{"service":"a","back":true}`, http.StatusOK, `"warnings":["be careful"]`},
+		{"step", `{"service":"a","phase":"new-write","from":"5 new-read"}`, http.StatusConflict, "the gate of a is closed, and nothing was written: nobody can see that"},
+		{"step", `{"service":"a","phase":"new-write","confirmed":["readers"]}`, http.StatusOK, "a: 5 new-read to 6 new-write."},
+		{"step", `{"service":"*","phase":"prefer-new","share":0.5,"force":true}`, http.StatusOK, `"record":"all services"`},
+		{"step", `{"service":"a","back":true}`, http.StatusOK, "a: 5 new-read to 4 prefer-new 1."},
 	} {
-		if status, body := w.post(t, tt.action, tt.body); status != http.StatusOK {
-			t.Errorf("%s: status %d: %s", tt.action, status, body)
+		if status, body := w.post(t, tt.action, tt.body); status != tt.status || !strings.Contains(body, tt.text) {
+			t.Errorf("%s %s: status %d, want %d and %q: %s", tt.action, tt.body, status, tt.status, tt.text, body)
 		}
 	}
-	want := []string{"drain a 1", "resume a 1", "phase a prefer-new 0.5"}
+	want := []string{
+		"mark a 1 true", "mark a 1 false", "ahead a false {old false 0 false}  [] false", "back a false", "ahead a true {new-write true 0 false} 5 new-read [] false",
+		"ahead a true {new-write true 0 false}  [readers] false", "ahead * true {prefer-new true 0.5 true}  [] true", "back a true",
+	}
 	if got := actions.taken(); !slices.Equal(got, want) {
-		t.Errorf("got the actions %q, want %q", got, want)
+		t.Errorf("got the actions\n%q, want\n%q", got, want)
 	}
 	actions.err = errors.New("no right \x1b")
 	if status, body := w.post(t, "drain", `{"service":"a","id":"1"}`); status != http.StatusBadGateway || !strings.Contains(body, "no right") || strings.Contains(body, "\x1b") {
 		t.Errorf("an action that fails has the status %d: %s", status, body)
+	}
+}
+
+func TestStepsThatNeverWork(t *testing.T) {
+	actions := new(fakeActions)
+	w := start(t, new(memory.Store), Options{Actions: actions, Token: "secret", NoSteps: "one registry"})
+	for _, action := range []string{"look", "step"} {
+		if status, body := w.post(t, action, `{"service":"a"}`); status != http.StatusBadRequest || !strings.Contains(body, "one registry") {
+			t.Errorf("%s: status %d: %s", action, status, body)
+		}
+	}
+	if got := actions.taken(); len(got) > 0 {
+		t.Errorf("got the actions %q", got)
+	}
+}
+
+// TestActionOutlivesItsPage: a page that is closed does not end an action in the middle, and
+// few actions run at the same time.
+func TestActionOutlivesItsPage(t *testing.T) {
+	actions := &fakeActions{block: make(chan struct{})}
+	w := start(t, new(memory.Store), Options{Actions: actions, Token: "secret"})
+	ctx, leave := context.WithCancel(t.Context())
+	var pages sync.WaitGroup
+	for i := range maxActions {
+		pages.Go(func() {
+			r := w.newPost(t, ctx, "drain", fmt.Sprintf(`{"service":"a","id":"%d"}`, i))
+			if resp, err := http.DefaultClient.Do(r); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	for begin := time.Now(); len(actions.taken()) < maxActions; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatal("the actions have not begun")
+		}
+	}
+	if status, body := w.post(t, "drain", `{"service":"a","id":"x"}`); status != http.StatusServiceUnavailable || !strings.Contains(body, "too many") {
+		t.Errorf("one action more has the status %d: %s", status, body)
+	}
+	leave()
+	pages.Wait()
+	close(actions.block)
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		if status, _ := w.post(t, "drain", `{"service":"a","id":"last"}`); status == http.StatusOK {
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatal("the actions have not ended")
+		}
+	}
+	if got := actions.taken(); slices.Contains(got, "ended") {
+		t.Errorf("a closed page has ended an action: %q", got)
 	}
 }
 
@@ -313,14 +406,30 @@ func TestActionsThatAreRefused(t *testing.T) {
 		{"drain", body, http.StatusUnsupportedMediaType, []string{"Content-Type", "text/plain"}},
 		{"drain", `{`, http.StatusBadRequest, nil},
 		{"drain", `{"service":"","id":"1"}`, http.StatusBadRequest, nil},
-		{"drain", `{"service":"a","force":true}`, http.StatusBadRequest, nil},
+		{"drain", `{"service":"a","explode":true}`, http.StatusBadRequest, nil},
 		{"drain", `{"service":"` + strings.Repeat("a", 100_000) + `"}`, http.StatusBadRequest, nil},
-		{"phase", `{"service":"a","phase":"sideways"}`, http.StatusBadRequest, nil},
-		{"phase", `{"service":"a","phase":"prefer-new","share":7}`, http.StatusBadRequest, nil},
+		{"drain", body + `{}`, http.StatusBadRequest, nil},
+		{"drain", body, http.StatusMisdirectedRequest, []string{"Host", "evil.example", "Origin", "http://evil.example"}},
+		{"drain", body, http.StatusForbidden, []string{"Host", "localhost"}},
+		{"drain", body, http.StatusForbidden, []string{"Sec-Fetch-Site", "cross-site"}},
+		{"look", body, http.StatusForbidden, []string{"Naming-Token", "wrong"}},
+		{"step", `{"service":"a","phase":"sideways"}`, http.StatusBadRequest, nil},
+		{"step", `{"service":"a","phase":"prefer-new","share":7}`, http.StatusBadRequest, nil},
 		{"explode", body, http.StatusBadRequest, nil},
 	} {
 		if status, answer := w.post(t, tt.action, tt.body, tt.headers...); status != tt.status {
 			t.Errorf("%s %.60s %q: status %d, want %d: %.200s", tt.action, tt.body, tt.headers, status, tt.status, answer)
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodHead, http.MethodOptions} {
+		r := w.newPost(t, t.Context(), "drain", body)
+		r.Method = method
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode < 400 {
+			t.Errorf("the method %s has the status %d", method, resp.StatusCode)
 		}
 	}
 	if got := actions.taken(); len(got) > 0 {

@@ -291,7 +291,7 @@ function parityChip(row) {
 
 const moving = new VirtualList($('moving'), 48, row => el('div', { class: 'item', role: 'option', onclick: () => select(row.name, true) },
   el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), chip(row.phase || 'unknown', 'dim'), row.fallback ? chip('falls back', 'bad') : null),
-  el('div', { class: 'two' }, el('span', {}, `old ${row.old ?? '–'}`), el('span', {}, `new ${row.new ?? '–'}`), parityChip(row), row.narrow ? chip('one registry') : null)),
+  el('div', { class: 'two' }, el('span', {}, `${state.info.old} ${row.old ?? '–'}`), el('span', {}, `${state.info.new} ${row.new ?? '–'}`), parityChip(row), row.narrow ? chip('one registry') : null)),
   row => row.name);
 
 function showMigration() {
