@@ -205,6 +205,11 @@ func TestEvents(t *testing.T) {
 	if next(); len(got.Rows) != 1 || got.Rows[0].Serving != 2 || got.Changes[0].Event != "added" || got.Changes[0].Text != "two:80" {
 		t.Fatalf("got %+v, want that an endpoint of a is added", got)
 	}
+	// The last endpoint of a service is held when it vanishes, unless it drains.
+	w.put(t, "b", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "one:80", Draining: true}})
+	for len(got.Rows) != 1 || got.Rows[0].Draining != 1 {
+		next()
+	}
 	w.put(t, "b", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "one"}})
 	for !slices.Contains(got.Gone, "b") {
 		next()
