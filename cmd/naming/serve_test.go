@@ -33,10 +33,17 @@ func registries(t *testing.T) map[string]string {
 // command runs the command, and fails the test for another status than 0.
 func command(t *testing.T, args ...string) {
 	t.Helper()
+	_ = output(t, args...)
+}
+
+// output is command. It returns what the command prints.
+func output(t *testing.T, args ...string) string {
+	t.Helper()
 	var out bytes.Buffer
 	if status := cli.Main(t.Context(), cli.Env{Out: &out, Err: &out, Getenv: func(string) string { return "" }}, args...); status != 0 {
 		t.Fatalf("naming %s: status %d: %s", strings.Join(args, " "), status, &out)
 	}
+	return out.String()
 }
 
 // startServer runs a command that prints a URL in its first line and serves until its context

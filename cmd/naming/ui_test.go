@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// writer asks a page for actions.
+type writer struct {
+	url, token string
+}
+
+// startUI starts a page that may change a registry.
+func startUI(t *testing.T, store string) writer {
+	t.Helper()
+	shown, _ := startServer(t, "ui", "--allow-writes", "--listen", "127.0.0.1:0", "--store", store)
+	address, token, found := strings.Cut(shown, "/#token=")
+	if !found || len(token) < 26 {
+		t.Fatalf("the URL %q has no token", shown)
+	}
+	return writer{address, token}
+}
+
+// post asks for an action. The headers are those of the page, apart from the names and values.
+func (w writer) post(t *testing.T, action, body string, headers ...string) (status int, answer string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/actions/"+action, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Origin": {w.url}, "Content-Type": {"application/json"}, "Naming-Token": {w.token}}
+	for i := 0; i < len(headers); i += 2 {
+		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// want is post that checks the answer.
+func (w writer) want(t *testing.T, action, body string, status int, text string, headers ...string) {
+	t.Helper()
+	if got, answer := w.post(t, action, body, headers...); got != status || !strings.Contains(answer, text) {
+		t.Fatalf("%s %s %q: status %d, want %d and %q: %s", action, body, headers, got, status, text, answer)
+	}
+}
+
+// endpointID returns the ID of the endpoint of a service that has an address.
+func endpointID(t *testing.T, store, service, addr string) string {
+	t.Helper()
+	for _, line := range strings.Split(output(t, "get", service, "--store", store, "-o", "json"), "\n") {
+		if id, found := strings.CutPrefix(strings.TrimSpace(line), `"id": "`); found && strings.Contains(id, addr) {
+			return strings.TrimSuffix(id, `",`)
+		}
+	}
+	t.Fatalf("the service %s has no endpoint %s", service, addr)
+	return ""
+}
+
+// TestUIMarks drains and resumes an endpoint of a registry, and is refused without the right
+// token, origin and host.
+func TestUIMarks(t *testing.T) {
+	for kind, store := range registries(t) {
+		t.Run(kind, func(t *testing.T) {
+			for _, addr := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+				command(t, "register", "greeter", addr, "--permanent", "--store", store)
+			}
+			w := startUI(t, store)
+			pageHas(t, w.url+"/service?name=greeter", "10.0.0.2:80")
+			body := fmt.Sprintf(`{"service":"greeter","id":%q}`, endpointID(t, store, "greeter", "10.0.0.1:80"))
+			for _, headers := range [][]string{
+				{"Naming-Token", "wrong"}, {"Naming-Token", ""}, {"Origin", "http://evil.example"}, {"Origin", ""}, {"Sec-Fetch-Site", "cross-site"},
+			} {
+				w.want(t, "drain", body, http.StatusForbidden, "error", headers...)
+			}
+			w.want(t, "drain", body, http.StatusMisdirectedRequest, "host", "Host", "evil.example", "Origin", "http://evil.example")
+			w.want(t, "look", `{"service":"greeter"}`, http.StatusBadRequest, "not a migrate URL")
+			w.want(t, "drain", `{"service":"greeter","id":"nobody"}`, http.StatusBadGateway, "has left the registry")
+			if page := page(t, w.url+"/service?name=greeter"); strings.Contains(page, `"marked":true`) {
+				t.Fatalf("a refused action has marked an endpoint: %s", page)
+			}
+			w.want(t, "drain", body, http.StatusOK, "The endpoint drains: the mark stayed")
+			pageHas(t, w.url+"/service?name=greeter", `"marked":true`)
+			if shown := output(t, "get", "greeter", "--store", store, "-o", "json"); !strings.Contains(shown, `"draining"`) && !strings.Contains(shown, "maintenance") {
+				t.Fatalf("the registry has no mark: %s", shown)
+			}
+			w.want(t, "resume", body, http.StatusOK, "The endpoint is resumed")
+			pageHas(t, w.url+"/service?name=greeter", `"serving":2`)
+			readOnly, _ := startServer(t, "ui", "--listen", "127.0.0.1:0", "--store", store)
+			writer{readOnly, w.token}.want(t, "drain", body, http.StatusForbidden, "--allow-writes")
+		})
+	}
+}
+
+// TestUISteps goes on and back in a migration from Consul to etcd.
+func TestUISteps(t *testing.T) {
+	stores := registries(t)
+	old, next := stores["consul"], stores["etcd"]
+	store := "migrate:?phases=records&from=" + url.QueryEscape(old) + "&to=" + url.QueryEscape(next)
+	command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--store", old)
+	command(t, "migrate", "advance", "--all", "--store", store)
+	w := startUI(t, store)
+	pageHas(t, w.url+"/info", `"steps":true`)
+	pageHas(t, w.url+"/service?name=greeter", `"phase":"old"`)
+	w.want(t, "look", `{"service":"greeter"}`, http.StatusOK, `"from":"0 old","to":"1 dual-write"`)
+	w.want(t, "step", `{"service":"greeter","phase":"dual-write","from":"0 old"}`, http.StatusOK, "greeter: 0 old to 1 dual-write.")
+	pageHas(t, w.url+"/service?name=greeter", `"phase":"dual-write"`)
+	w.want(t, "step", `{"service":"greeter","phase":"shadow","from":"0 old"}`, http.StatusBadGateway, "the phase is 1 dual-write now")
+	w.want(t, "look", `{"service":"greeter"}`, http.StatusOK, `"closed":1`)
+	w.want(t, "step", `{"service":"greeter","phase":"shadow"}`, http.StatusConflict, "nothing was written: the new registry lacks 1 of 1 endpoint: 10.0.0.1:80")
+	w.want(t, "step", `{"service":"greeter","phase":"shadow","force":true}`, http.StatusOK, "greeter: 1 dual-write to 2 shadow.")
+	pageHas(t, w.url+"/service?name=greeter", `"phase":"shadow"`)
+	if shown := output(t, "migrate", "status", "--store", store); !strings.Contains(shown, "2 shadow") {
+		t.Fatalf("the records have no step of the page: %s", shown)
+	}
+	w.want(t, "look", `{"service":"greeter","back":true}`, http.StatusOK, `"to":"1 dual-write"`)
+	w.want(t, "step", `{"service":"greeter","back":true,"phase":"dual-write"}`, http.StatusOK, "greeter: 2 shadow to 1 dual-write.")
+	pageHas(t, w.url+"/service?name=greeter", `"phase":"dual-write"`)
+	w.want(t, "step", `{"service":"*","phase":"dual-write"}`, http.StatusOK, "all services: 0 old to 1 dual-write.")
+	body := fmt.Sprintf(`{"service":"greeter","id":%q}`, endpointID(t, old, "greeter", "10.0.0.1:80"))
+	w.want(t, "drain", body, http.StatusOK, "The service has no other endpoint that serves.")
+
+	fixed := startUI(t, strings.Replace(store, "phases=records", "phase=union", 1))
+	pageHas(t, fixed.url+"/info", `"steps":false`)
+	fixed.want(t, "step", `{"service":"greeter","back":true}`, http.StatusBadRequest, "are not records")
+}
