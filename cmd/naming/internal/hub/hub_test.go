@@ -83,6 +83,8 @@ func TestTimelineShowsWhatHappened(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Minute)
 		put(t, store, "a", remove("1"), remove("2"))
+		time.Sleep(24 * time.Hour) // Endpoints that vanish together are held before the service is gone.
+		synctest.Wait()
 		var services []string
 		for _, c := range h.Timeline(100) {
 			if c.Service == "a" {

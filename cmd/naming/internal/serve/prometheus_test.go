@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,9 @@ func TestPrometheusHasTheTargetsOfTheRegistry(t *testing.T) {
 	want("a 127.0.0.1:1", "a [::1]:1", "c 127.0.0.1:4", "team/b 127.0.0.1:1")
 	w.store.Up()
 	w.put(t, "a", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "1"}})
+	// The last endpoint of a service is held when it vanishes, unless it drains.
+	w.put(t, "c", naming.Change{Endpoint: naming.Endpoint{ID: "new", Addr: "127.0.0.1:4", Draining: true}})
+	eventually(t, "the endpoint drains", func() bool { _, body := w.get(t, "/v1/services/c"); return strings.Contains(body, `"draining":1`) })
 	w.put(t, "c", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "new"}})
 	want("a [::1]:1", "team/b 127.0.0.1:1")
 }
