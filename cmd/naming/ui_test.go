@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // writer asks a page for actions.
@@ -136,4 +139,45 @@ func TestUISteps(t *testing.T) {
 	fixed := startUI(t, strings.Replace(store, "phases=records", "phase=union", 1))
 	pageHas(t, fixed.url+"/info", `"steps":false`)
 	fixed.want(t, "step", `{"service":"greeter","back":true}`, http.StatusBadRequest, "are not records")
+}
+
+// TestUIShowsBridges: a Bridge is shown though the URL of its registry has another format.
+func TestUIShowsBridges(t *testing.T) {
+	stores := registries(t)
+	foreign := map[string]string{"etcd": stores["etcd"] + "&codec=kratos", "consul": stores["consul"] + "&codec=kratos"}
+	for kind, store := range stores {
+		command(t, "register", "naming/bridge", "10.0.0.1:80", "--permanent", "--id", "m~"+kind+"~other", "--metadata", `{"holder":"x","by":"host/1","epoch":1}`, "--store", store)
+	}
+	both := "migrate:?phase=union&from=" + url.QueryEscape(foreign["etcd"]) + "&to=" + url.QueryEscape(foreign["consul"])
+	for store, want := range map[string][]string{
+		foreign["etcd"]: {`"source":"etcd"`}, foreign["consul"]: {`"source":"consul"`}, both: {`"registry":"old","name":"m","source":"etcd"`, `"registry":"new","name":"m","source":"consul"`},
+	} {
+		shown, _ := startServer(t, "ui", "--listen", "127.0.0.1:0", "--store", store)
+		for _, text := range want {
+			eventHas(t, shown+"/events", text)
+		}
+	}
+}
+
+// eventHas waits until an event of a page has a text.
+func eventHas(t *testing.T, url, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a hang takes longer
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	events := bufio.NewScanner(resp.Body)
+	for events.Scan() {
+		if strings.Contains(events.Text(), text) {
+			return
+		}
+	}
+	t.Fatalf("no event of %s has %q: %v", url, text, events.Err())
 }

@@ -115,11 +115,11 @@ type hubSession struct {
 	metrics *prometheus.Registry
 	client  *naming.Client
 	joined  *migrate.Joined // nil unless the registry is a migrate URL
-	sides   []side          // nil unless the registry is a migrate URL
+	sides   []side          // see openSides
 	close   func()
 }
 
-// side is one registry of a migrate URL.
+// side is a registry with entries of Bridges. The name is empty without a migrate URL.
 type side struct {
 	name   string
 	client *naming.Client
@@ -137,9 +137,6 @@ func (a *app) openHub(ctx context.Context) (*hubSession, error) {
 	if s.client, s.close, err = a.client(ctx, opts); err != nil {
 		return nil, err
 	}
-	if s.joined == nil {
-		return s, nil
-	}
 	if err := a.openSides(ctx, s); err != nil {
 		s.close()
 		return nil, err
@@ -147,23 +144,37 @@ func (a *app) openHub(ctx context.Context) (*hubSession, error) {
 	return s, nil
 }
 
-// openSides opens each registry of a migrate URL by itself, for the entries of Bridges.
+// openSides opens the registries in which Bridges have their entries, unless the Client lists
+// these entries: each registry of a migrate URL by itself, and a registry whose URL has another
+// format than Bridges use.
 func (a *app) openSides(ctx context.Context, s *hubSession) error {
+	if s.joined == nil {
+		if records := recordsURL(a.store); records != a.store {
+			return a.openRecords(ctx, s, "", records)
+		}
+		return nil
+	}
 	u, err := url.Parse(a.store)
 	if err != nil {
 		return err
 	}
 	q := u.Query()
-	for _, p := range []struct{ url, name string }{{q.Get("from"), cmp.Or(q.Get("old-name"), "old")}, {q.Get("to"), cmp.Or(q.Get("new-name"), "new")}} {
-		store, done, err := a.registryStore(ctx, p.url)
-		if err != nil {
-			return err
-		}
-		c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)}) // The joined Client logs failures.
-		s.sides = append(s.sides, side{p.name, c})
-		next := s.close
-		s.close = func() { c.Close(); done(); next() }
+	return errors.Join(
+		a.openRecords(ctx, s, cmp.Or(q.Get("old-name"), "old"), recordsURL(q.Get("from"))),
+		a.openRecords(ctx, s, cmp.Or(q.Get("new-name"), "new"), recordsURL(q.Get("to"))),
+	)
+}
+
+// openRecords opens a side.
+func (a *app) openRecords(ctx context.Context, s *hubSession, name, url string) error {
+	store, done, err := a.registryStore(ctx, url)
+	if err != nil {
+		return err
 	}
+	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)}) // The Client of the Hub logs failures.
+	s.sides = append(s.sides, side{name, c})
+	next := s.close
+	s.close = func() { c.Close(); done(); next() }
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (a *app) ui(ctx context.Context, f serverFlags, writes bool) error {
 	f.writes = writes
 	return a.serveHub(ctx, f, func(s *hubSession) (server, error) {
 		opts := ui.Options{Registry: a.registryName()}
-		if len(s.sides) == 2 {
+		if s.joined != nil {
 			opts.Old, opts.New = s.sides[0].name, s.sides[1].name // openHub has checked the names
 		}
 		fragment := ""

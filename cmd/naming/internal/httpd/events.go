@@ -15,13 +15,17 @@ type Stream struct {
 	control *http.ResponseController
 }
 
-// NewStream begins an answer of server-sent events.
-func NewStream(w http.ResponseWriter) *Stream {
+// NewStream begins an answer of server-sent events. It returns nil for a request of the method
+// HEAD, whose answer is complete then: a stream that never ends would block the connection.
+func NewStream(w http.ResponseWriter, r *http.Request) *Stream {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // A proxy must not collect events.
 	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	return &Stream{bufio.NewWriterSize(w, 16<<10), http.NewResponseController(w)}
 }
 

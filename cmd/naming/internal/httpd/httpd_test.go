@@ -120,7 +120,7 @@ func TestStreamOutlivesAllTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lis, stop := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			count := 0
-			_ = NewStream(w).Run(r.Context(), time.Minute, func(ctx context.Context, w *bufio.Writer) error {
+			_ = NewStream(w, r).Run(r.Context(), time.Minute, func(ctx context.Context, w *bufio.Writer) error {
 				if count++; count == 3 {
 					return WriteEvent(w, "change", "run-1", []byte(`{}`))
 				}

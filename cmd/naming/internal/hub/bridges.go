@@ -3,11 +3,11 @@ package hub
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/live"
+	"github.com/naming-go/naming/cmd/naming/internal/steer"
 	"github.com/naming-go/naming/migrate"
 )
 
@@ -17,9 +17,12 @@ type Bridge struct {
 	// Registry is the name of the registry that has the entry. It is empty if the Client of
 	// the Hub is on one registry.
 	Registry string `json:"registry,omitempty"`
-	// Name is that of the migration and the direction. By names the process.
-	Name string `json:"name"`
-	By   string `json:"by"`
+	// Name is that of the migration. Source and Target are the names of the registries
+	// that it copies from and to. By names the process.
+	Name   string `json:"name"`
+	Source string `json:"source"`
+	Target string `json:"target"`
+	By     string `json:"by"`
 	// Deletes is how many deletions wait for an approval, because the fuse has blown. It is
 	// 0 while the fuse is whole. Digest is what an approval names.
 	Deletes int    `json:"deletes"`
@@ -60,21 +63,16 @@ func (h *Hub) Bridges() []Bridge {
 		list = appendBridges(list, registry, &v)
 	}
 	slices.SortFunc(list, func(a, b Bridge) int {
-		return cmp.Or(cmp.Compare(a.Registry, b.Registry), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Registry, b.Registry), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Target, b.Target))
 	})
 	return list
 }
 
 // appendBridges appends the Bridges of a View. An entry that is not of a Bridge is left out.
 func appendBridges(list []Bridge, registry string, v *naming.View) []Bridge {
-	for i := range v.Endpoints {
-		var seat struct {
-			Holder, By, Digest string
-			Deletes            int
-		}
-		e := &v.Endpoints[i]
-		if len(list) < maxBridges && json.Unmarshal(e.Metadata, &seat) == nil && seat.Holder != "" {
-			list = append(list, Bridge{registry, naming.SafeText(e.ID), naming.SafeText(seat.By), seat.Deletes, naming.SafeText(seat.Digest), v.Stale()})
+	for _, seat := range steer.Seats(*v) {
+		if len(list) < maxBridges {
+			list = append(list, Bridge{registry, seat.Name, seat.Source, seat.Target, seat.By, max(0, seat.Deletes), seat.Digest, v.Stale()})
 		}
 	}
 	return list

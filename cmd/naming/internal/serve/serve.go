@@ -121,6 +121,17 @@ func query(r *http.Request, known ...string) (url.Values, error) {
 	return q, nil
 }
 
+// truth returns the truth value of a parameter, which is false by default.
+func truth(q url.Values, name string) (bool, error) {
+	switch values := q[name]; {
+	case len(values) == 0 || len(values) == 1 && values[0] == "false":
+		return false, nil
+	case len(values) == 1 && values[0] == "true":
+		return true, nil
+	}
+	return false, fmt.Errorf("the parameter %q must be true or false", name)
+}
+
 // known returns the services that a request is about. If they cannot be given away, known
 // answers the request and returns false.
 func (s *Server) known(w http.ResponseWriter, names []string) (hub.Snapshot, bool) {
@@ -174,6 +185,11 @@ func (s *Server) services(w http.ResponseWriter, r *http.Request) {
 		failure(w, http.StatusBadRequest, err)
 		return
 	}
+	endpoints, err := truth(q, "endpoints")
+	if err != nil {
+		failure(w, http.StatusBadRequest, err)
+		return
+	}
 	snap, ok := s.known(w, q["service"])
 	if !ok {
 		return
@@ -187,7 +203,7 @@ func (s *Server) services(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for i := range snap.Services {
-		doc.Services = append(doc.Services, s.document(&snap.Services[i], q.Get("endpoints") == "true"))
+		doc.Services = append(doc.Services, s.document(&snap.Services[i], endpoints))
 	}
 	writeJSON(w, r, doc)
 }

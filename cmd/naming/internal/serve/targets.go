@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -22,7 +23,8 @@ import (
 // Its labels are, with the prefix __meta_naming_: service, id, state (serving, draining,
 // withheld or held), reason (of an endpoint that is withheld), weight, zone, version, tags
 // (with a comma before, between and after the tags), and metadata_NAME for the members of the
-// metadata that are texts, numbers or truth values. A label without a value is absent.
+// metadata that are texts, numbers or truth values. A label without a value is absent, and so is
+// one with a value of more than 1 KiB, apart from the service and the id.
 type group struct {
 	Targets [1]string         `json:"targets"`
 	Labels  map[string]string `json:"labels"`
@@ -107,15 +109,15 @@ func scrapable(addr string) bool {
 func labels(service string, e *show.Endpoint) map[string]string {
 	l := map[string]string{labelPrefix + "service": service, labelPrefix + "id": e.ID, labelPrefix + "state": e.State}
 	for name, value := range map[string]string{"reason": e.Reason, "zone": e.Zone, "version": e.Version} {
-		if value != "" {
+		if value != "" && len(value) <= maxValue {
 			l[labelPrefix+name] = value
 		}
 	}
 	if e.Weight != 0 {
 		l[labelPrefix+"weight"] = e.WeightText()
 	}
-	if len(e.Tags) > 0 {
-		l[labelPrefix+"tags"] = "," + strings.Join(e.Tags, ",") + ","
+	if tags := "," + strings.Join(e.Tags, ",") + ","; len(e.Tags) > 0 && len(tags) <= maxValue {
+		l[labelPrefix+"tags"] = tags
 	}
 	addMembers(l, e.Metadata)
 	return l
@@ -133,9 +135,11 @@ func addMembers(l map[string]string, metadata json.RawMessage) {
 	if json.Unmarshal(metadata, &members) != nil || len(members) > maxMembers {
 		return
 	}
-	for name, v := range members {
+	// Of several names that make one label, the first counts: the label must not change
+	// from one answer to the next.
+	for _, name := range slices.Sorted(maps.Keys(members)) {
 		var value string
-		switch v := v.(type) {
+		switch v := members[name].(type) {
 		case string:
 			value = v
 		case float64:
@@ -146,7 +150,9 @@ func addMembers(l map[string]string, metadata json.RawMessage) {
 		if value == "" || len(value) > maxValue || len(name) > maxValue || slices.Contains(reserved, name) {
 			continue
 		}
-		l[labelPrefix+"metadata_"+labelName(name)] = value
+		if label := labelPrefix + "metadata_" + labelName(name); l[label] == "" {
+			l[label] = value
+		}
 	}
 }
 

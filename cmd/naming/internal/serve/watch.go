@@ -50,7 +50,10 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 		sub = s.hub.Resume(id)
 	}
 	defer sub.Close()
-	stream := httpd.NewStream(w)
+	stream := httpd.NewStream(w, r)
+	if stream == nil {
+		return
+	}
 	events := &watchEvents{server: s, services: q["service"]}
 	_ = stream.Run(r.Context(), keepAlive, func(ctx context.Context, w *bufio.Writer) error {
 		news, err := sub.Next(ctx)

@@ -176,20 +176,34 @@ type endpoint struct {
 	Unleased bool    `json:"unleased,omitempty"`
 }
 
-func detailOf(service *hub.Service, limit int) detail {
+// detailOf returns the document of a service, with as many endpoints as the bounds allow.
+func detailOf(service *hub.Service, limit, size int) detail {
 	doc := service.Document()
-	list := doc.Endpoints[:min(len(doc.Endpoints), limit)]
-	d := detail{AsOf: millis(doc.AsOf), Error: doc.Error, Endpoints: make([]endpoint, len(list)), More: len(doc.Endpoints) - len(list)}
+	d := detail{AsOf: millis(doc.AsOf), Error: doc.Error, Endpoints: []endpoint{}}
 	d.row = row{
 		Name: doc.Service, Text: naming.SafeText(doc.Service), Known: doc.Known,
 		Serving: doc.Serving, Draining: doc.Draining, Withheld: doc.Withheld, Held: doc.Held, StaleSince: millis(doc.StaleSince),
 	}
-	for i, e := range list {
-		d.Endpoints[i] = endpoint{
-			ID: e.ID, Text: naming.SafeText(e.ID), Addr: naming.SafeText(e.Addr), State: e.State, Marked: e.Marked(), Why: e.Why(), Weight: e.Weight,
-			Zone: naming.SafeText(e.Zone), Version: naming.SafeText(e.Version), Tags: naming.SafeText(strings.Join(e.Tags, ", ")),
-			Metadata: naming.SafeText(string(e.Metadata)), Unleased: e.Unleased,
+	for i := range doc.Endpoints[:min(len(doc.Endpoints), limit)] {
+		e := endpointOf(&doc.Endpoints[i])
+		if size -= e.size(); size < 0 {
+			break
 		}
+		d.Endpoints = append(d.Endpoints, e)
 	}
+	d.More = len(doc.Endpoints) - len(d.Endpoints)
 	return d
+}
+
+func endpointOf(e *show.Endpoint) endpoint {
+	return endpoint{
+		ID: e.ID, Text: naming.SafeText(e.ID), Addr: naming.SafeText(e.Addr), State: e.State, Marked: e.Marked(), Why: e.Why(), Weight: e.Weight,
+		Zone: naming.SafeText(e.Zone), Version: naming.SafeText(e.Version), Tags: naming.SafeText(strings.Join(e.Tags, ", ")),
+		Metadata: naming.SafeText(string(e.Metadata)), Unleased: e.Unleased,
+	}
+}
+
+// size returns about how many bytes the endpoint has in JSON.
+func (e *endpoint) size() int {
+	return 200 + len(e.ID) + len(e.Text) + len(e.Addr) + len(e.Why) + len(e.Zone) + len(e.Version) + len(e.Tags) + len(e.Metadata)
 }

@@ -37,8 +37,10 @@ const (
 	maxPages = 128
 	// maxTimeline is how many changes a page gets at first.
 	maxTimeline = 500
-	// maxEndpoints is how many endpoints of a service a page gets.
+	// maxEndpoints is how many endpoints of a service a page gets, and maxDetail is about how
+	// many bytes of them.
 	maxEndpoints = 5000
+	maxDetail    = 4 << 20
 	// partSize is how many services are in an event.
 	partSize = 1000
 	// pause is the least time between two events. It bounds the work of a page.
@@ -125,7 +127,7 @@ func (s *Server) service(w http.ResponseWriter, r *http.Request) {
 		failure(w, http.StatusNotFound, fmt.Errorf("the registry has no service %q", naming.SafeText(name)))
 		return
 	}
-	d := detailOf(&snap.Services[0], maxEndpoints)
+	d := detailOf(&snap.Services[0], maxEndpoints, maxDetail)
 	d.Migration = migrationOf(s.hub.MigrationOf(name))
 	writeJSON(w, r, d)
 }
@@ -168,8 +170,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer sub.Close()
 	last := time.Time{}
-	stream := httpd.NewStream(w)
-	if stream.Write(s.writeStatus) != nil {
+	stream := httpd.NewStream(w, r)
+	if stream == nil || stream.Write(s.writeStatus) != nil {
 		return
 	}
 	_ = stream.Run(r.Context(), statusEvery, func(ctx context.Context, w *bufio.Writer) error {

@@ -149,7 +149,7 @@ func TestDetailIsBounded(t *testing.T) {
 	for i := range 10 {
 		s.Endpoints = append(s.Endpoints, naming.Endpoint{ID: fmt.Sprint(i)})
 	}
-	if d := detailOf(s, 4); len(d.Endpoints) != 4 || d.More != 6 || d.Serving != 10 {
+	if d := detailOf(s, 4, maxDetail); len(d.Endpoints) != 4 || d.More != 6 || d.Serving != 10 {
 		t.Fatalf("got %d endpoints and %d more", len(d.Endpoints), d.More)
 	}
 }
@@ -219,7 +219,7 @@ func TestEvents(t *testing.T) {
 	for len(got.Bridges) == 0 {
 		next()
 	}
-	if got.Bridges[0] != (hub.Bridge{Name: "m~old~new", By: "host/1", Deletes: 7, Digest: "abc"}) {
+	if got.Bridges[0] != (hub.Bridge{Name: "m", Source: "old", Target: "new", By: "host/1", Deletes: 7, Digest: "abc"}) {
 		t.Fatalf("got the Bridges %+v", got.Bridges)
 	}
 }

@@ -298,8 +298,8 @@ function showMigration() {
   if (!state.info.migrating) return;
   state.moving = [...state.rows.values()].sort((a, b) => Number(b.fallback || false) - Number(a.fallback || false) || orders.name(a, b));
   moving.set(state.moving, state.selected === null ? undefined : state.selected);
-  $('bridges').replaceChildren(...state.bridges.map(b => el('div', {}, el('strong', {}, 'Bridge ' + b.name), ' by ' + b.by + (b.registry ? ' in ' + b.registry : '') + ' ', b.stale ? chip('stale', 'bad') : null, b.stale ? ' ' : null,
-    b.deletes ? chip(`the fuse has blown: ${b.deletes} deletions wait (${b.digest})`, 'bad') : chip('the fuse is whole', 'good'))));
+  $('bridges').replaceChildren(...state.bridges.map(b => el('div', {}, el('strong', {}, `Bridge ${b.name}: ${b.source} → ${b.target}`), b.by ? ' by ' + b.by : '', (b.registry ? ', elected in ' + b.registry : '') + ' ', b.stale ? chip('stale', 'bad') : null, b.stale ? ' ' : null,
+    b.digest ? chip(`the fuse has blown: ${b.deletes} deletions wait (${b.digest})`, 'bad') : chip('the fuse is whole', 'good'))));
 }
 
 // The timeline.
