@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,6 +25,7 @@ import (
 	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 // world is a registry and a server of it.
@@ -216,6 +218,22 @@ func TestTargets(t *testing.T) {
 	check("?service=unknown")
 }
 
+// TestLabelsAreStableAndBounded: labels change only with the entry, and a long value makes none.
+func TestLabelsAreStableAndBounded(t *testing.T) {
+	long := strings.Repeat("x", maxValue+1)
+	e := show.Endpoint{ID: "1", State: show.Serving, Zone: long, Version: "v1", Tags: []string{long}, Metadata: json.RawMessage(`{"a.b":"1","a-b":"2","a_b":"3","long":"` + long + `"}`)}
+	want := map[string]string{"service": "a", "id": "1", "state": "serving", "version": "v1", "metadata_a_b": "2"}
+	for range 20 {
+		got := make(map[string]string)
+		for name, value := range labels("a", &e) {
+			got[strings.TrimPrefix(name, labelPrefix)] = value
+		}
+		if !maps.Equal(got, want) {
+			t.Fatalf("got the labels %v, want %v", got, want)
+		}
+	}
+}
+
 func TestRefusedRequests(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
 	w.wait(t)
@@ -227,6 +245,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"/prometheus/targets?services=a", http.StatusBadRequest, "unknown parameter"},
 		{"/prometheus/targets?state=good", http.StatusBadRequest, "unknown state"},
 		{"/prometheus/targets?service=", http.StatusBadRequest, "error"},
+		{"/v1/services?endpoints=yes", http.StatusBadRequest, "true or false"},
+		{"/v1/services?endpoints=true&endpoints=false", http.StatusBadRequest, "true or false"},
 		{"/v1/services?service=%zz", http.StatusBadRequest, "cannot be parsed"},
 		{"/v1/services/%ff", http.StatusBadRequest, "error"},
 		{"/v1/services/a", http.StatusNotFound, "no service"},
@@ -252,6 +272,23 @@ func TestRefusedRequests(t *testing.T) {
 			t.Errorf("the host %q has the status %d, want %d: %s", host, resp.StatusCode, status, body)
 		}
 	}
+}
+
+// TestHeadOfAWatchEnds: the connection of an answer that never ends could not be used again.
+func TestHeadOfAWatchEnds(t *testing.T) {
+	w := start(t, new(memory.Store), hub.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a hang takes longer
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, w.url+"/v1/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	eventually(t, "the watch has ended", func() bool { return w.hub.Counts().Subscribers == 0 })
 }
 
 func TestServicesByEscapedNames(t *testing.T) {

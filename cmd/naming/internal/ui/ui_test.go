@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -446,5 +448,171 @@ func TestActionsThatAreRefused(t *testing.T) {
 	}
 	if _, err := New(readOnly.hub, Options{Actions: actions}); err == nil {
 		t.Error("New accepts actions without a token")
+	}
+}
+
+// TestRequestsOfAStranger: requests that no page makes get an answer, and no file but those of
+// the page.
+func TestRequestsOfAStranger(t *testing.T) {
+	w := start(t, new(memory.Store), Options{})
+	w.put(t, "a", newEndpoint("one"))
+	w.wait(t, 1)
+	for path, status := range map[string]int{
+		"/../ui.go": 307, "/..%2f..%2fetc/passwd": 404, "/%2e%2e/ui.go": 404, "/assets/": 404, "/app.js/": 301, "//etc/passwd": 307, "/%00": 404, "/none": 404,
+		"/service": 400, "/service?name=": 400, "/service?name=%ff": 400, "/service?name=b": 404, "/service?name=" + strings.Repeat("a", 2000): 400,
+		"/events/": 404, "/actions/drain": 404,
+	} {
+		if got := raw(t, w, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); got != status {
+			t.Errorf("GET %.60q: status %d, want %d", path, got, status)
+		}
+	}
+	for request, status := range map[string]int{
+		"HEAD / HTTP/1.1": 200, "HEAD /events HTTP/1.1": 200, "HEAD /service?name=a HTTP/1.1": 200, "HEAD /info HTTP/1.1": 200,
+		"OPTIONS /events HTTP/1.1": 405, "OPTIONS /actions/drain HTTP/1.1": 405, "TRACE / HTTP/1.1": 405, "CONNECT x:1 HTTP/1.1": 421, "GET http://evil.example/ HTTP/1.1": 421,
+	} {
+		if got := raw(t, w, request+"\r\nHost: localhost\r\n\r\n"); got != status {
+			t.Errorf("%s: status %d, want %d", request, got, status)
+		}
+	}
+}
+
+// raw sends a request, and returns the status of the answer. After an answer to HEAD, the
+// connection serves another request.
+func raw(t *testing.T, w *world, request string) int {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // only a hang takes longer
+	r, method := bufio.NewReader(conn), strings.Fields(request)[0]
+	send := func(request, method string) int {
+		t.Helper()
+		if _, err := conn.Write([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, &http.Request{Method: method})
+		if err != nil {
+			t.Fatalf("%.60q: %v", request, err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatalf("%.60q: %v", request, err)
+		}
+		return resp.StatusCode
+	}
+	status := send(request, method)
+	if method == http.MethodHead {
+		if again := send("GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n", http.MethodGet); again != http.StatusOK {
+			t.Errorf("after %.60q the connection has the status %d", request, again)
+		}
+	}
+	return status
+}
+
+// TestEventsAfterAStrangeID: an ID that this server has not given leads to a snapshot.
+func TestEventsAfterAStrangeID(t *testing.T) {
+	w := start(t, new(memory.Store), Options{})
+	w.put(t, "a", newEndpoint("one"))
+	w.wait(t, 1)
+	run, _, _ := strings.Cut(w.hub.Snapshot().ID, "-")
+	for _, id := range []string{"x", "-", run, run + "-", run + "--1", run + "-18446744073709551615", run + "-99999999999999999999", strings.Repeat("9", 10_000), run + "-1e3"} {
+		w.withEvents(t, id, func(stream *bufio.Scanner) {
+			var snap snapshotEvent
+			if nextEvent(t, stream, map[string]any{"snapshot": &snap}); !snap.First || len(snap.Rows) != 1 {
+				t.Errorf("after the ID %.40q: %+v, want a snapshot", id, snap)
+			}
+		})
+	}
+}
+
+// withEvents calls a function with the events after an ID.
+func (w *world) withEvents(t *testing.T, id string, f func(*bufio.Scanner)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id != "" {
+		r.Header.Set("Last-Event-ID", id)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	stream := bufio.NewScanner(resp.Body)
+	stream.Buffer(nil, 16<<20)
+	f(stream)
+}
+
+// TestThousandsOfPages: a server with more pages than it serves refuses the others, and goes on
+// with answers.
+func TestThousandsOfPages(t *testing.T) {
+	w := start(t, new(memory.Store), Options{})
+	w.put(t, "a", newEndpoint("one"))
+	w.wait(t, 1)
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 400}}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(t.Context())
+	var pages sync.WaitGroup
+	var served, refused atomic.Int64
+	for range 2000 {
+		pages.Go(func() {
+			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/events", nil)
+			resp, err := client.Do(r)
+			if err != nil {
+				return // ctx is done.
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				refused.Add(1)
+				return
+			}
+			served.Add(1)
+			_, _ = io.Copy(io.Discard, resp.Body)
+		})
+	}
+	for begin := time.Now(); served.Load() < maxPages || refused.Load() < 2000-maxPages; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("%d pages are served and %d refused, want %d and the others", served.Load(), refused.Load(), maxPages)
+		}
+	}
+	if resp, _ := w.get(t, "/service?name=a"); resp.StatusCode != http.StatusOK {
+		t.Errorf("another request has the status %d", resp.StatusCode)
+	}
+	cancel()
+	pages.Wait()
+	for begin := time.Now(); w.hub.Counts().Subscribers > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("%d subscriptions stay after their pages", w.hub.Counts().Subscribers)
+		}
+	}
+}
+
+// TestHugeMetadata: a service with huge entries is shown in part.
+func TestHugeMetadata(t *testing.T) {
+	w := start(t, new(memory.Store), Options{})
+	long := strings.Repeat("\x01", naming.MaxID)
+	changes := make([]naming.Change, 800)
+	for i := range changes {
+		metadata, _ := json.Marshal(map[string]string{"zone": long, "version": long, "x": long})
+		changes[i] = naming.Change{Endpoint: naming.Endpoint{ID: fmt.Sprint(i) + long[:naming.MaxID-4], Addr: "a:80", Metadata: metadata}}
+	}
+	w.put(t, "a", changes...)
+	w.wait(t, 1)
+	_, body := w.get(t, "/service?name=a")
+	var d detail
+	if err := json.Unmarshal([]byte(body), &d); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Endpoints) == 0 || d.More == 0 || len(d.Endpoints)+d.More != len(changes) || d.Serving != len(changes) {
+		t.Errorf("the page gets %d endpoints and %d more of %d", len(d.Endpoints), d.More, d.Serving)
+	}
+	if len(body) > 8*maxDetail {
+		t.Errorf("the document has %d bytes", len(body))
 	}
 }
