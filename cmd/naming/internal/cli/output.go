@@ -1,14 +1,11 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
-	"sigs.k8s.io/yaml"
 )
 
 // format is the value of --output. The zero value is a table.
@@ -45,17 +42,9 @@ func (f *format) Set(s string) error {
 func (a *app) print(doc any, human func() string) error {
 	switch a.format {
 	case asJSON:
-		enc := json.NewEncoder(a.Out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(doc)
+		return a.writeDocument(encodeJSON(doc, "  "))
 	case asYAML:
-		b, err := yaml.Marshal(doc)
-		if err != nil {
-			return err
-		}
-		_, err = a.Out.Write(b)
-		return err
+		return a.writeDocument(encodeYAML(doc))
 	}
 	_, err := lipgloss.Fprint(a.Out, human())
 	return err
@@ -65,15 +54,21 @@ func (a *app) print(doc any, human func() string) error {
 func (a *app) printOne(doc any, human func() string) error {
 	switch a.format {
 	case asJSON:
-		enc := json.NewEncoder(a.Out)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(doc)
+		return a.writeDocument(encodeJSON(doc, ""))
 	case asYAML:
-		if _, err := io.WriteString(a.Out, "---\n"); err != nil {
-			return err
-		}
+		b, err := encodeYAML(doc)
+		return a.writeDocument(append([]byte("---\n"), b...), err)
 	}
 	return a.print(doc, human)
+}
+
+// writeDocument writes a document that was encoded, unless the encoding failed.
+func (a *app) writeDocument(b []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = a.Out.Write(b)
+	return err
 }
 
 // columns formats rows below a header. Every cell must be safe to print.
