@@ -35,7 +35,13 @@ func (a *app) benchCommand() *cobra.Command {
 	return cmd
 }
 
+// maxBench bounds the endpoints of a measurement, which are all in memory.
+const maxBench = naming.MaxEndpoints / 2
+
 func (a *app) bench(ctx context.Context, url string, o measure.Options) error {
+	if o.Registrations > maxBench || o.Concurrency > maxBench || o.Changes > maxBench {
+		return usage("--registrations, --concurrency and --changes must be at most %d", maxBench)
+	}
 	t, done, err := a.measured(ctx, url)
 	if err != nil {
 		return err
@@ -72,7 +78,7 @@ func (a *app) measured(ctx context.Context, url string) (measure.Target, func(),
 		OnConsul: func(c *api.Client, o consul.Options) { t.Raw = measure.Consul(c, o) },
 	})
 	if err != nil {
-		return t, nil, registryError(shortURL(url), err)
+		return t, nil, a.openError(url, err)
 	}
 	if err := a.reach(ctx, url, store); err != nil {
 		_ = done()

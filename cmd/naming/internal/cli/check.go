@@ -60,9 +60,16 @@ func (a *app) registry(args []string) string {
 	return a.store
 }
 
+// maxMany bounds the endpoints of the large service, so that the checks stay within the limits
+// of a service.
+const maxMany = naming.MaxEndpoints / 2
+
 func (a *app) check(ctx context.Context, url string, o conformance.Options) error {
-	if o.TTL <= 0 || o.Quiet <= 0 || o.Many <= 0 {
-		return usage("--ttl, --quiet and --many must be positive")
+	switch {
+	case o.TTL <= 0 || o.Quiet <= 0:
+		return usage("--ttl and --quiet must be positive")
+	case o.Many <= 0 || o.Many > maxMany:
+		return usage("--many must be from 1 to %d", maxMany)
 	}
 	if err := naming.CheckService(o.Prefix + "x"); err != nil {
 		return usage("--prefix: %s", message(err))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/naming-go/naming"
@@ -47,12 +48,18 @@ type app struct {
 	format  format
 	timeout time.Duration
 	verbose int
+	flags   *pflag.FlagSet // these flags
 }
 
-// Main runs the command and returns its exit status. SIGINT and SIGTERM end ctx.
+// Main runs the command and returns its exit status. SIGINT and SIGTERM end ctx. A reader of
+// the output that ends does not end the process: the command has to remove first what it has
+// put into the registry.
 func Main(ctx context.Context, env Env, args ...string) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 	a := &app{Env: env}
 	root := a.root()
 	root.SetArgs(args)
@@ -67,6 +74,9 @@ func Main(ctx context.Context, env Env, args ...string) int {
 		return statusUsage
 	}
 	status := statusOf(ran.err)
+	if errors.Is(ran.err, errNoReader) {
+		return status // as a command that SIGPIPE kills, which prints nothing either
+	}
 	if s := (*statusError)(nil); !errors.As(ran.err, &s) || s.err != nil {
 		fmt.Fprintf(env.Err, "naming: %s\n", message(ran.err))
 	}
@@ -94,6 +104,13 @@ func run(f func(ctx context.Context, args []string) error) func(*cobra.Command, 
 	}
 }
 
+// Commands returns the command naming with all commands below, for programs that read what
+// commands exist.
+func Commands() *cobra.Command {
+	a := &app{Env: Env{Out: io.Discard, Err: io.Discard, Getenv: func(string) string { return "" }}}
+	return a.root()
+}
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "naming",
@@ -105,14 +122,24 @@ registry to another. A registry is a URL:
   etcd://127.0.0.1:2379?prefix=/naming/
   consul://127.0.0.1:8500
   migrate:?from=consul://127.0.0.1:8500&to=etcd://127.0.0.1:2379&phases=records
+  memory:
+
+A migrate URL names two registries. The URL memory: is an empty registry in this process, which
+no other process sees. The documentation of package backend/open has all parameters of URLs.
 
 Name the registry with --store or in the environment variable NAMING_STORE. Passwords and
 tokens come from files or from the environment, never from a URL or a flag.
 
 The exit status is 0 if what was asked holds, 1 if it does not, 2 for arguments that can
 never work, and 3 if a registry cannot be reached or refuses.`),
-		Version:      version(debug.ReadBuildInfo()),
 		SilenceUsage: true, SilenceErrors: true,
+		Version: version(debug.ReadBuildInfo()),
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.timeout <= 0 {
+				return errors.New("--timeout must be positive")
+			}
+			return nil
+		},
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -120,6 +147,7 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 	root.SetVersionTemplate("naming {{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version of this program")
 	flags := root.PersistentFlags()
+	a.flags = flags
 	flags.StringVarP(&a.store, "store", "s", a.Getenv("NAMING_STORE"), "the registry, as a `URL` (default $NAMING_STORE)")
 	flags.Lookup("store").DefValue = "" // the environment is not part of the help
 	flags.VarP(&a.format, "output", "o", "the `FORMAT`: table, json or yaml")
@@ -134,7 +162,30 @@ never work, and 3 if a registry cannot be reached or refuses.`),
 		a.uiCommand(), a.serveCommand(), a.manCommand(),
 	)
 	completeFlags(root)
+	refuseUnknownTopics(root)
 	return root
+}
+
+// refuseUnknownTopics makes unknown arguments of cobra's own commands errors. Cobra prints a
+// help text for them, and the exit status 0.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				_, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown command %q", rest[0])
+				}
+				return err
+			}
+		case "completion":
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // logger returns the Logger of stores and clients.

@@ -41,9 +41,15 @@ func (a *app) doctorCommand() *cobra.Command {
 	return cmd
 }
 
+// maxSamples bounds the reads, which are made one after the other.
+const maxSamples = 10000
+
 func (a *app) doctor(ctx context.Context, url string, o doctor.Options) error {
-	if o.Samples <= 0 || o.Slow <= 0 {
-		return usage("--samples and --slow must be positive")
+	if o.Samples <= 0 || o.Samples > maxSamples {
+		return usage("--samples must be from 1 to %d", maxSamples)
+	}
+	if o.Slow <= 0 {
+		return usage("--slow must be positive")
 	}
 	t, done, err := a.target(ctx, url)
 	if err != nil {
@@ -90,7 +96,7 @@ func (a *app) target(ctx context.Context, url string) (doctor.Target, func(), er
 		OnConsul:    func(c *api.Client, o consul.Options) { t.Consul = &doctor.Consul{Client: c, Options: o} },
 	})
 	if err != nil {
-		return t, nil, registryError(shortURL(url), err)
+		return t, nil, a.openError(url, err)
 	}
 	t.Store = store
 	t.Client = naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
@@ -47,7 +49,7 @@ func (a *app) print(doc any, human func() string) error {
 		return a.writeDocument(encodeYAML(doc))
 	}
 	_, err := lipgloss.Fprint(a.Out, human())
-	return err
+	return outputError(err)
 }
 
 // printOne prints one document of a stream: a line of JSON, a document of YAML, or a line.
@@ -68,6 +70,18 @@ func (a *app) writeDocument(b []byte, err error) error {
 		return err
 	}
 	_, err = a.Out.Write(b)
+	return outputError(err)
+}
+
+// errNoReader is the error of a command whose output has no reader: the other end of the pipe
+// was closed.
+var errNoReader = errors.New("the output has no reader")
+
+// outputError returns the error of a write to the output.
+func outputError(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return errNoReader
+	}
 	return err
 }
 

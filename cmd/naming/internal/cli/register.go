@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,13 +55,32 @@ func (f *endpointFlags) endpoint(addr string) (naming.Endpoint, error) {
 	if len(f.tags) > 0 {
 		members["tags"] = f.tags
 	}
-	if f.weight < 0 {
-		return e, usage("--weight must not be negative")
+	if !(f.weight >= 0) || math.IsInf(f.weight, 0) {
+		return e, usage("--weight is %v: want a number from 0 on", f.weight)
 	}
-	if len(members) == 0 {
-		return e, nil
+	if len(members) > 0 {
+		if err := f.merge(&e, members); err != nil {
+			return e, err
+		}
 	}
-	return e, f.merge(&e, members)
+	return e, f.check(e)
+}
+
+// check returns an error for what a registration would refuse for ever.
+func (f *endpointFlags) check(e naming.Endpoint) error {
+	switch {
+	case f.ttl < time.Second || f.ttl > 24*time.Hour:
+		return usage("--ttl must be from 1s to 24h")
+	case f.drainDelay < 0 || f.drainDelay > time.Hour:
+		return usage("--drain-delay must be from 0s to 1h")
+	}
+	if err := naming.CheckAddress(e.Addr); err != nil {
+		return err
+	}
+	if err := naming.CheckEndpoint(e); err != nil {
+		return usage("%w", err)
+	}
+	return nil
 }
 
 // merge adds members to the metadata of e. The flag --metadata keeps its own members.
@@ -160,9 +180,6 @@ func (a *app) reportRegistration(service string, e naming.Endpoint, was *naming.
 
 // put writes an entry without a lease.
 func (a *app) put(ctx context.Context, service string, e naming.Endpoint) error {
-	if err := naming.CheckAddress(e.Addr); err != nil {
-		return err
-	}
 	store, done, err := a.registryStore(ctx, a.store)
 	if err != nil {
 		return err

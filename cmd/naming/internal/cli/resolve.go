@@ -59,14 +59,20 @@ func (a *app) resolve(ctx context.Context, arg string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	state, service, err := ask(ctx, b, grpcresolver.Target{URL: *u})
-	if err != nil {
-		return a.resolveError(err)
+	state, service, asked := ask(ctx, b, grpcresolver.Target{URL: *u})
+	if errors.Is(asked, naming.ErrInvalid) || errors.Is(asked, context.DeadlineExceeded) {
+		return a.resolveError(asked)
 	}
 	v, err := c.List(ctx, service)
-	if err != nil {
+	switch {
+	case err != nil:
 		return registryError(a.storeName(), err)
+	case asked != nil && len(v.Endpoints) > 0:
+		return a.resolveError(asked)
+	case len(v.Endpoints)+len(v.Withheld)+len(v.Held) == 0:
+		return a.unknownService(ctx, c, service)
 	}
+	// An error of the resolver without usable endpoints is what the client would get.
 	doc := explain(target, service, state, v)
 	if err := a.print(doc, func() string { return doc.text() }); err != nil {
 		return err

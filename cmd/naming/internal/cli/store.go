@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/url"
+	"strings"
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/open"
@@ -35,9 +37,36 @@ func (a *app) client(ctx context.Context, opts open.ClientOptions) (*naming.Clie
 	defer cancel()
 	c, done, err := open.Client(ctx, a.store, &opts)
 	if err != nil {
-		return nil, nil, registryError(a.storeName(), err)
+		return nil, nil, a.openError(a.store, err)
 	}
 	return c, func() { _ = done() }, nil
+}
+
+// openError returns the error of a URL that could not be opened. The error of a URL that can
+// never work says where the URL was given, and does not repeat the URL.
+func (a *app) openError(rawURL string, err error) error {
+	if !errors.Is(err, naming.ErrInvalid) {
+		return registryError(shortURL(rawURL), err)
+	}
+	text := message(err)
+	if _, what, ok := strings.Cut(text, "URL of a store: "); ok {
+		text = what
+	}
+	return usage("%s: %s", a.origin(rawURL), text)
+}
+
+// origin returns where a URL was given.
+func (a *app) origin(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	switch {
+	case rawURL == a.store && a.flags.Changed("store"):
+		return "--store"
+	case rawURL == a.store:
+		return "NAMING_STORE"
+	case err != nil || u.User != nil || u.Host == "":
+		return "the URL"
+	}
+	return naming.SafeText(u.Scheme + "://" + u.Host)
 }
 
 // storeName returns the registry's name for messages: its URL without parameters. Package
@@ -81,7 +110,7 @@ func (a *app) registryStore(ctx context.Context, url string) (naming.Store, func
 	defer cancel()
 	s, done, err := open.Store(ctx, url, &open.Options{Logger: a.logger()})
 	if err != nil {
-		return nil, nil, registryError(shortURL(url), err)
+		return nil, nil, a.openError(url, err)
 	}
 	return s, func() { _ = done() }, nil
 }
