@@ -45,7 +45,7 @@ type Marker interface {
 //
 // On a Client of package migrate, Mark marks the entries of both registries. It returns
 // [ErrNotFound] only if neither has the entry. When a later phase registers a joined program in
-// the other registry, the program carries the mark there.
+// the other registry, the program carries the mark there. A maintenance mode is not carried.
 //
 // The error is [ErrNotFound] if the service has no entry with the ID. It is [ErrInvalid] if
 // the store is not a Marker, or if the entry has no place for the mark.

@@ -3,6 +3,8 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,6 +114,61 @@ func TestMarkIsCarriedOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.wantContent("removed", oldSide, "1", true)
 		w.wantContent("removed", newSide, "1", false)
+	})
+}
+
+// refuseMarks makes the new registry refuse to mark, until refuse is false.
+func (w *writer) refuseMarks(refuse bool) {
+	w.stores[newSide].RefuseFunc(func(method, _ string) error {
+		if refuse && method == "Mark" {
+			return errWriterDown
+		}
+		return nil
+	})
+}
+
+// TestMarkIsCarriedLater lets the registry that the endpoint comes to refuse the mark, until the
+// endpoint has left the other registry. The program is not held up.
+func TestMarkIsCarriedLater(t *testing.T) {
+	testWriter(t, phaseIs(Old), nil, func(w *writer) {
+		g := w.register(&naming.RegisterOptions{Wait: true})
+		time.Sleep(time.Minute)
+		w.mark(true)
+		w.refuseMarks(true)
+		for _, phase := range []Phase{Union, NewWrite} {
+			w.phases.set(phase)
+			time.Sleep(time.Minute)
+			if err := g.Update(context.Background(), fmt.Append(nil, int(phase))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.want("new", false, true)
+		w.refuseMarks(false)
+		time.Sleep(2 * maxCarryRest)
+		w.wantContent("carried", newSide, strconv.Itoa(int(NewWrite)), true)
+		w.wantMarked("carried", g, true)
+	})
+}
+
+// TestMarkIsNotCarriedAfterResume lets the program resume before the mark could be carried.
+func TestMarkIsNotCarriedAfterResume(t *testing.T) {
+	testWriter(t, phaseIs(Old), nil, func(w *writer) {
+		g := w.register(&naming.RegisterOptions{Wait: true})
+		time.Sleep(time.Minute)
+		w.mark(true)
+		w.refuseMarks(true)
+		w.phases.set(NewWrite)
+		time.Sleep(time.Minute)
+		w.want("new", false, true)
+		for _, err := range []error{g.Drain(context.Background()), g.Resume(context.Background())} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.refuseMarks(false)
+		time.Sleep(2 * maxCarryRest)
+		w.wantContent("resumed", newSide, "", false)
+		w.wantMarked("resumed", g, false)
 	})
 }
 

@@ -22,6 +22,9 @@ const (
 
 	// registerRest is the rest after the Client of a registry was found closed.
 	registerRest = time.Second
+
+	// maxCarryRest bounds the rest between two attempts to carry the mark of an operator.
+	maxCarryRest = time.Minute
 )
 
 // part keeps the endpoint of an announcement in one registry while the phase writes the
@@ -38,6 +41,8 @@ type part struct {
 	// Owned by the goroutine of run.
 	leaving     chan error         // not nil: the endpoint is being removed; has capacity 1 for the result
 	cancelLeave context.CancelFunc // of leaving
+	carryRest   time.Duration      // after the last attempt to carry a mark, which failed; 0: none failed
+	carryDue    time.Time          // when the next attempt is due
 }
 
 func newPart(a *announcement, side sideIndex, addr string) *part {
@@ -51,6 +56,7 @@ const (
 	stepWait step = iota // wait until something changes
 	stepRegister
 	stepApply // have the registry store the wanted content
+	stepCarry // mark the endpoint as somebody else has marked it in the other registry
 	stepLeave
 	stepEnd
 )
@@ -71,6 +77,8 @@ func (p *part) run() {
 			p.leave(&s)
 		case stepApply:
 			p.apply(&s, due)
+		case stepCarry:
+			p.carryMark(&s)
 		case stepWait:
 			p.wait(s.turn, due)
 		}
@@ -94,8 +102,13 @@ func (p *part) decide(s *snapshot) (next step, due time.Time) {
 			return stepLeave, due
 		}
 	}
-	if s.part.answered != s.version {
+	switch {
+	case s.part.answered != s.version:
 		return stepApply, due
+	case s.part.carries && !time.Now().Before(p.carryDue):
+		return stepCarry, due
+	case s.part.carries && (due.IsZero() || p.carryDue.Before(due)):
+		due = p.carryDue
 	}
 	return stepWait, due
 }
@@ -140,6 +153,7 @@ func (p *part) register() error {
 		return err
 	}
 	p.a.state.setPresent(p.side, r, version)
+	p.carryRest, p.carryDue = 0, time.Time{}
 	return nil
 }
 
@@ -218,9 +232,6 @@ func (p *part) confirmGiven(ctx context.Context, s *snapshot) bool {
 			err = r.Wait(ctx)
 		}
 	}
-	if err == nil && s.part.carries {
-		err = p.carryMark(ctx)
-	}
 	if err != nil && !errors.Is(err, naming.ErrInvalid) {
 		return false
 	}
@@ -241,18 +252,26 @@ func (p *part) confirmGiven(ctx context.Context, s *snapshot) bool {
 	return true
 }
 
-// carryMark marks the endpoint, which is registered, if somebody else has marked the endpoint in
-// the other registry. It marks as the operator did, so that an operator can remove the mark. A
-// store that cannot mark leaves the endpoint as it is.
-func (p *part) carryMark(ctx context.Context) error {
-	if other, present := p.a.state.partStatus(p.side.other()); present && other.MarkedByOther {
-		err := p.a.joined.sides[p.side].mark(ctx, p.a.service, p.a.id, true)
-		if err != nil && !errors.Is(err, naming.ErrInvalid) && !errors.Is(err, naming.ErrNotFound) {
-			return err
-		}
+// carryMark marks the endpoint, which is registered, as somebody else has marked the endpoint in
+// the other registry. It marks as the operator did, so that an operator can remove the mark. It
+// also does so after the endpoint has left the other registry: an attempt before may have
+// failed. A store that cannot mark leaves the endpoint as it is. What the program itself said of
+// the mark since counts more.
+func (p *part) carryMark(s *snapshot) {
+	var err error
+	other, present := p.a.state.partStatus(p.side.other())
+	if (!present || other.MarkedByOther) && s.part.given[drainingAspect] == s.version[drainingAspect] {
+		ctx, cancel := context.WithTimeout(s.turn, leaveTimeout)
+		defer cancel()
+		err = p.a.joined.sides[p.side].mark(ctx, p.a.service, p.a.id, true)
 	}
-	p.a.state.setCarried(p.side)
-	return nil
+	if err == nil || errors.Is(err, naming.ErrInvalid) {
+		p.carryRest, p.carryDue = 0, time.Time{}
+		p.a.state.setCarried(p.side)
+		return
+	}
+	p.carryRest = min(max(registerRest, 2*p.carryRest), maxCarryRest)
+	p.carryDue = time.Now().Add(p.carryRest)
 }
 
 // mayUnmark reports whether the endpoint may be registered without the mark that is

@@ -16,15 +16,27 @@ var writerMutants = []mutant.Mutant{
 	{
 		Name: "does not carry the mark of an operator",
 		File: "announce_part.go",
-		Old:  "	if err == nil && s.part.carries {\n",
-		New:  "	if err == nil && s.part.carries && false {\n",
+		Old:  "		return stepCarry, due\n",
+		New:  "		return stepWait, due\n",
 		Test: "TestMarkIsCarried",
 	}, {
 		Name: "carries the mark for ever",
 		File: "announce_part.go",
-		Old:  "	p.a.state.setCarried(p.side)\n	return nil\n",
-		New:  "	return context.Canceled\n",
+		Old:  "		p.a.state.setCarried(p.side)\n",
+		New:  "		p.carryDue = time.Now().Add(time.Second)\n",
 		Test: "TestMarkIsCarriedOnce",
+	}, {
+		Name: "forgets a mark that it could not carry before the endpoint left the other registry",
+		File: "announce_part.go",
+		Old:  "	if (!present || other.MarkedByOther) && s",
+		New:  "	if other.MarkedByOther && s",
+		Test: "TestMarkIsCarriedLater",
+	}, {
+		Name: "carries the mark although the program resumed",
+		File: "announce_part.go",
+		Old:  " && s.part.given[drainingAspect] == s.version[drainingAspect] {\n		ctx",
+		New:  " {\n		ctx",
+		Test: "TestMarkIsNotCarriedAfterResume",
 	}, {
 		Name: "does not resume what an operator has marked",
 		File: "announce_state.go",

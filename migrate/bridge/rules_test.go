@@ -127,6 +127,54 @@ func TestDraining(t *testing.T) {
 	})
 }
 
+// The mark of an operator in the source is carried to the copy and lifted there, also while a
+// program keeps the endpoint registered.
+func TestMarkOfOperator(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.put(w.old, "web", endpoint("1"))
+		program, operator := naming.New(w.old, nil), naming.New(w.old, nil)
+		defer program.Close()
+		defer operator.Close()
+		g, err := program.Register(w.Context(), "web", endpoint("2"), &naming.RegisterOptions{Wait: true})
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.start(w.old, w.next, options())
+		settle(time.Minute)
+		for _, draining := range []bool{true, false} {
+			for _, id := range []string{"1", "2"} {
+				if err := operator.Mark(w.Context(), "web", id, draining); err != nil {
+					w.Fatal(err)
+				}
+			}
+			settle(time.Second)
+			if err := g.Update(w.Context(), endpoint("2").Metadata); err != nil {
+				w.Fatal(err)
+			}
+			settle(time.Minute)
+			for _, id := range []string{"~old~1", "~old~2"} {
+				if c := w.list(w.next, "web")[id]; c.Draining != draining {
+					w.Errorf("Mark(%v) in the source: the copy is %+v", draining, c)
+				}
+			}
+		}
+		if err := operator.Mark(w.Context(), "web", "~old~1", true); !errors.Is(err, naming.ErrNotFound) {
+			w.Errorf("Mark of a copy in the source: got error %v, want ErrNotFound", err)
+		}
+		if err := program.Mark(w.Context(), "web", "1", true); err != nil { // any Client may mark
+			w.Fatal(err)
+		}
+		// Somebody marks the copy itself. The bridge puts what the source has.
+		if err := w.next.Mark(w.Context(), "web", "~old~2", true); err != nil {
+			w.Fatal(err)
+		}
+		settle(time.Minute)
+		if c := w.list(w.next, "web"); !c["~old~1"].Draining || c["~old~2"].Draining {
+			w.Errorf("the copies are %+v", c)
+		}
+	})
+}
+
 // blown collects the plans of FuseBlown.
 type blown struct {
 	mu    sync.Mutex
