@@ -16,6 +16,9 @@ import (
 	"github.com/naming-go/naming"
 )
 
+// Max is the most of Registrations and of Changes.
+const Max = 1_000_000
+
 // Options says how much is measured.
 type Options struct {
 	// Registrations is how many endpoints are registered, and Concurrency how many at once.
@@ -74,11 +77,15 @@ func pair(naming, raw float64) Pair {
 	return p
 }
 
-// Run measures a registry. Everything is put under services with a random name, and removed
-// at the end, also if ctx is done.
+// Run measures a registry. Everything is put under services with a random name and under leases,
+// and removed at the end, also if ctx is done. What a process that is killed leaves behind ends
+// with its lease.
 func Run(ctx context.Context, t Target, o Options) (Result, error) {
 	if o.Registrations < 1 || o.Concurrency < 1 || o.Changes < 1 || o.Interval < 0 {
 		return Result{}, fmt.Errorf("%w: the numbers of a measurement must be positive", naming.ErrInvalid)
+	}
+	if o.Registrations > Max || o.Changes > Max || o.Concurrency > maxConcurrency || o.Interval > maxInterval {
+		return Result{}, fmt.Errorf("%w: at most %d registrations and changes, %d at once, %v apart", naming.ErrInvalid, Max, maxConcurrency, maxInterval)
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, int, int) {}
@@ -106,16 +113,34 @@ type measurement struct {
 // requestTimeout bounds a single request.
 const requestTimeout = 30 * time.Second
 
+const (
+	maxConcurrency = 10_000
+	maxInterval    = time.Minute // the lease of the probe outlives the time between two changes
+	probeTTL       = 10 * time.Minute
+)
+
 // try puts an endpoint and removes it. A Registration would try again and again what the
 // registry refuses.
-func (m *measurement) try(ctx context.Context) error {
+func (m *measurement) try(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	lease, err := m.Store.Grant(ctx, probeTTL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanUp(ctx, lease.Revoke)) }()
 	e := naming.Endpoint{ID: probe, Addr: addr(0)}
-	if err := m.Store.Apply(ctx, m.name+"-try", naming.Change{Endpoint: e}); err != nil {
+	if err := m.Store.Apply(ctx, m.name+"-try", naming.Change{Endpoint: e, Lease: lease}); err != nil {
 		return err
 	}
 	return m.Store.Apply(ctx, m.name+"-try", naming.Change{Op: naming.Delete, Endpoint: e})
+}
+
+// cleanUp calls a function that removes something, also if ctx is done.
+func cleanUp(ctx context.Context, remove func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return remove(ctx)
 }
 
 // registrations measures registrations, each way in turn: half of them, the other way, and
@@ -162,11 +187,7 @@ const cleanupTimeout = 30 * time.Second
 // register registers endpoints with the Client, and returns how long that took.
 func (m *measurement) register(ctx context.Context, service string, n int) (took time.Duration, err error) {
 	var held registrations
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-		defer cancel()
-		err = errors.Join(err, held.withdraw(ctx))
-	}()
+	defer func() { err = errors.Join(err, cleanUp(ctx, held.withdraw)) }()
 	begin := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
@@ -212,12 +233,10 @@ func (r *registrations) withdraw(ctx context.Context) error {
 }
 
 func (m *measurement) registerRaw(ctx context.Context, service string, n int) (took time.Duration, err error) {
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-		defer cancel()
-		err = errors.Join(err, m.Raw.Remove(ctx))
-	}()
+	defer func() { err = errors.Join(err, cleanUp(ctx, m.Raw.Remove)) }()
 	begin := time.Now()
-	err = m.Raw.Register(ctx, service, n, m.opts.Concurrency)
+	bounded, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	err = m.Raw.Register(bounded, service, n, m.opts.Concurrency)
 	return time.Since(begin), err
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -76,6 +78,48 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Every request may be the last: a measurement that is interrupted in a request, whichever it
+// is, leaves nothing, and what it has put is under a lease.
+func TestInterruptedAnywhere(t *testing.T) {
+	o := measure.Options{Registrations: 2, Concurrency: 1, Changes: 1}
+	for at, ended := 1, false; !ended; at++ {
+		m := target(t, "memory:")
+		ctx, cancel := context.WithCancel(t.Context())
+		store := m.Store.(*memory.Store)
+		var requests atomic.Int64
+		store.RefuseFunc(func(method, _ string) error {
+			if (method == "Apply" || method == "Grant") && requests.Add(1) == int64(at) {
+				cancel()
+			}
+			return nil
+		})
+		m.Store = &leased{store, t}
+		_, err := measure.Run(ctx, m, o)
+		ended = requests.Load() < int64(at)
+		if ended != (err == nil) || err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("interrupted in request %d: the error is %v", at, err)
+		}
+		store.RefuseFunc(nil)
+		empty(t, store)
+		cancel()
+	}
+}
+
+// leased is a store that checks that every endpoint is under a lease.
+type leased struct {
+	*memory.Store
+	t *testing.T
+}
+
+func (l *leased) Apply(ctx context.Context, service string, changes ...naming.Change) error {
+	for _, c := range changes {
+		if c.Op == naming.Add && c.Lease == nil {
+			l.t.Errorf("%s in %s is under no lease", c.Endpoint.ID, service)
+		}
+	}
+	return l.Store.Apply(ctx, service, changes...)
+}
+
 // A measurement that is interrupted, at whichever step, leaves nothing.
 func TestInterrupted(t *testing.T) {
 	for _, at := range []string{"registrations", "changes"} {
@@ -96,7 +140,8 @@ func TestInterrupted(t *testing.T) {
 
 func TestInvalid(t *testing.T) {
 	m := target(t, "memory:")
-	for _, o := range []measure.Options{{}, {Registrations: 1, Concurrency: 1}, {Registrations: 1, Changes: 1}, {Registrations: 1, Concurrency: 1, Changes: 1, Interval: -1}} {
+	for _, o := range []measure.Options{{}, {Registrations: 1, Concurrency: 1}, {Registrations: 1, Changes: 1}, {Registrations: 1, Concurrency: 1, Changes: 1, Interval: -1},
+		{Registrations: measure.Max + 1, Concurrency: 1, Changes: 1}, {Registrations: 1, Concurrency: 1, Changes: 1, Interval: time.Hour}} {
 		if _, err := measure.Run(t.Context(), m, o); !errors.Is(err, naming.ErrInvalid) {
 			t.Errorf("%+v: the error is %v", o, err)
 		}

@@ -62,12 +62,11 @@ func (w *watcher) wait(ctx context.Context, addr string) (time.Time, error) {
 // changes.
 func (m *measurement) propagation(ctx context.Context) (p50, p99 Pair, err error) {
 	service := m.name + "-probe"
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-		defer cancel()
-		remove := naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: probe}}
-		err = errors.Join(err, m.Store.Apply(ctx, service, remove))
-	}()
+	lease, err := m.Store.Grant(ctx, probeTTL)
+	if err != nil {
+		return p50, p99, err
+	}
+	defer func() { err = errors.Join(err, cleanUp(ctx, lease.Revoke)) }()
 	g, gctx := errgroup.WithContext(ctx)
 	watchCtx, stop := context.WithCancel(gctx)
 	ours, raw := newWatcher(), newWatcher()
@@ -79,7 +78,7 @@ func (m *measurement) propagation(ctx context.Context) (p50, p99 Pair, err error
 	}
 	g.Go(func() error {
 		defer stop()
-		return m.change(watchCtx, service, watchers)
+		return m.change(watchCtx, service, lease, watchers)
 	})
 	if err := g.Wait(); err != nil {
 		return p50, p99, err
@@ -111,13 +110,20 @@ func (m *measurement) follow(ctx context.Context, service string, seen func(stri
 }
 
 // change changes the probe and waits for all watchers each time. The first change is not
-// counted: the watches may only start with it.
-func (m *measurement) change(ctx context.Context, service string, watchers []*watcher) error {
+// counted: the watches may only start with it. The lease is renewed between two changes.
+func (m *measurement) change(ctx context.Context, service string, lease naming.Lease, watchers []*watcher) error {
+	renewed := time.Now()
 	for i := range m.opts.Changes + 1 {
 		m.opts.Progress("changes", i, m.opts.Changes)
+		if time.Since(renewed) > lease.TTL()/3 {
+			if err := lease.Renew(ctx); err != nil {
+				return err
+			}
+			renewed = time.Now()
+		}
 		e := naming.Endpoint{ID: probe, Addr: addr(i)}
 		begin := time.Now()
-		if err := m.put(ctx, service, e); err != nil {
+		if err := m.put(ctx, service, naming.Change{Endpoint: e, Lease: lease}); err != nil {
 			return err
 		}
 		for _, w := range watchers {
@@ -138,10 +144,10 @@ func (m *measurement) change(ctx context.Context, service string, watchers []*wa
 	return nil
 }
 
-func (m *measurement) put(ctx context.Context, service string, e naming.Endpoint) error {
+func (m *measurement) put(ctx context.Context, service string, c naming.Change) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return m.Store.Apply(ctx, service, naming.Change{Endpoint: e})
+	return m.Store.Apply(ctx, service, c)
 }
 
 // quantile returns a quantile of delays, in milliseconds.

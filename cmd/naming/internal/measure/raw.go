@@ -18,7 +18,9 @@ import (
 	"github.com/naming-go/naming/backend/etcd"
 )
 
-const rawTTL = 15 * time.Second
+// rawTTL outlasts the registrations of one turn, because nothing renews the leases of the raw
+// clients. What a process that is killed leaves behind ends then.
+const rawTTL = registerTimeout + time.Minute
 
 // Etcd returns etcd's own client, clientv3.
 func Etcd(c *clientv3.Client, o etcd.Options) Raw {
@@ -117,7 +119,9 @@ func (r *rawConsul) Register(ctx context.Context, service string, n, concurrency
 			r.note(id)
 			s := &api.AgentServiceRegistration{
 				ID: id, Name: r.opts.Prefix + service, Address: host, Port: number,
-				Check: &api.AgentServiceCheck{TTL: rawTTL.String(), Status: api.HealthPassing},
+				Check: &api.AgentServiceCheck{
+					TTL: rawTTL.String(), Status: api.HealthPassing, DeregisterCriticalServiceAfter: time.Minute.String(),
+				},
 			}
 			return r.client.Agent().ServiceRegisterOpts(s, api.ServiceRegisterOpts{Token: q.Token}.WithContext(ctx))
 		})
