@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/naming-go/naming/internal/consultest"
+)
+
+// TestTour plays the transcripts of the documentation: the blocks of a file that begin with
+// ```console below the comment <!-- tour -->. All blocks of a file are one script. In a block,
+//
+//	$ COMMAND          is a command, and the lines below are what the command prints
+//	NAME$ COMMAND      is a command that runs in a terminal of its own
+//	NAME | LINE        is what the terminal prints next; "..." stands for any lines
+//	NAME^C             is Ctrl-C in the terminal, which ends the command with the status 0
+//	# COMMENT          is a comment
+//
+// The addresses of the documentation are replaced by free ones. What a command prints is
+// compared without times, durations, digests and the width of columns. A command that only
+// reads is repeated until the command prints what the documentation shows.
+func TestTour(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin, "./examples/server", "./examples/client")
+	build.Dir, build.Env = "../..", append(os.Environ(), "GOWORK=off")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, file := range []string{"README.md", "docs/command.md"} {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile("../../" + file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps, err := parseTour(file, string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			playTour(t, bin, steps)
+		})
+	}
+}
+
+// playTour runs the steps as a script of testscript.
+func playTour(t *testing.T, bin string, steps []tourStep) {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "tour.txtar")
+	if err := os.WriteFile(script, []byte(tourScript(steps)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p := &player{steps: steps, replace: tourAddresses(t), terminals: make(map[string]*tourTerminal)}
+	testscript.Run(t, testscript.Params{
+		Files: []string{script},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
+			p.dir, p.env = e.WorkDir, e.Vars
+			for _, name := range []string{".env", ".status"} {
+				if err := os.WriteFile(filepath.Join(p.dir, name), nil, 0o666); err != nil {
+					return err
+				}
+			}
+			e.Defer(p.close)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"play": p.play},
+	})
+}
+
+// tourAddresses returns what replaces the addresses of the documentation. The order of the
+// addresses stays, because tables are sorted. The Consul runs already: the tour's command would
+// use the ports that every Consul uses.
+func tourAddresses(t *testing.T) *strings.Replacer {
+	documented := []string{"127.0.0.1:2379", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083", "127.0.0.1:9780", "127.0.0.1:9781"}
+	free := make(map[string]bool)
+	for len(free) < len(documented) {
+		free[freeAddr(t)] = true
+	}
+	pairs := []string{
+		"go run ./examples/", "",
+		"consul agent -dev", "sleep 3600",
+		"127.0.0.1:8500", consultest.Start(t, nil).Addr,
+	}
+	for i, addr := range slices.Sorted(maps.Keys(free)) {
+		if i == 0 {
+			pairs = append(pairs, "naming dev --temporary", "naming dev --temporary --listen "+addr)
+		}
+		pairs = append(pairs, documented[i], addr)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// tourStep is a line of a transcript, with the lines that belong to the line.
+type tourStep struct {
+	at       string // the file and the line
+	kind     stepKind
+	terminal string // empty for a command of the reader's own terminal
+	text     string // the command, or the line that the terminal prints
+	prints   []string
+}
+
+type stepKind int
+
+const (
+	types stepKind = iota
+	prints
+	interrupt
+)
+
+var (
+	tourBlock   = regexp.MustCompile("(?ms)^<!-- tour -->\n```console\n(.*?)^```$")
+	tourCommand = regexp.MustCompile(`^(\w*)\$ (.+)$`)
+	tourPrints  = regexp.MustCompile(`^(\w+) \|(?: (.*))?$`)
+	tourStop    = regexp.MustCompile(`^(\w+)\^C$`)
+)
+
+// parseTour returns the steps of a file.
+func parseTour(file, text string) (steps []tourStep, err error) {
+	for _, m := range tourBlock.FindAllStringSubmatchIndex(text, -1) {
+		line := strings.Count(text[:m[2]], "\n")
+		begin := len(steps)
+		for s := range strings.Lines(text[m[2]:m[3]]) {
+			line++
+			s, at := strings.TrimSuffix(s, "\n"), fmt.Sprintf("%s:%d", file, line)
+			if c := tourCommand.FindStringSubmatch(s); c != nil {
+				steps = append(steps, tourStep{at: at, terminal: c[1], text: c[2]})
+			} else if c := tourPrints.FindStringSubmatch(s); c != nil {
+				steps = append(steps, tourStep{at: at, kind: prints, terminal: c[1], text: c[2]})
+			} else if c := tourStop.FindStringSubmatch(s); c != nil {
+				steps = append(steps, tourStep{at: at, kind: interrupt, terminal: c[1]})
+			} else if strings.HasPrefix(s, "# ") {
+				continue
+			} else if last := len(steps) - 1; last < begin || steps[last].kind != types || steps[last].terminal != "" {
+				return nil, fmt.Errorf("%s: %q is not below a command", at, s)
+			} else {
+				steps[last].prints = append(steps[last].prints, s)
+			}
+		}
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("%s has no tour", file)
+	}
+	return steps, nil
+}
+
+// tourScript returns a script that plays the steps.
+func tourScript(steps []tourStep) string {
+	var b strings.Builder
+	for i, s := range steps {
+		fmt.Fprintf(&b, "# %s: %s\nplay %d\n", s.at, s.text, i)
+	}
+	return b.String()
+}
