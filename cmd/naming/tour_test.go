@@ -46,6 +46,11 @@ func TestTour(t *testing.T) {
 				t.Fatal(err)
 			}
 			playTour(t, bin, steps)
+			if *record && !t.Failed() {
+				if err := os.WriteFile("../../"+file, []byte(recordTour(string(text), steps)), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
 		})
 	}
 }
@@ -57,7 +62,8 @@ func playTour(t *testing.T, bin string, steps []tourStep) {
 	if err := os.WriteFile(script, []byte(tourScript(steps)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	p := &player{steps: steps, replace: tourAddresses(t), terminals: make(map[string]*tourTerminal)}
+	p := &player{steps: steps, terminals: make(map[string]*tourTerminal)}
+	p.replace, p.documented = tourAddresses(t)
 	testscript.Run(t, testscript.Params{
 		Files: []string{script},
 		Setup: func(e *testscript.Env) error {
@@ -76,27 +82,35 @@ func playTour(t *testing.T, bin string, steps []tourStep) {
 	})
 }
 
-// tourAddresses returns what replaces the addresses of the documentation. The order of the
-// addresses stays, because tables are sorted. The Consul runs already: the tour's command would
-// use the ports that every Consul uses.
-func tourAddresses(t *testing.T) *strings.Replacer {
-	documented := []string{"127.0.0.1:2379", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083", "127.0.0.1:9780", "127.0.0.1:9781"}
+// tourAddresses returns what replaces the addresses of the documentation, and what replaces
+// their replacements. The order of the addresses stays, because tables are sorted. The Consul
+// runs already: the tour's command would use the ports that every Consul uses.
+func tourAddresses(t *testing.T) (replace, documented *strings.Replacer) {
+	t.Helper()
+	known := []string{"127.0.0.1:2379", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083", "127.0.0.1:9780", "127.0.0.1:9781"}
 	free := make(map[string]bool)
-	for len(free) < len(documented) {
+	for len(free) < len(known) {
 		free[freeAddr(t)] = true
 	}
-	pairs := []string{
+	used := slices.Sorted(maps.Keys(free))
+	if *record {
+		used = known
+	}
+	consul := consultest.Start(t, nil).Addr
+	there := []string{
 		"go run ./examples/", "",
 		"consul agent -dev", "sleep 3600",
-		"127.0.0.1:8500", consultest.Start(t, nil).Addr,
+		"naming dev --temporary", "naming dev --temporary --listen " + used[0],
+		"127.0.0.1:8500", consul,
 	}
-	for i, addr := range slices.Sorted(maps.Keys(free)) {
-		if i == 0 {
-			pairs = append(pairs, "naming dev --temporary", "naming dev --temporary --listen "+addr)
-		}
-		pairs = append(pairs, documented[i], addr)
+	back := []string{consul, "127.0.0.1:8500"}
+	for i, addr := range used {
+		there, back = append(there, known[i], addr), append(back, addr, known[i])
+		// A program may have its port as an argument.
+		port, to := known[i][strings.LastIndex(known[i], ":")+1:], addr[strings.LastIndex(addr, ":")+1:]
+		there = append(there, " "+port, " "+to)
 	}
-	return strings.NewReplacer(pairs...)
+	return strings.NewReplacer(there...), strings.NewReplacer(back...)
 }
 
 // tourStep is a line of a transcript, with the lines that belong to the line.
@@ -159,4 +173,30 @@ func tourScript(steps []tourStep) string {
 		fmt.Fprintf(&b, "# %s: %s\nplay %d\n", s.at, s.text, i)
 	}
 	return b.String()
+}
+
+// recordTour returns a text with what the steps print now.
+func recordTour(text string, steps []tourStep) string {
+	next := 0
+	return tourBlock.ReplaceAllStringFunc(text, func(block string) string {
+		lines := strings.SplitAfter(strings.TrimSuffix(block, "```"), "\n")
+		var b strings.Builder
+		for _, line := range lines {
+			s := strings.TrimSuffix(line, "\n")
+			switch {
+			case tourCommand.MatchString(s) || tourStop.MatchString(s):
+				b.WriteString(line)
+				for _, printed := range steps[next].prints {
+					b.WriteString(printed + "\n")
+				}
+				next++
+			case tourPrints.MatchString(s):
+				b.WriteString(strings.TrimRight(steps[next].terminal+" | "+steps[next].text, " ") + "\n")
+				next++
+			case next == 0 || strings.HasPrefix(s, "# ") || strings.HasPrefix(s, "<!--") || strings.HasPrefix(s, "```"):
+				b.WriteString(line)
+			}
+		}
+		return b.String() + "```"
+	})
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"flag"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,13 +19,29 @@ import (
 // tourBound is the time after which a step hangs.
 const tourBound = time.Minute
 
+// record has TestTour write what the commands print into the documentation. The test then uses
+// the addresses of the documentation, besides that of Consul. What is left out stays left out.
+var record = flag.Bool("record", false, "write what the commands of a tour print into the documentation")
+
+// record keeps what a command prints, unless the documentation leaves out lines.
+func (s *tourStep) record(text string) {
+	if !slices.Contains(s.prints, "...") {
+		s.prints = strings.Split(strings.TrimRight(text, "\n"), "\n")
+	}
+	if text == "" {
+		s.prints = nil
+	}
+}
+
 // player plays the steps of one tour.
 type player struct {
-	steps     []tourStep
-	replace   *strings.Replacer
-	dir       string
-	env       []string
-	terminals map[string]*tourTerminal
+	steps   []tourStep
+	replace *strings.Replacer // of the addresses of the documentation
+	// documented replaces the addresses of this run by those of the documentation.
+	documented *strings.Replacer
+	dir        string
+	env        []string
+	terminals  map[string]*tourTerminal
 }
 
 // tourTerminal is a terminal with a command that runs.
@@ -58,11 +76,16 @@ var reads = regexp.MustCompile(`^(naming (get|ls|resolve|diff|top|man|completion
 func (p *player) run(ts *testscript.TestScript, s *tourStep) {
 	want := normal(p.replace.Replace(strings.Join(s.prints, "\n")))
 	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		got := normal(p.shell(ts, s.text))
-		if shows(want, got) {
+		text := p.shell(ts, s.text)
+		got := normal(text)
+		switch over := !reads.MatchString(s.text) || time.Since(begin) > tourBound; {
+		case shows(want, got):
+			s.record(p.documented.Replace(text))
 			return
-		}
-		if !reads.MatchString(s.text) || time.Since(begin) > tourBound {
+		case over && *record:
+			s.record(p.documented.Replace(text))
+			return
+		case over:
 			ts.Fatalf("%s: %s\nprints:\n%s\nand not:\n%s", s.at, s.text, got, want)
 		}
 	}
@@ -126,7 +149,7 @@ func (p *player) expect(ts *testscript.TestScript, s *tourStep) {
 		case line, ok := <-t.lines:
 			got := normal(line)
 			if got == want {
-				t.skips = false
+				s.text, t.skips = p.documented.Replace(line), false
 				return
 			}
 			if skipped = append(skipped, got); !ok || !t.skips {
@@ -177,6 +200,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?\b`), "TIME"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(h|ms|m|s|µs))+\b`), "DURATION"},
 	{regexp.MustCompile(`data in .*`), "data in DIRECTORY"},
+	{regexp.MustCompile(`\b[\w.-]+/\d+ `), "HOST/PROCESS "},
 	{regexp.MustCompile(`[ \t]+`), " "},
 	{regexp.MustCompile(`(?m) +$`), ""},
 }
