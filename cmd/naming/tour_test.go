@@ -101,6 +101,8 @@ func tourAddresses(t *testing.T) (replace, documented *strings.Replacer) {
 		"go run ./examples/", "",
 		"consul agent -dev", "sleep 3600",
 		"naming dev --temporary", "naming dev --temporary --listen " + used[0],
+		"naming serve", "naming serve --listen " + used[4],
+		"naming ui", "naming ui --listen " + used[5],
 		"127.0.0.1:8500", consul,
 	}
 	back := []string{consul, "127.0.0.1:8500"}
