@@ -158,3 +158,26 @@ func TestMarkRights(t *testing.T) {
 		t.Errorf("got error %v, want ErrPermission with the right and the key", err)
 	}
 }
+
+// TestMarkTooLarge: an entry that is as large as the server allows has no room for the mark.
+func TestMarkTooLarge(t *testing.T) {
+	t.Parallel()
+	const limit = 20000
+	r := newRig(t, etcdtest.Start(t, &etcdtest.Options{Args: []string{fmt.Sprint("--max-request-bytes=", limit)}}), nil)
+	value := func(size int) string {
+		return fmt.Sprintf(`{"Op":0,"Addr":"a:1","Metadata":"%s"}`, strings.Repeat("x", size))
+	}
+	size, err := limit, errors.New("not put yet")
+	for ; err != nil; size -= 4 {
+		_, err = r.admin.Put(t.Context(), r.prefix+"svc/a:1", value(size))
+		if size < limit/2 {
+			t.Fatalf("a value of half the limit is refused: %v", err)
+		}
+	}
+	if err := r.Mark(t.Context(), "svc", "a:1", true); !errors.Is(err, naming.ErrInvalid) {
+		t.Errorf("got error %v, want ErrInvalid", err)
+	}
+	if list := listOf(t, r, "svc"); len(list) != 1 || list[0].Draining {
+		t.Errorf("%d endpoints, want one without the mark", len(list))
+	}
+}
