@@ -244,9 +244,14 @@ func TestMarkBeforeRefusedUpdate(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		})
+		writes := p.applied()
 		mark(t, p.Store, true)
 		if err := <-refused; !errors.Is(err, naming.ErrInvalid) {
 			t.Fatalf("Update returned %v, want ErrInvalid", err)
+		}
+		time.Sleep(time.Minute)
+		if n := p.applied() - writes; n != 1 {
+			t.Errorf("%d writes, want the one that was refused", n)
 		}
 		if err := g.Update(t.Context(), json.RawMessage("3")); err != nil {
 			t.Fatal(err)
@@ -353,15 +358,19 @@ func TestMarkShownLate(t *testing.T) {
 		c := naming.New(&late{picky: p, lag: time.Second}, quiet)
 		defer c.Close()
 		g := register(t, c, "svc", "a:1", nil)
-		for range 3 {
+		for n := range 3 {
 			time.Sleep(time.Minute)
-			for _, err := range []error{g.Drain(t.Context()), sleepFor(100 * time.Millisecond), g.Resume(t.Context())} {
+			metadata := fmt.Sprint(n)
+			for _, err := range []error{
+				g.Drain(t.Context()), sleepFor(100 * time.Millisecond), g.Update(t.Context(), json.RawMessage(metadata)),
+				sleepFor(100 * time.Millisecond), g.Resume(t.Context()), g.Update(t.Context(), json.RawMessage("true")),
+			} {
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			time.Sleep(time.Minute)
-			listed(t, p, "svc", "a:1")
+			listed(t, p, "svc", "a:1 a:1 true")
 			marked(t, g, false, false)
 		}
 	})
@@ -381,9 +390,9 @@ func TestMarkOfPredecessor(t *testing.T) {
 		put(t, p.Store, "svc", "a:1")
 		mark(t, p.Store, true)
 		during(p, func() { time.Sleep(50 * time.Millisecond) })
-		g := register(t, c, "svc", "a:1", nil)
+		g := register(t, c, "svc", "a:1 a:1 1", nil)
 		time.Sleep(time.Minute)
-		listed(t, p, "svc", "a:1")
+		listed(t, p, "svc", "a:1 a:1 1")
 		marked(t, g, false, false)
 	})
 }
@@ -531,6 +540,22 @@ func TestMarkNotShown(t *testing.T) {
 		listed(t, p, "svc", "a:1 draining")
 		marked(t, g, true, true)
 	})
+}
+
+// hostile is a Store whose server answers with control characters.
+type hostile struct{ *memory.Store }
+
+func (hostile) Mark(context.Context, string, string, bool) error {
+	return fmt.Errorf("%w: \x1b[2J", naming.ErrPermission)
+}
+
+func TestMarkHostileAnswer(t *testing.T) {
+	c := naming.New(hostile{new(memory.Store)}, quiet)
+	defer c.Close()
+	err := c.Mark(t.Context(), "svc", "a\x1b:1", true)
+	if !errors.Is(err, naming.ErrPermission) || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("got error %q, want ErrPermission without control characters", err)
+	}
 }
 
 // plain is a Store that is not a Marker.

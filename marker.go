@@ -76,5 +76,5 @@ func (c *Client) mark(ctx context.Context, service, id string, draining bool) er
 	if err == nil {
 		c.wakeRetries()
 	}
-	return err
+	return SafeError(err)
 }

@@ -271,6 +271,12 @@ var markMutants = []mutant.Mutant{
 		New:  "		if false && ",
 		Test: "TestMarkDuringUpdate",
 	}, {
+		Name: "shows control characters of an answer to Mark",
+		File: "marker.go",
+		Old:  "	return SafeError(err)\n",
+		New:  "	return err\n",
+		Test: "TestMarkHostileAnswer",
+	}, {
 		Name: "overrules an operator who removes the mark at once",
 		File: "adopt.go",
 		Old:  "		!sameButMark(*marked, *now)\n",
@@ -280,7 +286,7 @@ var markMutants = []mutant.Mutant{
 		Name: "inspects a state once",
 		File: "adopt.go",
 		Old:  "	if rest := k.inspected.due(e); rest > 0 {\n",
-		New:  "	if rest := k.inspected.due(e); rest != 0 {\n",
+		New:  "	if rest := k.inspected.due(e); e == k.inspected.entry {\n",
 		Test: "TestMarkNotShown",
 	}, {
 		Name: "reads at each change of the service while it cannot read",

@@ -125,7 +125,7 @@ func (m *marking) setAll(ctx context.Context, entries []*wire.Entry) error {
 		case err != nil:
 			return err
 		case !here:
-			elsewhere = fmt.Errorf("%w: the registration %q is with the agent of node %q at %s, and only that agent can change it", naming.ErrInvalid, i.Service.ID, i.Node.Node, i.Node.Address)
+			elsewhere = fmt.Errorf("%w: the registration %q is with the agent of node %q at %q, and only that agent can change it", naming.ErrInvalid, i.Service.ID, i.Node.Node, i.Node.Address)
 		}
 	}
 	return elsewhere
