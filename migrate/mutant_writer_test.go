@@ -29,7 +29,7 @@ var writerMutants = []mutant.Mutant{
 		Name: "forgets a mark that it could not carry before the endpoint left the other registry",
 		File: "announce_part.go",
 		Old:  "	if (!present || other.MarkedByOther) && s",
-		New:  "	if other.MarkedByOther && s",
+		New:  "	if present && other.MarkedByOther && s",
 		Test: "TestMarkIsCarriedLater",
 	}, {
 		Name: "carries the mark although the program resumed",
