@@ -89,6 +89,9 @@ func endpoints(_ Judge, o *Observation, _ migrate.State) Condition {
 	case n == 0:
 		c.Why = "no registry has an endpoint of the service"
 		c.Opens = "look at the name of the service, or start its servers"
+		if o.Own {
+			c.Opens += ", or delete the record from both registries: naming deregister " + migrate.RecordService + " " + Word(o.Service)
+		}
 	}
 	return c
 }

@@ -120,7 +120,7 @@ func (w Wish) Forward(t Target) (migrate.State, error) {
 	if !named {
 		next, ok := Next(t.State, t.Known)
 		if !ok {
-			return next, fmt.Errorf("%v is the last phase: deploy the programs with the new registry alone, and delete the records", t.State.Phase)
+			return next, fmt.Errorf("%v is the last phase: deploy the programs with the new registry alone. Then delete the record from both registries: naming deregister %s %s", t.State.Phase, migrate.RecordService, Word(t.Record))
 		}
 		return next, nil
 	}
