@@ -24,6 +24,7 @@ type stepFlags struct {
 	to    string
 	share string
 	by    string
+	seq   uint64
 	force bool
 }
 
@@ -45,6 +46,13 @@ func (f *stepFlags) addWish(cmd *cobra.Command) {
 		}
 		return phases, cobra.ShellCompDirectiveNoFileComp
 	})
+}
+
+// addRecord adds the flags of what a record says besides the phase.
+func (f *stepFlags) addRecord(cmd *cobra.Command, operator string) {
+	cmd.Flags().StringVar(&f.by, "by", operator, "the `NAME` of who makes the step, for the record")
+	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
+	cmd.Flags().Uint64Var(&f.seq, "seq", 0, "the `NUMBER` that the record's number has to exceed; programs that ignore a record log it")
 }
 
 // cmdFlags are the flags of one command.
@@ -241,8 +249,7 @@ func (a *app) migrateAdvanceCommand(pair *pairFlags) *cobra.Command {
 	}
 	s.add(cmd, true)
 	cmd.Flags().BoolVar(&s.force, "force", false, "go on although a gate is closed")
-	cmd.Flags().StringVar(&s.by, "by", a.operator(), "the `NAME` of who makes the step, for the record")
-	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
+	s.addRecord(cmd, a.operator())
 	return cmd
 }
 
@@ -306,6 +313,7 @@ func (s *step) results() []stepResult {
 	results := make([]stepResult, len(s.targets))
 	for i, t := range s.targets {
 		results[i] = stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(s.to[i], true), state: s.to[i]}
+		results[i].state.Seq = s.flags.seq
 		for _, g := range s.judge.Gates(s.world, t, s.to[i]) {
 			if !g.Open {
 				results[i].Gates, results[i].Forced = append(results[i].Gates, g), s.flags.force
@@ -382,14 +390,15 @@ func (a *app) migrateBackCommand(pair *pairFlags) *cobra.Command {
 		Long: "Write a lower phase of services to both registries. A step back has no gate, and works while one\n" +
 			"registry is down: the record in the other one counts. From new-write and done the step goes to\n" +
 			"new-read. With --to and the present phase, the record is written again, which repairs a registry that\n" +
-			"has another one. The exit status is 3 if neither registry has the record.",
+			"has another one. Programs ignore a record whose number is lower than that of a record that they have\n" +
+			"read, which happens after both registries lost the records: give the number of their log to --seq.\n" +
+			"The exit status is 3 if neither registry has the record.",
 		Example: "  naming migrate back --service greeter\n  naming migrate back --all --to old",
 		RunE:    run(func(ctx context.Context, _ []string) error { return a.migrateBack(ctx, *pair, cmdFlags{&s, true}) }),
 	}
 	s.scopeFlags.add(cmd, true)
 	s.addWish(cmd)
-	cmd.Flags().StringVar(&s.by, "by", a.operator(), "the `NAME` of who makes the step, for the record")
-	cmd.Flags().Lookup("by").DefValue = "" // the user is not part of the help
+	s.addRecord(cmd, a.operator())
 	return cmd
 }
 
@@ -431,6 +440,7 @@ func (a *app) backResults(ctx context.Context, p *pair, wish steer.Wish, flags *
 			return nil, no("%s: %w", naming.SafeText(t.Record), err)
 		}
 		r := stepResult{Record: t.Record, From: steer.PositionOf(t.State, t.Known), To: steer.PositionOf(to, true), state: to}
+		r.state.Seq = flags.seq
 		o := steer.Observation{Known: t.Known, State: t.State, Old: steer.Side{Err: w.OldErr}, New: steer.Side{Err: w.NewErr}}
 		r.Warnings = steer.BackWarnings(o, to)
 		results = append(results, r)
