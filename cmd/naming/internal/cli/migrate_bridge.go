@@ -67,8 +67,13 @@ func (f *bridgeFlags) link(p *pair, logger *slog.Logger, hooks *bridge.Hooks) (*
 		return nil, usage("--ttl and --rate must not be negative, and --fuse-window must be positive")
 	}
 	source, target, sourceName, targetName, exact := p.Old, p.New, p.oldName, p.newName, p.newElects
+	writable := p.NewRecords != nil
 	if f.reverse {
 		source, target, sourceName, targetName, exact = p.New, p.Old, p.newName, p.oldName, p.oldElects
+		writable = p.OldRecords != nil
+	}
+	if !writable {
+		return nil, usage("the bridge writes to the registry %s, and the migrate URL says that the registry is read-only", targetName)
 	}
 	opts := &bridge.Options{
 		Name: f.name, SourceName: sourceName, TargetName: targetName, TTL: f.ttl, Rate: f.rate,
