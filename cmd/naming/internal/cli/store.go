@@ -78,6 +78,10 @@ func shortURL(raw string) string {
 	if err != nil || u.User != nil {
 		return "the registry"
 	}
+	if u.Scheme == "migrate" {
+		q := u.Query()
+		return "migrate: " + shortURL(q.Get("from")) + " to " + shortURL(q.Get("to"))
+	}
 	u.RawQuery, u.Fragment = "", ""
 	return naming.SafeText(u.String())
 }

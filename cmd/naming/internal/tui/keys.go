@@ -50,17 +50,16 @@ func (k keys) ShortHelp() []key.Binding {
 	return []key.Binding{k.open, k.filter, k.sorted, k.reverse, k.help, k.quit}
 }
 
-// FullHelp returns all keys, in columns.
+// FullHelp returns all keys, in columns that fit into 80 cells.
 func (k keys) FullHelp() [][]key.Binding {
 	moves := []key.Binding{k.up, k.down, k.pageUp, k.pageDown}
 	if k.endpoints {
 		return [][]key.Binding{moves, {k.home, k.end, k.filter, k.back}, {k.suspend, k.help, k.quit}}
 	}
 	return [][]key.Binding{
-		moves, {k.home, k.end, k.open, k.back},
-		{k.sort[ByName], k.sort[BySize], k.sort[ByChurn], k.sort[ByAge]},
-		{k.sort[ByStale], k.sort[ByWithheld], k.sort[ByHeld], k.reverse},
-		{k.filter, k.help, k.quit},
+		append(moves, k.home, k.end, k.open, k.back),
+		{k.sort[ByName], k.sort[BySize], k.sort[ByChurn], k.sort[ByAge], k.sort[ByStale], k.sort[ByWithheld], k.sort[ByHeld], k.reverse},
+		{k.filter, k.suspend, k.help, k.quit},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"charm.land/bubbles/v2/help"
 	"charm.land/bubbles/v2/key"
 	tea "charm.land/bubbletea/v2"
+
+	"github.com/naming-go/naming"
 )
 
 // Options says what is shown.
@@ -47,7 +49,10 @@ type Model struct {
 
 	rows   []*Row // the services that are found, in order
 	totals totals // of all services
-	ends   []int  // ends[i] is how many endpoints are in the table after rows[i]
+	// failing are the registries of a Client on several that do not answer. A service is fresh
+	// while one registry answers.
+	failing []naming.SideStatus
+	ends    []int // ends[i] is how many endpoints are in the table after rows[i]
 
 	detail    string // the service whose endpoints are shown; empty: none
 	detailRow *Row   // nil: the Board does not have the service
@@ -111,6 +116,7 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 func (m *Model) read() {
 	rows := m.board.Rows(m.now)
 	m.totals = total(rows)
+	m.failing = failing(m.board.ListStatus(), rows)
 	m.detailRow = nil
 	if i := slices.IndexFunc(rows, func(r *Row) bool { return r.Service == m.detail }); i >= 0 {
 		m.detailRow = rows[i]
@@ -146,6 +152,25 @@ func total(rows []*Row) totals {
 		}
 	}
 	return t
+}
+
+// failing returns the first failure of each registry, in the list of services and in the services.
+// The result is sorted by the name of the registry.
+func failing(list naming.Status, rows []*Row) []naming.SideStatus {
+	var found []naming.SideStatus
+	add := func(sides []naming.SideStatus) {
+		for _, s := range sides {
+			if s.Err != nil && !slices.ContainsFunc(found, func(f naming.SideStatus) bool { return f.Name == s.Name }) {
+				found = append(found, s)
+			}
+		}
+	}
+	add(list.Sides)
+	for _, r := range rows {
+		add(r.Status.Sides)
+	}
+	slices.SortFunc(found, func(a, b naming.SideStatus) int { return strings.Compare(a.Name, b.Name) })
+	return found
 }
 
 // find returns the index of a service, or -1.

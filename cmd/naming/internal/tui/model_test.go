@@ -194,6 +194,40 @@ func TestDetail(t *testing.T) {
 	b.wantNot("greeter")
 }
 
+// A registry of several that does not answer is on the screen, also while each service is fresh.
+func TestFailingSide(t *testing.T) {
+	for _, endpoints := range []bool{false, true} {
+		b := newBench(t, Options{Endpoints: endpoints})
+		b.put("a", set(endpoint("10.0.0.1:80", "")))
+		b.wantNot("stale")
+		b.put("a", func(v *naming.View) {
+			v.Sides = []naming.SideStatus{{Name: "new", Used: true, Synced: true}, {Name: "old", Used: true, Synced: true, StaleSince: begin, Err: errors.New("refused\x1b[2J")}}
+		})
+		b.after(3 * time.Second)
+		b.want(`old stale for 3s: refused\x1b[2J`)
+		b.wantNot("new")
+		b.put("a", func(v *naming.View) { v.Sides = nil })
+		b.wantNot("stale")
+	}
+}
+
+// All keys are on a screen of 80 cells.
+func TestFullHelp(t *testing.T) {
+	for _, endpoints := range []bool{false, true} {
+		b := newBench(t, Options{Endpoints: endpoints})
+		b.put("a", set(endpoint("10.0.0.1:80", "")))
+		b.press("?")
+		want := []string{"up/k", "pgdn", "/", "ctrl+z", "q", "quit"}
+		if !endpoints {
+			want = append(want, "by staleness", "by withheld", "by held", "r", "reverse")
+		}
+		for _, text := range want {
+			b.want(text)
+		}
+		b.wantNot("...")
+	}
+}
+
 func TestSides(t *testing.T) {
 	b := newBench(t, Options{})
 	b.put("greeter", func(v *naming.View) {

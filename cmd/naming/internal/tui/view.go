@@ -143,10 +143,14 @@ func (m *Model) sides() []string {
 		if s.Used {
 			used = "used"
 		}
-		status := m.status(naming.Status{Synced: s.Synced, AsOf: s.AsOf, StaleSince: s.StaleSince, Err: s.Err})
-		lines = append(lines, fmt.Sprintf("  %s  %s, %s  %s", show.Text(s.Name), used, plural(s.Endpoints, "endpoint"), status))
+		lines = append(lines, fmt.Sprintf("  %s  %s, %s  %s", show.Text(s.Name), used, plural(s.Endpoints, "endpoint"), m.sideStatus(s)))
 	}
 	return lines
+}
+
+// sideStatus returns the status of one registry in words.
+func (m *Model) sideStatus(s naming.SideStatus) string {
+	return m.status(naming.Status{Synced: s.Synced, AsOf: s.AsOf, StaleSince: s.StaleSince, Err: s.Err})
 }
 
 // body returns the titles of the columns and the visible rows.
@@ -341,8 +345,8 @@ func (m *Model) chosenText() []string {
 	}
 }
 
-// statusLine returns the state of the list of services if something is wrong, and otherwise
-// the order and the filter.
+// statusLine returns the state of the list of services and of the registries if something is
+// wrong, and then the filter and the order.
 func (m *Model) statusLine() string {
 	if m.typing {
 		return "filter: " + naming.SafeText(m.text) + lipgloss.NewStyle().Reverse(true).Render(" ")
@@ -350,6 +354,11 @@ func (m *Model) statusLine() string {
 	var parts []string
 	if s := m.board.ListStatus(); s.Err != nil {
 		parts = append(parts, "list of services "+m.status(s))
+	}
+	if m.detail == "" { // the lines of a service name its registries
+		for _, s := range m.failing {
+			parts = append(parts, show.Text(s.Name)+" "+m.sideStatus(s))
+		}
 	}
 	if m.text != "" {
 		parts = append(parts, "filter: "+naming.SafeText(m.text))
