@@ -5,7 +5,6 @@ package supervise
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"runtime"
 	"sync"
 	"syscall"
@@ -33,11 +32,6 @@ func isSuspend(sig os.Signal) bool { return sig == syscall.SIGTSTP }
 
 // pauseSelf stops this process until it gets SIGCONT.
 func pauseSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
-
-// survivePipes has a write to a closed standard output or error fail, instead of ending this
-// process, and with it the program. The signal that is caught here is not ignored, because a
-// program inherits which signals are ignored.
-func survivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // process is a program that runs.
 type process struct {

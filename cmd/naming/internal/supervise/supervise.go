@@ -74,9 +74,6 @@ type Options struct {
 // as a subreaper, Run reaps orphans while the program runs. It then reaps all children of this
 // process, so that nothing else may wait for one.
 //
-// The output of this process may be a pipe whose reader ends: SIGPIPE does not end a process that
-// has called Run.
-//
 // The result is the exit status of the program, or 128 and the number of the signal that
 // killed it. An error comes with a status of a program that did not start, and is
 // [naming.ErrInvalid] for an endpoint that can never be registered.
@@ -84,7 +81,6 @@ func Run(ctx context.Context, c *naming.Client, opts Options) (status int, err e
 	if err := rehearse(ctx, opts); err != nil {
 		return StatusInvalid, err
 	}
-	survivePipes()
 	t := newTerminal(opts.Foreground)
 	p, status, err := start(opts.Command, t)
 	if err != nil {
