@@ -224,7 +224,7 @@ func TestBrowserShowsServices(t *testing.T) {
 	b.shows("#detail details", "added")
 	b.keys("2")
 	b.shows("#changes", "new:80")
-	b.until("document.querySelector('#chart canvas') !== null")
+	b.until("document.querySelector('#chart canvas') !== null && samples[0].length > 0")
 	b.picture("timeline")
 	w.store.Down(errors.New("the cable is cut"))
 	b.shows("#status", "the cable is cut")
@@ -427,10 +427,18 @@ func TestBrowserShowsAMigration(t *testing.T) {
 	b.until("Array.from(document.querySelectorAll('#moving [role=option]')).some(e => ['greeter', '1 missing', 'consul 2', 'etcd 1'].every(text => e.innerText.includes(text)))")
 	b.picture("migration")
 	b.do("Array.from(document.querySelectorAll('#moving [role=option]')).find(e => e.innerText.includes('greeter')).click()")
-	for _, text := range []string{"consul", "etcd", "2 endpoints", "only here: missing:80", "by ada", "1 missing, 0 extra, 0 different"} {
+	for _, text := range []string{"consul", "etcd", "2 endpoints", "only here: missing:80", "by ada", "1 missing"} {
 		b.shows("#detail", text)
 	}
 	b.picture("migration-service")
+	b.run(chromedp.EmulateViewport(360, 640))
+	const fits = "document.documentElement.scrollWidth <= innerWidth"
+	b.until(fits)
+	b.picture("phone-migration-service")
+	b.keys("3")
+	b.until(fits)
+	b.picture("phone-migration")
+	b.keys("1")
 	m.set(t, migrate.NewRead)
 	b.shows("#detail", "new-read")
 	b.keys("2")

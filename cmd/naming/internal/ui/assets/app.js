@@ -137,7 +137,7 @@ function chipsOf(row) {
 }
 
 const list = new VirtualList($('list'), 34, row => el('div', { class: 'item', role: 'option', onclick: () => select(row.name, true) },
-  el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), ...chipsOf(row), el('span', { class: row.serving ? 'good' : 'bad' }, String(row.serving)))),
+  el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), ...chipsOf(row), el('span', { class: 'count ' + (row.serving ? 'good' : 'bad'), title: row.serving + ' serving' }, String(row.serving)))),
   row => row.name);
 
 const orders = {
@@ -205,7 +205,7 @@ function showDetail(d) {
   const head = el('div', { class: 'head' },
     el('div', { class: 'row' }, backButton(), el('h2', {}, d.text),
       d.staleSince ? el('span', { class: 'chip bad', 'data-since': d.staleSince, 'data-text': 'stale for ' }, 'stale') : chip(d.known ? 'fresh' : 'no answer', d.known ? 'good' : 'warn')),
-    el('div', { class: 'row' }, ...['serving', 'draining', 'withheld', 'held'].map(s => chip(d[s] + ' ' + s, d[s] ? stateClass[s] : 'dim')),
+    el('div', { class: 'row' }, ...['serving', 'draining', 'withheld', 'held'].filter(s => d[s] || s === 'serving').map(s => chip(d[s] + ' ' + s, d[s] ? stateClass[s] : 'bad')),
       d.more ? el('span', { class: 'dim' }, d.more + ' more are not shown') : null),
     d.error ? el('div', { class: 'bad' }, d.error) : null,
     d.migration ? migrationBox(d) : null,
@@ -245,9 +245,11 @@ function endpointItem(e) {
     const what = e.marked ? 'resume' : 'drain', label = e.marked ? 'Resume' : 'Drain';
     action = el('button', { type: 'button', 'aria-label': `${label} ${e.addr}`, onclick: () => mark(what, e) }, label);
   }
-  return el('div', { class: 'item', role: 'listitem', title: e.metadata || null },
-    el('div', { class: 'one' }, el('span', { class: 'name' }, e.addr || '(no address)'), chip(e.state, stateClass[e.state]), action),
-    el('div', { class: 'two' }, e.why === e.state ? null : el('span', { class: 'bad' }, e.why), el('span', { class: 'name' }, facts.join(' · ') || '—')));
+  return el('div', { class: 'item endpoint', role: 'listitem', title: e.metadata || null },
+    el('div', { class: 'text' },
+      el('div', { class: 'one' }, el('span', { class: 'name addr' }, e.addr || '(no address)')),
+      el('div', { class: 'two' }, e.why === e.state ? null : el('span', { class: 'bad' }, e.why), el('span', { class: 'name' }, facts.join(' · ') || '—'))),
+    chip(e.state, stateClass[e.state]), action);
 }
 
 // Migration.
@@ -260,11 +262,12 @@ function migrationBox(d) {
     s.error ? el('div', { class: 'bad' }, s.error) : null,
     m.parity ? onlyOn(s === m.sides[0] ? m.onlyOld : m.onlyNew) : null));
   const p = m.parity;
-  return el('div', { class: 'head' },
+  return el('div', { class: 'migration' },
+    track(m.known ? m.phase : ''),
     el('div', { class: 'row' }, el('strong', {}, 'Phase'), chip(m.known ? m.phase + (m.phase === 'prefer-new' ? ' ' + m.share * 100 + ' %' : '') : 'unknown', m.known ? 'good' : 'warn'),
       m.by ? el('span', { class: 'dim' }, 'by ' + m.by) : null,
       m.fallbackSince ? chip('falls back', 'bad') : null,
-      p && p.known ? chip(p.equal ? 'registries agree' : `${p.missing} missing, ${p.extra} extra, ${p.different} different`, p.equal ? 'good' : 'warn') : null,
+      p && p.known ? chip(p.equal ? 'registries agree' : differences(p.missing, p.extra, p.different), p.equal ? 'good' : 'warn') : null,
       p && p.copies ? chip(p.copies + ' only as copies', 'warn') : null, el('span', { class: 'grow' }), stepButtons(d.name)),
     m.why ? el('div', { class: 'bad' }, m.why) : null,
     m.uncovered ? el('div', { class: 'dim' }, 'not covered: ' + m.uncovered.join(', ')) : null,
@@ -274,6 +277,15 @@ function migrationBox(d) {
 
 const onlyOn = list => list ? el('div', { class: 'dim' }, 'only here: ' + list.join(', ')) : null;
 
+const phases = ['old', 'dual-write', 'shadow', 'union', 'prefer-new', 'new-read', 'new-write', 'done'];
+
+// track shows how far a phase is.
+function track(phase) {
+  const at = phases.indexOf(phase);
+  return el('span', { class: 'track', role: 'img', 'aria-label': at < 0 ? 'phase unknown' : `phase ${at} of ${phases.length - 1}`, title: phase || 'unknown' },
+    ...phases.map((p, i) => el('span', { class: i < at ? 'past' : i === at ? 'now' : '' })));
+}
+
 // stepButtons are the buttons of a record, or of all services without a record of their own.
 function stepButtons(record) {
   if (!mayWrite() || !state.info.steps) return null;
@@ -282,17 +294,24 @@ function stepButtons(record) {
     el('button', { type: 'button', onclick: () => step(record, true) }, 'Back…'));
 }
 
+const differences = (missing, extra, different) => [[missing, 'missing'], [extra, 'extra'], [different, 'different']].filter(([n]) => n).map(([n, what]) => n + ' ' + what).join(', ') || 'not equal';
+
 function parityChip(row) {
   if (!row.parity) return chip('not compared');
   if (row.parity === 'equal') return chip('equal', 'good');
   const [missing, extra, different] = JSON.parse(row.parity);
-  return chip(`${missing} missing, ${extra} extra, ${different} different`, 'warn');
+  return chip(differences(missing, extra, different), 'warn');
 }
 
-const moving = new VirtualList($('moving'), 48, row => el('div', { class: 'item', role: 'option', onclick: () => select(row.name, true) },
-  el('div', { class: 'one' }, el('span', { class: 'name' }, nameOf(row)), chip(row.phase || 'unknown', 'dim'), row.fallback ? chip('falls back', 'bad') : null),
-  el('div', { class: 'two' }, el('span', {}, `${state.info.old} ${row.old ?? '–'}`), el('span', {}, `${state.info.new} ${row.new ?? '–'}`), parityChip(row), row.narrow ? chip('one registry') : null)),
+const moving = new VirtualList($('moving'), 48, row => el('div', { class: 'item moving', role: 'option', onclick: () => select(row.name, true) },
+  el('span', { class: 'name' }, nameOf(row)),
+  el('span', { class: 'phase' }, track(row.phase), el('span', {}, row.phase || 'unknown')),
+  el('span', { class: 'both' }, side(state.info.old, row.old, row), el('span', { class: 'dim' }, '→'), side(state.info.new, row.new, row)),
+  el('span', { class: 'marks' }, row.fallback ? chip('falls back', 'bad') : null, parityChip(row), row.narrow ? chip('one registry') : null)),
   row => row.name);
+
+// side shows how many endpoints a registry has.
+const side = (name, n, row) => el('span', {}, name + ' ', el('strong', { class: n === undefined ? 'dim' : n < Math.max(row.old ?? 0, row.new ?? 0) ? 'warn' : '' }, String(n ?? '–')));
 
 function showMigration() {
   if (!state.info.migrating) return;
@@ -306,13 +325,13 @@ function showMigration() {
 
 const changes = new VirtualList($('changes'), 30, c => el('div', { class: 'item', role: 'listitem' },
   el('div', { class: 'one' }, el('time', { class: 'dim' }, new Date(c.time).toLocaleTimeString()), chip(c.event, eventClass[c.event]),
-    el('span', {}, c.service), el('span', { class: 'name dim' }, c.text))), c => c.seq);
+    el('span', { class: 'what' }, c.service), el('span', { class: 'name dim' }, c.text))), c => c.seq);
 
 const samples = [[], [], [], []]; // time, serving, withheld and held, changes
 let chart = null, chartTheme = '';
 
 function sample() {
-  if (!state.rows.size && !samples[0].length) return;
+  if (!state.status) return;
   let serving = 0, bad = 0;
   for (const r of state.rows.values()) { serving += r.serving; bad += r.withheld + r.held; }
   [now() / 1000, serving, bad, state.changes].forEach((v, i) => samples[i].push(v));
@@ -322,6 +341,7 @@ function sample() {
 }
 
 function showChart() {
+  if (!samples[0].length) return; // An axis without a time shows the year 1970.
   const box = $('chart'), style = getComputedStyle(document.documentElement), colour = name => style.getPropertyValue(name).trim();
   const theme = colour('--text') + box.clientWidth;
   if (chart && theme === chartTheme) { chart.setData(samples); return; }
@@ -361,6 +381,7 @@ function refresh() {
   requestAnimationFrame(() => {
     pending = false;
     showList();
+    showOverview();
     if (state.view === 'timeline') changes.set(state.timeline);
     if (state.view === 'migration') showMigration();
   });
@@ -371,10 +392,19 @@ function showStatus() {
   box.className = '';
   if (!state.connected) { box.textContent = 'connection lost, trying again'; box.className = 'bad'; return; }
   if (!s) { box.textContent = 'connecting'; return; }
-  if (s.fresh) { box.textContent = 'fresh'; box.className = 'good'; return; }
+  if (s.fresh) { box.textContent = 'fresh'; box.className = 'good'; showOverview(); return; }
   box.className = 'bad';
   if (!state.rows.size && !s.services) box.textContent = 'waiting for the registry' + (s.error ? ': ' + s.error : '');
   else box.textContent = `stale${s.asOf ? ' for ' + age(s.asOf) : ''}, ${s.stale} of ${s.services} services` + (s.error ? ': ' + s.error : '');
+}
+
+// showOverview shows the sums while no service is selected.
+function showOverview() {
+  const box = $('overview');
+  if (!box) return;
+  const sums = { services: state.rows.size, serving: 0, draining: 0, withheld: 0, held: 0 };
+  for (const r of state.rows.values()) for (const s of ['serving', 'draining', 'withheld', 'held']) sums[s] += r[s];
+  box.replaceChildren(...Object.entries(sums).map(([name, n]) => el('div', { class: 'tile' }, el('strong', { class: n ? stateClass[name] || '' : 'dim' }, n.toLocaleString()), el('span', { class: 'dim' }, name))));
 }
 
 // tick updates the ages.
@@ -419,6 +449,7 @@ function connect() {
     state.bridges = d.bridges || [];
     state.timeline = (d.timeline || []).toReversed();
     setStatus(d.status);
+    if (!samples[0].length) sample();
     refresh();
     if (state.selected !== null) loadDetail();
   });
