@@ -132,6 +132,9 @@ func (a *app) openHub(ctx context.Context) (*hubSession, error) {
 	if err := s.observe(a.store, &opts); err != nil {
 		return nil, err
 	}
+	if a.verbose == 0 {
+		opts.Store.Logger = slog.New(newCalm(a.logger().Handler()))
+	}
 	opts.OnJoin = func(j *migrate.Joined) { s.joined = j }
 	var err error
 	if s.client, s.close, err = a.client(ctx, opts); err != nil {

@@ -347,7 +347,7 @@ function showChart() {
   if (chart && theme === chartTheme) { chart.setData(samples); return; }
   if (chart) chart.destroy();
   chartTheme = theme;
-  const axis = { stroke: colour('--dim'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } };
+  const axis = { stroke: colour('--dim'), grid: { stroke: colour('--line'), width: 1 }, ticks: { stroke: colour('--line'), width: 1 } };
   chart = new uPlot({
     width: Math.max(200, box.clientWidth - 12), height: 180,
     scales: { x: { range: (u, min, max) => [Math.min(min, max - 60), max] }, changes: { range: (u, min, max) => [0, Math.max(1, max)] } },
@@ -495,6 +495,7 @@ async function confirmed(title, parts, yes, ready) {
   $('ask-text').textContent = title;
   $('ask-more').replaceChildren(...parts);
   $('ask-yes').textContent = yes;
+  $('ask-yes').className = yes === 'Drain' ? 'danger' : 'primary';
   ask.returnValue = 'no';
   ask.addEventListener('change', update);
   update();
