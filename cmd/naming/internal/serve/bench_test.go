@@ -72,7 +72,7 @@ func BenchmarkAnswers(b *testing.B) {
 	for _, path := range []string{"/prometheus/targets", "/v1/services", "/v1/services?endpoints=true", "/metrics"} {
 		b.Run(path, func(b *testing.B) {
 			for b.Loop() {
-				r, _ := http.NewRequestWithContext(b.Context(), http.MethodGet, w.url+path, nil)
+				r, _ := http.NewRequestWithContext(b.Context(), http.MethodGet, w.URL+path, nil)
 				r.Header.Set("Accept-Encoding", "identity")
 				resp, err := http.DefaultClient.Do(r)
 				if err != nil {
@@ -123,7 +123,7 @@ func BenchmarkWatchDelay(b *testing.B) {
 	var delays [2][]time.Duration
 	for i := 0; b.Loop(); i++ {
 		begin := time.Now().UnixNano()
-		w.put(b, "service-0042", naming.Change{Endpoint: naming.Endpoint{ID: "instance-0", Addr: fmt.Sprintf("10.0.0.1:%d", 1000+i%1000)}})
+		w.Put(b, "service-0042", naming.Change{Endpoint: naming.Endpoint{ID: "instance-0", Addr: fmt.Sprintf("10.0.0.1:%d", 1000+i%1000)}})
 		<-seen
 		<-seen
 		for j := range delays {

@@ -18,6 +18,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 )
 
 const prometheusConfig = `
@@ -110,29 +111,29 @@ func TestPrometheusHasTheTargetsOfTheRegistry(t *testing.T) {
 	at := func(id, addr string) naming.Change {
 		return naming.Change{Endpoint: naming.Endpoint{ID: id, Addr: addr, Metadata: json.RawMessage(`{"zone":"z","tags":["a","b"]}`)}}
 	}
-	w.put(t, "a", at("1", "127.0.0.1:1"), at("2", "[::1]:1"), at("3", "127.0.0.1:3"))
-	w.put(t, "team/b", at("1", "127.0.0.1:1"), at("socket", "unix:/run/b.sock"))
-	prometheus := startPrometheus(t, w.url)
+	w.Put(t, "a", at("1", "127.0.0.1:1"), at("2", "[::1]:1"), at("3", "127.0.0.1:3"))
+	w.Put(t, "team/b", at("1", "127.0.0.1:1"), at("socket", "unix:/run/b.sock"))
+	prometheus := startPrometheus(t, w.URL)
 	want := func(targets ...string) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("the targets are %q", targets), func() bool { return slices.Equal(activeTargets(t, prometheus), targets) })
+		hubtest.Eventually(t, fmt.Sprintf("the targets are %q", targets), func() bool { return slices.Equal(activeTargets(t, prometheus), targets) })
 	}
 	want("a 127.0.0.1:1", "a 127.0.0.1:3", "a [::1]:1", "team/b 127.0.0.1:1")
-	w.store.Withhold("a", "3", naming.FailedCheck, "refused")
-	w.put(t, "c", at("new", "127.0.0.1:4"))
+	w.Store.Withhold("a", "3", naming.FailedCheck, "refused")
+	w.Put(t, "c", at("new", "127.0.0.1:4"))
 	want("a 127.0.0.1:1", "a [::1]:1", "c 127.0.0.1:4", "team/b 127.0.0.1:1")
 
 	// A registry that fails changes nothing.
-	w.store.Down(errors.New("down"))
-	eventually(t, "the answers are stale", func() bool { resp, _ := w.get(t, "/readyz"); return resp.Header.Get("Naming-Stale") == "true" })
+	w.Store.Down(errors.New("down"))
+	hubtest.Eventually(t, "the answers are stale", func() bool { resp, _ := w.Get(t, "/readyz"); return resp.Header.Get("Naming-Stale") == "true" })
 	refreshes := w.refreshes.Load()
-	eventually(t, "Prometheus has read the targets again", func() bool { return w.refreshes.Load() > refreshes+1 })
+	hubtest.Eventually(t, "Prometheus has read the targets again", func() bool { return w.refreshes.Load() > refreshes+1 })
 	want("a 127.0.0.1:1", "a [::1]:1", "c 127.0.0.1:4", "team/b 127.0.0.1:1")
-	w.store.Up()
-	w.put(t, "a", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "1"}})
+	w.Store.Up()
+	w.Put(t, "a", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "1"}})
 	// The last endpoint of a service is held when it vanishes, unless it drains.
-	w.put(t, "c", naming.Change{Endpoint: naming.Endpoint{ID: "new", Addr: "127.0.0.1:4", Draining: true}})
-	eventually(t, "the endpoint drains", func() bool { _, body := w.get(t, "/v1/services/c"); return strings.Contains(body, `"draining":1`) })
-	w.put(t, "c", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "new"}})
+	w.Put(t, "c", naming.Change{Endpoint: naming.Endpoint{ID: "new", Addr: "127.0.0.1:4", Draining: true}})
+	hubtest.Eventually(t, "the endpoint drains", func() bool { _, body := w.Get(t, "/v1/services/c"); return strings.Contains(body, `"draining":1`) })
+	w.Put(t, "c", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "new"}})
 	want("a [::1]:1", "team/b 127.0.0.1:1")
 }

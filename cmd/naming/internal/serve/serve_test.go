@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -23,16 +20,14 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
-	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 // world is a registry and a server of it.
 type world struct {
-	store *memory.Store
-	hub   *hub.Hub
-	url   string
+	hubtest.World
 
 	refreshes atomic.Int64 // requests for targets
 }
@@ -40,84 +35,25 @@ type world struct {
 // start serves a registry until the test ends. It does not wait for an answer of the registry.
 func start(t testing.TB, store *memory.Store, opts hub.Options) *world {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	w := &world{store: store, hub: hub.New(opts)}
-	done := make(chan error)
-	go func() { done <- w.hub.Run(ctx, c, nil) }()
-	s, err := New(w.hub, prometheus.NewRegistry())
+	w := &world{World: hubtest.World{Store: store, Hub: hub.New(opts)}}
+	s, err := New(w.Hub, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := httpd.Limit(httpd.CheckHost(s))
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(rw, r)
+	w.Start(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(rw, r)
 		if r.URL.Path == "/prometheus/targets" {
 			w.refreshes.Add(1)
 		}
 	}))
-	w.url = server.URL
-	t.Cleanup(func() {
-		cancel()
-		server.CloseClientConnections()
-		server.Close()
-		<-done
-		c.Close()
-	})
 	return w
-}
-
-func (w *world) put(t testing.TB, service string, changes ...naming.Change) {
-	t.Helper()
-	if err := w.store.Apply(t.Context(), service, changes...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func endpoint(id string) naming.Change {
-	return naming.Change{Endpoint: naming.Endpoint{ID: id, Addr: id + ":80"}}
-}
-
-// get returns an answer and its body. headers are names and values.
-func (w *world) get(t testing.TB, path string, headers ...string) (*http.Response, string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			r.Host = headers[i+1]
-		}
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
-}
-
-// eventually waits until a condition holds. Only a hang takes a minute.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for begin := time.Now(); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			t.Fatalf("it does not hold: %s", what)
-		}
-	}
 }
 
 func (w *world) wait(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := w.hub.Wait(ctx); err != nil {
+	if err := w.Hub.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -136,42 +72,42 @@ func TestARegistryThatNeverAnsweredIsNotEmpty(t *testing.T) {
 	store.Down(errors.New("down"))
 	w := start(t, store, hub.Options{})
 	for _, path := range append(paths, "/readyz") {
-		resp, body := w.get(t, path)
+		resp, body := w.Get(t, path)
 		wantStatus(t, resp, body, http.StatusServiceUnavailable)
 	}
-	resp, body := w.get(t, "/healthz")
+	resp, body := w.Get(t, "/healthz")
 	wantStatus(t, resp, body, http.StatusOK)
-	eventually(t, "the answer has the error", func() bool {
-		_, body := w.get(t, "/prometheus/targets")
+	hubtest.Eventually(t, "the answer has the error", func() bool {
+		_, body := w.Get(t, "/prometheus/targets")
 		return strings.Contains(body, "down")
 	})
 }
 
 func TestAnswersOutliveTheRegistry(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
-	w.put(t, "a", endpoint("one"))
-	eventually(t, "the service is listed", func() bool { _, body := w.get(t, "/v1/services"); return strings.Contains(body, `"serving":1`) })
+	w.Put(t, "a", hubtest.Endpoint("one"))
+	hubtest.Eventually(t, "the service is listed", func() bool { _, body := w.Get(t, "/v1/services"); return strings.Contains(body, `"serving":1`) })
 	w.wait(t)
 	fresh := make(map[string]string)
 	for _, path := range paths {
-		resp, body := w.get(t, path)
+		resp, body := w.Get(t, path)
 		wantStatus(t, resp, body, http.StatusOK)
 		if resp.Header.Get("Age") != "0" || resp.Header.Get("Naming-Stale") != "false" || resp.Header.Get("Naming-As-Of") != "" {
 			t.Fatalf("%s: a fresh answer has the header %v", path, resp.Header)
 		}
 		fresh[path] = body
 	}
-	w.store.Down(errors.New("it is \x1b[31mdown"))
-	eventually(t, "the answers are stale and grow old", func() bool {
-		resp, _ := w.get(t, "/v1/services/a")
+	w.Store.Down(errors.New("it is \x1b[31mdown"))
+	hubtest.Eventually(t, "the answers are stale and grow old", func() bool {
+		resp, _ := w.Get(t, "/v1/services/a")
 		return resp.Header.Get("Naming-Stale") == "true" && resp.Header.Get("Age") != "0"
 	})
 	for _, path := range paths[:2] {
-		if _, body := w.get(t, path); body != fresh[path] {
+		if _, body := w.Get(t, path); body != fresh[path] {
 			t.Fatalf("%s: the targets have changed with an error: %s", path, body)
 		}
 	}
-	resp, body := w.get(t, "/readyz")
+	resp, body := w.Get(t, "/readyz")
 	wantStatus(t, resp, body, http.StatusOK)
 	if !strings.Contains(body, "stale, age") || strings.Contains(body, "\x1b") || !strings.Contains(body, "down") {
 		t.Fatalf("readyz says %q", body)
@@ -180,14 +116,14 @@ func TestAnswersOutliveTheRegistry(t *testing.T) {
 
 func TestTargets(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
-	w.put(t, "a", naming.Change{Endpoint: naming.Endpoint{ID: "1", Addr: "10.0.0.1:80", Metadata: json.RawMessage(
+	w.Put(t, "a", naming.Change{Endpoint: naming.Endpoint{ID: "1", Addr: "10.0.0.1:80", Metadata: json.RawMessage(
 		`{"weight":2,"zone":"z","version":"v1","tags":["x","y"],"metrics-port":9100,"on":true,"deep":{"a":1},"none":null}`)}},
 		naming.Change{Endpoint: naming.Endpoint{ID: "2", Addr: "[::1]:80", Draining: true}},
 		naming.Change{Endpoint: naming.Endpoint{ID: "3", Addr: "unix:/run/a.sock"}},
 		naming.Change{Endpoint: naming.Endpoint{ID: "4", Addr: "10.0.0.4:80"}})
-	w.store.Withhold("a", "4", naming.Maintenance, "disk")
-	w.put(t, "naming/migration", naming.Change{Endpoint: naming.Endpoint{ID: "*", Addr: "record:1"}})
-	w.put(t, "b/c", endpoint("one"))
+	w.Store.Withhold("a", "4", naming.Maintenance, "disk")
+	w.Put(t, "naming/migration", naming.Change{Endpoint: naming.Endpoint{ID: "*", Addr: "record:1"}})
+	w.Put(t, "b/c", hubtest.Endpoint("one"))
 	const label = "__meta_naming_"
 	want := []group{
 		{[1]string{"10.0.0.1:80"}, map[string]string{label + "service": "a", label + "id": "1", label + "state": "serving", label + "weight": "2", label + "zone": "z",
@@ -199,9 +135,9 @@ func TestTargets(t *testing.T) {
 	check := func(query string, want ...group) {
 		t.Helper()
 		var got []group
-		eventually(t, fmt.Sprintf("the targets of %q are %+v", query, want), func() bool {
+		hubtest.Eventually(t, fmt.Sprintf("the targets of %q are %+v", query, want), func() bool {
 			got = nil
-			resp, body := w.get(t, "/prometheus/targets"+query)
+			resp, body := w.Get(t, "/prometheus/targets"+query)
 			if resp.StatusCode == http.StatusServiceUnavailable {
 				return false
 			}
@@ -254,12 +190,12 @@ func TestRefusedRequests(t *testing.T) {
 		{"/v1/watch?x=1", http.StatusBadRequest, "unknown parameter"},
 		{"/unknown", http.StatusNotFound, "not found"},
 	} {
-		resp, body := w.get(t, tt.path)
+		resp, body := w.Get(t, tt.path)
 		if resp.StatusCode != tt.status || !strings.Contains(body, tt.text) {
 			t.Errorf("%.60s: status %d, %q; want status %d and %q", tt.path, resp.StatusCode, body, tt.status, tt.text)
 		}
 	}
-	resp, err := http.Post(w.url+"/v1/services", "text/plain", strings.NewReader("x"))
+	resp, err := http.Post(w.URL+"/v1/services", "text/plain", strings.NewReader("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +204,7 @@ func TestRefusedRequests(t *testing.T) {
 		t.Errorf("a POST has the status %d, want %d", resp.StatusCode, http.StatusMethodNotAllowed)
 	}
 	for host, status := range map[string]int{"evil.example:9780": http.StatusMisdirectedRequest, "localhost:1": http.StatusOK, "[::1]": http.StatusOK, "127.0.0.1.evil.example": http.StatusMisdirectedRequest} {
-		if resp, body := w.get(t, "/healthz", "Host", host); resp.StatusCode != status {
+		if resp, body := w.Get(t, "/healthz", "Host", host); resp.StatusCode != status {
 			t.Errorf("the host %q has the status %d, want %d: %s", host, resp.StatusCode, status, body)
 		}
 	}
@@ -279,7 +215,7 @@ func TestHeadOfAWatchEnds(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a hang takes longer
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodHead, w.url+"/v1/watch", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, w.URL+"/v1/watch", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,19 +224,19 @@ func TestHeadOfAWatchEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	eventually(t, "the watch has ended", func() bool { return w.hub.Counts().Subscribers == 0 })
+	hubtest.Eventually(t, "the watch has ended", func() bool { return w.Hub.Counts().Subscribers == 0 })
 }
 
 func TestServicesByEscapedNames(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
 	names := []string{"a/b", "a//b", "..", "a b", "ä?x=1", "a%2Fb", "<script>"}
 	for _, name := range names {
-		w.put(t, name, endpoint("of "+name))
+		w.Put(t, name, hubtest.Endpoint("of "+name))
 	}
 	for _, name := range names {
 		var doc hub.Document
-		eventually(t, fmt.Sprintf("the service %q is served", name), func() bool {
-			resp, body := w.get(t, "/v1/services/"+strings.ReplaceAll(url.PathEscape(name), ".", "%2E"))
+		hubtest.Eventually(t, fmt.Sprintf("the service %q is served", name), func() bool {
+			resp, body := w.Get(t, "/v1/services/"+strings.ReplaceAll(url.PathEscape(name), ".", "%2E"))
 			return resp.StatusCode == http.StatusOK && json.Unmarshal([]byte(body), &doc) == nil
 		})
 		if doc.Service != name || len(doc.Endpoints) != 1 || doc.Endpoints[0].ID != "of "+name {
@@ -311,24 +247,24 @@ func TestServicesByEscapedNames(t *testing.T) {
 
 func TestEntityTagsAndCompression(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
-	w.put(t, "a", endpoint("one"))
-	eventually(t, "the service is served", func() bool { resp, _ := w.get(t, "/v1/services/a"); return resp.StatusCode == http.StatusOK })
+	w.Put(t, "a", hubtest.Endpoint("one"))
+	hubtest.Eventually(t, "the service is served", func() bool { resp, _ := w.Get(t, "/v1/services/a"); return resp.StatusCode == http.StatusOK })
 	for _, path := range paths {
-		plain, body := w.get(t, path, "Accept-Encoding", "identity")
-		zipped, raw := w.get(t, path, "Accept-Encoding", "br, gzip;q=0.5")
+		plain, body := w.Get(t, path, "Accept-Encoding", "identity")
+		zipped, raw := w.Get(t, path, "Accept-Encoding", "br, gzip;q=0.5")
 		if plain.Header.Get("Content-Encoding") != "" || zipped.Header.Get("Content-Encoding") != "gzip" || len(body) == 0 || !strings.HasPrefix(raw, "\x1f\x8b") {
 			t.Fatalf("%s: the answers have the headers %v and %v", path, plain.Header, zipped.Header)
 		}
-		same, _ := w.get(t, path, "If-None-Match", plain.Header.Get("ETag"))
+		same, _ := w.Get(t, path, "If-None-Match", plain.Header.Get("ETag"))
 		wantStatus(t, same, "", http.StatusNotModified)
 		if same.Header.Get("Age") == "" {
 			t.Errorf("%s: an answer without a body has no age", path)
 		}
 	}
-	old, _ := w.get(t, "/v1/services/a")
-	w.put(t, "a", endpoint("two"))
-	eventually(t, "a change has another tag", func() bool {
-		resp, _ := w.get(t, "/v1/services/a", "If-None-Match", old.Header.Get("ETag"))
+	old, _ := w.Get(t, "/v1/services/a")
+	w.Put(t, "a", hubtest.Endpoint("two"))
+	hubtest.Eventually(t, "a change has another tag", func() bool {
+		resp, _ := w.Get(t, "/v1/services/a", "If-None-Match", old.Header.Get("ETag"))
 		return resp.StatusCode == http.StatusOK
 	})
 }
@@ -344,7 +280,7 @@ type watcher struct {
 func (w *world) watch(t testing.TB, query, lastID string) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v1/watch"+query, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.URL+"/v1/watch"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,9 +328,9 @@ func (w *watcher) next(doc any) string {
 func TestWatch(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
 	for i := range 250 {
-		w.put(t, fmt.Sprintf("s-%03d", i), endpoint("one"))
+		w.Put(t, fmt.Sprintf("s-%03d", i), hubtest.Endpoint("one"))
 	}
-	eventually(t, "all services are known", func() bool { return len(w.hub.Snapshot().Services) == 250 && w.hub.Snapshot().Status.Waiting == 0 })
+	hubtest.Eventually(t, "all services are known", func() bool { return len(w.Hub.Snapshot().Services) == 250 && w.Hub.Snapshot().Status.Waiting == 0 })
 	watch := w.watch(t, "", "")
 	var names []string
 	for n := 1; ; n++ {
@@ -420,9 +356,9 @@ func TestWatch(t *testing.T) {
 			t.Fatalf("got the event %q, %+v; want that %q of %q is %s", kind, doc, id, service, event)
 		}
 	}
-	w.put(t, "s-007", endpoint("two"))
+	w.Put(t, "s-007", hubtest.Endpoint("two"))
 	change(watch, "s-007", hub.Added, "two")
-	w.put(t, "s-008", endpoint("three"))
+	w.Put(t, "s-008", hubtest.Endpoint("three"))
 	change(watch, "s-008", hub.Added, "three")
 	again := w.watch(t, "", first)
 	change(again, "s-007", hub.Added, "two")
@@ -433,7 +369,7 @@ func TestWatch(t *testing.T) {
 	if event := one.next(&part); event != "snapshot" || !part.First || !part.Last || len(part.Services) != 1 || len(part.Services[0].Endpoints) != 2 {
 		t.Fatalf("after an unknown ID: %q, %+v; want a snapshot of one service", event, part)
 	}
-	w.put(t, "new", endpoint("one"))
+	w.Put(t, "new", hubtest.Endpoint("one"))
 	var doc hub.ChangeDocument
 	if watch.next(&doc); doc.Event != hub.Synced || doc.All == nil || len(doc.All.Endpoints) != 1 {
 		t.Fatalf("a new service is %+v, want its endpoints", doc)
@@ -442,13 +378,13 @@ func TestWatch(t *testing.T) {
 
 func TestWatchOfAReaderThatIsTooSlow(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{Changes: 4})
-	w.put(t, "a", endpoint("one"))
-	eventually(t, "the service is known", func() bool { s := w.hub.Snapshot(); return len(s.Services) == 1 && s.Status.Waiting == 0 })
-	id := w.hub.Snapshot().ID
+	w.Put(t, "a", hubtest.Endpoint("one"))
+	hubtest.Eventually(t, "the service is known", func() bool { s := w.Hub.Snapshot(); return len(s.Services) == 1 && s.Status.Waiting == 0 })
+	id := w.Hub.Snapshot().ID
 	for i := range 10 {
-		w.put(t, "a", endpoint(strconv.Itoa(i)))
+		w.Put(t, "a", hubtest.Endpoint(strconv.Itoa(i)))
 	}
-	eventually(t, "all changes are there", func() bool { return len(w.hub.Snapshot("a").Services[0].Endpoints) == 11 })
+	hubtest.Eventually(t, "all changes are there", func() bool { return len(w.Hub.Snapshot("a").Services[0].Endpoints) == 11 })
 	var part snapshotPart
 	if event := w.watch(t, "", id).next(&part); event != "snapshot" || len(part.Services[0].Endpoints) != 11 {
 		t.Fatalf("got %q, %+v; want a snapshot of 11 endpoints", event, part)
@@ -457,9 +393,9 @@ func TestWatchOfAReaderThatIsTooSlow(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := start(t, new(memory.Store), hub.Options{})
-	w.put(t, "a", endpoint("one"), endpoint("two"))
-	eventually(t, "the metrics count the endpoints", func() bool {
-		_, body := w.get(t, "/metrics")
+	w.Put(t, "a", hubtest.Endpoint("one"), hubtest.Endpoint("two"))
+	hubtest.Eventually(t, "the metrics count the endpoints", func() bool {
+		_, body := w.Get(t, "/metrics")
 		return strings.Contains(body, `naming_hub_endpoints{state="serving"} 2`) && strings.Contains(body, "naming_hub_stale_services 0")
 	})
 }

@@ -26,7 +26,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
-	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 	"github.com/naming-go/naming/migrate"
 )
 
@@ -194,18 +194,18 @@ func (b *browser) picture(name string) {
 
 // fill puts services with all states into a registry.
 func fill(t testing.TB, w *world) {
-	w.put(t, "greeter", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "10.0.0.1:80", Metadata: json.RawMessage(`{"weight":2,"zone":"zone-a","version":"v1.2","tags":["blue"]}`)}},
+	w.Put(t, "greeter", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "10.0.0.1:80", Metadata: json.RawMessage(`{"weight":2,"zone":"zone-a","version":"v1.2","tags":["blue"]}`)}},
 		naming.Change{Endpoint: naming.Endpoint{ID: "two", Addr: "10.0.0.2:80", Draining: true}}, naming.Change{Endpoint: naming.Endpoint{ID: "three", Addr: "10.0.0.3:80"}})
-	w.store.Withhold("greeter", "three", naming.Maintenance, "the disk is full")
-	w.put(t, "<img src=x onerror=alert(1)>\x1b", newEndpoint("evil"))
-	w.put(t, "orders", newEndpoint("one"))
+	w.Store.Withhold("greeter", "three", naming.Maintenance, "the disk is full")
+	w.Put(t, "<img src=x onerror=alert(1)>\x1b", hubtest.Endpoint("evil"))
+	w.Put(t, "orders", hubtest.Endpoint("one"))
 }
 
 func TestBrowserShowsServices(t *testing.T) {
 	w := start(t, new(memory.Store), Options{Registry: "memory:"})
 	fill(t, w)
 	w.wait(t, 3)
-	b := openPage(t, w.url)
+	b := openPage(t, w.URL)
 	b.shows("#list", "greeter")
 	b.shows("#list", `<img src=x onerror=alert(1)>\x1b`)
 	b.shows("#status", "fresh")
@@ -218,7 +218,7 @@ func TestBrowserShowsServices(t *testing.T) {
 		b.shows("#detail", text)
 	}
 	b.picture("services")
-	w.put(t, "greeter", newEndpoint("new"))
+	w.Put(t, "greeter", hubtest.Endpoint("new"))
 	b.shows("#detail", "new:80")
 	b.do("document.querySelector('#detail summary').click()")
 	b.shows("#detail details", "added")
@@ -226,19 +226,19 @@ func TestBrowserShowsServices(t *testing.T) {
 	b.shows("#changes", "new:80")
 	b.until("document.querySelector('#chart canvas') !== null && samples[0].length > 0")
 	b.picture("timeline")
-	w.store.Down(errors.New("the cable is cut"))
+	w.Store.Down(errors.New("the cable is cut"))
 	b.shows("#status", "the cable is cut")
 	b.shows("#status", "stale for")
 	b.keys("1")
 	b.shows("#detail", "stale for")
-	w.store.Up()
+	w.Store.Up()
 }
 
 func TestBrowserDarkLightAndPhone(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
 	fill(t, w)
 	w.wait(t, 3)
-	b := openPage(t, w.url)
+	b := openPage(t, w.URL)
 	b.shows("#list", "greeter")
 	background := func(colour string) {
 		t.Helper()
@@ -297,9 +297,9 @@ func (b *browser) taken(actions *fakeActions, want ...string) {
 func TestBrowserDrains(t *testing.T) {
 	actions := new(fakeActions)
 	w := start(t, new(memory.Store), Options{Actions: actions, Token: "secret"})
-	w.put(t, "greeter", newEndpoint("one"))
+	w.Put(t, "greeter", hubtest.Endpoint("one"))
 	w.wait(t, 1)
-	b := openPage(t, w.url+"/#token=secret")
+	b := openPage(t, w.URL+"/#token=secret")
 	b.shows("#list", "greeter")
 	b.until("location.hash === '' && !document.getElementById('access').hidden")
 	b.keys("j")
@@ -320,7 +320,7 @@ func TestBrowserDrains(t *testing.T) {
 	b.keys(kb.Enter)
 	b.shows("#message.good", "The mark stayed.")
 	b.taken(actions, "mark greeter one true")
-	w.put(t, "greeter", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "one:80", Draining: true}})
+	w.Put(t, "greeter", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "one:80", Draining: true}})
 	b.shows("#endpoints button", "Resume")
 	b.until("document.activeElement.matches('#endpoints button')") // the element was replaced
 	b.keys(kb.Escape)
@@ -334,15 +334,15 @@ func TestBrowserDrains(t *testing.T) {
 // every action would be refused.
 func TestBrowserShowsRefusals(t *testing.T) {
 	w := start(t, new(memory.Store), Options{Actions: new(fakeActions), Token: "secret"})
-	w.put(t, "greeter", newEndpoint("one"))
+	w.Put(t, "greeter", hubtest.Endpoint("one"))
 	w.wait(t, 1)
-	b := openPage(t, w.url)
+	b := openPage(t, w.URL)
 	b.shows("#access", "read-only: this URL has no token")
 	b.keys("j")
 	b.shows("#detail", "one:80")
 	b.until("document.querySelectorAll('#endpoints button').length === 0")
 	b.allowed = "403"
-	b.run(chromedp.Navigate(w.url + "/?again#token=wrong"))
+	b.run(chromedp.Navigate(w.URL + "/?again#token=wrong"))
 	b.shows("#access", "changes allowed")
 	b.keys("j")
 	b.shows("#endpoints", "one:80")
@@ -350,9 +350,9 @@ func TestBrowserShowsRefusals(t *testing.T) {
 	b.shows("#message.bad", "the token is missing or wrong")
 	b.picture("refused")
 	readOnly := start(t, new(memory.Store), Options{})
-	readOnly.put(t, "greeter", newEndpoint("one"))
+	readOnly.Put(t, "greeter", hubtest.Endpoint("one"))
 	readOnly.wait(t, 1)
-	page := openPage(t, readOnly.url+"/#token=secret")
+	page := openPage(t, readOnly.URL+"/#token=secret")
 	page.shows("#list", "greeter")
 	page.keys("j")
 	page.shows("#detail", "one:80")
@@ -362,10 +362,10 @@ func TestBrowserShowsRefusals(t *testing.T) {
 func TestBrowserScrollsManyServices(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
 	for i := range 3000 {
-		w.put(t, fmt.Sprintf("service-%04d", i), newEndpoint("one"))
+		w.Put(t, fmt.Sprintf("service-%04d", i), hubtest.Endpoint("one"))
 	}
 	w.wait(t, 3000)
-	b := openPage(t, w.url)
+	b := openPage(t, w.URL)
 	b.shows("#count", "3000 services")
 	b.until("document.querySelectorAll('#list [role=option]').length < 100")
 	b.run(chromedp.Focus(chromedp.CSS("#list")))
@@ -386,15 +386,15 @@ type moving struct {
 // the fuse of a Bridge has blown.
 func startMigration(t *testing.T, opts Options) *moving {
 	t.Helper()
-	m := &moving{world: &world{store: new(memory.Store), hub: hub.New(hub.Options{})}, next: new(memory.Store), phases: new(migrate.Settable)}
+	m := &moving{world: newWorld(new(memory.Store)), next: new(memory.Store), phases: new(migrate.Settable)}
 	m.set(t, migrate.Union)
 	logger := slog.New(slog.DiscardHandler)
-	j, err := migrate.Join(m.store, m.next, m.phases, &migrate.Options{Client: naming.Options{Logger: logger}, Hooks: m.hub.MigrateHooks(), OldName: "consul", NewName: "etcd", ParityAfter: time.Millisecond})
+	j, err := migrate.Join(m.Store, m.next, m.phases, &migrate.Options{Client: naming.Options{Logger: logger}, Hooks: m.Hub.MigrateHooks(), OldName: "consul", NewName: "etcd", ParityAfter: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.put(t, "greeter", newEndpoint("both"), newEndpoint("missing"))
-	if err := m.next.Apply(t.Context(), "greeter", newEndpoint("both")); err != nil {
+	m.Put(t, "greeter", hubtest.Endpoint("both"), hubtest.Endpoint("missing"))
+	if err := m.next.Apply(t.Context(), "greeter", hubtest.Endpoint("both")); err != nil {
 		t.Fatal(err)
 	}
 	seat := naming.Endpoint{ID: "m~consul~etcd", Metadata: json.RawMessage(`{"holder":"x","by":"host/1","digest":"abc","deletes":7}`)}
@@ -403,9 +403,9 @@ func startMigration(t *testing.T, opts Options) *moving {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	single, done := naming.New(m.next, &naming.Options{Logger: logger}), make(chan error)
-	go func() { done <- m.hub.RunBridges(ctx, "etcd", single) }()
+	go func() { done <- m.Hub.RunBridges(ctx, "etcd", single) }()
 	t.Cleanup(func() { cancel(); <-done; single.Close() })
-	startClient(t, m.world, j.Client, j, opts)
+	m.StartClient(t, j.Client, j, m.page(t, opts))
 	return m
 }
 
@@ -418,7 +418,7 @@ func (m *moving) set(t *testing.T, phase migrate.Phase) {
 
 func TestBrowserShowsAMigration(t *testing.T) {
 	m := startMigration(t, Options{Registry: "migrate:", Old: "consul", New: "etcd"})
-	b := openPage(t, m.url)
+	b := openPage(t, m.URL)
 	b.shows("#list", "greeter")
 	b.until("!document.getElementById('tab-migration').hidden")
 	b.keys("3")
@@ -449,7 +449,7 @@ func TestBrowserShowsAMigration(t *testing.T) {
 func TestBrowserSteps(t *testing.T) {
 	actions := new(fakeActions)
 	m := startMigration(t, Options{Registry: "migrate:", Actions: actions, Token: "secret"})
-	b := openPage(t, m.url+"/#token=secret")
+	b := openPage(t, m.URL+"/#token=secret")
 	b.allowed = "409"
 	b.shows("#list", "greeter")
 	b.keys("j")
@@ -503,10 +503,10 @@ func BenchmarkFirstPaint(b *testing.B) {
 	}
 	w := start(b, store, Options{})
 	w.wait(b, 5000)
-	page := openPage(b, w.url)
+	page := openPage(b, w.URL)
 	var paint, change float64
 	for i := 0; b.Loop(); i++ {
-		page.run(chromedp.Navigate(w.url))
+		page.run(chromedp.Navigate(w.URL))
 		page.until("document.body.dataset.painted === '5000' && painted > 0")
 		paint = evaluate[float64](page, "painted")
 		page.do("select('service-0000', true)")
@@ -514,7 +514,7 @@ func BenchmarkFirstPaint(b *testing.B) {
 		name := fmt.Sprintf("added-%d", i)
 		page.do(fmt.Sprintf(watchDetail, name))
 		begin := time.Now()
-		w.put(b, "service-0000", naming.Change{Endpoint: naming.Endpoint{ID: "added", Addr: name + ":80"}})
+		w.Put(b, "service-0000", naming.Change{Endpoint: naming.Endpoint{ID: "added", Addr: name + ":80"}})
 		change = evaluate[float64](page, "window.seen", chromedp.EvalAwaitPromise) - float64(begin.UnixMilli())
 	}
 	b.ReportMetric(paint, "paint-ms")

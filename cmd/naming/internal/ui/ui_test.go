@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -20,63 +18,40 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
-	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 	"github.com/naming-go/naming/cmd/naming/internal/steer"
 	"github.com/naming-go/naming/migrate"
 )
 
 // world is a registry and its page.
-type world struct {
-	store *memory.Store
-	hub   *hub.Hub
-	url   string
+type world struct{ hubtest.World }
+
+func newWorld(store *memory.Store) *world {
+	return &world{hubtest.World{Store: store, Hub: hub.New(hub.Options{})}}
 }
 
 func start(t testing.TB, store *memory.Store, opts Options) *world {
 	t.Helper()
-	c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-	return startClient(t, &world{store: store, hub: hub.New(hub.Options{})}, c, nil, opts)
-}
-
-// startClient is start on a Client that exists.
-func startClient(t testing.TB, w *world, c *naming.Client, joined *migrate.Joined, opts Options) *world {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- w.hub.Run(ctx, c, joined) }()
-	s, err := New(w.hub, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(httpd.Limit(httpd.CheckHost(s)))
-	w.url = server.URL
-	t.Cleanup(func() {
-		cancel()
-		server.CloseClientConnections()
-		server.Close()
-		<-done
-		c.Close()
-	})
+	w := newWorld(store)
+	w.Start(t, w.page(t, opts))
 	return w
 }
 
-func (w *world) put(t testing.TB, service string, changes ...naming.Change) {
+func (w *world) page(t testing.TB, opts Options) *Server {
 	t.Helper()
-	if err := w.store.Apply(t.Context(), service, changes...); err != nil {
+	s, err := New(w.Hub, opts)
+	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func newEndpoint(id string) naming.Change {
-	return naming.Change{Endpoint: naming.Endpoint{ID: id, Addr: id + ":80"}}
+	return s
 }
 
 // wait waits until the Hub has services.
 func (w *world) wait(t testing.TB, services int) {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if s := w.hub.Status(); s.Filled && s.Services == services && s.Waiting == 0 {
+		if s := w.Hub.Status(); s.Filled && s.Services == services && s.Waiting == 0 {
 			return
 		}
 		if time.Since(begin) > time.Minute {
@@ -85,29 +60,15 @@ func (w *world) wait(t testing.TB, services int) {
 	}
 }
 
-func (w *world) get(t testing.TB, path string) (*http.Response, string) {
-	t.Helper()
-	resp, err := http.Get(w.url + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
-}
-
 func TestPageIsWhole(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
-	_, page := w.get(t, "/")
+	_, page := w.Get(t, "/")
 	for _, part := range []string{"app.js", "app.css", "uplot.js", "uplot.css", "icon.svg"} {
-		if resp, body := w.get(t, "/"+part); resp.StatusCode != http.StatusOK || body == "" || !strings.Contains(page, `"`+part+`"`) {
+		if resp, body := w.Get(t, "/"+part); resp.StatusCode != http.StatusOK || body == "" || !strings.Contains(page, `"`+part+`"`) {
 			t.Errorf("%s has the status %d, or is not in the page", part, resp.StatusCode)
 		}
 	}
-	resp, licence := w.get(t, "/uplot.LICENSE")
+	resp, licence := w.Get(t, "/uplot.LICENSE")
 	if !strings.Contains(licence, "MIT") || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
 		t.Errorf("the licence of uPlot is %q", licence)
 	}
@@ -124,10 +85,10 @@ func TestPageIsWhole(t *testing.T) {
 func TestServiceIsSafeToShow(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
 	const evil = "a\x1b[31m\u202e<script>"
-	w.put(t, evil, naming.Change{Endpoint: naming.Endpoint{ID: evil, Addr: "10.0.0.1:80", Metadata: json.RawMessage(`{"zone":"\u001b[2J","tags":["\u0007"]}`)}})
-	w.store.Withhold(evil, evil, naming.Maintenance, "note\x1b")
+	w.Put(t, evil, naming.Change{Endpoint: naming.Endpoint{ID: evil, Addr: "10.0.0.1:80", Metadata: json.RawMessage(`{"zone":"\u001b[2J","tags":["\u0007"]}`)}})
+	w.Store.Withhold(evil, evil, naming.Maintenance, "note\x1b")
 	w.wait(t, 1)
-	_, body := w.get(t, "/service?name=a%1b%5b31m%e2%80%ae%3Cscript%3E")
+	_, body := w.Get(t, "/service?name=a%1b%5b31m%e2%80%ae%3Cscript%3E")
 	var d detail
 	if err := json.Unmarshal([]byte(body), &d); err != nil || len(d.Endpoints) != 1 {
 		t.Fatalf("%v: %s", err, body)
@@ -180,10 +141,10 @@ func nextEvent(t *testing.T, s *bufio.Scanner, docs map[string]any) string {
 
 func TestEvents(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
-	w.put(t, "a", newEndpoint("one"))
-	w.put(t, "b", newEndpoint("one"))
+	w.Put(t, "a", hubtest.Endpoint("one"))
+	w.Put(t, "b", hubtest.Endpoint("one"))
 	w.wait(t, 2)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/events", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,21 +164,21 @@ func TestEvents(t *testing.T) {
 		got = changesEvent{}
 		nextEvent(t, stream, map[string]any{"changes": &got})
 	}
-	w.put(t, "a", newEndpoint("two"))
+	w.Put(t, "a", hubtest.Endpoint("two"))
 	if next(); len(got.Rows) != 1 || got.Rows[0].Serving != 2 || got.Changes[0].Event != "added" || got.Changes[0].Text != "two:80" {
 		t.Fatalf("got %+v, want that an endpoint of a is added", got)
 	}
 	// The last endpoint of a service is held when it vanishes, unless it drains.
-	w.put(t, "b", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "one:80", Draining: true}})
+	w.Put(t, "b", naming.Change{Endpoint: naming.Endpoint{ID: "one", Addr: "one:80", Draining: true}})
 	for len(got.Rows) != 1 || got.Rows[0].Draining != 1 {
 		next()
 	}
-	w.put(t, "b", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "one"}})
+	w.Put(t, "b", naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "one"}})
 	for !slices.Contains(got.Gone, "b") {
 		next()
 	}
 	seat := naming.Endpoint{ID: "m~old~new", Metadata: json.RawMessage(`{"holder":"x","by":"host/1","digest":"abc","deletes":7}`)}
-	w.put(t, migrate.BridgeService, naming.Change{Endpoint: seat})
+	w.Put(t, migrate.BridgeService, naming.Change{Endpoint: seat})
 	for len(got.Bridges) == 0 {
 		next()
 	}
@@ -279,11 +240,11 @@ func (f *fakeActions) taken() []string {
 // given. The header Host is the name of the host.
 func (w *world) newPost(t *testing.T, ctx context.Context, action, body string, headers ...string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/actions/"+action, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/actions/"+action, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Origin", w.url)
+	r.Header.Set("Origin", w.URL)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Naming-Token", "secret")
 	for i := 0; i < len(headers); i += 2 {
@@ -446,7 +407,7 @@ func TestActionsThatAreRefused(t *testing.T) {
 	if status, answer := readOnly.post(t, "drain", body); status != http.StatusForbidden || !strings.Contains(answer, "--allow-writes") {
 		t.Errorf("a page without actions has the status %d: %s", status, answer)
 	}
-	if _, err := New(readOnly.hub, Options{Actions: actions}); err == nil {
+	if _, err := New(readOnly.Hub, Options{Actions: actions}); err == nil {
 		t.Error("New accepts actions without a token")
 	}
 }
@@ -455,7 +416,7 @@ func TestActionsThatAreRefused(t *testing.T) {
 // the page.
 func TestRequestsOfAStranger(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
-	w.put(t, "a", newEndpoint("one"))
+	w.Put(t, "a", hubtest.Endpoint("one"))
 	w.wait(t, 1)
 	for path, status := range map[string]int{
 		"/../ui.go": 307, "/..%2f..%2fetc/passwd": 404, "/%2e%2e/ui.go": 404, "/assets/": 404, "/app.js/": 301, "//etc/passwd": 307, "/%00": 404, "/none": 404,
@@ -480,7 +441,7 @@ func TestRequestsOfAStranger(t *testing.T) {
 // connection serves another request.
 func raw(t *testing.T, w *world, request string) int {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -513,9 +474,9 @@ func raw(t *testing.T, w *world, request string) int {
 // TestEventsAfterAStrangeID: an ID that this server has not given leads to a snapshot.
 func TestEventsAfterAStrangeID(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
-	w.put(t, "a", newEndpoint("one"))
+	w.Put(t, "a", hubtest.Endpoint("one"))
 	w.wait(t, 1)
-	run, _, _ := strings.Cut(w.hub.Snapshot().ID, "-")
+	run, _, _ := strings.Cut(w.Hub.Snapshot().ID, "-")
 	for _, id := range []string{"x", "-", run, run + "-", run + "--1", run + "-18446744073709551615", run + "-99999999999999999999", strings.Repeat("9", 10_000), run + "-1e3"} {
 		w.withEvents(t, id, func(stream *bufio.Scanner) {
 			var snap snapshotEvent
@@ -531,7 +492,7 @@ func (w *world) withEvents(t *testing.T, id string, f func(*bufio.Scanner)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.URL+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,7 +513,7 @@ func (w *world) withEvents(t *testing.T, id string, f func(*bufio.Scanner)) {
 // with answers.
 func TestThousandsOfPages(t *testing.T) {
 	w := start(t, new(memory.Store), Options{})
-	w.put(t, "a", newEndpoint("one"))
+	w.Put(t, "a", hubtest.Endpoint("one"))
 	w.wait(t, 1)
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 400}}
 	defer client.CloseIdleConnections()
@@ -561,7 +522,7 @@ func TestThousandsOfPages(t *testing.T) {
 	var served, refused atomic.Int64
 	for range 2000 {
 		pages.Go(func() {
-			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/events", nil)
+			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, w.URL+"/events", nil)
 			resp, err := client.Do(r)
 			if err != nil {
 				return // ctx is done.
@@ -581,14 +542,14 @@ func TestThousandsOfPages(t *testing.T) {
 			t.Fatalf("%d pages are served and %d refused, want %d and the others", served.Load(), refused.Load(), maxPages)
 		}
 	}
-	if resp, _ := w.get(t, "/service?name=a"); resp.StatusCode != http.StatusOK {
+	if resp, _ := w.Get(t, "/service?name=a"); resp.StatusCode != http.StatusOK {
 		t.Errorf("another request has the status %d", resp.StatusCode)
 	}
 	cancel()
 	pages.Wait()
-	for begin := time.Now(); w.hub.Counts().Subscribers > 0; time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); w.Hub.Counts().Subscribers > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(begin) > time.Minute {
-			t.Fatalf("%d subscriptions stay after their pages", w.hub.Counts().Subscribers)
+			t.Fatalf("%d subscriptions stay after their pages", w.Hub.Counts().Subscribers)
 		}
 	}
 }
@@ -602,9 +563,9 @@ func TestHugeMetadata(t *testing.T) {
 		metadata, _ := json.Marshal(map[string]string{"zone": long, "version": long, "x": long})
 		changes[i] = naming.Change{Endpoint: naming.Endpoint{ID: fmt.Sprint(i) + long[:naming.MaxID-4], Addr: "a:80", Metadata: metadata}}
 	}
-	w.put(t, "a", changes...)
+	w.Put(t, "a", changes...)
 	w.wait(t, 1)
-	_, body := w.get(t, "/service?name=a")
+	_, body := w.Get(t, "/service?name=a")
 	var d detail
 	if err := json.Unmarshal([]byte(body), &d); err != nil {
 		t.Fatal(err)
