@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A delay of 0 is no delay. The library reads 0 as its default.
+// A delay of 0 turns the draining mark off. The library reads 0 as its default.
 func TestNoDrainDelay(t *testing.T) {
 	for flag, want := range map[time.Duration]bool{0: false, time.Second: true} {
 		f := endpointFlags{drainDelay: flag}
