@@ -25,9 +25,6 @@ func (s *Store) Mark(ctx context.Context, service, id string, draining bool) err
 	p := &idPlan{id: id, key: s.layout.key(service, id), readFirst: true}
 	p.rawKey, _ = s.layout.rawKey(service, id)
 	err := s.mark(ctx, service, p, draining)
-	if err != nil && requestTooLarge(err) {
-		err = fmt.Errorf("%w: %w", naming.ErrInvalid, err)
-	}
 	if err != nil {
 		err = fmt.Errorf("etcd: mark %q in %q: %w", id, service, s.describe(ctx, needs(err, "read and write", "the key %q", p.key)))
 	}

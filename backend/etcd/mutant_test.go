@@ -71,8 +71,6 @@ func TestMarkMutants(t *testing.T) {
 			Old: "			guards = append(guards, clientv3.Compare(clientv3.ModRevision(key), \"=\", kv.ModRevision))\n", New: "", Test: "TestConformance/pinned/1_member/MarkRace"},
 		{Name: "does not find the entry of a program on the old API", File: "mark.go",
 			Old: "{found.own[p], found.raw[p]}", New: "{found.own[p]}", Test: "TestMarkOfOtherWriters"},
-		{Name: "takes an entry without room for the mark for an outage", File: "mark.go",
-			Old: "	if err != nil && requestTooLarge(err) {\n", New: "	if err == naming.ErrInvalid {\n", Test: "TestMarkTooLarge"},
 		{Name: "asks before it refuses a mark", File: "mark.go",
 			Old: "	if s.layout.noMarks || s", New: "	if s", Test: "TestMarkRefused"},
 	})
