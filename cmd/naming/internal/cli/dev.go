@@ -75,7 +75,7 @@ func (a *app) dev(ctx context.Context, opts devetcd.Options) error {
 	case errors.Is(err, devetcd.ErrDirInUse):
 		return no("%w: use the registry that runs there, or --temporary, or another --data-dir", err)
 	case errors.Is(err, devetcd.ErrInUse):
-		return no("%w: stop the other program, or use --listen 127.0.0.1:0 for a free port", err)
+		return no("%w: stop the other program, or use --listen 127.0.0.1:0 for a free port, and --temporary for data of its own", err)
 	case err != nil:
 		return no("%w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -15,12 +16,17 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
 // startTimeout bounds the start. A large data directory takes seconds.
 const startTimeout = time.Minute
+
+// lockTimeout bounds the wait for the lock of the database. Another program that uses the
+// database without the lock of the directory is an etcd of its own.
+const lockTimeout = time.Second
 
 // Server is a running etcd server.
 type Server struct {
@@ -63,17 +69,22 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err := s.makeDir(); err != nil {
 		return nil, err
 	}
-	cfg := s.config(opts)
-	var err error
-	if s.etcd, err = embed.StartEtcd(cfg); err != nil {
+	timer := time.NewTimer(startTimeout)
+	defer timer.Stop()
+	fatal := newFatal()
+	cfg := s.config(opts, fatal)
+	err := s.checkData(cfg.Dir)
+	if err == nil {
+		s.etcd, err = s.startEtcd(ctx, cfg, fatal, timer.C)
+	}
+	if err != nil {
 		s.release()
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = fmt.Errorf("%s is %w", opts.Listen, ErrInUse)
 		}
 		return nil, err
 	}
-	timer := time.NewTimer(startTimeout)
-	defer timer.Stop()
+	fatal.started.Store(true)
 	select {
 	case <-s.etcd.Server.ReadyNotify():
 		return s, nil
@@ -85,6 +96,48 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s.Close()
 	return nil, err
+}
+
+// startEtcd starts etcd in a goroutine of its own: etcd panics, or does not return, if its data
+// are damaged.
+func (s *Server) startEtcd(ctx context.Context, cfg *embed.Config, fatal *fatal, late <-chan time.Time) (*embed.Etcd, error) {
+	type result struct {
+		etcd *embed.Etcd
+		err  error
+	}
+	started := make(chan result, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				started <- result{err: fmt.Errorf("the data directory %s cannot be used: etcd: %v", s.dir, p)}
+			}
+		}()
+		etcd, err := embed.StartEtcd(cfg)
+		started <- result{etcd, err}
+	}()
+	select {
+	case r := <-started:
+		return r.etcd, r.err
+	case err := <-fatal.err:
+		return nil, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-late:
+		return nil, fmt.Errorf("etcd was not ready after %v", startTimeout)
+	}
+}
+
+// checkData returns an error if the database below dir is damaged. etcd prints a stack for it.
+func (s *Server) checkData(dir string) error {
+	file := filepath.Join(dir, "member", "snap", "db")
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	db, err := bbolt.Open(file, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err != nil {
+		return fmt.Errorf("the data directory %s cannot be used: %w", s.dir, err)
+	}
+	return db.Close()
 }
 
 // checkListen returns an error for an address that etcd refuses. The error of etcd does not say
@@ -115,12 +168,12 @@ func (s *Server) makeDir() (err error) {
 	}
 	s.lock, err = fileutil.TryLockFile(filepath.Join(s.dir, "lock"), os.O_WRONLY|os.O_CREATE, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
-		return fmt.Errorf("%s is %w", s.dir, ErrDirInUse)
+		return fmt.Errorf("the data directory %s is %w", s.dir, ErrDirInUse)
 	}
 	return err
 }
 
-func (s *Server) config(opts Options) *embed.Config {
+func (s *Server) config(opts Options, fatal *fatal) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = "dev", filepath.Join(s.dir, "etcd")
 	client := url.URL{Scheme: "http", Host: opts.Listen}
@@ -130,7 +183,7 @@ func (s *Server) config(opts Options) *embed.Config {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", "10m"
 	cfg.UnsafeNoFsync = s.temp
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newLogger(opts.Logger))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newLogger(opts.Logger, fatal))
 	return cfg
 }
 
