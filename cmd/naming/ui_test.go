@@ -159,6 +159,21 @@ func TestUIShowsBridges(t *testing.T) {
 	}
 }
 
+// TestUIOnAllInterfaces: a page that other machines reach refuses foreign names of its host, if
+// it may change the registry.
+func TestUIOnAllInterfaces(t *testing.T) {
+	shown, _ := startServer(t, "ui", "--allow-writes", "--listen", "0.0.0.0:0", "--host", "dev.example", "--store", "memory:")
+	address, token, _ := strings.Cut(shown, "/#token=")
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := writer{"http://127.0.0.1:" + u.Port(), token}
+	for host, status := range map[string]int{"evil.example": http.StatusMisdirectedRequest, "dev.example": http.StatusBadGateway, "10.0.0.1": http.StatusBadGateway} {
+		w.want(t, "drain", `{"service":"greeter","id":"nobody"}`, status, "", "Host", host, "Origin", "http://"+host)
+	}
+}
+
 // eventHas waits until an event of a page has a text.
 func eventHas(t *testing.T, url, text string) {
 	t.Helper()

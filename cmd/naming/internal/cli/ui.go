@@ -19,8 +19,8 @@ func (a *app) uiCommand() *cobra.Command {
 			"timeline of changes, and the state of a migration. The page makes no request to another server.\n\n" +
 			"The server listens on the loopback interface only, unless --listen says otherwise. It is read-only. With\n" +
 			"--allow-writes the page also drains and resumes endpoints. On a migrate URL with phases=records it changes\n" +
-			"the phases of services as well. The URL then has a token, which is new at each start. Whoever has the URL\n" +
-			"can do all that.",
+			"the phases of services as well. The URL then has a token, which is new at each start. Everybody\n" +
+			"with the URL can do all that.",
 		Example: "  naming ui\n  naming ui --allow-writes --store 'migrate:?from=consul://10.0.0.1:8500&to=etcd://10.0.0.2:2379&phases=records'",
 		RunE:    run(func(ctx context.Context, _ []string) error { return a.ui(ctx, f, writes) }),
 	}

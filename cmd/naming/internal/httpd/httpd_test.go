@@ -182,6 +182,20 @@ func TestCheckHost(t *testing.T) {
 	}
 }
 
+func TestCheckHostOrIP(t *testing.T) {
+	h := CheckHostOrIP(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "dev.example")
+	for host, ok := range map[string]bool{
+		"localhost": true, "10.0.0.1:80": true, "[fe80::1]:80": true, "dev.example": true, "": false, "evil.example:80": false, "10.0.0.1.nip.io": false,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); (w.Code == http.StatusOK) != ok {
+			t.Errorf("the host %q has the status %d", host, w.Code)
+		}
+	}
+}
+
 func TestAcceptsGzip(t *testing.T) {
 	for header, want := range map[string]bool{
 		"gzip": true, "br, gzip": true, "GZIP;q=0.5": true, "gzip; q=1.000": true, "": false, "br": false, "gzip;q=0": false, "gzip; q=0.000": false, "x-gzip-not": false,
