@@ -45,12 +45,15 @@ func TestTour(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			playTour(t, bin, steps)
-			if *record && !t.Failed() {
-				if err := os.WriteFile("../../"+file, []byte(recordTour(string(text), steps)), 0o666); err != nil {
-					t.Fatal(err)
+			t.Cleanup(func() { // after the script, which runs in parallel
+				if !*record || t.Failed() {
+					return
 				}
-			}
+				if err := os.WriteFile("../../"+file, []byte(recordTour(string(text), steps)), 0o666); err != nil {
+					t.Error(err)
+				}
+			})
+			playTour(t, bin, steps)
 		})
 	}
 }
