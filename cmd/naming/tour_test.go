@@ -24,6 +24,7 @@ import (
 //	NAME | LINE        is what the terminal prints next; "..." stands for any lines
 //	NAME^C             is Ctrl-C in the terminal, which ends the command with the status 0
 //	# COMMENT          is a comment
+//	...                stands for any lines
 //
 // The addresses of the documentation are replaced by free ones. What a command prints is
 // compared without times, durations, digests and the width of columns. A command that only
