@@ -216,6 +216,11 @@ func exists(command string) error {
 			return nil
 		}
 		cmd = exec.Command("go", "list", fields[i])
+		work, err := filepath.Abs(filepath.Join(root, "go.work"))
+		if err != nil {
+			return err
+		}
+		cmd.Env = append(os.Environ(), "GOWORK="+work) // as in a reader's clone
 	}
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
