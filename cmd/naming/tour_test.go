@@ -206,3 +206,34 @@ func recordTour(text string, steps []tourStep) string {
 		return b.String() + "```"
 	})
 }
+
+// TestTourNotices: a tour notices another output, another command and a line that is left out,
+// and not another time, another duration or another width.
+func TestTourNotices(t *testing.T) {
+	for _, c := range []struct {
+		want, got string
+		equal     bool
+	}{
+		{"a  b", "a b", true}, {"a b", "a c", false}, {"a", "a\nb", false}, {"a\nb", "a", false},
+		{"12:00:00.000  x", "23:59:59.123  x", true}, {"2026/01/02 12:00:00 INFO x", "2027/11/12 01:02:03 INFO x", true},
+		{"stayed for 3s.", "stayed for 3.1s.", true}, {"0s, 0s", "100ms, 1m2s", true}, {"seq 1", "seq 2", false},
+		{"a\n...\nc", "a\nb\nb\nc", true}, {"a\n...\nc", "a\nc", true}, {"a\n...\nc", "a\nb", false}, {"a.c", "abc", false},
+	} {
+		if got := shows(normal(c.want), normal(c.got)); got != c.equal {
+			t.Errorf("%q and %q: equal %v, want %v", c.want, c.got, got, c.equal)
+		}
+	}
+	const text = "<!-- tour -->\n```console\none$ run\none | up\n$ get\nx\n\ny\n# Then:\none^C\n```\n"
+	steps, err := parseTour("x.md", text)
+	if err != nil || len(steps) != 4 || steps[1].text != "up" || strings.Join(steps[2].prints, ",") != "x,,y" || steps[3].at != "x.md:10" {
+		t.Errorf("steps: %+v, %v", steps, err)
+	}
+	if got := recordTour(text, steps); got != text {
+		t.Errorf("recorded: %q, want %q", got, text)
+	}
+	for _, wrong := range []string{"no tour", "<!-- tour -->\n```console\nx\n```\n", "<!-- tour -->\n```console\none$ run\nup\n```\n"} {
+		if _, err := parseTour("x.md", wrong); err == nil {
+			t.Errorf("no error of %q", wrong)
+		}
+	}
+}
