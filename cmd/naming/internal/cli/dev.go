@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,9 +25,6 @@ func (a *app) devCommand() *cobra.Command {
 		Long: "Run an etcd server in this process until Ctrl-C, and print the URL to use. Nothing has to be installed.\n" +
 			"The server listens on the loopback interface only, unless --listen says otherwise. It has no authentication.",
 		RunE: run(func(ctx context.Context, _ []string) error {
-			if err := checkListen(opts.Listen); err != nil {
-				return err
-			}
 			if opts.Dir == "" && !temporary {
 				dir, err := os.UserCacheDir()
 				if err != nil {
@@ -44,21 +40,6 @@ func (a *app) devCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&temporary, "temporary", false, "keep the data in a temporary directory, and remove it at the end")
 	cmd.MarkFlagsMutuallyExclusive("data-dir", "temporary")
 	return cmd
-}
-
-// checkListen returns an error for an address that etcd cannot listen on.
-func checkListen(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return usage("--listen: %w", err)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return usage("--listen: %q is not the number of a port", port)
-	}
-	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
-		return usage("--listen: %q is not an IP address", host)
-	}
-	return nil
 }
 
 func (a *app) dev(ctx context.Context, opts devetcd.Options) error {

@@ -90,9 +90,9 @@ func (a *app) runProgram(ctx context.Context, f *runFlags, args []string) error 
 
 // check returns the check that the flags say.
 func (f *runFlags) check() (func(context.Context) error, error) {
-	addr := f.healthAddr
+	flag, addr := "--health-addr", f.healthAddr
 	if addr == "" {
-		addr = f.addr
+		flag, addr = "--addr", f.addr
 	}
 	if f.every <= 0 || f.failures <= 0 || f.grace <= 0 {
 		return nil, usage("--health-every, --health-failures and --grace must be positive")
@@ -101,7 +101,7 @@ func (f *runFlags) check() (func(context.Context) error, error) {
 		return nil, nil
 	}
 	if err := supervise.CheckAddr(addr); err != nil {
-		return nil, usage("--health-addr: %w", err)
+		return nil, usage("%s: %w", flag, err)
 	}
 	switch f.health {
 	case "tcp":
