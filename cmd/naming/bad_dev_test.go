@@ -12,6 +12,7 @@ import (
 // TestBadDev has what naming dev finds in use or damaged: it ends with a message, and without
 // the stack of etcd.
 func TestBadDev(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
 	s := begin(t, "dev", "--listen", "127.0.0.1:0", "--data-dir", data)

@@ -96,8 +96,10 @@ func printable(out string) (string, bool) {
 // TestHostileEntries reads hostile registries with all commands and in all formats. Nothing of
 // the entries reaches the terminal as it is, and the documents can be read by programs.
 func TestHostileEntries(t *testing.T) {
+	t.Parallel()
 	for kind, start := range map[string]func(*testing.T) string{"etcd": nastyEtcd, "consul": nastyConsul} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			url, to := start(t), other(t)
 			lines := slices.Concat(reading, []string{
 				"get --wide greeter -s STORE", "doctor --dial STORE -v", "drain greeter one -s STORE --verify 0s",
@@ -240,8 +242,10 @@ func (s *started) end() ran {
 // TestInterrupted sends Ctrl-C to each command that runs for long. It ends with its status, and
 // leaves nothing in the registry that it has put there.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	for kind, url := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "-s", url)
 			for _, line := range longLines {
 				t.Run(line.args, func(t *testing.T) {
@@ -278,8 +282,10 @@ func clean(t *testing.T, url string) {
 // without a message, and leave nothing in the registry. The commands that keep something in the
 // registry go on until Ctrl-C.
 func TestClosedOutput(t *testing.T) {
+	t.Parallel()
 	for kind, url := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "-s", url)
 			each(t, []string{
 				"ls -s STORE", "get greeter -s STORE -o json", "top -s STORE -o yaml", "doctor STORE --samples 1000",

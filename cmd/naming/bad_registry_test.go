@@ -42,6 +42,7 @@ func fill(line, store, other string) []string {
 // TestBadURLs gives each command URLs that can never work. The message says where the URL was
 // given and what is wrong, and never has the password of the URL.
 func TestBadURLs(t *testing.T) {
+	t.Parallel()
 	lines := slices.Concat([]string{
 		"watch -s STORE", "register greeter 10.0.0.9:80 -s STORE", "run greeter --addr 10.0.0.9:80 -s STORE -- true",
 		"check STORE", "serve --listen 127.0.0.1:0 -s STORE", "ui --listen 127.0.0.1:0 -s STORE",
@@ -71,6 +72,7 @@ func TestBadURLs(t *testing.T) {
 
 // TestBadURLParts has all that can be wrong in a URL.
 func TestBadURLParts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
@@ -143,22 +145,28 @@ func unreachable(t *testing.T, url, timeout, message string) {
 }
 
 func TestRefusedConnection(t *testing.T) {
+	t.Parallel()
 	t.Run("etcd", func(t *testing.T) {
-		unreachable(t, "etcd://127.0.0.1:1?prefix=/bad/", "20s", `127.0.0.1:1: connect: connection refused`)
+		t.Parallel()
+		unreachable(t, "etcd://127.0.0.1:1?prefix=/bad/", "5s", `127.0.0.1:1: connect: connection refused`)
 	})
 	t.Run("consul", func(t *testing.T) {
-		unreachable(t, "consul://127.0.0.1:1", "20s", `127.0.0.1:1: connect: connection refused`)
+		t.Parallel()
+		unreachable(t, "consul://127.0.0.1:1", "5s", `127.0.0.1:1: connect: connection refused`)
 	})
 }
 
 // A registry whose process hangs keeps connections open and answers nothing.
 func TestHangingRegistry(t *testing.T) {
+	t.Parallel()
 	t.Run("etcd", func(t *testing.T) {
+		t.Parallel()
 		c := etcdtest.Start(t, nil)
 		c.Pause(t)
 		unreachable(t, "etcd://"+c.Members[0].Addr, "2s", `deadline exceeded|no answer within 2s`)
 	})
 	t.Run("consul", func(t *testing.T) {
+		t.Parallel()
 		a := consultest.Start(t, nil)
 		a.Pause(t)
 		unreachable(t, "consul://"+a.Addr, "2s", `deadline exceeded|no answer within 2s`)
@@ -200,6 +208,7 @@ func readOnly(t *testing.T, url, other string, env ...string) {
 }
 
 func TestBadCredentialsEtcd(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, nil)
 	url, to := "etcd://"+c.Members[0].Addr+"?prefix=/n/", other(t)
 	command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--id", "one", "-s", url)

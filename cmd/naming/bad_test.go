@@ -236,6 +236,7 @@ var badMigrations = []badLine{
 }
 
 func TestBadLines(t *testing.T) {
+	t.Parallel()
 	for _, line := range badLines {
 		t.Run(strings.ToValidUTF8(line.args, "?"), func(t *testing.T) {
 			execute(t, words(line.args)...).expect(t, line.status, line.message)

@@ -264,8 +264,8 @@ func TestRunKilled(t *testing.T) {
 	o.want(false)
 }
 
-// TestTerminalRun has naming run in a terminal: Ctrl-C drains first, Ctrl-Z pauses both, and
-// the program gets the keys only if it has the terminal.
+// TestTerminalRun has naming run in a terminal: Ctrl-C drains first, Ctrl-Z pauses both, bg has them
+// go on without the terminal, and the program gets the keys only if it has the terminal.
 func TestTerminalRun(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -284,6 +284,10 @@ func TestTerminalRun(t *testing.T) {
 		term.keys("C-z")
 		term.idle()
 		listed(false)
+		term.run("bg") // the shell keeps the terminal
+		listed(true)
+		term.run("echo shell$((1+1))")
+		term.wait("shell2")
 		term.run("fg")
 		listed(true)
 		term.keys("C-c")

@@ -105,6 +105,7 @@ func pageHas(t *testing.T, url, text string) {
 }
 
 func TestServe(t *testing.T) {
+	t.Parallel()
 	for kind, store := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
 			command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--zone", "a", "--store", store)

@@ -30,6 +30,7 @@ import (
 // compared without times, durations, digests and the width of columns. A command that only
 // reads is repeated until the command prints what the documentation shows.
 func TestTour(t *testing.T) {
+	t.Parallel()
 	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin, "./examples/server", "./examples/client")
 	build.Dir, build.Env = "../..", append(os.Environ(), "GOWORK=off")

@@ -76,6 +76,7 @@ func endpointID(t *testing.T, store, service, addr string) string {
 // TestUIMarks drains and resumes an endpoint of a registry, and is refused without the right
 // token, origin and host.
 func TestUIMarks(t *testing.T) {
+	t.Parallel()
 	for kind, store := range registries(t) {
 		t.Run(kind, func(t *testing.T) {
 			for _, addr := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
@@ -110,6 +111,7 @@ func TestUIMarks(t *testing.T) {
 
 // TestUISteps goes on and back in a migration from Consul to etcd.
 func TestUISteps(t *testing.T) {
+	t.Parallel()
 	stores := registries(t)
 	old, next := stores["consul"], stores["etcd"]
 	store := "migrate:?phases=records&from=" + url.QueryEscape(old) + "&to=" + url.QueryEscape(next)
@@ -143,6 +145,7 @@ func TestUISteps(t *testing.T) {
 
 // TestUIShowsBridges: a Bridge is shown though the URL of its registry has another format.
 func TestUIShowsBridges(t *testing.T) {
+	t.Parallel()
 	stores := registries(t)
 	foreign := map[string]string{"etcd": stores["etcd"] + "&codec=kratos", "consul": stores["consul"] + "&codec=kratos"}
 	for kind, store := range stores {
@@ -162,6 +165,7 @@ func TestUIShowsBridges(t *testing.T) {
 // TestUIOnAllInterfaces: a page that other machines reach refuses foreign names of its host, if
 // it may change the registry.
 func TestUIOnAllInterfaces(t *testing.T) {
+	t.Parallel()
 	shown, _ := startServer(t, "ui", "--allow-writes", "--listen", "0.0.0.0:0", "--host", "dev.example", "--store", "memory:")
 	address, token, _ := strings.Cut(shown, "/#token=")
 	u, err := url.Parse(address)

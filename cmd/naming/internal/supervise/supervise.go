@@ -87,7 +87,7 @@ func Run(ctx context.Context, c *naming.Client, opts Options) (status int, err e
 		return status, err
 	}
 	s := &supervisor{opts: opts, client: c, process: p, terminal: t, checks: make(chan error)}
-	defer t.take()
+	defer t.take(p.pid)
 	return s.run(ctx), nil
 }
 
@@ -174,20 +174,20 @@ func (s *supervisor) pause(paused bool) {
 	s.opts.Logger.Info("the program is paused: its endpoint is removed")
 	s.withdraw()
 	if s.terminal.owned() {
-		s.terminal.take()
+		s.terminal.take(s.process.pid)
 		s.pauseBoth()
 	}
 }
 
-// pauseBoth stops this process until somebody has it go on. The signal to go on is passed to
-// the program as other signals are.
+// pauseBoth stops this process until somebody has it go on. That is a signal, which reaches
+// the program by way of signal. pauseBoth may return before this process stops: the kernel
+// stops the threads one after the other.
 func (s *supervisor) pauseBoth() {
 	if s.withdrawn != nil {
 		<-s.withdrawn // a process that is stopped withdraws nothing
 		s.withdrawn = nil
 	}
 	pauseSelf()
-	s.terminal.give(s.process.pid)
 }
 
 // check asks the program again and again, and sends the answers to s.checks.
@@ -276,6 +276,9 @@ func (s *supervisor) signal(sig os.Signal) {
 			s.withdraw()
 			s.pauseBoth()
 		}
+	case sig == contSignal:
+		s.terminal.give(s.process.pid) // first: a program that reads would be stopped again
+		s.process.signal(sig)
 	case !isStop(sig):
 		s.process.signal(sig)
 	case s.stopping != nil:

@@ -47,18 +47,24 @@ func (t *terminal) input() (*os.File, func(), error) {
 	return f, func() { _ = f.Close() }, nil
 }
 
-// give gives the terminal to the group of the program.
-func (t *terminal) give(group int) { t.set(group) }
+// give gives the terminal to the group of the program, if this process has the terminal. After
+// the command bg of a shell, the shell has it.
+func (t *terminal) give(group int) { t.pass(unix.Getpgrp(), group) }
 
-// take takes the terminal back.
-func (t *terminal) take() { t.set(unix.Getpgrp()) }
+// take takes the terminal back, if the group of the program has it.
+func (t *terminal) take(group int) { t.pass(group, unix.Getpgrp()) }
 
-func (t *terminal) set(group int) {
+// pass passes the terminal from one process group to another.
+func (t *terminal) pass(from, to int) {
 	if !t.given {
+		return
+	}
+	fd := int(os.Stdin.Fd())
+	if has, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err != nil || has != from {
 		return
 	}
 	// The kernel would stop this process, which is in the background at this moment.
 	signal.Ignore(syscall.SIGTTOU)
 	defer signal.Reset(syscall.SIGTTOU)
-	_ = unix.IoctlSetPointerInt(int(os.Stdin.Fd()), unix.TIOCSPGRP, group)
+	_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, to)
 }
