@@ -22,7 +22,7 @@ const raceOptions = "atexit_sleep_ms=0"
 
 // atOnce is how many tests run beside each other. The tests mostly wait for programs and leases,
 // so that the number of processors says little.
-const atOnce = "4"
+const atOnce = "6"
 
 // TestMain makes the test binary the command naming in scripts.
 func TestMain(m *testing.M) {
