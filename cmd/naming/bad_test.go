@@ -47,7 +47,7 @@ func execute(t *testing.T, words ...string) ran {
 
 // newCommand returns the built command with an environment of its own.
 func newCommand(ctx context.Context, t *testing.T, words ...string) *exec.Cmd {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "USER=ada"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "USER=ada", "GORACE=" + raceOptions}
 	for len(words) > 0 && variable.MatchString(words[0]) {
 		env, words = append(env, words[0]), words[1:]
 	}

@@ -73,6 +73,7 @@ func playTour(t *testing.T, bin string, steps []tourStep) {
 		Files: []string{script},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", raceOptions)
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			p.dir, p.env = e.WorkDir, e.Vars
 			for _, name := range []string{".env", ".status"} {
