@@ -172,7 +172,7 @@ var longLines = []badLine{
 	{"ui --listen 127.0.0.1:0 -s STORE", 0, "http://"},
 	{"dev --listen 127.0.0.1:0 --temporary", 0, "Ctrl-C stops it"},
 	{"drain greeter two --verify 0s --wait 1h -s OTHER", 1, ""}, // until the registry has the mark
-	{"copy OTHER STORE --leased keep", 0, "keeping 1 copies|1 written"},
+	{"copy OTHER STORE --leased keep", 0, "keeping 1 copy|1 written"},
 	{"migrate verify --soak 1h --settle 1h --old OTHER --new STORE", 1, "of 1h0m0s"},
 	{"migrate advance --all --soak 1h --settle 1h --old OTHER --new STORE", 1, "of 1h0m0s"},
 	{"migrate bridge --election none --service greeter --old OTHER --new STORE", 0, "copied|waiting for"},

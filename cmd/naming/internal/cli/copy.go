@@ -171,7 +171,7 @@ func (a *app) runCopy(ctx context.Context, plan *transfer.Plan, to naming.Store,
 	}
 	err = a.endCopy(report)
 	if made.Kept() > 0 {
-		fmt.Fprintf(a.Err, "keeping %d copies until Ctrl-C\n", made.Kept())
+		fmt.Fprintf(a.Err, "keeping %s until Ctrl-C\n", show.Count(made.Kept(), "copy"))
 		// Ctrl-C is how the copies end. The exit status is that of the copy.
 		_ = made.Keep(ctx, func(err error) { fmt.Fprintf(a.Err, "naming: a renewal failed: %s\n", message(err)) })
 	}

@@ -88,7 +88,7 @@ func (a *app) diff(ctx context.Context, urls []string, scope *scopeFlags, list s
 		docs[i] = differenceOf(r)
 		equal = equal && docs[i].Equal && len(docs[i].Unmappable) == 0
 	}
-	if err := a.print(docs, func() string { return diffText(docs, time.Now()) }); err != nil {
+	if err := a.print(docs, func() string { return diffText(docs, time.Now(), readErr) }); err != nil {
 		return err
 	}
 	switch {
@@ -174,9 +174,13 @@ func endpoints(list []naming.Endpoint) []show.Endpoint {
 	return docs
 }
 
-// diffText is a table of all services, and a line for each difference.
-func diffText(docs []difference, now time.Time) string {
-	if len(docs) == 0 {
+// diffText is a table of all services, and a line for each difference. After an error of the
+// reads, a table without rows would say that nothing is there.
+func diffText(docs []difference, now time.Time, readErr error) string {
+	switch {
+	case len(docs) == 0 && readErr != nil:
+		return ""
+	case len(docs) == 0:
 		return "No service was found.\n"
 	}
 	var rows [][]string

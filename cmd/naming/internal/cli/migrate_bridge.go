@@ -400,7 +400,7 @@ func (p *plan) text() string {
 	for i := range p.Losses {
 		b.WriteString(p.Losses[i].text() + "\n")
 	}
-	fmt.Fprintf(&b, "%d copies to put, %d to delete, %d with losses\n", len(p.Puts), len(p.Deletes), len(p.Losses))
+	fmt.Fprintf(&b, "%s to put, %d to delete, %d with losses\n", show.Count(len(p.Puts), "copy"), len(p.Deletes), len(p.Losses))
 	if p.Blown {
 		fmt.Fprintf(&b, "the deletions exceed the fuse, and wait for an approval of %s\n", p.Digest)
 	}

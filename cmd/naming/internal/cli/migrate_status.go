@@ -142,7 +142,7 @@ func sideText(s steer.SideStatus) string {
 	case s.Error != "":
 		return "not read"
 	case s.Copies > 0:
-		return fmt.Sprintf("%d (%d copies)", s.Endpoints, s.Copies)
+		return fmt.Sprintf("%d (%s)", s.Endpoints, show.Count(s.Copies, "copy"))
 	}
 	return strconv.Itoa(s.Endpoints)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/consul"
 	"github.com/naming-go/naming/cmd/naming/internal/live"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 // Consul is what is known of a Consul besides its store.
@@ -61,7 +62,7 @@ func (t *Consul) leader(ctx context.Context, x *examination) {
 	if err != nil {
 		return
 	}
-	x.ok("members", "%s, the leader is %s", plural(len(peers), "server"), naming.SafeText(leader))
+	x.ok("members", "%s, the leader is %s", show.Count(len(peers), "server"), naming.SafeText(leader))
 }
 
 // leastConns is how many connections of one address an agent should accept: a Store takes up
@@ -113,7 +114,7 @@ func (t *Consul) token(ctx context.Context, x *examination) {
 	case refused(err):
 		x.problem("auth", "create a new token, or look at the file or the variable that the URL names", "the token is unknown to Consul or may not be used")
 	case err == nil:
-		x.ok("auth", "token %q, %s", naming.SafeText(token.Description), plural(len(token.Policies), "policy"))
+		x.ok("auth", "token %q, %s", naming.SafeText(token.Description), show.Count(len(token.Policies), "policy"))
 		if end := token.ExpirationTime; end != nil && time.Until(*end) < 24*time.Hour {
 			x.problem("auth", "create a new token", "the token ends at %v", end.UTC().Format(time.RFC3339))
 		}
@@ -166,11 +167,11 @@ func (t *Consul) ghosts(ctx context.Context, x *examination) {
 		}
 	}
 	if len(ended) > 0 {
-		x.note("ghosts", "nothing: Consul removes them some minutes after their program died", "%s whose lease has ended: %s", plural(len(ended), "registration"), some(ended))
+		x.note("ghosts", "nothing: Consul removes them some minutes after their program died", "%s whose lease has ended: %s", show.Count(len(ended), "registration"), some(ended))
 	}
 	if len(nodes) > 0 {
 		x.problem("ghosts", "start the agent again, or remove the node ('consul force-leave NODE') if it does not come back",
-			"%s whose agent is lost: no endpoint there is given to clients: %s", plural(len(nodes), "node"), some(nodes))
+			"%s whose agent is lost: no endpoint there is given to clients: %s", show.Count(len(nodes), "node"), some(nodes))
 	}
 }
 
@@ -194,7 +195,7 @@ func (t *Consul) orphans(ctx context.Context, x *examination) {
 	}
 	if all := slices.Concat(lists...); len(all) > 0 {
 		x.note("orphans", "give the registration a check, or remove it ('naming deregister SERVICE ID')",
-			"%s without a check, which stay when their program dies: %s", plural(len(all), "registration"), some(all))
+			"%s without a check, which stay when their program dies: %s", show.Count(len(all), "registration"), some(all))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/live"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 const (
@@ -40,7 +41,7 @@ func (x *examination) entries(ctx context.Context) {
 	for _, v := range views {
 		count += len(v.Endpoints)
 	}
-	x.ok("entries", "%s with %s", plural(len(names), "service"), plural(count, "endpoint"))
+	x.ok("entries", "%s with %s", show.Count(len(names), "service"), show.Count(count, "endpoint"))
 	x.malformed()
 	x.withheld(views)
 	x.draining(views)
@@ -92,7 +93,7 @@ func (x *examination) malformed() {
 		examples[i] = fmt.Sprintf("%s (%v)", naming.SafeText(m.Key), naming.SafeError(m.Err))
 	}
 	x.problem("malformed", "find the program that writes them, or use the codec of its framework (codec= in the URL)",
-		"%s cannot be read and %s left out: %s", plural(len(list), "entry"), isAre(len(list)), some(examples))
+		"%s cannot be read and %s left out: %s", show.Count(len(list), "entry"), isAre(len(list)), some(examples))
 }
 
 func (x *examination) withheld(views []naming.View) {
@@ -107,10 +108,10 @@ func (x *examination) withheld(views []naming.View) {
 		switch {
 		case len(list) == 0:
 		case reason == naming.Maintenance:
-			x.note("withheld", "end the maintenance when the work is done", "%s in maintenance: %s", plural(len(list), "endpoint"), some(list))
+			x.note("withheld", "end the maintenance when the work is done", "%s in maintenance: %s", show.Count(len(list), "endpoint"), some(list))
 		default:
 			x.problem("withheld", "look at the program and at its check ('naming get SERVICE' shows the check's output)",
-				"%s failed a check: %s", plural(len(list), "endpoint"), some(list))
+				"%s failed a check: %s", show.Count(len(list), "endpoint"), some(list))
 		}
 	}
 }
@@ -125,7 +126,7 @@ func (x *examination) draining(views []naming.View) {
 		}
 	}
 	if len(list) > 0 {
-		x.note("draining", "resume an endpoint that should get calls again", "%s draining: %s", plural(len(list), "endpoint"), some(list))
+		x.note("draining", "resume an endpoint that should get calls again", "%s draining: %s", show.Count(len(list), "endpoint"), some(list))
 	}
 }
 
@@ -144,7 +145,7 @@ func (x *examination) sameAddress(views []naming.View) {
 	}
 	if len(list) > 0 {
 		x.note("ghosts", "remove the entry that no program keeps: 'naming deregister SERVICE ID'",
-			"%s with the address of another endpoint of the service: %s", plural(len(list), "endpoint"), some(list))
+			"%s with the address of another endpoint of the service: %s", show.Count(len(list), "endpoint"), some(list))
 	}
 }
 
@@ -174,11 +175,11 @@ func (x *examination) dial(ctx context.Context, views []naming.View) {
 	}
 	list := silent.sorted()
 	if len(list) == 0 {
-		x.ok("ghosts", "%s can be connected to from here", plural(tried, "endpoint"))
+		x.ok("ghosts", "%s can be connected to from here", show.Count(tried, "endpoint"))
 		return
 	}
 	x.problem("ghosts", "look whether the program runs and whether the network lets this machine reach it; remove an entry that no program keeps with 'naming deregister'",
-		"%s of %d cannot be connected to from here: %s", plural(len(list), "endpoint"), tried, some(list))
+		"%s of %d cannot be connected to from here: %s", show.Count(len(list), "endpoint"), tried, some(list))
 }
 
 // dialTimeout bounds a connection: a host that is gone does not answer at all.
@@ -228,16 +229,6 @@ func some(list []string) string {
 		return strings.Join(list, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:named], ", "), len(list)-named)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	if stem, ok := strings.CutSuffix(what, "y"); ok && what != "key" {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func isAre(n int) string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/etcd"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 // Etcd is what is known of an etcd besides its store.
@@ -183,7 +184,7 @@ func (t *Etcd) leases(ctx context.Context, x *examination) {
 	}
 	if len(orphans) > 0 {
 		x.note("orphans", "remove entries that no program wants: 'naming deregister SERVICE ID'",
-			"%s under no lease, which stay when their program dies: %s", plural(len(orphans), "key"), some(orphans))
+			"%s under no lease, which stay when their program dies: %s", show.Count(len(orphans), "key"), some(orphans))
 	}
 	var long []string
 	ids := sortedLeases(byLease)
@@ -197,7 +198,7 @@ func (t *Etcd) leases(ctx context.Context, x *examination) {
 		}
 	}
 	if len(long) > 0 {
-		x.note("orphans", "register with a shorter time to live", "%s under a lease that lasts longer than %v: %s", plural(len(long), "key"), longLease, some(long))
+		x.note("orphans", "register with a shorter time to live", "%s under a lease that lasts longer than %v: %s", show.Count(len(long), "key"), longLease, some(long))
 	}
 }
 

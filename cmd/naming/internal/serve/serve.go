@@ -30,6 +30,7 @@ import (
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/cmd/naming/internal/httpd"
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
 const (
@@ -251,10 +252,10 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	snap := s.hub.Snapshot()
 	age(w, &snap.Status)
 	if snap.Status.Fresh() {
-		text(w, http.StatusOK, fmt.Sprintf("ready: %d services, fresh\n", snap.Status.Services))
+		text(w, http.StatusOK, fmt.Sprintf("ready: %s, fresh\n", show.Count(snap.Status.Services, "service")))
 		return
 	}
-	text(w, http.StatusOK, fmt.Sprintf("ready: %d services, %d stale, age %s: %s\n", snap.Status.Services, snap.Status.Stale,
+	text(w, http.StatusOK, fmt.Sprintf("ready: %s, %d stale, age %s: %s\n", show.Count(snap.Status.Services, "service"), snap.Status.Stale,
 		snap.Status.Age(time.Now()).Round(time.Second), naming.SafeText(fmt.Sprint(snap.Status.Err))))
 }
 

@@ -124,3 +124,17 @@ func Text(s string) string {
 	}
 	return naming.SafeText(s)
 }
+
+// Count returns a number with a noun of the field, such as "1 entry" or "2 entries".
+func Count(n int, noun string) string {
+	stem, y := strings.CutSuffix(noun, "y")
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case y && !strings.HasSuffix(stem, "e"):
+		return strconv.Itoa(n) + " " + stem + "ies"
+	case strings.HasSuffix(noun, "s"):
+		return strconv.Itoa(n) + " " + noun + "es"
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/naming-go/naming"
+	"github.com/naming-go/naming/cmd/naming/internal/show"
 	"github.com/naming-go/naming/migrate"
 )
 
@@ -82,7 +83,7 @@ func recordText(s *Side) string {
 // endpoints: the service exists.
 func endpoints(_ Judge, o *Observation, _ migrate.State) Condition {
 	n := o.Report.OldCount + o.Report.NewCount
-	c := Condition{Name: "endpoints", Holds: n > 0 || !o.Report.Known, Why: fmt.Sprintf("the old registry has %s, and the new one has %d", number(o.Report.OldCount, "endpoint"), o.Report.NewCount)}
+	c := Condition{Name: "endpoints", Holds: n > 0 || !o.Report.Known, Why: fmt.Sprintf("the old registry has %s, and the new one has %d", show.Count(o.Report.OldCount, "endpoint"), o.Report.NewCount)}
 	switch {
 	case !o.Report.Known:
 		c.Why = "a registry was not read"
@@ -102,7 +103,7 @@ func apart(_ Judge, o *Observation, to migrate.State) Condition {
 	if o.Known {
 		from = o.State.Phase
 	}
-	c := Condition{Name: "apart", Holds: to.Phase <= from+maxApart, Why: "the step crosses " + number(int(to.Phase)-int(from), "phase")}
+	c := Condition{Name: "apart", Holds: to.Phase <= from+maxApart, Why: "the step crosses " + show.Count(int(to.Phase)-int(from), "phase")}
 	if !c.Holds {
 		c.Why += fmt.Sprintf(", and programs are safe together within %d", maxApart)
 		c.Opens = fmt.Sprintf("go to %v first, and wait until all programs have that phase", from+maxApart)
@@ -121,13 +122,13 @@ func format(j Judge, o *Observation, _ migrate.State) Condition {
 	open := Unaccepted(o.Losses, j.Accept)
 	switch {
 	case len(open) > 0:
-		c.Holds, c.Why = false, fmt.Sprintf("not accepted: %s; the first: %s", number(len(open), "loss"), open[0].String())
+		c.Holds, c.Why = false, fmt.Sprintf("not accepted: %s; the first: %s", show.Count(len(open), "loss"), open[0].String())
 		c.Opens = "change what the servers announce"
 		if fields := lostFields(open); len(fields) > 0 {
 			c.Opens += ", or accept the loss: --accept " + strings.Join(fields, ",")
 		}
 	case len(o.Losses) > 0:
-		c.Why = "accepted: " + number(len(o.Losses), "loss")
+		c.Why = "accepted: " + show.Count(len(o.Losses), "loss")
 	}
 	return c
 }
@@ -172,7 +173,7 @@ func parity(_ Judge, o *Observation, _ migrate.State) Condition {
 	case len(r.Mismatch) > 0:
 		m := r.Mismatch[0]
 		c.Holds, c.Opens = false, opensMismatch
-		c.Why = fmt.Sprintf("different data: %s; the first: %s differs in %s", number(len(r.Mismatch), "endpoint"), m.Old.Addr, strings.Join(m.Fields, ", "))
+		c.Why = fmt.Sprintf("different data: %s; the first: %s differs in %s", show.Count(len(r.Mismatch), "endpoint"), m.Old.Addr, strings.Join(m.Fields, ", "))
 	}
 	return c
 }
@@ -189,7 +190,7 @@ func coverage(_ Judge, o *Observation, _ migrate.State) Condition {
 
 // known begins a condition that needs a comparison.
 func known(o *Observation, name string) Condition {
-	c := Condition{Name: name, Holds: true, passing: true, Why: fmt.Sprintf("the new registry has all of %s", number(o.Report.OldCount, "endpoint"))}
+	c := Condition{Name: name, Holds: true, passing: true, Why: fmt.Sprintf("the new registry has all of %s", show.Count(o.Report.OldCount, "endpoint"))}
 	switch r := o.Report; {
 	case !r.Known:
 		c.Holds, c.Why, c.Opens = false, "a registry was not read", "repair the registry"
@@ -209,7 +210,7 @@ func missingText(o *Observation) string {
 		}
 		addrs = append(addrs, e.Addr)
 	}
-	return fmt.Sprintf("the new registry lacks %d of %s: %s", len(o.Report.Missing), number(o.Report.OldCount, "endpoint"), strings.Join(addrs, ", "))
+	return fmt.Sprintf("the new registry lacks %d of %s: %s", len(o.Report.Missing), show.Count(o.Report.OldCount, "endpoint"), strings.Join(addrs, ", "))
 }
 
 // natives: servers are in the new registry by themselves, as copies end with the bridge.
@@ -221,7 +222,7 @@ func natives(_ Judge, o *Observation, _ migrate.State) Condition {
 		c.Why = "no endpoint depends on a bridge"
 	case c.Holds:
 		c.Holds = false
-		c.Why = fmt.Sprintf("the new registry has %s only as copies of a bridge, such as %s", number(n, "endpoint"), o.Report.Copies[0].Addr)
+		c.Why = fmt.Sprintf("the new registry has %s only as copies of a bridge, such as %s", show.Count(n, "endpoint"), o.Report.Copies[0].Addr)
 		c.Opens = "upgrade these servers, so that they register themselves"
 	}
 	return c
@@ -256,7 +257,7 @@ func oldEmpty(_ Judge, o *Observation, _ migrate.State) Condition {
 	case !o.Report.Known:
 		c.Why, c.Opens = "a registry was not read", "repair the registry"
 	case n > 0:
-		c.Why = "the old registry has " + number(n, "endpoint")
+		c.Why = "the old registry has " + show.Count(n, "endpoint")
 		c.Opens = "wait until the servers have left. A server that stays has not joined, or has another phase"
 	}
 	return c
@@ -305,15 +306,4 @@ func Word(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(naming.SafeText(s), "'", `'\''`) + "'"
-}
-
-// number returns a number and what is counted.
-func number(n int, what string) string {
-	switch {
-	case n == 1:
-		return "1 " + what
-	case strings.HasSuffix(what, "s"):
-		return strconv.Itoa(n) + " " + what + "es"
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }

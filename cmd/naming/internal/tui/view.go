@@ -70,7 +70,7 @@ func (m *Model) bodyHeight() int {
 // head returns the lines above the table.
 func (m *Model) head() []string {
 	t := m.totals
-	parts := []string{headerStyle.Render(m.opts.Title), plural(t.services, "service"), plural(t.endpoints, "endpoint")}
+	parts := []string{headerStyle.Render(m.opts.Title), show.Count(t.services, "service"), show.Count(t.endpoints, "endpoint")}
 	for _, p := range []struct {
 		n    int
 		name string
@@ -86,13 +86,6 @@ func (m *Model) head() []string {
 	}
 	lines = append(lines, headerStyle.Render(show.Text(m.detail))+"  "+m.detailStatus())
 	return append(lines, m.sides()...)
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }
 
 // detailStatus returns how far the registry vouches for the service whose endpoints are shown.
@@ -143,7 +136,7 @@ func (m *Model) sides() []string {
 		if s.Used {
 			used = "used"
 		}
-		lines = append(lines, fmt.Sprintf("  %s  %s, %s  %s", show.Text(s.Name), used, plural(s.Endpoints, "endpoint"), m.sideStatus(s)))
+		lines = append(lines, fmt.Sprintf("  %s  %s, %s  %s", show.Text(s.Name), used, show.Count(s.Endpoints, "endpoint"), m.sideStatus(s)))
 	}
 	return lines
 }
