@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -99,15 +100,8 @@ func (f *serverFlags) checked(lis net.Listener, h http.Handler) http.Handler {
 	return h
 }
 
-// registryName is storeName, with both registries of a migrate URL.
-func (a *app) registryName() string {
-	u, err := url.Parse(a.store)
-	if err != nil || u.Scheme != "migrate" {
-		return a.storeName()
-	}
-	q := u.Query()
-	return shortURL(q.Get("from")) + " to " + shortURL(q.Get("to"))
-}
+// registryName is storeName for a sentence: a migrate URL becomes the names of both registries.
+func (a *app) registryName() string { return strings.TrimPrefix(a.storeName(), "migrate: ") }
 
 // hubSession is a Hub on the registry that the flags name.
 type hubSession struct {
