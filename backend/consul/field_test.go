@@ -335,7 +335,14 @@ func TestFieldC1IDOfAnotherNode(t *testing.T) {
 			if test.here == "web" {
 				want = mine
 			}
-			shows("web", want)
+			// The other agent puts its registrations back when it has seen a new server,
+			// some seconds after its start.
+			servertest.Poll(t, "web", func() error {
+				if got := state(t, a, "web"); got != want {
+					return errors.Join(fmt.Errorf("web shows %q, want %q", got, want), a.Apply(t.Context(), "web", del(test.id)...))
+				}
+				return nil
+			})
 			if test.here != "web" {
 				shows(test.here, mine)
 			}
