@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/cmd/naming/internal/show"
 )
 
@@ -140,7 +139,7 @@ func (a *app) registerCommand() *cobra.Command {
 }
 
 func (a *app) register(ctx context.Context, service string, e naming.Endpoint, opts *naming.RegisterOptions) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.announcing(ctx)
 	if err != nil {
 		return err
 	}
@@ -202,7 +201,7 @@ func (a *app) deregisterCommand() *cobra.Command {
 }
 
 func (a *app) deregister(ctx context.Context, service, id string) error {
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.announcing(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/naming-go/naming"
-	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/cmd/naming/internal/supervise"
 )
 
@@ -72,7 +71,7 @@ func (a *app) runProgram(ctx context.Context, f *runFlags, args []string) error 
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, supervise.Signals...)
 	defer signal.Stop(signals)
-	c, done, err := a.client(ctx, open.ClientOptions{})
+	c, done, err := a.announcing(ctx)
 	if err != nil {
 		return err
 	}

@@ -105,6 +105,12 @@ func (a *app) once(ctx context.Context) (*naming.Client, func(), error) {
 	return a.client(ctx, opts)
 }
 
+// announcing returns a Client for a command that registers and makes no calls. Such a Client has
+// no use for a hold: a service whose only endpoint leaves would be a warning.
+func (a *app) announcing(ctx context.Context) (*naming.Client, func(), error) {
+	return a.client(ctx, open.ClientOptions{Client: naming.Options{Hold: naming.Hold{Disabled: true}}})
+}
+
 // registryStore returns the store of a command that works on one registry, entry by entry.
 func (a *app) registryStore(ctx context.Context, url string) (naming.Store, func(), error) {
 	if err := oneRegistry(url); err != nil {
