@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/open"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // testserver is a program for naming run: it serves on the address of its argument. The path
@@ -70,15 +70,9 @@ func newOutage(t *testing.T) *outage {
 	return o
 }
 
-// freeAddr returns an address of the loopback interface that nobody listens on.
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
+// freeAddr returns an address of the loopback interface that nobody listens on, and that no
+// other test gets.
+func freeAddr(t *testing.T) string { return servertest.Addr(servertest.Ports(t, 1)[0]) }
 
 func (o *outage) url() string { return "etcd://" + o.addr + "?prefix=/t/" }
 

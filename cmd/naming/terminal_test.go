@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -313,12 +312,7 @@ func TestTerminalPlain(t *testing.T) {
 // TestTerminalRefused has a registry that is not there when the table begins.
 func TestTerminalRefused(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := freeAddr(t)
 	term := newTerminal(t, "NAMING_STORE=etcd://"+addr)
 	before := term.settings()
 	term.run("naming top")

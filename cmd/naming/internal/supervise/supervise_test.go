@@ -23,6 +23,7 @@ import (
 
 	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/memory"
+	"github.com/naming-go/naming/internal/servertest"
 )
 
 // TestMain makes the test binary the programs of the tests: see programs.
@@ -86,15 +87,9 @@ type running struct {
 	addr    string
 }
 
-// freeAddr returns an address of the loopback interface that nobody listens on.
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
+// freeAddr returns an address of the loopback interface that nobody listens on, and that no
+// other test gets.
+func freeAddr(t *testing.T) string { return servertest.Addr(servertest.Ports(t, 1)[0]) }
 
 // supervise calls Run. change may change the options.
 func supervise(t *testing.T, change func(*Options)) *running {
