@@ -291,7 +291,7 @@ func TestClosedOutput(t *testing.T) {
 				"ls -s STORE", "get greeter -s STORE -o json", "top -s STORE -o yaml", "doctor STORE --samples 1000",
 				"check STORE --many 50 --quiet 100ms", "bench STORE --registrations 10 --changes 2", "diff STORE OTHER", "watch -s STORE", "--help",
 			}, url, other(t), func(t *testing.T, line string, args []string) {
-				r := closedOutput(t, strings.HasPrefix(line, "check") || strings.HasPrefix(line, "doctor"), args...)
+				r := closedOutput(t, strings.HasPrefix(line, "check") || strings.HasPrefix(line, "doctor"), append(args, "--timeout", "1m")...)
 				r.sober(t)
 				if line != "--help" && (r.status != 1 || r.err != "") {
 					t.Errorf("the status is %d: %s", r.status, r.err)
@@ -315,7 +315,7 @@ func TestClosedOutput(t *testing.T) {
 // closedOutput runs a command whose output nobody reads, or nobody reads after the first byte.
 func closedOutput(t *testing.T, first bool, args ...string) ran {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a hang takes longer
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // only a hang takes longer
 	defer cancel()
 	cmd := newCommand(ctx, t, args...)
 	r, w, err := os.Pipe()

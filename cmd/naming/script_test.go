@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 	})
 	agent := consultest.Start(t, nil)
 	scripts(t, "consul", func(name string) string { return other("consul-" + name) }, func(name string) string {
-		return fmt.Sprintf("consul://%s?prefix=%s-", agent.Addr, name)
+		return fmt.Sprintf("consul://%s?prefix=%s-x-", agent.Addr, name) // no prefix begins another
 	})
 }
 
