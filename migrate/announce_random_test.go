@@ -39,7 +39,7 @@ func TestWriterAtRandom(t *testing.T) {
 				}
 				r.quiet()
 				if w.t.Failed() {
-					return
+					break
 				}
 			}
 			r.ends.Store(true)

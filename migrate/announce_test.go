@@ -35,10 +35,15 @@ type phaseSource struct {
 	next    int            // guarded by mu
 }
 
-// unwritten returns since when the phases do not write a registry.
+// unwritten returns since when the phases do not write a registry. A registry that is written
+// since the present instant is one that they do not write: a server cannot have noticed the
+// change.
 func (s *phaseSource) unwritten(i sideIndex) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.since[i].IsZero() && s.at[i].Equal(time.Now()) {
+		return s.was[i]
+	}
 	return s.since[i]
 }
 
