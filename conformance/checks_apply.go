@@ -340,7 +340,7 @@ func foreignLeaseIsRefused(e *env) error {
 		{Op: naming.Add, Endpoint: ep("b", "10.0.0.2:80", ""), Lease: foreignLease{}},
 		{Op: naming.Delete, Endpoint: a, Lease: foreignLease{}},
 	} {
-		err := guard(patience, "Apply", func() error { return e.store.Apply(e.ctx, e.prefix+s.service, c) })
+		err := guard(patience, "Apply", func() error { return e.write(e.ctx, e.prefix+s.service, c) })
 		if err := kind(fmt.Sprintf("%v with a lease of another store", c.Op), err, naming.ErrInvalid); err != nil {
 			return err
 		}

@@ -423,7 +423,7 @@ func applyUnderLostLease(e *env) error {
 			tries = append(tries, append(add(nil, ep("d", "10.0.0.5:80", "")), add(l, b)...))
 		}
 		for _, changes := range tries {
-			err := guard(patience, "Apply", func() error { return e.store.Apply(e.ctx, e.prefix+s.service, changes...) })
+			err := guard(patience, "Apply", func() error { return e.write(e.ctx, e.prefix+s.service, changes...) })
 			if err := kind("Apply under a lease that was "+end.name, err, naming.ErrLeaseLost); err != nil {
 				return err
 			}
@@ -605,7 +605,7 @@ func putOnlyIfFree(e *env) error {
 		return fmt.Errorf("after puts of endpoints that were not free: %w", err)
 	}
 	err = guard(patience, "Apply", func() error {
-		return e.store.Apply(e.ctx, e.prefix+s.service, ifFree(ended, ep("late", "10.0.0.6:80", ""))...)
+		return e.write(e.ctx, e.prefix+s.service, ifFree(ended, ep("late", "10.0.0.6:80", ""))...)
 	})
 	if err := kind("Apply under a lease that was revoked, if the ID is free", err, naming.ErrLeaseLost); err != nil {
 		return err

@@ -67,7 +67,7 @@ func limitsAreRefused(e *env) error {
 // refused returns an error unless Apply returns ErrInvalid. service is the whole name,
 // with the prefix.
 func (e *env) refused(what, service string, changes ...naming.Change) error {
-	err := guard(patience, what, func() error { return e.store.Apply(e.ctx, service, changes...) })
+	err := guard(patience, what, func() error { return e.write(e.ctx, service, changes...) })
 	return kind("Apply with "+what, err, naming.ErrInvalid)
 }
 
@@ -175,9 +175,7 @@ func drainingRoundTrip(e *env) error {
 	for _, r := range s.readers {
 		r.allow(s.now.with(draining(a)))
 	}
-	err = e.call("Apply", func(ctx context.Context) error {
-		return e.store.Apply(ctx, e.prefix+s.service, add(l, draining(a))...)
-	})
+	err = e.apply(s.service, add(l, draining(a))...)
 	if errors.Is(err, naming.ErrInvalid) {
 		if e.has["Calls"] {
 			if got := e.calls() - before; got > 0 {

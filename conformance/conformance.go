@@ -292,6 +292,9 @@ type Result struct {
 	Skipped string
 	// Err is what the check found. It is nil if the store passed.
 	Err error
+	// Left is why the check could not remove everything that it put, so that some may be
+	// left. It is nil if nothing is left. Err wraps Left.
+	Left error
 }
 
 // Check runs the checks one after the other against a live registry, and yields the
@@ -299,7 +302,8 @@ type Result struct {
 //
 // The registry may have other content and other users: the checks use services with
 // random names, and remove everything that they put, also when ctx is done or the
-// caller leaves the loop. Checks that need a field of a [Harness] are skipped, and the
+// caller leaves the loop. After the end of ctx a write that has begun goes on to its end, so
+// that it is removed too. Checks that need a field of a [Harness] are skipped, and the
 // result says so. Nil options mean defaults.
 func Check(ctx context.Context, store naming.Store, o *Options) iter.Seq[Result] {
 	var own Options
@@ -345,8 +349,8 @@ func (o *Options) runCheck(ctx context.Context, store naming.Store, c check) Res
 	if isSkip(r.Err) {
 		r.Skipped, r.Err = r.Err.Error(), nil
 	}
-	if err := e.cleanUp(context.WithoutCancel(ctx)); err != nil {
-		r.Err = errors.Join(r.Err, fmt.Errorf("clean up: %w", err))
+	if r.Left = e.cleanUp(context.WithoutCancel(ctx)); r.Left != nil {
+		r.Err = errors.Join(r.Err, fmt.Errorf("clean up: %w", r.Left))
 	}
 	return r
 }

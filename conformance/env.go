@@ -25,6 +25,15 @@ const (
 	// soon bounds how long after its context a call may return.
 	soon = 5 * time.Second
 
+	// cleanUpLimit bounds the removal of what a check put.
+	cleanUpLimit = time.Minute
+
+	// lookAgain is the rest before cleanUp looks again for what a write of unknown outcome
+	// put. laterLooks is how often it does so. A registry that answers has made such a
+	// write by then, or never makes it.
+	lookAgain  = 500 * time.Millisecond
+	laterLooks = 4
+
 	// endless is more values of a sequence than any check causes.
 	endless = 20_000
 
@@ -74,7 +83,7 @@ type env struct {
 type started struct {
 	mu       sync.Mutex
 	loops    []*loop
-	services map[string]struct{} // those that the check put endpoints to, for cleanUp
+	services map[string]int // those that the check wrote to, with the number of writes of unknown outcome
 	leases   []naming.Lease
 	renewers []renewer
 }
@@ -102,7 +111,7 @@ func (e *env) init(ctx context.Context) {
 	if e.listCalls == nil {
 		e.listCalls = func(int) int { return 1 }
 	}
-	e.services = make(map[string]struct{})
+	e.services = make(map[string]int)
 	e.renewTurn = make(chan struct{}, 1)
 	// Far more than a good store needs. Time in a bubble costs nothing, and outside
 	// a bubble patience bounds every single wait.
@@ -124,25 +133,38 @@ func (e *env) run(c check) error {
 	return err
 }
 
-// cleanUp revokes the leases of the check and removes the endpoints that it put.
+// cleanUp revokes the leases of the check and removes the endpoints that it put. It looks
+// again at a service to which a write of unknown outcome was made, and at one whose
+// endpoints it could not remove.
 func (e *env) cleanUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cleanUpLimit)
 	defer cancel()
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	leases, services := e.leases, maps.Clone(e.services)
+	e.mu.Unlock()
 	var errs []error
-	for _, l := range e.leases {
+	for _, l := range leases {
 		errs = append(errs, l.Revoke(ctx))
 	}
-	for service := range e.services {
-		errs = append(errs, e.empty(ctx, service))
+	failed := make(map[string]error)
+	for looks := 0; ; looks++ {
+		for service := range services {
+			failed[service] = e.empty(ctx, service)
+		}
+		maps.DeleteFunc(services, func(service string, unknown int) bool { return unknown == 0 && failed[service] == nil })
+		if len(services) == 0 || looks == laterLooks || ctx.Err() != nil {
+			return errors.Join(append(errs, slices.Collect(maps.Values(failed))...)...)
+		}
+		pause(ctx, lookAgain)
 	}
-	return errors.Join(errs...)
 }
 
 // empty removes all endpoints of a service that only this check uses.
 func (e *env) empty(ctx context.Context, service string) error {
 	for b, err := range e.store.Watch(ctx, service) {
+		if errors.Is(err, naming.ErrInvalid) {
+			return nil // a check tried a name that no service can have
+		}
 		if err != nil {
 			return err
 		}
@@ -212,12 +234,15 @@ func together(fs ...func() error) error {
 }
 
 // pause waits for d, or until the check has taken too long.
-func (e *env) pause(d time.Duration) {
+func (e *env) pause(d time.Duration) { pause(e.ctx, d) }
+
+// pause waits for d, or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-e.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -240,7 +265,11 @@ func (e *env) within(limit time.Duration, f func() error) error {
 // call calls f with a context of patience. A call that is still blocked then is an
 // error that says so.
 func (e *env) call(what string, f func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(e.ctx, patience)
+	return callIn(e.ctx, what, f)
+}
+
+func callIn(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := guard(patience+soon, what, func() error { return f(ctx) })
 	if err != nil && ctx.Err() != nil {
@@ -252,15 +281,29 @@ func (e *env) call(what string, f func(ctx context.Context) error) error {
 	return nil
 }
 
-// apply is Store.Apply, bounded by patience.
+// apply is Store.Apply, bounded by patience. The end of e.ctx does not cut it short: a write
+// without an answer may take effect after cleanUp.
 func (e *env) apply(service string, changes ...naming.Change) error {
-	name := e.prefix + service
-	e.mu.Lock()
-	e.services[name] = struct{}{}
-	e.mu.Unlock()
-	return e.call(fmt.Sprintf("Apply to %s", brief(service)), func(ctx context.Context) error {
-		return e.store.Apply(ctx, name, changes...)
+	return callIn(context.WithoutCancel(e.ctx), fmt.Sprintf("Apply to %s", brief(service)), func(ctx context.Context) error {
+		return e.write(ctx, e.prefix+service, changes...)
 	})
+}
+
+// write is Store.Apply to a service with its whole name. It lets cleanUp know of the service.
+func (e *env) write(ctx context.Context, name string, changes ...naming.Change) error {
+	e.noteWrite(name, +1)
+	err := e.store.Apply(ctx, name, changes...)
+	if err == nil || slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }) {
+		e.noteWrite(name, -1)
+	}
+	return err
+}
+
+// noteWrite adds to the writes of unknown outcome to a service.
+func (e *env) noteWrite(name string, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.services[name] += n
 }
 
 // grant is Store.Grant, bounded by patience.
@@ -458,12 +501,9 @@ type method struct {
 // and the first value of each sequence.
 func (e *env) methods(service string, lease naming.Lease) []method {
 	name := e.prefix + service
-	e.mu.Lock()
-	e.services[name] = struct{}{}
-	e.mu.Unlock()
 	methods := []method{
 		{"Apply", func(ctx context.Context) error {
-			return e.store.Apply(ctx, name, add(nil, ep("methods", "10.9.9.9:99", ""))...)
+			return e.write(ctx, name, add(nil, ep("methods", "10.9.9.9:99", ""))...)
 		}},
 		{"Watch", func(ctx context.Context) error {
 			for _, err := range e.store.Watch(ctx, name) {

@@ -193,7 +193,7 @@ type started struct {
 // begin starts a command.
 func begin(t *testing.T, args ...string) *started {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only a hang takes longer
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // only a hang takes longer
 	cmd := newCommand(ctx, t, args...)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -267,6 +267,21 @@ func TestInterrupted(t *testing.T) {
 			clean(t, url)
 		})
 	}
+}
+
+// TestInterruptedInOutage interrupts the checks of a registry that is down. The command says that
+// it could not remove what the checks had put.
+func TestInterruptedInOutage(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	o.startRegistry()
+	s := begin(t, "check", o.url())
+	s.until("passed")
+	o.killRegistry()
+	s.signal(syscall.SIGINT)
+	r := s.end()
+	r.err = r.out // s reads both outputs as one
+	r.expect(t, 1, "interrupted; what the check .* put may be left: .*connection refused")
 }
 
 // clean checks that the commands that put services of their own have left none.

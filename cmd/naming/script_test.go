@@ -83,7 +83,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: eventually TEXT COMMAND ARG...")
 	}
-	const bound = 4 * time.Minute // the last lease on Consul ends after two
+	const bound = time.Minute
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) != neg {

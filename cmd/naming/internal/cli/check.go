@@ -40,6 +40,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Use: "check [URL]", Short: "Check that a live registry keeps the contract", Args: cobra.MaximumNArgs(1),
 		Long: "Run the conformance checks that need no faults against a live registry, and name the rule of each.\n" +
 			"The checks use services with random names, and remove what they put, also after Ctrl-C.\n" +
+			"A message says so if something may be left.\n" +
 			"The registry may have other users. The exit status is 1 if a check failed.",
 		RunE: run(func(ctx context.Context, args []string) error { return a.check(ctx, a.registry(args), o) }),
 	}
@@ -85,8 +86,11 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 	}
 	count := make(map[string]int)
 	for r := range conformance.Check(ctx, store, &o) {
+		if ctx.Err() != nil && r.Left != nil {
+			return no("interrupted; what the check %s put may be left: %s", r.Name, message(r.Left))
+		}
 		if ctx.Err() != nil {
-			break // the check was cut short
+			return no("interrupted") // the check was cut short
 		}
 		c := resultOf(r)
 		count[c.Result]++
@@ -97,10 +101,7 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 			return err
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
-		return no("interrupted")
-	case a.format == asTable:
+	if a.format == asTable {
 		fmt.Fprintf(a.Out, "\n%d passed, %d failed, %d skipped\n", count[checkPassed], count[checkFailed], count[checkSkipped])
 		if a.verbose == 0 {
 			fmt.Fprintln(a.Out, "--verbose shows the checks that were skipped: nearly all of them need a fault of the registry.")
