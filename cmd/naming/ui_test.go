@@ -4,18 +4,17 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/naming-go/naming/cmd/naming/internal/ui/uitest"
 )
 
 // writer asks a page for actions.
-type writer struct {
-	url, token string
-}
+type writer struct{ uitest.Page }
 
 // startUI starts a page that may change a registry.
 func startUI(t *testing.T, store string) writer {
@@ -25,38 +24,13 @@ func startUI(t *testing.T, store string) writer {
 	if !found || len(token) < 26 {
 		t.Fatalf("the URL %q has no token", shown)
 	}
-	return writer{address, token}
+	return writer{uitest.Page{URL: address, Token: token}}
 }
 
-// post asks for an action. The headers are those of the page, apart from the names and values.
-func (w writer) post(t *testing.T, action, body string, headers ...string) (status int, answer string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/actions/"+action, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header = http.Header{"Origin": {w.url}, "Content-Type": {"application/json"}, "Naming-Token": {w.token}}
-	for i := 0; i < len(headers); i += 2 {
-		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
-			r.Host = headers[i+1]
-		}
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
-// want is post that checks the answer.
+// want is Post that checks the answer.
 func (w writer) want(t *testing.T, action, body string, status int, text string, headers ...string) {
 	t.Helper()
-	if got, answer := w.post(t, action, body, headers...); got != status || !strings.Contains(answer, text) {
+	if got, answer := w.Post(t, action, body, headers...); got != status || !strings.Contains(answer, text) {
 		t.Fatalf("%s %s %q: status %d, want %d and %q: %s", action, body, headers, got, status, text, answer)
 	}
 }
@@ -83,7 +57,7 @@ func TestUIMarks(t *testing.T) {
 				command(t, "register", "greeter", addr, "--permanent", "--store", store)
 			}
 			w := startUI(t, store)
-			pageHas(t, w.url+"/service?name=greeter", "10.0.0.2:80")
+			pageHas(t, w.URL+"/service?name=greeter", "10.0.0.2:80")
 			body := fmt.Sprintf(`{"service":"greeter","id":%q}`, endpointID(t, store, "greeter", "10.0.0.1:80"))
 			for _, headers := range [][]string{
 				{"Naming-Token", "wrong"}, {"Naming-Token", ""}, {"Origin", "http://evil.example"}, {"Origin", ""}, {"Sec-Fetch-Site", "cross-site"},
@@ -93,18 +67,18 @@ func TestUIMarks(t *testing.T) {
 			w.want(t, "drain", body, http.StatusMisdirectedRequest, "host", "Host", "evil.example", "Origin", "http://evil.example")
 			w.want(t, "look", `{"service":"greeter"}`, http.StatusBadRequest, "not a migrate URL")
 			w.want(t, "drain", `{"service":"greeter","id":"nobody"}`, http.StatusBadGateway, "has left the registry")
-			if page := page(t, w.url+"/service?name=greeter"); strings.Contains(page, `"marked":true`) {
+			if page := page(t, w.URL+"/service?name=greeter"); strings.Contains(page, `"marked":true`) {
 				t.Fatalf("a refused action has marked an endpoint: %s", page)
 			}
 			w.want(t, "drain", body, http.StatusOK, "The endpoint drains: the mark stayed")
-			pageHas(t, w.url+"/service?name=greeter", `"marked":true`)
+			pageHas(t, w.URL+"/service?name=greeter", `"marked":true`)
 			if shown := output(t, "get", "greeter", "--store", store, "-o", "json"); !strings.Contains(shown, `"draining"`) && !strings.Contains(shown, "maintenance") {
 				t.Fatalf("the registry has no mark: %s", shown)
 			}
 			w.want(t, "resume", body, http.StatusOK, "The endpoint is resumed")
-			pageHas(t, w.url+"/service?name=greeter", `"serving":2`)
+			pageHas(t, w.URL+"/service?name=greeter", `"serving":2`)
 			readOnly, _ := startServer(t, "ui", "--listen", "127.0.0.1:0", "--store", store)
-			writer{readOnly, w.token}.want(t, "drain", body, http.StatusForbidden, "--allow-writes")
+			writer{uitest.Page{URL: readOnly, Token: w.Token}}.want(t, "drain", body, http.StatusForbidden, "--allow-writes")
 		})
 	}
 }
@@ -118,28 +92,28 @@ func TestUISteps(t *testing.T) {
 	command(t, "register", "greeter", "10.0.0.1:80", "--permanent", "--store", old)
 	command(t, "migrate", "advance", "--all", "--store", store)
 	w := startUI(t, store)
-	pageHas(t, w.url+"/info", `"steps":true`)
-	pageHas(t, w.url+"/service?name=greeter", `"phase":"old"`)
+	pageHas(t, w.URL+"/info", `"steps":true`)
+	pageHas(t, w.URL+"/service?name=greeter", `"phase":"old"`)
 	w.want(t, "look", `{"service":"greeter"}`, http.StatusOK, `"from":"0 old","to":"1 dual-write"`)
 	w.want(t, "step", `{"service":"greeter","phase":"dual-write","from":"0 old"}`, http.StatusOK, "greeter: 0 old to 1 dual-write.")
-	pageHas(t, w.url+"/service?name=greeter", `"phase":"dual-write"`)
+	pageHas(t, w.URL+"/service?name=greeter", `"phase":"dual-write"`)
 	w.want(t, "step", `{"service":"greeter","phase":"shadow","from":"0 old"}`, http.StatusBadGateway, "the phase is 1 dual-write now")
 	w.want(t, "look", `{"service":"greeter"}`, http.StatusOK, `"closed":1`)
 	w.want(t, "step", `{"service":"greeter","phase":"shadow"}`, http.StatusConflict, "nothing was written: the new registry lacks 1 of 1 endpoint: 10.0.0.1:80")
 	w.want(t, "step", `{"service":"greeter","phase":"shadow","force":true}`, http.StatusOK, "greeter: 1 dual-write to 2 shadow.")
-	pageHas(t, w.url+"/service?name=greeter", `"phase":"shadow"`)
+	pageHas(t, w.URL+"/service?name=greeter", `"phase":"shadow"`)
 	if shown := output(t, "migrate", "status", "--store", store); !strings.Contains(shown, "2 shadow") {
 		t.Fatalf("the records have no step of the page: %s", shown)
 	}
 	w.want(t, "look", `{"service":"greeter","back":true}`, http.StatusOK, `"to":"1 dual-write"`)
 	w.want(t, "step", `{"service":"greeter","back":true,"phase":"dual-write"}`, http.StatusOK, "greeter: 2 shadow to 1 dual-write.")
-	pageHas(t, w.url+"/service?name=greeter", `"phase":"dual-write"`)
+	pageHas(t, w.URL+"/service?name=greeter", `"phase":"dual-write"`)
 	w.want(t, "step", `{"service":"*","phase":"dual-write"}`, http.StatusOK, "all services: 0 old to 1 dual-write.")
 	body := fmt.Sprintf(`{"service":"greeter","id":%q}`, endpointID(t, old, "greeter", "10.0.0.1:80"))
 	w.want(t, "drain", body, http.StatusOK, "The service has no other endpoint that serves.")
 
 	fixed := startUI(t, strings.Replace(store, "phases=records", "phase=union", 1))
-	pageHas(t, fixed.url+"/info", `"steps":false`)
+	pageHas(t, fixed.URL+"/info", `"steps":false`)
 	fixed.want(t, "step", `{"service":"greeter","back":true}`, http.StatusBadRequest, "are not records")
 }
 
@@ -172,7 +146,7 @@ func TestUIOnAllInterfaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := writer{"http://127.0.0.1:" + u.Port(), token}
+	w := writer{uitest.Page{URL: "http://127.0.0.1:" + u.Port(), Token: token}}
 	for host, status := range map[string]int{"evil.example": http.StatusMisdirectedRequest, "dev.example": http.StatusBadGateway, "10.0.0.1": http.StatusBadGateway} {
 		w.want(t, "drain", `{"service":"greeter","id":"nobody"}`, status, "", "Host", host, "Origin", "http://"+host)
 	}

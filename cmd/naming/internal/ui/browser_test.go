@@ -487,6 +487,31 @@ func TestBrowserSteps(t *testing.T) {
 	b.shows("#message.good", "all services: 5 new-read to 6 new-write.")
 }
 
+// TestBrowserKeepsFocus: a change of the registry takes the focus from no button, also while a
+// question is asked, and replaces no button without need.
+func TestBrowserKeepsFocus(t *testing.T) {
+	m := startMigration(t, Options{Registry: "migrate:", Actions: new(fakeActions), Token: "secret"})
+	b := openPage(t, m.URL+"/#token=secret")
+	b.shows("#list", "greeter")
+	b.keys("j")
+	b.shows("#detail", "both:80")
+	b.keys(kb.Enter)
+	b.tabTo("#detail .buttons button:nth-child(2)")
+	const focused = "document.activeElement.textContent === 'Back…'"
+	b.do("window.head = document.querySelector('#detail .head'); loadDetail().then(() => { window.loaded = 1; })")
+	b.until("window.loaded === 1")
+	b.until("window.head.isConnected && " + focused)
+	m.set(t, migrate.NewRead)
+	b.shows("#detail", "new-read")
+	b.until("!window.head.isConnected && " + focused)
+	b.keys(kb.Enter)
+	b.shows("#ask", "A step back has no gate.")
+	m.set(t, migrate.Shadow)
+	b.shows("#detail", "shadow")
+	b.keys(kb.Escape)
+	b.until("!asking && " + focused)
+}
+
 // BenchmarkFirstPaint measures the time from the request to the painted list, in the clock of
 // the browser, and the delay of a change from the put to the page, with 5,000 services of 20
 // endpoints.

@@ -21,6 +21,7 @@ import (
 	"github.com/naming-go/naming/cmd/naming/internal/hub"
 	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 	"github.com/naming-go/naming/cmd/naming/internal/steer"
+	"github.com/naming-go/naming/cmd/naming/internal/ui/uitest"
 	"github.com/naming-go/naming/migrate"
 )
 
@@ -236,39 +237,8 @@ func (f *fakeActions) taken() []string {
 	return slices.Clone(f.calls)
 }
 
-// newPost returns a request for an action as the page makes it, apart from the headers that are
-// given. The header Host is the name of the host.
-func (w *world) newPost(t *testing.T, ctx context.Context, action, body string, headers ...string) *http.Request {
-	t.Helper()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL+"/actions/"+action, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Origin", w.URL)
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Naming-Token", "secret")
-	for i := 0; i < len(headers); i += 2 {
-		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
-			r.Host = headers[i+1]
-		}
-	}
-	return r
-}
-
-// post asks for an action as the page does, apart from the headers that are given.
-func (w *world) post(t *testing.T, action, body string, headers ...string) (int, string) {
-	t.Helper()
-	resp, err := http.DefaultClient.Do(w.newPost(t, t.Context(), action, body, headers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
+// asPage makes requests as the page does.
+func (w *world) asPage() uitest.Page { return uitest.Page{URL: w.URL, Token: "secret"} }
 
 func TestActions(t *testing.T) {
 	actions := new(fakeActions)
@@ -287,7 +257,7 @@ func TestActions(t *testing.T) {
 		{"step", `{"service":"*","phase":"prefer-new","share":0.5,"force":true}`, http.StatusOK, `"record":"all services"`},
 		{"step", `{"service":"a","back":true}`, http.StatusOK, "a: 5 new-read to 4 prefer-new 1."},
 	} {
-		if status, body := w.post(t, tt.action, tt.body); status != tt.status || !strings.Contains(body, tt.text) {
+		if status, body := w.asPage().Post(t, tt.action, tt.body); status != tt.status || !strings.Contains(body, tt.text) {
 			t.Errorf("%s %s: status %d, want %d and %q: %s", tt.action, tt.body, status, tt.status, tt.text, body)
 		}
 	}
@@ -299,7 +269,7 @@ func TestActions(t *testing.T) {
 		t.Errorf("got the actions\n%q, want\n%q", got, want)
 	}
 	actions.err = errors.New("no right \x1b")
-	if status, body := w.post(t, "drain", `{"service":"a","id":"1"}`); status != http.StatusBadGateway || !strings.Contains(body, "no right") || strings.Contains(body, "\x1b") {
+	if status, body := w.asPage().Post(t, "drain", `{"service":"a","id":"1"}`); status != http.StatusBadGateway || !strings.Contains(body, "no right") || strings.Contains(body, "\x1b") {
 		t.Errorf("an action that fails has the status %d: %s", status, body)
 	}
 }
@@ -308,7 +278,7 @@ func TestStepsThatNeverWork(t *testing.T) {
 	actions := new(fakeActions)
 	w := start(t, new(memory.Store), Options{Actions: actions, Token: "secret", NoSteps: "one registry"})
 	for _, action := range []string{"look", "step"} {
-		if status, body := w.post(t, action, `{"service":"a"}`); status != http.StatusBadRequest || !strings.Contains(body, "one registry") {
+		if status, body := w.asPage().Post(t, action, `{"service":"a"}`); status != http.StatusBadRequest || !strings.Contains(body, "one registry") {
 			t.Errorf("%s: status %d: %s", action, status, body)
 		}
 	}
@@ -326,7 +296,7 @@ func TestActionOutlivesItsPage(t *testing.T) {
 	var pages sync.WaitGroup
 	for i := range maxActions {
 		pages.Go(func() {
-			r := w.newPost(t, ctx, "drain", fmt.Sprintf(`{"service":"a","id":"%d"}`, i))
+			r := w.asPage().NewRequest(ctx, t, "drain", fmt.Sprintf(`{"service":"a","id":"%d"}`, i))
 			if resp, err := http.DefaultClient.Do(r); err == nil {
 				resp.Body.Close()
 			}
@@ -337,14 +307,14 @@ func TestActionOutlivesItsPage(t *testing.T) {
 			t.Fatal("the actions have not begun")
 		}
 	}
-	if status, body := w.post(t, "drain", `{"service":"a","id":"x"}`); status != http.StatusServiceUnavailable || !strings.Contains(body, "too many") {
+	if status, body := w.asPage().Post(t, "drain", `{"service":"a","id":"x"}`); status != http.StatusServiceUnavailable || !strings.Contains(body, "too many") {
 		t.Errorf("one action more has the status %d: %s", status, body)
 	}
 	leave()
 	pages.Wait()
 	close(actions.block)
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		if status, _ := w.post(t, "drain", `{"service":"a","id":"last"}`); status == http.StatusOK {
+		if status, _ := w.asPage().Post(t, "drain", `{"service":"a","id":"last"}`); status == http.StatusOK {
 			break
 		}
 		if time.Since(begin) > time.Minute {
@@ -385,12 +355,12 @@ func TestActionsThatAreRefused(t *testing.T) {
 		{"step", `{"service":"a","phase":"prefer-new","share":7}`, http.StatusBadRequest, nil},
 		{"explode", body, http.StatusBadRequest, nil},
 	} {
-		if status, answer := w.post(t, tt.action, tt.body, tt.headers...); status != tt.status {
+		if status, answer := w.asPage().Post(t, tt.action, tt.body, tt.headers...); status != tt.status {
 			t.Errorf("%s %.60s %q: status %d, want %d: %.200s", tt.action, tt.body, tt.headers, status, tt.status, answer)
 		}
 	}
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodHead, http.MethodOptions} {
-		r := w.newPost(t, t.Context(), "drain", body)
+		r := w.asPage().NewRequest(t.Context(), t, "drain", body)
 		r.Method = method
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -404,7 +374,7 @@ func TestActionsThatAreRefused(t *testing.T) {
 		t.Errorf("refused requests have caused %q", got)
 	}
 	readOnly := start(t, new(memory.Store), Options{})
-	if status, answer := readOnly.post(t, "drain", body); status != http.StatusForbidden || !strings.Contains(answer, "--allow-writes") {
+	if status, answer := readOnly.asPage().Post(t, "drain", body); status != http.StatusForbidden || !strings.Contains(answer, "--allow-writes") {
 		t.Errorf("a page without actions has the status %d: %s", status, answer)
 	}
 	if _, err := New(readOnly.Hub, Options{Actions: actions}); err == nil {

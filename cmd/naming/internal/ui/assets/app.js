@@ -210,8 +210,9 @@ function showDetail(d) {
     d.error ? el('div', { class: 'bad' }, d.error) : null,
     d.migration ? migrationBox(d) : null,
     recent(d.name));
+  head.source = head.outerHTML;
   if (kept) {
-    box.replaceChild(head, box.firstChild);
+    replaceHead(box.firstChild, head);
   } else {
     const items = el('div', { class: 'virtual', id: 'endpoints', role: 'list', tabindex: '0', 'aria-label': 'Endpoints' });
     box.replaceChildren(head, items);
@@ -220,6 +221,21 @@ function showDetail(d) {
   }
   endpoints.set(d.endpoints);
   tick();
+}
+
+// replaceHead replaces the head of the detail, unless it is the same: a click, or the focus, must
+// not get lost.
+function replaceHead(old, head) {
+  if (old.source === head.source) return;
+  const focused = document.activeElement, had = old.contains(focused);
+  old.replaceWith(head);
+  if (had) focusLike(focused);
+}
+
+// focusLike gives the focus to the control of the detail that has replaced another one.
+function focusLike(replaced) {
+  const label = e => e.getAttribute('aria-label') || e.textContent;
+  ([...$('detail').querySelectorAll('button, summary')].find(e => label(e) === label(replaced)) || $('detail')).focus();
 }
 
 // recent shows the newest changes of a service, if there were any since the page was opened.
@@ -491,7 +507,7 @@ let asking = false;
 async function confirmed(title, parts, yes, ready) {
   if (asking) return false;
   asking = true;
-  const ask = $('ask'), update = () => { $('ask-yes').disabled = Boolean(ready) && !ready(); };
+  const ask = $('ask'), asker = document.activeElement, update = () => { $('ask-yes').disabled = Boolean(ready) && !ready(); };
   $('ask-text').textContent = title;
   $('ask-more').replaceChildren(...parts);
   $('ask-yes').textContent = yes;
@@ -503,6 +519,7 @@ async function confirmed(title, parts, yes, ready) {
   $('ask-no').focus();
   await new Promise(done => ask.addEventListener('close', done, { once: true }));
   ask.removeEventListener('change', update);
+  if (!asker.isConnected) focusLike(asker);
   asking = false;
   return ask.returnValue === 'yes';
 }
