@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/naming-go/naming"
@@ -102,13 +101,13 @@ func (u *uiActions) ahead(ctx context.Context, o ui.Order, flags *stepFlags) (*u
 	if err != nil {
 		return nil, stepResult{}, err
 	}
+	if len(s.targets) == 0 {
+		return nil, stepResult{}, no("nothing is left to do")
+	}
 	if from := steer.PositionOf(s.targets[0].State, s.targets[0].Known).String(); o.From != "" && o.From != from {
 		return nil, stepResult{}, no("the phase is %s now, and was %s when you looked: nothing was written", from, naming.SafeText(o.From))
 	}
 	results := s.results()
-	if len(results) == 0 {
-		return nil, stepResult{}, errors.New("nothing is left to do")
-	}
 	if o.Write && (o.Force || allOpen(gates)) {
 		if err := s.unmoved(ctx); err != nil {
 			return nil, stepResult{}, err

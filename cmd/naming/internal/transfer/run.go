@@ -49,7 +49,8 @@ type kept struct {
 // registries have no such condition: an entry that another program writes between Make and
 // Run is replaced.
 //
-// The timeout of the plan's Options bounds each write. After an error, the Copy has what was written, and to make and run the plan again goes on.
+// The timeout of the plan's Options bounds each write. After an error, the Copy has what was
+// written, and to make and run the plan again goes on.
 func (p *Plan) Run(ctx context.Context, to naming.Store, ttl time.Duration, progress func(Progress)) (*Copy, error) {
 	c := &Copy{to: to, ttl: ttl}
 	total := p.Count(Write, Overwrite)
