@@ -102,6 +102,22 @@ func TestLateWriteLeavesNothing(t *testing.T) {
 	}
 }
 
+// A service that a store refuses to read, although it took a write, may have something left.
+func TestLeftUnread(t *testing.T) {
+	s := &wrong{Store: &newShared(t).Store}
+	s.watch = func(context.Context, string) watchSeq {
+		return func(yield func(naming.Batch, error) bool) { yield(naming.Batch{}, naming.ErrInvalid) }
+	}
+	for r := range Check(t.Context(), s, checkOptions()) {
+		if r.Name == "ApplyIsStored" {
+			if !errors.Is(r.Left, naming.ErrInvalid) {
+				t.Errorf("Left is %v", r.Left)
+			}
+			break
+		}
+	}
+}
+
 // A result says that endpoints of the check may be left, unless a later removal worked.
 func TestLeft(t *testing.T) {
 	for _, fails := range []int{1, 1000} {

@@ -83,9 +83,15 @@ type env struct {
 type started struct {
 	mu       sync.Mutex
 	loops    []*loop
-	services map[string]int // those that the check wrote to, with the number of writes of unknown outcome
+	services map[string]writes // those that the check wrote to
 	leases   []naming.Lease
 	renewers []renewer
+}
+
+// writes is what became of the writes to a service.
+type writes struct {
+	unknown int  // how many have no answer
+	stored  bool // the registry may have stored one
 }
 
 // renewer is a goroutine that renews a lease.
@@ -111,7 +117,7 @@ func (e *env) init(ctx context.Context) {
 	if e.listCalls == nil {
 		e.listCalls = func(int) int { return 1 }
 	}
-	e.services = make(map[string]int)
+	e.services = make(map[string]writes)
 	e.renewTurn = make(chan struct{}, 1)
 	// Far more than a good store needs. Time in a bubble costs nothing, and outside
 	// a bubble patience bounds every single wait.
@@ -148,10 +154,13 @@ func (e *env) cleanUp(ctx context.Context) error {
 	}
 	failed := make(map[string]error)
 	for looks := 0; ; looks++ {
-		for service := range services {
+		for service, w := range services {
 			failed[service] = e.empty(ctx, service)
+			if !w.stored && errors.Is(failed[service], naming.ErrInvalid) {
+				failed[service] = nil // a check tried a name that no service can have
+			}
 		}
-		maps.DeleteFunc(services, func(service string, unknown int) bool { return unknown == 0 && failed[service] == nil })
+		maps.DeleteFunc(services, func(service string, w writes) bool { return w.unknown == 0 && failed[service] == nil })
 		if len(services) == 0 || looks == laterLooks || ctx.Err() != nil {
 			return errors.Join(append(errs, slices.Collect(maps.Values(failed))...)...)
 		}
@@ -162,9 +171,6 @@ func (e *env) cleanUp(ctx context.Context) error {
 // empty removes all endpoints of a service that only this check uses.
 func (e *env) empty(ctx context.Context, service string) error {
 	for b, err := range e.store.Watch(ctx, service) {
-		if errors.Is(err, naming.ErrInvalid) {
-			return nil // a check tried a name that no service can have
-		}
 		if err != nil {
 			return err
 		}
@@ -272,7 +278,7 @@ func callIn(ctx context.Context, what string, f func(ctx context.Context) error)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := guard(patience+soon, what, func() error { return f(ctx) })
-	if err != nil && ctx.Err() != nil {
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %v: %w", what, patience, err)
 	}
 	if err != nil {
@@ -291,19 +297,25 @@ func (e *env) apply(service string, changes ...naming.Change) error {
 
 // write is Store.Apply to a service with its whole name. It lets cleanUp know of the service.
 func (e *env) write(ctx context.Context, name string, changes ...naming.Change) error {
-	e.noteWrite(name, +1)
+	e.noteWrite(name, func(w *writes) { w.unknown++ })
 	err := e.store.Apply(ctx, name, changes...)
-	if err == nil || slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) }) {
-		e.noteWrite(name, -1)
-	}
+	answered := err == nil || slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) })
+	e.noteWrite(name, func(w *writes) {
+		w.stored = w.stored || !errors.Is(err, naming.ErrInvalid)
+		if answered {
+			w.unknown--
+		}
+	})
 	return err
 }
 
-// noteWrite adds to the writes of unknown outcome to a service.
-func (e *env) noteWrite(name string, n int) {
+// noteWrite changes what is known of the writes to a service.
+func (e *env) noteWrite(name string, change func(*writes)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.services[name] += n
+	w := e.services[name]
+	change(&w)
+	e.services[name] = w
 }
 
 // grant is Store.Grant, bounded by patience.

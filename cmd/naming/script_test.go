@@ -83,7 +83,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: eventually TEXT COMMAND ARG...")
 	}
-	const bound = time.Minute
+	const bound = time.Minute // only a hang takes longer
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) != neg {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/naming-go/naming/cmd/naming/internal/cli"
 	"github.com/naming-go/naming/cmd/naming/internal/devetcd"
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 	"github.com/naming-go/naming/internal/consultest"
 )
 
@@ -74,19 +75,15 @@ func startServer(t *testing.T, args ...string) (url string, stop func() int) {
 // page returns the body of a page, or an empty text for another status than 200.
 func page(t *testing.T, url string) string {
 	t.Helper()
-	resp, err := http.Get(url)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp, body := hubtest.Do(t, r)
 	if resp.StatusCode != http.StatusOK {
 		return ""
 	}
-	return string(b)
+	return body
 }
 
 // pageHas waits until a page has a text.

@@ -86,11 +86,8 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 	}
 	count := make(map[string]int)
 	for r := range conformance.Check(ctx, store, &o) {
-		if ctx.Err() != nil && r.Left != nil {
-			return no("interrupted; what the check %s put may be left: %s", r.Name, message(r.Left))
-		}
 		if ctx.Err() != nil {
-			return no("interrupted") // the check was cut short
+			return endedEarly(no("interrupted"), &r) // the check was cut short
 		}
 		c := resultOf(r)
 		count[c.Result]++
@@ -98,7 +95,7 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 			continue
 		}
 		if err := a.printOne(c, func() string { return checkLine(c) }); err != nil {
-			return err
+			return endedEarly(err, &r)
 		}
 	}
 	if a.format == asTable {
@@ -111,6 +108,15 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 		return &statusError{status: statusNo}
 	}
 	return nil
+}
+
+// endedEarly returns the error of a command that ends with a check whose result is not printed.
+// It says what may be left.
+func endedEarly(why error, r *conformance.Result) error {
+	if r.Left == nil {
+		return why
+	}
+	return no("%v; what the check %s put may be left: %s", why, r.Name, message(r.Left))
 }
 
 // reach returns an error if the registry does not answer: the checks would all fail for one

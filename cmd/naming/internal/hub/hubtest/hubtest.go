@@ -71,11 +71,23 @@ func (w *World) Get(t testing.TB, path string, headers ...string) (*http.Respons
 	if err != nil {
 		t.Fatal(err)
 	}
+	SetHeaders(r, headers...)
+	return Do(t, r)
+}
+
+// SetHeaders sets headers, which are names and values in turn. The header Host is the name of the
+// host.
+func SetHeaders(r *http.Request, headers ...string) {
 	for i := 0; i < len(headers); i += 2 {
 		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
 			r.Host = headers[i+1]
 		}
 	}
+}
+
+// Do returns the answer to a request and its body.
+func Do(t testing.TB, r *http.Request) (*http.Response, string) {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)

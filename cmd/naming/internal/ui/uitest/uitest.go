@@ -3,10 +3,11 @@ package uitest
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/naming-go/naming/cmd/naming/internal/hub/hubtest"
 )
 
 // Page is a page that takes actions.
@@ -26,25 +27,13 @@ func (p Page) NewRequest(ctx context.Context, t *testing.T, action, body string,
 	r.Header.Set("Origin", p.URL)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Naming-Token", p.Token)
-	for i := 0; i < len(headers); i += 2 {
-		if r.Header.Set(headers[i], headers[i+1]); headers[i] == "Host" {
-			r.Host = headers[i+1]
-		}
-	}
+	hubtest.SetHeaders(r, headers...)
 	return r
 }
 
 // Post asks for an action as [Page.NewRequest] says, and returns the answer.
 func (p Page) Post(t *testing.T, action, body string, headers ...string) (status int, answer string) {
 	t.Helper()
-	resp, err := http.DefaultClient.Do(p.NewRequest(t.Context(), t, action, body, headers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	resp, answer := hubtest.Do(t, p.NewRequest(t.Context(), t, action, body, headers...))
+	return resp.StatusCode, answer
 }
