@@ -160,6 +160,7 @@ var badLines = slices.Concat([]badLine{
 	{"check --many 1000000000 -s memory:", 2, `--many must be from 1 to`},
 	{"check --ttl 0s -s memory:", 2, `--ttl and --quiet must be positive`},
 	{"check --prefix \xff -s memory:", 2, `--prefix: .*not UTF-8`},
+	{"check --prefix '' -s memory:", 2, `--prefix must not be empty`},
 	{"check migrate:?from=memory:&to=memory:&phase=old", 2, `give the URL of one of them`},
 	{"doctor --samples 0 -s memory:", 2, `--samples must be from 1 to`},
 	{"doctor --samples 1000000000 -s memory:", 2, `--samples must be from 1 to`},

@@ -71,6 +71,8 @@ func (a *app) check(ctx context.Context, url string, o conformance.Options) erro
 		return usage("--ttl and --quiet must be positive")
 	case o.Many <= 0 || o.Many > maxMany:
 		return usage("--many must be from 1 to %d", maxMany)
+	case o.Prefix == "":
+		return usage("--prefix must not be empty: the registry may have other users")
 	}
 	if err := naming.CheckService(o.Prefix + "x"); err != nil {
 		return usage("--prefix: %s", message(err))
