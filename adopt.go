@@ -26,6 +26,11 @@ func (i *inspection) inspect(e *Endpoint) (again bool) {
 	return again
 }
 
+// excuse has e wait as an entry that was inspected just now.
+func (i *inspection) excuse(e *Endpoint) {
+	*i = inspection{entry: e, at: time.Now(), rest: confirmAfter}
+}
+
 // due returns how long it takes until e is to be inspected.
 func (i *inspection) due(e *Endpoint) time.Duration {
 	if e != i.entry {

@@ -322,8 +322,9 @@ func (l *late) Watch(ctx context.Context, service string) iter.Seq2[naming.Batch
 	}
 }
 
-// The marks that the program itself sets cost no read, although the watch shows them late.
-func TestMarkCostsNothing(t *testing.T) {
+// readsOf has a program change its own mark and its metadata in three rounds, while the watch
+// shows each change late. It returns how many reads that cost.
+func readsOf(t *testing.T, round func(t *testing.T, g *naming.Registration) []error) (reads int) {
 	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
 		watches := 0
 		c := naming.New(&late{picky: p, lag: 100 * time.Millisecond, before: func() { watches++ }}, quiet)
@@ -332,10 +333,8 @@ func TestMarkCostsNothing(t *testing.T) {
 		g := register(t, c, "svc", "a:1", nil)
 		for range 3 {
 			time.Sleep(time.Minute)
-			for _, err := range []error{g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`1`)), g.Resume(t.Context()), g.Drain(t.Context())} {
-				if err != nil {
-					t.Fatal(err)
-				}
+			if err := errors.Join(round(t, g)...); err != nil {
+				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
 			if err := g.Resume(t.Context()); err != nil {
@@ -346,10 +345,76 @@ func TestMarkCostsNothing(t *testing.T) {
 		if err := g.Close(); err != nil {
 			t.Fatal(err)
 		}
+		reads = watches - 1
+	})
+	return reads
+}
+
+// The marks that the program itself sets cost no read, although the watch shows them after the
+// program has changed something else.
+func TestMarkCostsNothing(t *testing.T) {
+	reads := readsOf(t, func(t *testing.T, g *naming.Registration) []error {
+		return []error{
+			g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`1`)), sleepFor(time.Second),
+			g.Resume(t.Context()), g.Update(t.Context(), json.RawMessage(`2`)), sleepFor(time.Second),
+			g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`3`)),
+		}
+	})
+	if reads != 0 {
+		t.Errorf("%d reads, want none", reads)
+	}
+}
+
+// leaseSpy is a late store that knows the last lease that it granted.
+type leaseSpy struct {
+	*late
+	lease naming.Lease
+}
+
+func (s *leaseSpy) Grant(ctx context.Context, ttl time.Duration) (naming.Lease, error) {
+	l, err := s.late.Grant(ctx, ttl)
+	s.lease = l
+	return l, err
+}
+
+// An own mark costs no read either if a put long before it has changed nothing.
+func TestMarkAfterEqualPut(t *testing.T) {
+	inPicky(t, nil, func(t *testing.T, p *picky, _ *naming.Client) {
+		watches := 0
+		s := &leaseSpy{late: &late{picky: p, lag: 100 * time.Millisecond, before: func() { watches++ }}}
+		c := naming.New(s, quiet)
+		defer c.Close()
+		g := register(t, c, "svc", "a:1", nil)
+		for range 2 { // The second loss is followed by a rest.
+			time.Sleep(time.Second)
+			put(t, p.Store, "svc", "a:1")
+			time.Sleep(101 * time.Millisecond)
+		}
+		e := naming.Change{Endpoint: naming.Endpoint{ID: "a:1", Addr: "a:1"}, Lease: s.lease}
+		if err := p.Store.Apply(t.Context(), "svc", e); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := errors.Join(g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`1`))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		listed(t, p, "svc", "a:1 a:1 1 draining")
 		if watches != 1 {
 			t.Errorf("%d watches were started, want one", watches)
 		}
 	})
+}
+
+// A mark that the program takes back before the watch has shown it looks like one of others for a
+// moment. Each state that the watch shows costs one read at most.
+func TestQuickMarksCostLittle(t *testing.T) {
+	reads := readsOf(t, func(t *testing.T, g *naming.Registration) []error {
+		return []error{g.Drain(t.Context()), g.Update(t.Context(), json.RawMessage(`1`)), g.Resume(t.Context()), g.Drain(t.Context())}
+	})
+	if reads > 3*4 {
+		t.Errorf("%d reads", reads)
+	}
 }
 
 // The watch shows the mark of Drain after the program has resumed. Nobody else set that mark.

@@ -98,8 +98,8 @@ func (k *keeper) handlePut(ctx context.Context, put Endpoint, version int, befor
 	}
 	k.lease.setOverdue(nil) // the registry accepted the endpoint, so the lease lives
 	k.g.intent.setApplied(version, put)
-	if before != nil && before.Draining == k.last.endpoint.Draining && before != k.inspected.entry {
-		k.inspected.inspect(before) // it is older than this put, and has the mark of the put before
+	if before != nil && before.Draining == k.last.endpoint.Draining {
+		k.inspected.excuse(before) // it is older than this put, and has the mark of the put before
 	}
 	k.last = lastPut{endpoint: put, ended: time.Now(), before: before, seen: k.presence().endpoint}
 	k.confirm.Reset(confirmAfter)

@@ -195,9 +195,15 @@ var markMutants = []mutant.Mutant{
 	}, {
 		Name: "reads the entry after each own mark",
 		File: "keeper.go",
-		Old:  "		k.inspected.inspect(before) //",
+		Old:  "		k.inspected.excuse(before) //",
 		New:  "		_ = before //",
 		Test: "TestMarkCostsNothing",
+	}, {
+		Name: "reads the entry after an own mark if an older put has left it as it was",
+		File: "keeper.go",
+		Old:  "before.Draining == k.last.endpoint.Draining {\n",
+		New:  "before.Draining == k.last.endpoint.Draining && before != k.inspected.entry {\n",
+		Test: "TestMarkAfterEqualPut",
 	}, {
 		Name: "takes an own mark for that of others",
 		File: "adopt.go",
