@@ -44,7 +44,7 @@ type Hooks struct {
 	Withheld func(WithheldInfo)
 
 	// Published is called when package resolver handed a set of addresses to a gRPC
-	// channel.
+	// channel, or to a reader of its Builder.Watch.
 	Published func(PublishedInfo)
 }
 

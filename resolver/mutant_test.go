@@ -10,6 +10,20 @@ import (
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 2, []mutant.Mutant{
 		{
+			Name: "yields a set after the end of the Client",
+			File: "watch.go",
+			Old:  "\tcase <-t.publisher.ended:\n\t\treturn naming.ErrClientClosed\n\tdefault:",
+			New:  "\tdefault:",
+			Test: "^TestWatchEndsWithTheClient$",
+		},
+		{
+			Name: "delays the others by a slow reader",
+			File: "watch.go",
+			Old:  "\tdefault:\n\t}\n}\n\nfunc (f *feed) current",
+			New:  "\t}\n}\n\nfunc (f *feed) current",
+			Test: "^TestWatchOfASlowReader$",
+		},
+		{
 			Name: "publishes an empty set before a new one",
 			File: "conn.go",
 			Old:  "\t\tc.current = s\n",

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,8 +30,9 @@ type publisher struct {
 	service    string
 	dispatcher *dispatcher
 	source     source
-	saver      *saver    // nil: no cache
-	began      time.Time // when start was called
+	saver      *saver        // nil: no cache
+	began      time.Time     // when start was called
+	ended      chan struct{} // closed when the Client was closed
 
 	debouncer debouncer
 	known     knowledge
@@ -49,6 +51,7 @@ type knowledge struct {
 	emptiness string      // the error that was published last, if that is the present state
 	panicked  bool        // it was logged that too few endpoints are usable
 	logs      []func()    // what the present step has to log
+	ended     bool        // publisher.ended is closed
 }
 
 // cacheUse is how far the use of the cache has come.
@@ -68,6 +71,7 @@ const cacheWait = time.Second
 
 func (p *publisher) init(b *Builder, service string, d *dispatcher) {
 	p.builder, p.service, p.dispatcher = b, service, d
+	p.ended = make(chan struct{})
 	p.debouncer.run = p.run
 	p.debouncer.timing.busy = true // until start is through
 	p.known.set = &set{threshold: b.threshold}
@@ -146,6 +150,10 @@ func (p *publisher) readEvents() (news bool) {
 	k := &p.known
 	for event, ok := p.source.Next(); ok; event, ok = p.source.Next() {
 		news = true
+		if !k.ended && errors.Is(event.Status.Err, naming.ErrClientClosed) {
+			k.ended = true
+			close(p.ended)
+		}
 		if event.Status.Synced {
 			k.synced = true
 			k.set.apply(event)
