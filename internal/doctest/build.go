@@ -30,7 +30,8 @@ type program struct {
 }
 
 func newProgram(root, dir, tmp string) *program {
-	return &program{root: root, dir: dir, tmp: tmp, replace: make(map[string]string)}
+	work := strings.HasPrefix(dir, "contrib/")
+	return &program{root: root, dir: dir, tmp: tmp, replace: make(map[string]string), work: work}
 }
 
 // add adds a snippet and returns the name of its package.

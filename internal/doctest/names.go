@@ -1,6 +1,9 @@
 package doctest
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 const module = "github.com/naming-go/naming"
 
@@ -25,6 +28,8 @@ func (n names) variable(name, fragment string) string {
 // ours are the names of fragments in the root module.
 var ours = names{
 	imports: map[string]string{
+		"balancer":         module + "/balancer",
+		"httptransport":    module + "/httptransport",
 		"naming":           module,
 		"conformance":      module + "/conformance",
 		"consul":           module + "/backend/consul",
@@ -143,4 +148,35 @@ var theirsOld = map[string]string{
 	"clientv3":   "go.etcd.io/etcd/clientv3",
 	"etcdnaming": "go.etcd.io/etcd/clientv3/naming",
 	"naming":     "google.golang.org/grpc/naming",
+}
+
+// withContrib returns the names of fragments that use a framework on this library, in the
+// module of the directory.
+func withContrib(dir string) names {
+	n := names{imports: maps.Clone(ours.imports), variables: maps.Clone(ours.variables)}
+	maps.Copy(n.imports, theirs.imports)
+	maps.Copy(n.imports, contrib[dir].imports)
+	maps.Copy(n.variables, contrib[dir].variables)
+	return n
+}
+
+// contrib are the names of fragments in the modules below contrib.
+var contrib = map[string]names{
+	"contrib/gokit": {
+		imports:   map[string]string{"gokitnaming": module + "/contrib/gokit"},
+		variables: map[string]string{"factory": "sd.Factory", "kitLogger": "log.Logger"},
+	},
+	"contrib/gomicro": {
+		imports: map[string]string{"gomicronaming": module + "/contrib/gomicro", "micro": "go-micro.dev/v4"},
+	},
+	"contrib/gozero": {
+		imports:   map[string]string{"gozero": module + "/contrib/gozero"},
+		variables: map[string]string{"conf": "zrpc.RpcServerConf", "register": "func(*grpc.Server)"},
+	},
+	"contrib/kitex": {
+		imports: map[string]string{"kitexnaming": module + "/contrib/kitex", "client": "github.com/cloudwego/kitex/client", "server": "github.com/cloudwego/kitex/server"},
+	},
+	"contrib/kratos": {
+		imports: map[string]string{"kratosnaming": module + "/contrib/kratos", "kratos": "github.com/go-kratos/kratos/v2"},
+	},
 }

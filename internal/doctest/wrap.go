@@ -58,6 +58,9 @@ func newSnippet(b *block, wrappers string) (*snippet, error) {
 			known.imports = maps.Clone(known.imports)
 			maps.Copy(known.imports, theirsOld)
 		}
+		if strings.HasPrefix(s.dir, "contrib/") {
+			known = withContrib(s.dir)
+		}
 	case marker == "run":
 		s.runsMain = true
 	case marker != "":

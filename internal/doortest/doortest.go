@@ -296,7 +296,7 @@ func (s *side) replaceAll() {
 		} else {
 			s.serve()
 		}
-		wait(500 * time.Millisecond) // both doors have the same time to tell their clients
+		wait(500 * time.Millisecond) // both doors have the same time to reach their clients
 	}
 }
 

@@ -123,8 +123,8 @@ func rows(t *testing.T) (rows []Row) {
 	return rows
 }
 
-// A comparison that cannot tell a registration that is lost from one that returns is worth
-// nothing.
+// A registration that is lost must differ from one that returns, in the result of each
+// scenario.
 func TestCompareSeesLosses(t *testing.T) {
 	for _, r := range rows(t) {
 		if err := r.err(); err != nil {
@@ -135,7 +135,7 @@ func TestCompareSeesLosses(t *testing.T) {
 			t.Errorf("%s: theirs: %v", r.Scenario, r.Theirs)
 		}
 		if r.Theirs.Failed == 0 {
-			t.Errorf("%s: theirs: %v, although its servers stop without a word", r.Scenario, r.Theirs)
+			t.Errorf("%s: theirs: %v, although its servers stop unannounced", r.Scenario, r.Theirs)
 		}
 		turned := Row{r.Scenario, r.Ours, r.Theirs}
 		if turned.err() == nil {
