@@ -1,0 +1,131 @@
+package pick
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// sampled is one of how many calls of an endpoint are timed. Reading the clock
+	// twice costs about as much as the rest of a pick.
+	sampled = 8
+	// memory is the time after which a sample has lost most of its effect (a factor
+	// of e), while there are others.
+	memory = 5 * time.Second
+	// MaxLatency is the longest time that counts as a latency. What takes longer is a
+	// stream, whose length says nothing about the server.
+	MaxLatency = 30 * time.Second
+	// outlier bounds a sample relative to what was known before.
+	outlier = 8
+	// penalty is how many times as slow an endpoint counts that fails all calls.
+	penalty = 16
+)
+
+// Load is what an endpoint has to do: its calls in flight, the mean latency of its calls,
+// and the share of them that failed. Keep the Load of an endpoint as long as the endpoint,
+// over any number of Pickers. The zero value is ready to use. All methods may be called
+// concurrently.
+//
+// The caller of a Picker with LeastLoaded calls Begin for every call, and either End or
+// Sample when the call ends.
+type Load struct {
+	calls  atomic.Uint64 // in the low half those in flight, in the high half all of them, modulo 2^32
+	wanted atomic.Bool   // the next call shall be timed
+	known  atomic.Uint64 // two float32: in the low half the latency, 0 if not known; in the high half the factor for failures, 0 for 1
+	means  means
+}
+
+// means are the means of the samples, which forget with time.
+type means struct {
+	mu       sync.Mutex
+	latency  float64       // in seconds, of calls that succeeded; 0: none yet
+	failures float64       // the share of failed calls
+	last     time.Duration // when the last sample came
+	samples  bool          // there were some
+}
+
+// Begin counts a call that begins now. It reports whether the call should be timed, and end
+// with Sample. Some calls are timed, among them the first one. Others end with End.
+func (l *Load) Begin() (timed bool) {
+	calls := l.calls.Add(1<<32 + 1)
+	if calls>>32%sampled == 1 {
+		return true
+	}
+	return l.wanted.Load() && l.wanted.Swap(false)
+}
+
+// End counts the end of a call that was not timed, or whose time says nothing about the
+// endpoint: a call that the caller canceled, or that was never sent.
+func (l *Load) End() { l.calls.Add(^uint64(0)) }
+
+// Sample counts the end of a call that took elapsed. The time now may count from any point,
+// the same for all Loads. A call is failed if it says that the server cannot serve now.
+//
+// Failed calls do not count as latencies, so that a server that fails at once does not look
+// fast. They make the endpoint look up to 16 times as slow. A latency counts up to 8 times
+// the mean. What took longer than [MaxLatency] is ignored unless it failed.
+func (l *Load) Sample(now, elapsed time.Duration, failed bool) {
+	l.End()
+	if elapsed > MaxLatency && !failed {
+		return
+	}
+	latency, failures := l.means.add(now, max(elapsed, 1).Seconds(), failed)
+	factor := 1 + (penalty-1)*failures
+	l.known.Store(uint64(math.Float32bits(float32(factor)))<<32 | uint64(math.Float32bits(float32(latency))))
+}
+
+// add adds a sample and returns the means.
+func (m *means) add(now time.Duration, elapsed float64, failed bool) (latency, failures float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// The weight of a sample grows with the time since the last one. A single one is
+	// never more than half of the mean.
+	weight := 0.5
+	if m.samples {
+		weight = min(weight, 1-math.Exp(-max(now-m.last, time.Microsecond).Seconds()/memory.Seconds()))
+	}
+	m.samples = true
+	m.last = max(m.last, now)
+	f := 0.0
+	if failed {
+		f = 1
+	}
+	m.failures += weight * (f - m.failures)
+	switch {
+	case failed:
+	case m.latency == 0:
+		m.latency = elapsed
+	default:
+		m.latency += weight * (min(elapsed, outlier*m.latency) - m.latency)
+	}
+	return m.latency, m.failures
+}
+
+// inflight returns the number of calls in flight.
+func (l *Load) inflight() uint32 { return uint32(l.calls.Load()) }
+
+// InFlight returns the number of calls that have begun and not ended.
+func (l *Load) InFlight() int { return int(l.inflight()) }
+
+// latencies returns the mean latencies of two endpoints, with the factors for failed calls.
+// An endpoint whose latency is not known is assumed to be as fast as the other.
+func latencies(a, b *Load) (float64, float64) {
+	la, fa := a.mean()
+	lb, fb := b.mean()
+	if la == 0 || lb == 0 {
+		return fa, fb
+	}
+	return la * fa, lb * fb
+}
+
+// mean returns the mean latency in seconds, 0 if it is not known, and the factor for failed
+// calls.
+func (l *Load) mean() (latency, factor float64) {
+	known := l.known.Load()
+	if known == 0 {
+		return 0, 1
+	}
+	return float64(math.Float32frombits(uint32(known))), float64(math.Float32frombits(uint32(known >> 32)))
+}
