@@ -55,14 +55,16 @@
 // # Least loaded
 //
 // Two endpoints are chosen by weight, and one of them gets the call (power of two choices).
-// The second endpoint gets the call if it has less to do than the first, even with the call:
+// The second endpoint gets the call if cost2 <= cost1:
 //
-//	(inflight2 + 1) * latency2 / weight2 <= inflight1 * latency1 / weight1 + latency1 / weight2 / 2
+//	cost1 = latency1 * (inflight1 / weight1 + 0.5 / max(weight1, weight2))
+//	cost2 = latency2 * (inflight2 + 1) / weight2
 //
-// So weights are exact while there is little to do, and an endpoint gets fewer calls when
-// calls queue up at it, or when it is at least twice as slow as others. One call of 32 goes to
-// the first endpoint without the comparison, if that endpoint is idle. An endpoint that was
-// slow is found again in this way.
+// So weights are exact while there is little to do. An endpoint gets fewer calls when calls
+// queue up at it, or when it is at least twice as slow as others with at least its weight. A
+// new version on trial with a small weight gets no more than its part, even if it is fast.
+// One call of 32 goes to the first endpoint without the comparison, if that endpoint is idle.
+// An endpoint that was slow is found again in this way.
 //
 // Calls in flight are those of the ClientConn, streams included. The latency is a mean of
 // which a sample loses a factor e of its effect in 5 seconds. One of 8 calls of an endpoint
@@ -72,9 +74,9 @@
 // the caller canceled do not count. For services that have mainly streams of very different
 // lengths, choose by weight.
 //
-// Calls that fail with Unavailable, DeadlineExceeded, ResourceExhausted, Internal, Unknown
-// or DataLoss make the endpoint count as up to 16 times as slow. So a server does not
-// attract calls because it fails fast.
+// With the share f of calls that fail with Unavailable, DeadlineExceeded, ResourceExhausted,
+// Internal, Unknown or DataLoss, an endpoint counts as 1/(1-f)^4 times as slow. So a server
+// does not attract calls because it fails fast.
 //
 // # Subsets
 //

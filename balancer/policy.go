@@ -272,16 +272,27 @@ func (c *child) Close() {
 	c.pickFirst.Close()
 }
 
-// UpdateState implements gRPC's ClientConn for pick_first. pick_first says that it failed
-// until it is ready again.
+// UpdateState implements gRPC's ClientConn for pick_first.
 func (c *child) UpdateState(s grpcbalancer.State) {
-	failed := s.ConnectivityState == connectivity.TransientFailure
-	if c.failed.Swap(failed) != failed && c.parent.config.Load().Subset > 0 && c.parent.reselect.CompareAndSwap(false, true) {
-		// On another goroutine: this one may hold top.mu.
-		go c.parent.selectAgain()
+	switch s.ConnectivityState {
+	case connectivity.TransientFailure:
+		c.setFailed(true)
+	case connectivity.Ready:
+		c.setFailed(false) // and not while it connects, which may fail again
 	}
 	s.Picker = &childPicker{Picker: s.Picker, endpoint: c.endpoint}
 	c.ClientConn.UpdateState(s)
+}
+
+// setFailed notes whether the endpoint can be reached. A change has the subset selected
+// again.
+func (c *child) setFailed(failed bool) {
+	if c.failed.Swap(failed) == failed || c.parent.config.Load().Subset == 0 {
+		return
+	}
+	if c.parent.reselect.CompareAndSwap(false, true) {
+		go c.parent.selectAgain() // not on this goroutine, which may hold top.mu
+	}
 }
 
 // childPicker is the picker of a child. The policy finds the endpoint in it.

@@ -19,8 +19,8 @@ const (
 	MaxLatency = 30 * time.Second
 	// outlier bounds a sample relative to what was known before.
 	outlier = 8
-	// penalty is how many times as slow an endpoint counts that fails all calls.
-	penalty = 16
+	// slowest bounds how many times as slow an endpoint counts because of failed calls.
+	slowest = 1e6
 )
 
 // Load is what an endpoint has to do: its calls in flight, the mean latency of its calls,
@@ -43,7 +43,7 @@ type means struct {
 	latency  float64       // in seconds, of calls that succeeded; 0: none yet
 	failures float64       // the share of failed calls
 	last     time.Duration // when the last sample came
-	samples  bool          // there were some
+	samples  uint64        // their number
 }
 
 // Begin counts a call that begins now. It reports whether the call should be timed, and end
@@ -64,7 +64,8 @@ func (l *Load) End() { l.calls.Add(^uint64(0)) }
 // the same for all Loads. A call is failed if it says that the server cannot serve now.
 //
 // Failed calls do not count as latencies, so that a server that fails at once does not look
-// fast. They make the endpoint look up to 16 times as slow. A latency counts up to 8 times
+// fast. With the share f of failed calls, an endpoint counts as 1/(1-f)^4 times as slow: 1.5
+// times if one of ten fails, 16 times if half of them fail. A latency counts up to 8 times
 // the mean. What took longer than [MaxLatency] is ignored unless it failed.
 func (l *Load) Sample(now, elapsed time.Duration, failed bool) {
 	l.End()
@@ -72,7 +73,7 @@ func (l *Load) Sample(now, elapsed time.Duration, failed bool) {
 		return
 	}
 	latency, failures := l.means.add(now, max(elapsed, 1).Seconds(), failed)
-	factor := 1 + (penalty-1)*failures
+	factor := min(math.Pow(1-failures, -4), slowest)
 	l.known.Store(uint64(math.Float32bits(float32(factor)))<<32 | uint64(math.Float32bits(float32(latency))))
 }
 
@@ -80,25 +81,23 @@ func (l *Load) Sample(now, elapsed time.Duration, failed bool) {
 func (m *means) add(now time.Duration, elapsed float64, failed bool) (latency, failures float64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	// The weight of a sample grows with the time since the last one. A single one is
-	// never more than half of the mean.
-	weight := 0.5
-	if m.samples {
-		weight = min(weight, 1-math.Exp(-max(now-m.last, time.Microsecond).Seconds()/memory.Seconds()))
-	}
-	m.samples = true
+	// The weight of a sample grows with the time since the last one, but a single one is
+	// never more than a quarter of the mean. The first samples have the same weight.
+	m.samples++
+	n := float64(m.samples)
+	decay := min(1-math.Exp(-max(now-m.last, 0).Seconds()/memory.Seconds()), 0.25)
 	m.last = max(m.last, now)
 	f := 0.0
 	if failed {
 		f = 1
 	}
-	m.failures += weight * (f - m.failures)
+	m.failures += max(decay, 1/(n+1)) * (f - m.failures) // begins with a success
 	switch {
 	case failed:
 	case m.latency == 0:
 		m.latency = elapsed
 	default:
-		m.latency += weight * (min(elapsed, outlier*m.latency) - m.latency)
+		m.latency += max(decay, 1/n) * (min(elapsed, outlier*m.latency) - m.latency)
 	}
 	return m.latency, m.failures
 }

@@ -90,8 +90,8 @@ type Picker struct {
 
 // slot is what the choice by load has to know of a candidate.
 type slot struct {
-	load   *Load
-	weight float64
+	load    *Load
+	inverse float64 // of the weight
 }
 
 // golden is the golden ratio minus 1, as a fraction of 2^64. Its multiples, modulo 1, are
@@ -131,7 +131,7 @@ func New(cfg Config, all []Candidate, seed uint64) *Picker {
 		p.slots = make([]slot, p.n)
 		for i := range p.slots {
 			c := &all[p.at(i)]
-			p.slots[i] = slot{load: c.Load, weight: Weight(c.Weight)}
+			p.slots[i] = slot{load: c.Load, inverse: 1 / Weight(c.Weight)}
 		}
 	}
 	return p
@@ -165,10 +165,14 @@ func (p *Picker) LocalShare() float64 { return p.share }
 // one, by weight, of the first one's side: the own zone or the others. The second takes
 // the call if it has less to do even with the call:
 //
-//	(inflight2 + 1) * latency2 / weight2 <= inflight1 * latency1 / weight1 + latency1 / weight2 / 2
+//	cost1 = latency1 * (inflight1 / weight1 + 0.5 / max(weight1, weight2))
+//	cost2 = latency2 * (inflight2 + 1) / weight2
+//	cost2 <= cost1
 //
 // So weights are exact while no candidate has more to do than its weight says. A candidate
-// that is twice as slow as others loses calls even when it is idle. See [Load].
+// that is twice as slow as others loses calls even when it is idle, to candidates with at
+// least its weight. A fast candidate with a small weight, such as a new version on trial,
+// gets no more than its part. See [Load].
 func (p *Picker) Pick() int {
 	x := p.x.Add(golden)
 	var i int
@@ -219,8 +223,8 @@ func (p *Picker) lessLoaded(a int, random uint64) int {
 		return a
 	}
 	latency1, latency2 := latencies(first.load, second.load)
-	cost2 := float64(second.load.inflight()+1) * latency2 * first.weight
-	cost1 := (float64(inflight)*second.weight + first.weight/2) * latency1
+	cost1 := latency1 * (float64(inflight)*first.inverse + min(first.inverse, second.inverse)/2)
+	cost2 := latency2 * float64(second.load.inflight()+1) * second.inverse
 	if cost2 <= cost1 {
 		return b
 	}

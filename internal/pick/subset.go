@@ -30,9 +30,9 @@ type Subset struct {
 
 // Order returns the indices of ids in the order of the client. IDs must differ.
 func (s *Subset) Order(ids []string) []int32 {
-	start := hash(offset64, s.Client)
-	if s.ByNumber {
-		start = offset64
+	start := uint64(offset64)
+	if !s.ByNumber {
+		start = hash(hash(start, s.Client), "\x00")
 	}
 	type ranked struct {
 		hash  uint64
@@ -40,7 +40,7 @@ func (s *Subset) Order(ids []string) []int32 {
 	}
 	all := make([]ranked, len(ids))
 	for i, id := range ids {
-		all[i] = ranked{mix(hash(start, "\x00"+id)), int32(i)}
+		all[i] = ranked{mix(hash(start, id)), int32(i)}
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		if c := cmp.Compare(a.hash, b.hash); c != 0 {

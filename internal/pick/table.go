@@ -29,8 +29,9 @@ func newTable(weights []float64) *table {
 	var last uint64
 	for i, w := range weights[:n-1] {
 		sum += w
-		// Below 2^64 although sums are rounded, and no slot is empty.
+		// Sums are rounded. Every slot has at least one point nevertheless.
 		last = max(uint64(min(sum/total, 1-1.0/(1<<52))*(1<<63))<<1, last+1)
+		last = min(last, -uint64(n-1-i))
 		t.ends[i] = last
 	}
 	i := int32(0)
