@@ -3,9 +3,12 @@ package balancer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"math"
+	"reflect"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
@@ -158,21 +161,62 @@ type lbConfig struct {
 	Config
 }
 
-// ParseConfig implements gRPC's ConfigParser.
+// ParseConfig implements gRPC's ConfigParser. The error is [naming.ErrInvalid].
 func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	c := new(lbConfig)
-	if err := d.Decode(&c.Config); err != nil {
-		return nil, fmt.Errorf("%w: load balancing policy %q: %w", naming.ErrInvalid, Name, err)
+	err := checkMembers(text)
+	if err == nil {
+		err = json.Unmarshal(text, &c.Config)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: load balancing policy %q: text after the configuration", naming.ErrInvalid, Name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: load balancing policy %q: %w", naming.ErrInvalid, Name, err)
 	}
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
+
+// checkMembers returns an error if text is not one object with members of a Config, each at
+// most once. Package json would ignore case, and the first of two members.
+func checkMembers(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	switch t, err := d.Token(); {
+	case err != nil:
+		return err
+	case t != json.Delim('{'):
+		return errors.New("the configuration is not an object")
+	}
+	seen := make(map[string]bool, len(members))
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name := t.(string) // as Token promises
+		switch {
+		case !slices.Contains(members, name):
+			return fmt.Errorf("unknown member %q: the members are %s", naming.SafeText(name), strings.Join(members, ", "))
+		case seen[name]:
+			return fmt.Errorf("member %q twice", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+	}
+	return nil // text after the object is for json.Unmarshal to find
+}
+
+// members are the names of a Config's members in JSON.
+var members = func() (names []string) {
+	t := reflect.TypeFor[Config]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}()
 
 var _ grpcbalancer.ConfigParser = builder{}

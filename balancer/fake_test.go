@@ -25,6 +25,7 @@ type fakeConn struct {
 	open  map[string]int
 	down  map[string]error
 	queue []func()
+	conns []*fakeSubConn
 }
 
 func newFakeConn() *fakeConn {
@@ -38,7 +39,9 @@ func (c *fakeConn) Target() string                            { return "" }
 func (c *fakeConn) NewSubConn(a []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
 	c.made = append(c.made, a[0].Addr)
 	c.open[a[0].Addr]++
-	return &fakeSubConn{conn: c, addr: a[0].Addr, listener: o.StateListener}, nil
+	s := &fakeSubConn{conn: c, addr: a[0].Addr, listener: o.StateListener}
+	c.conns = append(c.conns, s)
+	return s, nil
 }
 
 // run delivers the states of connections until there are none.
@@ -55,6 +58,8 @@ type fakeSubConn struct {
 	conn     *fakeConn
 	addr     string
 	listener func(grpcbalancer.SubConnState)
+	ready    bool
+	closed   bool
 }
 
 func (s *fakeSubConn) report(f func(grpcbalancer.SubConnState), state connectivity.State) {
@@ -69,10 +74,15 @@ func (s *fakeSubConn) Connect() {
 		s.report(s.listener, connectivity.TransientFailure)
 		return
 	}
+	s.ready = true
 	s.report(s.listener, connectivity.Ready)
 }
 
 func (s *fakeSubConn) Shutdown() {
+	if s.closed {
+		return
+	}
+	s.closed, s.ready = true, false
 	s.conn.open[s.addr]--
 	if s.conn.open[s.addr] == 0 {
 		delete(s.conn.open, s.addr)
