@@ -63,3 +63,31 @@ func pickOnce(tb testing.TB, p grpcbalancer.Picker) {
 		r.Done(grpcbalancer.DoneInfo{BytesSent: true, BytesReceived: true})
 	}
 }
+
+// BenchmarkConnect measures how the policy gets from no connection to all.
+func BenchmarkConnect(b *testing.B) {
+	for _, k := range kinds[:7] {
+		state := fleet(b, 1000, k.metadata)
+		b.Run(k.name, func(b *testing.B) {
+			for b.Loop() {
+				start(b, k.policy, k.config, state)
+			}
+		})
+	}
+}
+
+// BenchmarkUpdate measures an update of all endpoints.
+func BenchmarkUpdate(b *testing.B) {
+	for _, k := range kinds[:7] {
+		state := fleet(b, 1000, k.metadata)
+		b.Run(k.name, func(b *testing.B) {
+			_, lb, config := startWith(b, k.policy, k.config, state)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := lb.UpdateClientConnState(grpcbalancer.ClientConnState{ResolverState: state, BalancerConfig: config}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -44,7 +44,7 @@ func (c *fakeConn) NewSubConn(a []grpcresolver.Address, o grpcbalancer.NewSubCon
 	return s, nil
 }
 
-// run delivers the states of connections until there are none.
+// run delivers the states of connections until all are delivered.
 func (c *fakeConn) run() {
 	for len(c.queue) > 0 {
 		f := c.queue[0]
@@ -145,6 +145,12 @@ func fleet(t testing.TB, n int, metadata func(i int) string) grpcresolver.State 
 // start builds a policy, gives it a state, and connects.
 func start(t testing.TB, policy, config string, state grpcresolver.State) (*fakeConn, grpcbalancer.Balancer) {
 	t.Helper()
+	conn, lb, _ := startWith(t, policy, config, state)
+	return conn, lb
+}
+
+func startWith(t testing.TB, policy, config string, state grpcresolver.State) (*fakeConn, grpcbalancer.Balancer, serviceconfig.LoadBalancingConfig) {
+	t.Helper()
 	b := grpcbalancer.Get(policy)
 	var parsed serviceconfig.LoadBalancingConfig
 	if p, ok := b.(grpcbalancer.ConfigParser); ok { // round_robin has none
@@ -160,5 +166,5 @@ func start(t testing.TB, policy, config string, state grpcresolver.State) (*fake
 		t.Fatal(err)
 	}
 	conn.run()
-	return conn, lb
+	return conn, lb, parsed
 }

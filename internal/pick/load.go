@@ -12,7 +12,7 @@ const (
 	// twice costs about as much as the rest of a pick.
 	sampled = 8
 	// memory is the time after which a sample has lost most of its effect (a factor
-	// of e), while there are others.
+	// of e), while there are many others.
 	memory = 5 * time.Second
 	// MaxLatency is the longest time that counts as a latency. What takes longer is a
 	// stream, whose length says nothing about the server.
@@ -73,7 +73,8 @@ func (l *Load) Sample(now, elapsed time.Duration, failed bool) {
 		return
 	}
 	latency, failures := l.means.add(now, max(elapsed, 1).Seconds(), failed)
-	factor := min(math.Pow(1-failures, -4), slowest)
+	square := (1 - failures) * (1 - failures)
+	factor := 1 / max(square*square, 1/slowest)
 	l.known.Store(uint64(math.Float32bits(float32(factor)))<<32 | uint64(math.Float32bits(float32(latency))))
 }
 
@@ -85,7 +86,7 @@ func (m *means) add(now time.Duration, elapsed float64, failed bool) (latency, f
 	// never more than a quarter of the mean. The first samples have the same weight.
 	m.samples++
 	n := float64(m.samples)
-	decay := min(1-math.Exp(-max(now-m.last, 0).Seconds()/memory.Seconds()), 0.25)
+	decay := min(float64(max(now-m.last, 0))/float64(memory), 0.25)
 	m.last = max(m.last, now)
 	f := 0.0
 	if failed {

@@ -194,3 +194,69 @@ func TestQueues(t *testing.T) {
 		t.Errorf("least loaded: %v, weighted: %v", least, weighted)
 	}
 }
+
+// TestSample checks what samples say about an endpoint.
+func TestSample(t *testing.T) {
+	const s = time.Second
+	sample := func(l *Load, elapsed time.Duration, failed bool) (latency time.Duration, factor float64) {
+		l.Begin()
+		l.Sample(0, elapsed, failed)
+		seconds, factor := l.mean()
+		return time.Duration(seconds * float64(s)).Round(ms), factor
+	}
+	l := new(Load)
+	if latency, factor := l.mean(); latency != 0 || factor != 1 {
+		t.Errorf("without samples: %v, %v", latency, factor)
+	}
+	// A failed call says nothing about the latency.
+	if latency, factor := sample(l, ms, true); latency != 0 || factor < 10 {
+		t.Errorf("after a failed call: %v, %v", latency, factor)
+	}
+	l = new(Load)
+	if latency, factor := sample(l, 100*ms, false); latency != 100*ms || factor != 1 {
+		t.Errorf("after one call: %v, %v", latency, factor)
+	}
+	if latency, _ := sample(l, 300*ms, false); latency != 200*ms {
+		t.Errorf("after two calls of 100 and 300 ms: %v", latency)
+	}
+	// A long call counts as 8 times the mean, and a stream not at all.
+	if latency, _ := sample(l, 20*s, false); latency < 660*ms || latency > 670*ms {
+		t.Errorf("after a long call: %v, want 666 ms", latency)
+	}
+	before, _ := l.mean()
+	if _, factor := sample(l, time.Hour, false); factor != 1 {
+		t.Errorf("after a stream: factor %v", factor)
+	}
+	if after, _ := l.mean(); after != before {
+		t.Errorf("a stream changed the latency from %v to %v", before, after)
+	}
+	if l.InFlight() != 0 {
+		t.Errorf("%d calls in flight, want 0", l.InFlight())
+	}
+}
+
+// TestTimed checks that the first call is timed, and later ones now and then.
+func TestTimed(t *testing.T) {
+	l, timed := new(Load), 0
+	for i := range 800 {
+		now := l.Begin()
+		if i == 0 && !now {
+			t.Error("the first call is not timed")
+		}
+		if now {
+			timed++
+		}
+	}
+	if timed != 100 {
+		t.Errorf("%d of 800 calls are timed, want 100", timed)
+	}
+	l.wanted.Store(true)
+	l.Begin()
+	l.Begin()
+	if l.wanted.Load() {
+		t.Error("a wanted sample is not taken within two calls")
+	}
+	if l.InFlight() != 802 {
+		t.Errorf("%d calls in flight, want 802", l.InFlight())
+	}
+}

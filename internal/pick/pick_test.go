@@ -144,15 +144,20 @@ func TestZones(t *testing.T) {
 	}
 }
 
-// TestZonesOfTheLeastLoaded checks that the choice by load stays on its side.
+// TestZonesOfTheLeastLoaded checks that the choice by load stays on its side, however busy
+// the own zone is.
 func TestZonesOfTheLeastLoaded(t *testing.T) {
 	for _, tt := range zoneTests {
 		t.Run(tt.name, func(t *testing.T) {
 			all := slices.Clone(tt.all)
 			for i := range all {
 				all[i].Load = new(Load)
-				for range i % 3 * 10 {
-					all[i].Load.Begin() // so that there is something to choose
+				busy := i % 3 * 10
+				if all[i].Zone == "a" {
+					busy += 100
+				}
+				for range busy {
+					all[i].Load.Begin()
 				}
 			}
 			p := New(Config{Zone: tt.zone, ZoneFactor: tt.f, LeastLoaded: true}, all, 3)
