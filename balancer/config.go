@@ -79,8 +79,10 @@ type Config struct {
 	// A larger subset spreads the calls of a ClientConn, and the loss of an endpoint,
 	// more evenly. A smaller subset saves connections. 0 means no limit.
 	//
-	// A subset is chosen without regard to zones. With a Zone, take a Subset of at
-	// least ten times the number of zones.
+	// A subset is chosen without regard to zones and weights. Both apply to the calls
+	// within the subset. With a Zone, choose a Subset of at least ten times the number
+	// of zones. If weights differ much, the calls of all clients together follow the
+	// weights only roughly.
 	Subset int `json:"subset,omitempty"`
 
 	// Client is a name of this program for the choice of the subset, such as the name

@@ -92,8 +92,8 @@
 // no endpoint is connected and some are connecting, and fail with an error of a connection
 // when all endpoints failed. Client-side health checks work as with round_robin.
 //
-// An update of the endpoints takes time in proportion to their number. Metadata are decoded
-// for new and changed endpoints only.
+// An update of n endpoints takes time in proportion to n, or to n log n with a subset.
+// Metadata are decoded for new and changed endpoints only.
 //
 // # Policies of your own
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 
 	grpcbalancer "google.golang.org/grpc/balancer"
@@ -20,6 +21,8 @@ import (
 // except those to addresses that are down.
 type fakeConn struct {
 	grpcbalancer.ClientConn
+
+	mu    sync.Mutex // guards the rest; tests read it while the policy is idle
 	state grpcbalancer.State
 	made  []string // the addresses of all connections
 	open  map[string]int
@@ -32,11 +35,18 @@ func newFakeConn() *fakeConn {
 	return &fakeConn{open: make(map[string]int), down: make(map[string]error)}
 }
 
-func (c *fakeConn) UpdateState(s grpcbalancer.State)          { c.state = s }
+func (c *fakeConn) UpdateState(s grpcbalancer.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+}
+
 func (c *fakeConn) ResolveNow(grpcresolver.ResolveNowOptions) {}
 func (c *fakeConn) Target() string                            { return "" }
 
 func (c *fakeConn) NewSubConn(a []grpcresolver.Address, o grpcbalancer.NewSubConnOptions) (grpcbalancer.SubConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.made = append(c.made, a[0].Addr)
 	c.open[a[0].Addr]++
 	s := &fakeSubConn{conn: c, addr: a[0].Addr, listener: o.StateListener}
@@ -46,11 +56,19 @@ func (c *fakeConn) NewSubConn(a []grpcresolver.Address, o grpcbalancer.NewSubCon
 
 // run delivers the states of connections until all are delivered.
 func (c *fakeConn) run() {
-	for len(c.queue) > 0 {
-		f := c.queue[0]
-		c.queue = c.queue[1:]
+	for f := c.next(); f != nil; f = c.next() {
 		f()
 	}
+}
+
+// next removes the first delivery from the queue.
+func (c *fakeConn) next() (f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) > 0 {
+		f, c.queue = c.queue[0], c.queue[1:]
+	}
+	return f
 }
 
 type fakeSubConn struct {
@@ -62,13 +80,17 @@ type fakeSubConn struct {
 	closed   bool
 }
 
+// report appends a delivery to the queue. The caller holds the mutex.
 func (s *fakeSubConn) report(f func(grpcbalancer.SubConnState), state connectivity.State) {
+	err := s.conn.down[s.addr]
 	s.conn.queue = append(s.conn.queue, func() {
-		f(grpcbalancer.SubConnState{ConnectivityState: state, ConnectionError: s.conn.down[s.addr]})
+		f(grpcbalancer.SubConnState{ConnectivityState: state, ConnectionError: err})
 	})
 }
 
 func (s *fakeSubConn) Connect() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
 	s.report(s.listener, connectivity.Connecting)
 	if s.conn.down[s.addr] != nil {
 		s.report(s.listener, connectivity.TransientFailure)
@@ -79,6 +101,8 @@ func (s *fakeSubConn) Connect() {
 }
 
 func (s *fakeSubConn) Shutdown() {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
 	if s.closed {
 		return
 	}
@@ -90,6 +114,8 @@ func (s *fakeSubConn) Shutdown() {
 }
 
 func (s *fakeSubConn) RegisterHealthListener(f func(grpcbalancer.SubConnState)) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
 	s.report(f, connectivity.Ready)
 }
 

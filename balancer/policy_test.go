@@ -301,6 +301,8 @@ func TestAllocations(t *testing.T) {
 
 // fail breaks the connection to an address, and refuses new ones.
 func (c *fakeConn) fail(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.down[addr] = fmt.Errorf("%s is down", addr)
 	for _, s := range c.conns {
 		if s.addr == addr && s.ready {
@@ -312,6 +314,8 @@ func (c *fakeConn) fail(addr string) {
 
 // recover accepts connections to an address again, as after a backoff.
 func (c *fakeConn) recover(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.down, addr)
 	for _, s := range c.conns {
 		if s.addr == addr && !s.closed {

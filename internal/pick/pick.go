@@ -7,7 +7,6 @@ package pick
 import (
 	"math"
 	"math/bits"
-	"slices"
 	"sync/atomic"
 )
 
@@ -110,9 +109,9 @@ func New(cfg Config, all []Candidate, seed uint64) *Picker {
 	}
 	scale := [2]float64{1, 1} // of the weights in the own zone, and in others
 	if cfg.Zone != "" {
-		p.index, p.local, scale = divide(&cfg, all)
-		p.n = len(p.index)
 		p.share = localShare(&cfg, all)
+		p.index, p.local, scale = divide(p.share, cfg.Zone, all)
+		p.n = len(p.index)
 	}
 	weights := make([]float64, p.n)
 	equal := true
@@ -290,15 +289,14 @@ func localShare(cfg *Config, all []Candidate) float64 {
 	return min(1, factor*float64(len(zones))*own/total)
 }
 
-// divide returns the candidates that get calls, those of the own zone first; how many of
-// them are in the own zone; and the factors of the weights in the own zone, and in the
-// others.
-func divide(cfg *Config, all []Candidate) (index []int32, local int, scale [2]float64) {
-	share := localShare(cfg, all)
+// divide returns the candidates that get calls, first the ones of the own zone, which gets a
+// share of the calls; how many of them are in the own zone; and the factors of the weights in
+// the own zone, and in the others.
+func divide(share float64, zone string, all []Candidate) (index []int32, local int, scale [2]float64) {
 	var sum [2]float64
 	index = make([]int32, 0, len(all))
 	for i := range all {
-		if all[i].Zone == cfg.Zone {
+		if all[i].Zone == zone {
 			index = append(index, int32(i))
 			sum[0] += Weight(all[i].Weight)
 		} else {
@@ -306,17 +304,17 @@ func divide(cfg *Config, all []Candidate) (index []int32, local int, scale [2]fl
 		}
 	}
 	local = len(index)
+	scale = [2]float64{1, 1}
 	if share == 1 {
-		return index, local, [2]float64{1, 1}
+		return index, local, scale
 	}
 	for i := range all {
-		if all[i].Zone != cfg.Zone {
+		if all[i].Zone != zone {
 			index = append(index, int32(i))
 		}
 	}
-	scale = [2]float64{1, 1}
 	if local > 0 {
 		scale = [2]float64{share / sum[0], (1 - share) / sum[1]}
 	}
-	return slices.Clip(index), local, scale
+	return index, local, scale
 }
