@@ -33,7 +33,17 @@ func (b *requestBody) next() (io.ReadCloser, error) {
 }
 
 // rewind ends a failed attempt, and reports whether another one can send the same body.
-func (b *requestBody) rewind() bool { return b.current == nil || b.current.detach() }
+func (b *requestBody) rewind() bool {
+	if b.current == nil {
+		return true
+	}
+	if !b.current.detach() {
+		return false
+	}
+	// As before the first attempt. There may be no other one.
+	b.current, b.begun = nil, false
+	return true
+}
 
 // settle says that no attempt follows. The body is closed if its attempt closed it, or if
 // there was no attempt.
