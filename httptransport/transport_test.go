@@ -182,7 +182,7 @@ func TestDraining(t *testing.T) {
 		defer n.serve("b:1", saying("b"))()
 		w := newWorld(t, &httptransport.Options{Transport: n.transport()})
 		w.put(at("a:1", "b:1")...)
-		if got := w.spread(10); got["a"] != 5 || got["b"] != 5 {
+		if got := w.spread(40); got["a"] < 15 || got["b"] < 15 {
 			t.Errorf("got %v", got)
 		}
 		w.put(naming.Endpoint{Addr: "a:1", Draining: true})
@@ -233,7 +233,7 @@ func TestBalancer(t *testing.T) {
 		config balancer.Config
 		check  func(got map[string]int) bool
 	}{
-		"weight":    {balancer.Config{}, func(got map[string]int) bool { return 30 <= got["a:1"] && got["a:1"] <= 34 && len(got) == 3 }},
+		"weight":    {balancer.Config{}, func(got map[string]int) bool { return 28 <= got["a:1"] && got["a:1"] <= 36 && len(got) == 3 }},
 		"zone":      {balancer.Config{Zone: "east"}, func(got map[string]int) bool { return got["b:1"] == 64 }},
 		"subset":    {balancer.Config{Subset: 1}, func(got map[string]int) bool { return len(got) == 1 }},
 		"by number": {balancer.Config{Subset: 2, ClientNumber: new(int)}, func(got map[string]int) bool { return len(got) == 2 }},

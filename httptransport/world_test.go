@@ -197,6 +197,9 @@ func (b *body) count() int {
 	return b.closes
 }
 
+// dialFunc is the type of http.Transport's DialContext.
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // network is a network in memory, for bubbles. An address without a server refuses
 // connections.
 type network struct {
@@ -240,11 +243,23 @@ func (n *network) dialed(addr string) int {
 
 // serve starts a server. The function that it returns stops the server, and waits.
 func (n *network) serve(addr string, h http.Handler) (stop func()) {
+	return n.serveCounted(addr, h, new(atomic.Int64))
+}
+
+// serveCounted is serve that counts the open connections.
+func (n *network) serveCounted(addr string, h http.Handler, open *atomic.Int64) (stop func()) {
 	l := &listener{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
 	n.mu.Lock()
 	n.lis[addr] = l
 	n.mu.Unlock()
-	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), ConnState: func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(l) })
 	return sync.OnceFunc(func() {
