@@ -50,7 +50,7 @@ type Options struct {
 	// are those of one endpoint, and its connections are not used. Its Proxy is not
 	// used either. Its DialContext gets the network ("tcp" or "unix") and the address
 	// of the endpoint. DialTLS and DialTLSContext must be nil: they would decide for
-	// which name a certificate is checked.
+	// which name a certificate is checked. So must Dial, which cannot be canceled.
 	//
 	// Nil means the values of http.DefaultTransport with [DefaultMaxIdleConns] idle
 	// connections for each endpoint and [DefaultDialTimeout]. Changes of
@@ -104,13 +104,13 @@ func (opts *Options) withDefaults() Options {
 // check returns why the options cannot work.
 func (o *Options) check() error {
 	invalid := func(why string) error { return fmt.Errorf("%w: httptransport.Options: %s", naming.ErrInvalid, why) }
-	//lint:ignore SA1019 a DialTLS that is set has to be refused
-	dialsTLS := o.Transport != nil && (o.Transport.DialTLS != nil || o.Transport.DialTLSContext != nil)
+	//lint:ignore SA1019 what is deprecated has to be refused
+	dials := o.Transport != nil && (o.Transport.Dial != nil || o.Transport.DialTLS != nil || o.Transport.DialTLSContext != nil)
 	switch {
 	case o.Service != "" && o.ServiceOf != nil:
 		return invalid("both Service and ServiceOf are set")
-	case dialsTLS:
-		return invalid("Transport has a DialTLS or DialTLSContext")
+	case dials:
+		return invalid("Transport has a Dial, DialTLS or DialTLSContext")
 	}
 	return o.Balancer.Check()
 }
@@ -150,8 +150,8 @@ func (o *Options) newBase() (*http.Transport, dialFunc) {
 	}
 	base := o.Transport.Clone()
 	base.Proxy = nil
-	// A Transport with a DialContext does not use HTTP/2 unless it is told to. Clone has
-	// decided for the original.
+	// A Transport with a DialContext uses HTTP/2 only with ForceAttemptHTTP2. The original
+	// has decided during Clone.
 	if _, ok := o.Transport.TLSNextProto["h2"]; ok {
 		base.ForceAttemptHTTP2 = true
 		// golang.org/x/net/http2 puts a pool into the map that all clones would share.
@@ -159,14 +159,8 @@ func (o *Options) newBase() (*http.Transport, dialFunc) {
 		// checked.
 		base.TLSNextProto = nil
 	}
-	switch {
-	case base.DialContext != nil:
+	if base.DialContext != nil {
 		return base, base.DialContext
-	//lint:ignore SA1019 a Dial that is set is used, as in net/http
-	case base.Dial != nil:
-		dial := base.Dial
-		base.Dial = nil
-		return base, func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) }
 	}
 	return base, dialer.DialContext
 }

@@ -70,7 +70,7 @@ func (r *services) add(name string) (s, victim *service, err error) {
 	if s = r.byName[name]; s == nil {
 		if limit := r.transport.options.MaxServices; len(r.byName) >= limit {
 			if victim = r.leastUseful(); victim == nil {
-				return nil, nil, fmt.Errorf("naming: service %q: %d other services are in use, and Options.MaxServices allows no more", naming.SafeText(name), limit)
+				return nil, nil, fmt.Errorf("naming: service %q: %d other services are in use, and Options.MaxServices is %d", naming.SafeText(name), limit, limit)
 			}
 			delete(r.byName, victim.name)
 		}

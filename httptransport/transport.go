@@ -154,7 +154,7 @@ func isReplayable(req *http.Request) bool {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
-	// A key without a value counts: it tells the client and not the server.
+	// net/http also takes a key without a value, which is not sent.
 	_, key := req.Header["Idempotency-Key"]
 	_, xkey := req.Header["X-Idempotency-Key"]
 	return key || xkey

@@ -52,7 +52,7 @@ func TestHost(t *testing.T) {
 }
 
 // TestServiceOptions: Service and ServiceOf name the service, whatever the URL says, also
-// with a name that is no host.
+// with a name that is not a host name.
 func TestServiceOptions(t *testing.T) {
 	for name, opts := range map[string]*httptransport.Options{
 		"Service":   {Service: "shop/greeter"},

@@ -138,20 +138,19 @@ type Latency struct{ P50, P99, Max time.Duration }
 
 // Lane is what the requests with one transport found.
 type Lane struct {
-	Name           string
-	Requests       int64
-	Failed         int64
-	HandledAmiss   int // POST requests that were not handled exactly once
-	Latency        Latency
-	FirstErrors    []error
-	ServersMissing bool // no request succeeded
+	Name         string
+	Requests     int64
+	Failed       int64
+	HandledAmiss int // POST requests that were not handled exactly once
+	Latency      Latency
+	FirstErrors  []error
 }
 
 func (l *lane) report(handled map[string]int) Lane {
 	f := &l.found
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := Lane{Name: l.name, Requests: l.sent.Load(), Failed: l.failed.Load(), FirstErrors: f.errs, ServersMissing: len(f.took) == 0}
+	out := Lane{Name: l.name, Requests: l.sent.Load(), Failed: l.failed.Load(), FirstErrors: f.errs}
 	for _, p := range f.posts {
 		if handled[p] != 1 {
 			out.HandledAmiss++
