@@ -31,10 +31,10 @@ type status struct {
 	last healthgrpc.HealthCheckResponse_ServingStatus
 }
 
-// watchHealth watches the status of a service of h. Without h the status is SERVING. The
-// caller calls stop in the end.
-func watchHealth(h healthgrpc.HealthServer, service string) *healthWatch {
-	ctx, cancel := context.WithCancel(context.Background())
+// watchHealth watches the status of a service of h. Without h the status is SERVING. r is
+// the Readiness that follows h, and that h must not ask. The caller calls stop in the end.
+func watchHealth(h healthgrpc.HealthServer, service string, r *Readiness) *healthWatch {
+	ctx, cancel := context.WithCancel(askingFor(context.Background(), r))
 	w := &healthWatch{
 		news:   make(chan struct{}, 1),
 		ended:  make(chan struct{}),

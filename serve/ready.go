@@ -36,6 +36,7 @@ func (r *Readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
+	r.isLoop(req.Context())
 	registrations := r.current()
 	body := struct {
 		Ready         bool                 `json:"ready"`

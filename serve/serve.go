@@ -1,5 +1,5 @@
-// Package serve keeps a gRPC server in the registry exactly while the server can take
-// calls, and stops the server without a failed call:
+// Package serve keeps a server in the registry exactly while the server can take calls,
+// and stops the server without a failed call:
 //
 //	s := grpc.NewServer()
 //	h := health.NewServer()
@@ -7,15 +7,18 @@
 //	...
 //	err := serve.Run(ctx, c, "greeter", s, lis, &serve.Options{Health: h})
 //
-// [Run] serves until ctx is done, and then stops the server. [Announce] is for servers
-// that are served and stopped by other means. [Readiness] answers readiness probes.
+// [Run] serves a gRPC server until ctx is done, and then stops the server. [RunHTTP] does
+// the same for a server of net/http. [Announce] is for servers that are served and stopped
+// by other means. [Readiness] answers readiness probes. [Options.Host] finds the address
+// of a server that listens on all interfaces. [Options.FillFromEnv] reads options from the
+// environment.
 //
 // # The order
 //
 // The endpoint is registered after the server has begun to accept connections, and not
-// before its health service says SERVING. When the health service says anything else, the
-// endpoint is removed. When it says SERVING again, the endpoint is registered again. The
-// server goes on meanwhile.
+// before the server is ready: Options.Health says SERVING, and Options.Ready answers 2xx.
+// When the server is not ready, the endpoint is removed. When the server is ready again,
+// the endpoint is registered again. The server goes on meanwhile.
 //
 // When ctx is done, these steps follow, each when the one before is complete:
 //
@@ -24,8 +27,8 @@
 //     client.
 //  3. The endpoint is removed from the registry. ([naming.Registration.Close] does steps
 //     1 to 3.)
-//  4. The health service is shut down, for clients that ask the server itself. An earlier
-//     shutdown would have such clients drop a server that others still need.
+//  4. Run shuts the health service down, for clients that ask the server itself. An
+//     earlier shutdown would have such clients drop a server that others still need.
 //  5. The server stops gracefully: it takes no new calls and ends the calls in progress,
 //     for [Options.StopTimeout] at most.
 //  6. Calls that are left then are cut off.
@@ -36,7 +39,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,14 +56,21 @@ import (
 // DefaultStopTimeout is the default of [Options.StopTimeout].
 const DefaultStopTimeout = 10 * time.Second
 
-// Options are the options of [Run] and [Announce]. The zero value and a nil pointer mean
-// the defaults.
+// Options are the options of [Run], [RunHTTP] and [Announce]. The zero value and a nil
+// pointer mean the defaults.
 type Options struct {
 	// Addr is the address that clients dial. Empty means the address of the listener,
-	// if clients can dial that (see [Addr]). Addr is required for a server that
-	// listens on all interfaces: only the operator knows the address at which others
-	// reach the server.
+	// if clients can dial that (see [Addr]). A server that listens on all interfaces
+	// needs Addr or Host: only the operator knows the address at which others reach
+	// the server. Announce has no listener and needs Addr.
 	Addr string
+
+	// Host, if not nil, returns the host that clients dial, for a server that listens
+	// on all interfaces: see [HostFromEnv], [HostOfInterface] and [HostOnRouteTo]. The
+	// port is the listener's. Host is called once, before the server serves, and has
+	// ten seconds. The address is logged. Host has no effect if Addr is set or if the
+	// listener has an address that clients can dial.
+	Host HostFunc
 
 	// ID and Metadata are those of the [naming.Endpoint].
 	ID       string
@@ -69,16 +81,40 @@ type Options struct {
 	// name stands for the server as a whole.
 	//
 	// Nil means that the endpoint is in the registry while the server serves. If the
-	// server has a health service, Run returns an error for a nil Health.
+	// server has a health service, Run returns an error if Health and Ready are nil.
+	// Run shuts Health down after the endpoint was removed. RunHTTP does not, because
+	// Health is then the service of another server.
 	Health        healthgrpc.HealthServer
 	HealthService string
+
+	// Ready, if not nil, is the program's own readiness check. The endpoint is in the
+	// registry only while Ready answers "GET /" with a status of 200 to 299. Nil means
+	// that the endpoint is in the registry while the server serves. With Health and
+	// Ready, both have to agree.
+	//
+	// Ready is called within the process, every ReadyEvery, by one goroutine at a
+	// time. A call that panics or takes longer than ReadyEvery, but at least a second,
+	// is a call that failed. The context of its request ends then. The next call
+	// begins after the last one has returned. A change is logged with the answer.
+	//
+	// Ready must not ask Readiness, which is ready only after the endpoint was
+	// registered: the error is [naming.ErrInvalid]. The same is true of Health.
+	Ready http.Handler
+
+	// ReadyEvery is the time between two calls of Ready. The endpoint is registered or
+	// withdrawn once in that time at most. 0 means [DefaultReadyEvery]. The range is
+	// 10 milliseconds to an hour.
+	//
+	// A shorter time follows the program sooner. A handler that changes its mind all
+	// the time then costs the registry more writes.
+	ReadyEvery time.Duration
 
 	// Register are the options of the registration. Wait has no effect here: a
 	// registry that is down must not keep a server from serving.
 	Register *naming.RegisterOptions
 
 	// OnRegistration, if not nil, is called with every new Registration, also with
-	// the one after the health service was not SERVING for a while. Use the
+	// the one after the server was not ready for a while. Use the
 	// Registration for Status, Update, Drain and Resume, and leave Close to this
 	// package. OnRegistration must not block.
 	OnRegistration func(*naming.Registration)
@@ -87,10 +123,14 @@ type Options struct {
 	// Readiness can serve several servers. It is ready while all of them are.
 	Readiness *Readiness
 
-	// StopTimeout is how long Run lets calls in progress go on after the endpoint was
-	// withdrawn:
+	// Logger gets the address that Host chose, and the changes of Ready. Nil means
+	// slog.Default().
+	Logger *slog.Logger
+
+	// StopTimeout is how long Run and RunHTTP let calls in progress go on
+	// after the endpoint was withdrawn:
 	//
-	//	time from the end of ctx until Run returns
+	//	time from the end of ctx until Run or RunHTTP returns
 	//	    <= DrainDelay + time to remove the endpoint + StopTimeout
 	//
 	// A longer timeout lets long calls end, and delays the end of the process, which a
@@ -104,7 +144,7 @@ type Options struct {
 // and stops the server, in the order above, and returns nil if all of that succeeded.
 //
 // Run returns an error before anything is served if it could never work, such as a
-// listener on all interfaces without Options.Addr. That error is [naming.ErrInvalid]. A
+// listener on all interfaces without Options.Addr and Options.Host. That error is [naming.ErrInvalid]. A
 // registry that is down is not an error: the server serves, and is registered when the
 // registry is back.
 //
@@ -120,15 +160,38 @@ type Options struct {
 //
 // The listener is closed when Run returns, with an error or without.
 func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, lis net.Listener, opts *Options) error {
-	o, err := opts.forServer(c, service, s, lis)
+	o, err := opts.forServer(ctx, c, service, lis)
+	if err == nil {
+		err = o.checkHealth(s)
+	}
 	if err != nil {
 		_ = lis.Close()
 		return fmt.Errorf("naming: serve %q: %w", service, err)
 	}
+	return o.run(ctx, c, service, lis, server{
+		serve: func(l *listener) error { return s.Serve(l) },
+		stop: func() error {
+			if h, ok := o.Health.(interface{ Shutdown() }); ok {
+				h.Shutdown()
+			}
+			return stop(s, o.StopTimeout)
+		},
+	})
+}
 
+// server is a server of any kind, as run sees it.
+type server struct {
+	serve       func(*listener) error // returns nil if somebody stopped the server
+	withdrawing func()                // called when the endpoint begins to be withdrawn; may be nil
+	stop        func() error          // called after the endpoint was withdrawn
+}
+
+// run serves s on lis and announces its endpoint until ctx is done. The options were
+// checked.
+func (o *Options) run(ctx context.Context, c *naming.Client, service string, lis net.Listener, s server) error {
 	accepting := make(chan struct{})
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(&listener{Listener: lis, accepting: accepting}) }()
+	go func() { served <- s.serve(&listener{Listener: lis, accepting: accepting}) }()
 	select {
 	case <-accepting:
 	case err := <-served:
@@ -137,23 +200,23 @@ func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, 
 
 	announceCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if s.withdrawing != nil {
+		context.AfterFunc(announceCtx, s.withdrawing)
+	}
 	announced := make(chan error, 1)
 	go func() { announced <- o.announce(announceCtx, c, service) }()
 
 	// Whichever ends first, the endpoint is withdrawn before anything else. An
 	// errgroup.Group would return only one of the errors, and would not say which
 	// goroutine ended first.
-	var serveErr error
+	var err, serveErr error
 	select {
 	case err = <-announced:
 	case serveErr = <-served:
 		cancel()
 		err = <-announced
 	}
-	if h, ok := o.Health.(interface{ Shutdown() }); ok {
-		h.Shutdown()
-	}
-	return errors.Join(serveErr, err, stop(s, o.StopTimeout))
+	return errors.Join(serveErr, err, s.stop())
 }
 
 // stop stops a server gracefully, and cuts off the calls that are left after a timeout.
@@ -179,8 +242,8 @@ func stop(s *grpc.Server, timeout time.Duration) error {
 }
 
 // Announce keeps Options.Addr in the registry as an endpoint of a service while
-// Options.Health says SERVING. It is the part of [Run] for a server that is served and
-// stopped by other means. The server has to accept connections already. When ctx is done,
+// Options.Health says SERVING and Options.Ready answers 2xx. It is the part of [Run] for a
+// server that is served and stopped by other means. The server has to accept connections already. When ctx is done,
 // Announce withdraws the endpoint, which takes the drain delay, and returns. The server
 // has to serve until then.
 //
@@ -204,6 +267,12 @@ func (o *Options) withDefaults() Options {
 	if d.StopTimeout == 0 {
 		d.StopTimeout = DefaultStopTimeout
 	}
+	if d.ReadyEvery == 0 {
+		d.ReadyEvery = DefaultReadyEvery
+	}
+	if d.Logger == nil {
+		d.Logger = slog.Default()
+	}
 	var reg naming.RegisterOptions
 	if d.Register != nil {
 		reg = *d.Register
@@ -213,24 +282,26 @@ func (o *Options) withDefaults() Options {
 	return d
 }
 
-// forServer returns the options with what follows from the server and its listener. The
-// error is that of options with which Run could never work.
-func (o *Options) forServer(c *naming.Client, service string, s *grpc.Server, lis net.Listener) (Options, error) {
+// forServer returns the options with what follows from the server's listener. The error is
+// that of options with which Run could never work.
+func (o *Options) forServer(ctx context.Context, c *naming.Client, service string, lis net.Listener) (Options, error) {
 	d := o.withDefaults()
 	if d.Addr == "" {
-		addr, err := Addr(lis)
+		addr, err := d.advertise(ctx, service, lis)
 		if err != nil {
-			return d, fmt.Errorf("%w: set Options.Addr", err)
+			return d, err
 		}
 		d.Addr = addr
 	}
-	if err := d.check(c, service); err != nil {
-		return d, err
+	return d, d.check(c, service)
+}
+
+// checkHealth returns an error if the server has a health service that the options ignore.
+func (o *Options) checkHealth(s *grpc.Server) error {
+	if _, ok := s.GetServiceInfo()[healthgrpc.Health_ServiceDesc.ServiceName]; ok && o.Health == nil && o.Ready == nil {
+		return fmt.Errorf("%w: the server has a health service, and Options.Health and Options.Ready are nil", naming.ErrInvalid)
 	}
-	if _, ok := s.GetServiceInfo()[healthgrpc.Health_ServiceDesc.ServiceName]; ok && d.Health == nil {
-		return d, fmt.Errorf("%w: the server has a health service, and Options.Health is nil", naming.ErrInvalid)
-	}
-	return d, nil
+	return nil
 }
 
 // endpoint returns the endpoint to register.
@@ -246,28 +317,35 @@ func (o *Options) check(c *naming.Client, service string) error {
 	if err := naming.CheckAddress(o.Addr); err != nil {
 		return err
 	}
+	if err := o.checkReady(); err != nil {
+		return err
+	}
 	_, err := naming.Normalize(service, []naming.Change{{Endpoint: o.endpoint()}})
 	return err
 }
 
 // announce is Announce with options that were checked.
 func (o *Options) announce(ctx context.Context, c *naming.Client, service string) error {
-	w := watchHealth(o.Health, o.HealthService)
-	defer w.stop()
+	health := watchHealth(o.Health, o.HealthService, o.Readiness)
+	defer health.stop()
+	ready := watchHealth(o.prober(service), "", o.Readiness)
+	defer ready.stop()
 	o.Readiness.begin()
 	defer o.Readiness.end()
 	a := announcement{options: o, client: c, service: service}
 	defer a.forget()
 	for {
-		if err := a.follow(ctx, w); err != nil {
+		if err := a.follow(ctx, health, ready); err != nil {
 			return err
 		}
 		select {
-		case <-w.news:
-			continue
-		case <-w.ended:
-			err := fmt.Errorf("naming: health service of %q: watch of %q ended: %w", service, o.HealthService, w.err)
+		case <-health.news:
+		case <-ready.news:
+		case <-health.ended:
+			err := fmt.Errorf("naming: health service of %q: watch of %q ended: %w", service, o.HealthService, health.err)
 			return errors.Join(err, a.withdraw())
+		case <-ready.ended:
+			return errors.Join(fmt.Errorf("naming: readiness of %q: %w", service, ready.err), a.withdraw())
 		case <-ctx.Done():
 			return a.withdraw()
 		}
@@ -284,14 +362,15 @@ type announcement struct {
 }
 
 // follow registers or withdraws the endpoint, until the registration agrees with the
-// health service or ctx is done.
-func (a *announcement) follow(ctx context.Context, w *healthWatch) error {
-	for serving := w.serving(); ctx.Err() == nil && serving != (a.reg != nil); serving = w.serving() {
-		if serving {
+// watches or ctx is done.
+func (a *announcement) follow(ctx context.Context, health, ready *healthWatch) error {
+	serving := func() bool { return health.serving() && ready.serving() }
+	for now := serving(); ctx.Err() == nil && now != (a.reg != nil); now = serving() {
+		if now {
 			return a.register(ctx)
 		}
 		// Close logs its error, and the endpoint leaves with its lease at the latest.
-		// It takes the drain delay: the health service may say SERVING by its end.
+		// It takes the drain delay: the server may be ready by its end.
 		_ = a.withdraw()
 		a.forget()
 	}
@@ -345,14 +424,29 @@ func Addr(lis net.Listener) (string, error) {
 	return addr, nil
 }
 
-// listener closes accepting at the first call of Accept.
+// listener closes accepting at the first call of Accept. Close has an effect once.
 type listener struct {
 	net.Listener
-	once      sync.Once
-	accepting chan struct{}
+	once, closed sync.Once
+	accepting    chan struct{}
 }
 
 func (l *listener) Accept() (net.Conn, error) {
 	l.once.Do(func() { close(l.accepting) })
 	return l.Listener.Accept()
+}
+
+func (l *listener) Close() (err error) {
+	l.closed.Do(func() { err = l.Listener.Close() })
+	return err
+}
+
+// accepted reports whether Accept was called.
+func (l *listener) accepted() bool {
+	select {
+	case <-l.accepting:
+		return true
+	default:
+		return false
+	}
 }
