@@ -93,7 +93,7 @@ func (p *prober) Watch(_ *healthgrpc.HealthCheckRequest, stream healthgrpc.Healt
 	tick := time.NewTicker(p.every)
 	defer tick.Stop()
 	last := healthgrpc.HealthCheckResponse_UNKNOWN
-	for {
+	for ctx.Err() == nil { // a select of two ready cases chooses at random
 		callCtx, cancel := context.WithTimeout(ctx, max(p.every, time.Second))
 		answer := p.call(callCtx)
 		var why error
@@ -119,9 +119,9 @@ func (p *prober) Watch(_ *healthgrpc.HealthCheckRequest, stream healthgrpc.Healt
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
+	return ctx.Err()
 }
 
 // report sends and logs the status after a call of the handler, if the status is not the

@@ -1,0 +1,4 @@
+package serve
+
+// ChooseHost is chooseHost for tests.
+var ChooseHost = chooseHost
