@@ -156,6 +156,30 @@ func TestHTTPOrder(t *testing.T) {
 	w.diary.want(t, "accepts", "Add", "Add draining", "Delete", "closes")
 }
 
+// TestHTTPStopWaits: a request in progress has StopTimeout to end after the endpoint was
+// withdrawn.
+func TestHTTPStopWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWeb(t, new(pipes))
+		w.run()
+		w.await(1)
+		slow := w.slow()
+		w.cancel()
+		time.Sleep(9 * time.Second) // the default is 10 seconds
+		w.await(0)
+		if len(w.ended) > 0 || len(slow) > 0 {
+			t.Error("RunHTTP or the request ended too soon")
+		}
+		close(w.finish)
+		if r := <-slow; r.err != nil {
+			t.Errorf("the request in progress ended with %v", r.err)
+		}
+		if err := w.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestHTTPAcceptFails(t *testing.T) {
 	w := newWeb(t, nil)
 	w.run()

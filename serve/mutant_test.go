@@ -54,7 +54,7 @@ func TestMutants(t *testing.T) {
 			Name: "misses what the health service said while the endpoint was withdrawn",
 			File: "serve.go",
 			Old:  "\t\ta.forget()\n\t}\n\treturn nil\n",
-			New:  "\t\ta.forget()\n\t\tselect {\n\t\tcase <-w.news:\n\t\tdefault:\n\t\t}\n\t\treturn nil\n\t}\n\treturn nil\n",
+			New:  "\t\ta.forget()\n\t\tselect {\n\t\tcase <-health.news:\n\t\tdefault:\n\t\t}\n\t\treturn nil\n\t}\n\treturn nil\n",
 			Test: "^TestServingAgainWhileItIsWithdrawn$",
 		},
 		{
@@ -75,8 +75,8 @@ func TestMutants(t *testing.T) {
 			Name: "stops the HTTP server at once",
 			File: "http.go",
 			Old:  "err := s.Shutdown(ctx)",
-			New:  "err := s.Close()",
-			Test: "^TestHTTP(Order|AcceptFails)$",
+			New:  "err := errors.Join(s.Close(), ctx.Err())",
+			Test: "^TestHTTPStopWaits$",
 		},
 		{
 			Name: "waits for requests in progress for ever",

@@ -159,6 +159,7 @@ func TestReadyThatFails(t *testing.T) {
 		"hang":    func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"endless": func(w http.ResponseWriter, r *http.Request) { pour(r.Context(), w) },
 		"status":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(-7) },
+		"long":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, strings.Repeat("x", 1<<20), 500) },
 		"lines":   func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "\x1b[2J\nevil=1", 500) },
 	} {
 		t.Run(name, func(t *testing.T) {

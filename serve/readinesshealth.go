@@ -23,6 +23,10 @@ const readinessEvery = 250 * time.Millisecond
 // gRPC's health checking protocol says. Watch sends a change within a quarter of a second,
 // and returns when its stream ends. All methods may be called concurrently.
 //
+// NOT_SERVING begins with the draining mark, while clients still send calls. It suits a
+// supervisor, which sends no calls. Clients that check the health of a server themselves
+// need a *health.Server in Options.Health, which Run shuts down later.
+//
 // The service is an output of Run, and [Options.Health] is an input. An endpoint that waits
 // for its own readiness would never be registered. Options with such a Health and the same
 // [Options.Readiness] are an error, [naming.ErrInvalid]. A server with this service sets

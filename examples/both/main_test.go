@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/naming-go/naming"
 	"github.com/naming-go/naming/backend/open"
 	"github.com/naming-go/naming/internal/etcdtest"
 	"github.com/naming-go/naming/internal/servertest"
@@ -130,25 +131,9 @@ func testDrains(t *testing.T, bin, url string) {
 	p := start(t, bin, url)
 	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
 	defer cancel()
-	type state struct{ service, state string }
 	states := make(chan state, 100)
 	for service, addr := range map[string]string{"greeter": p.grpc, "greeter-http": p.http} {
-		go func() {
-			for v, err := range c.Watch(ctx, service) {
-				if err != nil {
-					return
-				}
-				s := state{service, "gone"}
-				for _, e := range v.Endpoints {
-					if s.state = "here"; e.Addr != addr {
-						s.state = "at " + e.Addr
-					} else if e.Info().Draining {
-						s.state = "draining"
-					}
-				}
-				states <- s
-			}
-		}()
+		go watch(ctx, c, service, addr, states)
 	}
 	now := make(map[string]string)
 	both := func(want string) error {
@@ -173,6 +158,27 @@ func testDrains(t *testing.T, bin, url string) {
 		}
 	}
 	stopped.Wait()
+}
+
+// state is what the registry has of a service.
+type state struct{ service, state string }
+
+// watch sends the states of a service with one endpoint, at addr, until ctx is done.
+func watch(ctx context.Context, c *naming.Client, service, addr string, states chan<- state) {
+	for v, err := range c.Watch(ctx, service) {
+		if err != nil {
+			return
+		}
+		s := state{service, "gone"}
+		for _, e := range v.Endpoints {
+			if s.state = "here"; e.Addr != addr {
+				s.state = "at " + e.Addr
+			} else if e.Info().Draining {
+				s.state = "draining"
+			}
+		}
+		states <- s
+	}
 }
 
 // TestArguments: run refuses what it would otherwise ignore.
