@@ -156,7 +156,7 @@ func TestHostOfRun(t *testing.T) {
 		{at: "[::]:0", host: serve.HostFromEnv("NO_SUCH_VARIABLE"), want: "NO_SUCH_VARIABLE", err: true},
 		{at: "[::]:0", want: "Options.Host", err: true},
 	} {
-		addr, log, err := announcedBy(t, listen(t, c.at), &serve.Options{Addr: c.addr, Host: c.host})
+		addr, log, err := announcedBy(t, c.at, &serve.Options{Addr: c.addr, Host: c.host})
 		if c.err {
 			if !errors.Is(err, naming.ErrInvalid) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "Options.Addr") && !strings.Contains(err.Error(), "set it to") {
 				t.Errorf("%+v: %v", c, err)
@@ -172,23 +172,29 @@ func TestHostOfRun(t *testing.T) {
 	}
 }
 
-// announcedBy returns the address that Run and RunHTTP announce for a listener, and the log.
-func announcedBy(t *testing.T, lis net.Listener, o *serve.Options) (addr, log string, err error) {
+// announcedBy returns the address that RunHTTP, after Run, announces for a listener at an
+// address, and the log.
+func announcedBy(t *testing.T, at string, o *serve.Options) (addr, log string, err error) {
 	t.Helper()
 	c := naming.New(new(memory.Store), quiet)
 	defer c.Close()
 	var text lockedBuffer
 	o.Logger = slog.New(slog.NewTextHandler(&text, nil))
 	o.Register = &naming.RegisterOptions{DrainDelay: -1}
-	for _, run := range []func(context.Context) error{
-		func(ctx context.Context) error { return serve.Run(ctx, c, service, grpc.NewServer(), lis, o) },
-		func(ctx context.Context) error { return serve.RunHTTP(ctx, c, service, new(http.Server), lis, o) },
+	for _, run := range []func(context.Context, net.Listener) error{
+		func(ctx context.Context, lis net.Listener) error {
+			return serve.Run(ctx, c, service, grpc.NewServer(), lis, o)
+		},
+		func(ctx context.Context, lis net.Listener) error {
+			return serve.RunHTTP(ctx, c, service, new(http.Server), lis, o)
+		},
 	} {
 		text.reset()
+		lis := listen(t, at)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		watch, done := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- run(ctx); done() }()
+		go func() { ended <- run(ctx, lis); done() }()
 		for v, werr := range c.Watch(watch, service) {
 			if werr == nil && len(v.Endpoints) > 0 {
 				addr = v.Endpoints[0].Addr
@@ -199,7 +205,6 @@ func announcedBy(t *testing.T, lis net.Listener, o *serve.Options) (addr, log st
 		if err = <-ended; err != nil {
 			break
 		}
-		lis = listen(t, lis.Addr().String()) // the same address again
 	}
 	return addr, text.String(), err
 }

@@ -42,7 +42,7 @@ func (o *Options) checkReady() error {
 }
 
 // errLoop is the error of an endpoint that waits for itself.
-var errLoop = fmt.Errorf("%w: asks Options.Readiness, which is ready only after the endpoint was registered", naming.ErrInvalid)
+var errLoop = fmt.Errorf("%w: the answer comes from Options.Readiness, which is ready only after the endpoint was registered", naming.ErrInvalid)
 
 // askedFor is the value of a context within which Options.Health and Options.Ready are
 // asked whether an endpoint may be registered. It finds a loop behind other handlers.
@@ -151,7 +151,7 @@ func (p *prober) call(ctx context.Context) <-chan error {
 		why := errors.New("the handler ended its goroutine")
 		defer func() {
 			if v := recover(); v != nil {
-				why = fmt.Errorf("the handler panicked: %.200v", v)
+				why = fmt.Errorf("the handler panicked: %.200s", fmt.Sprint(v))
 			}
 			if a, ok := ctx.Value(askedForKey{}).(*askedFor); ok && a.loop.Load() {
 				why = fmt.Errorf("Options.Ready: %w", errLoop)
