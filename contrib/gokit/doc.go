@@ -13,7 +13,7 @@
 // use
 //
 //	store := etcdnaming.New(cli, &etcdnaming.Options{Codec: etcdcodec.GoKit()})
-//	c := naming.New(store, nil)
+//	c := naming.New(store, &naming.Options{Hold: naming.Hold{IncludeNoDrainingMark: true}})
 //	defer c.Close()
 //	instancer := gokitnaming.NewInstancer(c, "greeter", nil)
 //	registrar := gokitnaming.NewRegistrar(c, "greeter", naming.Endpoint{Addr: addr}, nil)
@@ -40,7 +40,10 @@
 // /services/greeter/10.0.0.7:8080 = 10.0.0.7:8080, and programs on go-kit's own packages
 // share them in both directions. That form has no draining mark and no metadata. An entry
 // is then removed at the beginning of the drain delay instead of being marked, which go-kit
-// clients see as well. In every other format an entry has both.
+// clients see as well. Without the mark, a loss looks like an orderly stop, and endpoints
+// are held only with Hold.IncludeNoDrainingMark. Without that option, a registry that was
+// wiped leaves clients without instances until the first server is registered again. The
+// other formats have the mark and metadata, except etcdcodec.GoZero.
 //
 // An instance is host:port, or a URL such as http://10.0.0.7:8080. The address of an
 // endpoint is then the host and port of the URL, and the member "url" of its metadata is

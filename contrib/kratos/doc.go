@@ -33,7 +33,9 @@
 // # Entries
 //
 // With the codecs Kratos of packages etcdcodec and consulcodec, entries have kratos's own
-// format, and programs on kratos's own registries share them in both directions. Any
+// format, and programs on kratos's own registries share them in both directions. Entries
+// of such programs have no draining mark, and are held only with
+// [naming.Hold].IncludeNoDrainingMark. Any
 // other format of a Store that has metadata also works, and keeps every field of an
 // instance. The address of an endpoint is the address of one of the instance's URLs: see
 // [Options].Schemes. The member "@entry" of the endpoint's metadata has all URLs, unless
