@@ -135,7 +135,8 @@ func options(c *naming.Client, service string, conf zrpc.RpcServerConf, opts *se
 		o.Addr = addr
 	}
 	e := naming.Endpoint{ID: o.ID, Addr: o.Addr, Metadata: o.Metadata}
-	if err := errors.Join(naming.CheckService(service), naming.CheckAddress(o.Addr), naming.CheckEndpoint(e)); err != nil {
+	_, err := naming.Normalize(service, []naming.Change{{Endpoint: e}})
+	if err := errors.Join(naming.CheckAddress(o.Addr), err); err != nil {
 		return nil, err
 	}
 	wait := cmp.Or(max(conf.Shutdown.WaitTime, 0), defaultWaitTime)
