@@ -1,7 +1,11 @@
 package gozero_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +25,7 @@ import (
 // both.
 func TestBesideGoZero(t *testing.T) {
 	cluster := etcdtest.Start(t, nil)
-	hosts := hostsOf(cluster)
+	hosts := trimSchemes(cluster.Endpoints())
 	c := quiet(t, etcd.New(cluster.Client(t), &etcd.Options{Codec: etcdcodec.GoZero()}))
 
 	ports := servertest.Ports(t, 2)
@@ -66,11 +70,27 @@ func awaitAddrs(tb testing.TB, c *naming.Client, service string, want ...string)
 	})
 }
 
-// hostsOf returns the addresses of etcd as go-zero's configuration has them.
-func hostsOf(c *etcdtest.Cluster) []string {
-	var hosts []string
-	for _, e := range c.Endpoints() {
-		hosts = append(hosts, e[strings.LastIndexByte(e, '/')+1:])
+// A server that is started while etcd is down serves, and is registered when etcd is back.
+// go-zero's own server process ends instead.
+func TestStartWhileDown(t *testing.T) {
+	cluster := etcdtest.Start(t, nil)
+	hosts := trimSchemes(cluster.Endpoints())
+	c := quiet(t, etcd.New(cluster.Client(t), &etcd.Options{Prefix: "/naming/"}))
+	ports := servertest.Ports(t, 2)
+	theirs, ours := servertest.Addr(ports[0]), servertest.Addr(ports[1])
+
+	cluster.Kill(t)
+	startServer(t, "ours", hosts, "greeter", ours)
+
+	ctx, cancel := context.WithTimeout(t.Context(), servertest.Patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), childVar("theirs", hosts, "greeter.rpc", theirs))
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil || !bytes.Contains(out, []byte("panic:")) {
+		t.Errorf("go-zero's server ended with %v, %v: %.2000s", ctx.Err(), err, out)
 	}
-	return hosts
+
+	cluster.Restart(t)
+	awaitCall(t, caller(dial(t, zrpc.RpcClientConf{Target: "naming:///greeter"}, gozero.WithRegistry(c, nil))), ours)
 }

@@ -33,7 +33,7 @@ import (
 // with go-zero's entries), its service, its address, and the addresses of etcd.
 const childEnv = "GOZERO_TEST_SERVER"
 
-// ttl is that of the leases of this module's servers, in the processes of the tests.
+// ttl is that of the leases of all servers in processes of their own, go-zero's too.
 const ttl = 3 * time.Second
 
 // TestMain runs the tests, or a server if the environment says so. A go-zero server is
@@ -68,6 +68,7 @@ func runServer(kind string, args []string) {
 	register := greeter(addr)
 	switch kind {
 	case "theirs":
+		discov.TimeToLive = int64(ttl / time.Second)
 		c.Etcd = discov.EtcdConf{Hosts: hosts, Key: service}
 	default:
 		opts := &etcd.Options{Prefix: "/naming/"}
@@ -97,7 +98,7 @@ func startServer(tb testing.TB, kind string, hosts []string, service, addr strin
 	tb.Helper()
 	p := servertest.NewProcess(tb, kind+"-"+addr[strings.LastIndexByte(addr, ':')+1:], servertest.Command{
 		Path: os.Args[0],
-		Env:  []string{childEnv + "=" + kind + " " + service + " " + addr + " " + strings.Join(hosts, " ")},
+		Env:  []string{childVar(kind, hosts, service, addr)},
 		Healthy: func() error {
 			conn, err := net.DialTimeout("tcp", addr, time.Second)
 			if err != nil {
@@ -108,7 +109,9 @@ func startServer(tb testing.TB, kind string, hosts []string, service, addr strin
 	})
 	servertest.StartAll(tb, []*servertest.Process{p})
 	return func() {
-		if err := syscall.Kill(p.Pid(), syscall.SIGTERM); err != nil {
+		if pid := p.Pid(); pid == 0 {
+			tb.Error("the server has ended before it was stopped")
+		} else if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			tb.Error(err)
 		}
 		servertest.Poll(tb, "the server stops", func() error {
@@ -118,6 +121,11 @@ func startServer(tb testing.TB, kind string, hosts []string, service, addr strin
 			return nil
 		})
 	}
+}
+
+// childVar returns the environment variable of a server process.
+func childVar(kind string, hosts []string, service, addr string) string {
+	return childEnv + "=" + kind + " " + service + " " + addr + " " + strings.Join(hosts, " ")
 }
 
 // greeter returns a function that registers a service whose only method returns addr.
@@ -198,4 +206,13 @@ func serveAt(tb testing.TB, s *grpc.Server, addr string) {
 	}
 	go s.Serve(lis)
 	tb.Cleanup(s.Stop)
+}
+
+// trimSchemes returns the addresses of etcd as go-zero's configuration has them.
+func trimSchemes(endpoints []string) []string {
+	var hosts []string
+	for _, e := range endpoints {
+		hosts = append(hosts, e[strings.LastIndexByte(e, '/')+1:])
+	}
+	return hosts
 }
