@@ -4,11 +4,16 @@
 // # Which part is for you
 //
 //   - You call gRPC services: package [github.com/naming-go/naming/resolver] gives
-//     gRPC the endpoints of a service. For clients other than gRPC there is
-//     [Client.Watch].
-//   - You run a gRPC server: package [github.com/naming-go/naming/serve] keeps it
-//     registered while it is healthy, and stops it without a failed call. For other
+//     gRPC the endpoints of a service, and package
+//     [github.com/naming-go/naming/balancer] spreads the calls by weight, zone and load.
+//   - You call HTTP services: package [github.com/naming-go/naming/httptransport] has an
+//     http.RoundTripper. For other clients there are Builder.Watch of package resolver,
+//     which yields what to call, and [Client.Watch], which yields what the registry has.
+//   - You run a gRPC or an HTTP server: package [github.com/naming-go/naming/serve] keeps
+//     it registered while it is healthy, and stops it without a failed call. For other
 //     servers there is [Client.Register].
+//   - Your framework is kratos, go-zero, kitex, go-kit or go-micro: the modules below
+//     contrib take the place of its registry.
 //   - You have a program on gRPC's former package naming, or on etcd's
 //     clientv3/naming: [github.com/naming-go/naming/backend/etcd] has GRPCResolver,
 //     and [Client.Resolve] works on every registry.

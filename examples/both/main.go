@@ -3,7 +3,7 @@
 // the same time, and the program ends without a failed call.
 //
 //	go run ./examples/both
-//	go run ./examples/both -registry 'etcd://localhost:2379?prefix=/naming/' -grpc :9000 -http :9001
+//	go run ./examples/both -store 'etcd://localhost:2379?prefix=/naming/' -grpc :9000 -http :9001
 //
 // The second command needs to know where clients reach this machine, as in
 //
@@ -47,18 +47,18 @@ func main() {
 // run serves until ctx is done.
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("both", flag.ContinueOnError)
-	registry := flags.String("registry", "memory:", "the registry, as a `URL` of package backend/open")
+	store := flags.String("store", "memory:", "the registry, as a `URL` of package backend/open")
 	grpcAddr := flags.String("grpc", "127.0.0.1:0", "where to listen for gRPC: an `address`")
 	httpAddr := flags.String("http", "127.0.0.1:0", "where to listen for HTTP: an `address`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: name the registry with -registry", flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q: name the registry with -store", flags.Arg(0))
 	}
 	// The first server that fails ends the other.
 	g, ctx := errgroup.WithContext(ctx)
-	c, done, err := open.Client(ctx, *registry, nil)
+	c, done, err := open.Client(ctx, *store, nil)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func start(t *testing.T, bin, url string) *process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	p := &process{Cmd: exec.CommandContext(ctx, bin, "-registry", url), rest: new(bytes.Buffer)}
+	p := &process{Cmd: exec.CommandContext(ctx, bin, "-store", url), rest: new(bytes.Buffer)}
 	r, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func watch(ctx context.Context, c *naming.Client, service, addr string, states c
 
 // TestArguments: run refuses what it would otherwise ignore.
 func TestArguments(t *testing.T) {
-	for _, args := range [][]string{{"memory:"}, {"-registry", "nonsense:"}, {"-grpc", "no such address"}, {"-http", ":0"}} {
+	for _, args := range [][]string{{"memory:"}, {"-store", "nonsense:"}, {"-grpc", "no such address"}, {"-http", ":0"}} {
 		if err := run(t.Context(), args); err == nil {
 			t.Errorf("run(%q) returned nil", args)
 		}

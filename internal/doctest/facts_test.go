@@ -86,6 +86,8 @@ func TestEveryOption(t *testing.T) {
 		{".", "Hold", "Hold"},
 		{".", "RegisterOptions", "Registrations"},
 		{"resolver", "Options", "gRPC resolver"},
+		{"balancer", "Config", "Load balancing"},
+		{"httptransport", "Options", "HTTP clients"},
 		{"serve", "Options", "Serving"},
 		{"backend/etcd", "Options", "etcd"},
 		{"backend/consul", "Options", "Consul"},
