@@ -61,49 +61,57 @@ func (e *endpoint) update(from grpcresolver.Endpoint) {
 // picker chooses a connected endpoint for each call.
 type picker struct {
 	choice *pick.Picker
-	ready  []*childPicker
+	ready  []grpcbalancer.Picker // of pick_first
 }
 
 // loadPicker is a picker that measures the load of the endpoints.
-type loadPicker struct{ picker }
+type loadPicker struct {
+	picker
+	endpoints []*endpoint
+}
 
 // newPicker returns a picker of the children that are ready.
 func newPicker(c *Config, children []endpointsharding.ChildState) grpcbalancer.Picker {
-	ready := make([]*childPicker, 0, len(children))
+	var p loadPicker
 	candidates := make([]pick.Candidate, 0, len(children))
+	p.ready = make([]grpcbalancer.Picker, 0, len(children))
+	config := pick.Config{LeastLoaded: c.Pick == LeastLoaded, Zone: c.Zone, ZoneFactor: c.ZoneFactor}
 	for i := range children {
 		if children[i].State.ConnectivityState != connectivity.Ready {
 			continue
 		}
-		p := children[i].State.Picker.(*childPicker)
-		in := p.endpoint.info.Load()
-		ready = append(ready, p)
-		candidates = append(candidates, pick.Candidate{Weight: in.weight, Zone: in.zone, Load: &p.endpoint.load})
+		child := children[i].State.Picker.(*childPicker)
+		in := child.endpoint.info.Load()
+		candidates = append(candidates, pick.Candidate{Weight: in.weight, Zone: in.zone, Load: &child.endpoint.load})
+		p.ready = append(p.ready, child.Picker)
+		if config.LeastLoaded {
+			p.endpoints = append(p.endpoints, child.endpoint)
+		}
 	}
-	config := pick.Config{LeastLoaded: c.Pick == LeastLoaded, Zone: c.Zone, ZoneFactor: c.ZoneFactor}
-	p := picker{pick.New(config, candidates, rand.Uint64()), ready}
+	p.choice = pick.New(config, candidates, rand.Uint64())
 	if config.LeastLoaded {
-		return &loadPicker{p}
+		return &p
 	}
-	return &p
+	return &p.picker
 }
 
 // Pick implements gRPC's Picker.
 func (p *picker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
-	return p.ready[p.choice.Pick()].Picker.Pick(info)
+	return p.ready[p.choice.Pick()].Pick(info)
 }
 
 // Pick implements gRPC's Picker. pick_first's results have no Done.
 func (p *loadPicker) Pick(info grpcbalancer.PickInfo) (grpcbalancer.PickResult, error) {
-	chosen := p.ready[p.choice.Pick()]
-	result, err := chosen.Picker.Pick(info)
+	i := p.choice.Pick()
+	result, err := p.ready[i].Pick(info)
 	if err != nil {
 		return result, err
 	}
-	if chosen.endpoint.load.Begin() {
-		result.Done = startTimed(&chosen.endpoint.load)
+	e := p.endpoints[i]
+	if e.load.Begin() {
+		result.Done = startTimed(&e.load)
 	} else {
-		result.Done = chosen.endpoint.done
+		result.Done = e.done
 	}
 	return result, nil
 }
