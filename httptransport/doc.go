@@ -67,7 +67,9 @@
 // A request is never retried after its context is done, after a timeout, or after a
 // response has begun, whatever the status of the response. Beneath this, net/http retries
 // on a new connection to the same endpoint when a connection turns out to be dead that was
-// idle before.
+// idle before. A POST request that is sent at the moment when a server closes its idle
+// connection fails, as with net/http. Give servers an idle timeout (http.Server.IdleTimeout)
+// that is longer than IdleConnTimeout, whose default is 90 seconds.
 //
 // An endpoint that cannot be dialed is avoided while there are others:
 //

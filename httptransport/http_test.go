@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -300,18 +301,21 @@ func TestUnix(t *testing.T) {
 	}
 }
 
-// TestNoProxy: a proxy of the environment is not used, nor one of Options.Transport.
+// TestNoProxy: the Proxy of Options.Transport is not used: it is that of the environment in
+// most programs, which begin with a clone of http.DefaultTransport.
 func TestNoProxy(t *testing.T) {
-	for _, name := range []string{"HTTP_PROXY", "http_proxy", "ALL_PROXY"} {
-		t.Setenv(name, "http://"+refusing(t))
-	}
+	proxy := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "proxy") })
 	s := serve(t, nil)
-	for _, opts := range []*httptransport.Options{nil, {Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}}} {
-		w := newWorld(t, opts)
-		w.put(at(s.addr)...)
-		if got := w.get(); got != s.addr {
-			t.Errorf("got %q", got)
-		}
+	u, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := http.DefaultTransport.(*http.Transport).Clone()
+	inner.Proxy = http.ProxyURL(u)
+	w := newWorld(t, &httptransport.Options{Transport: inner})
+	w.put(at(s.addr)...)
+	if got := w.get(); got != s.addr {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestMutants(t *testing.T) {
 			File: "transport.go",
 			Old:  "if req.Context().Err() != nil {\n\t\t\treturn nil, err\n\t\t}",
 			New:  "",
-			Test: "^TestNoRetryAfter(Cancel|Timeout)$",
+			Test: "^TestNoRetryAfterCancelWhileDialing$",
 		},
 		{
 			Name: "retries on the same endpoint",
@@ -110,7 +110,7 @@ func TestMutants(t *testing.T) {
 			Name: "keeps the connections of endpoints that left",
 			File: "service.go",
 			Old:  "\tfor _, e := range gone {\n\t\te.leave()\n\t}\n",
-			New:  "",
+			New:  "\t_ = gone\n",
 			Test: "^TestDepartedConnections$",
 		},
 		{

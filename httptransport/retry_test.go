@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -201,6 +202,26 @@ func TestNoRetryAfterCancel(t *testing.T) {
 	}
 	if n := a.requests.Load() + b.requests.Load(); n != 1 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// TestNoRetryAfterCancelWhileDialing: a dial that fails after the end of the context is the
+// end as well, although nothing was sent.
+func TestNoRetryAfterCancelWhileDialing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := newWorld(t, &httptransport.Options{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		cancel()
+		return nil, errors.New("refused")
+	}}})
+	w.put(at("a:1", "b:1")...)
+	req := request(t, "POST", newBody("x")).WithContext(ctx)
+	req.GetBody = func() (io.ReadCloser, error) {
+		t.Error("another attempt")
+		return newBody("x"), nil
+	}
+	if _, err := w.do(req); err == nil {
+		t.Error("no error")
 	}
 }
 

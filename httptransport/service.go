@@ -334,14 +334,16 @@ func (s *service) takeProbe(now time.Time) *endpoint {
 	m := &s.members
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var due *endpoint
 	for _, e := range m.inSubset(s.transport.options.Balancer.Subset) {
 		if e.dials.failures > 0 && !now.Before(e.dials.retry) {
+			due = e
 			e.dials.retry = now.Add(e.dials.delay())
-			s.choice.Store(s.newChoice())
-			return e
+			break
 		}
 	}
-	return nil
+	s.choice.Store(s.newChoice()) // with the next time
+	return due
 }
 
 // noteFailure notes that an endpoint could not be dialed in an attempt that began at start.
@@ -356,8 +358,11 @@ func (s *service) noteFailure(e *endpoint, start time.Time) {
 	d.last = time.Now()
 	d.failures++
 	d.retry = d.last.Add(d.delay())
-	e.failing.Store(true)
-	s.choice.Store(s.newChoice())
+	// Otherwise the endpoint is avoided already, and takeProbe finds the new time. A choice
+	// for each failed dial would cost much when all of many endpoints are dead.
+	if !e.failing.Swap(true) {
+		s.choice.Store(s.newChoice())
+	}
 }
 
 // noteSuccess notes that an endpoint that could not be dialed has responded.
