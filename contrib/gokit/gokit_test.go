@@ -141,8 +141,9 @@ func TestRegistrar(t *testing.T) {
 		if d := time.Since(begin); d < 3*time.Second || d > 4*time.Second {
 			b.Errorf("Deregister took %v, and the drain delay is 3 s", d)
 		}
-		b.listed()
 		r.Deregister()
+		time.Sleep(time.Minute)
+		b.listed()
 
 		b.store.Down(errDown)
 		begin = time.Now()
@@ -167,6 +168,7 @@ func TestRegistrarLogs(t *testing.T) {
 			b.Errorf("logged %q", got)
 		}
 		b.listed()
+		gokitnaming.NewRegistrar(nil, "greeter", naming.Endpoint{Addr: "10.0.0.1:9000"}, &gokitnaming.RegistrarOptions{Logger: quiet}).Register()
 	})
 }
 
@@ -408,6 +410,7 @@ func TestFinishCallsIdle(t *testing.T) {
 			}
 		}
 		e(b.Context(), nil) // late
+		synctest.Wait()
 		if closed.Load() != 0 {
 			b.Error("closed at once")
 		}

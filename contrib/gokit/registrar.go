@@ -2,6 +2,7 @@ package gokitnaming
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -92,6 +93,9 @@ func NewRegistrar(c *naming.Client, service string, e naming.Endpoint, opts *Reg
 // such as an address that nobody can dial, is logged (Error).
 func (r *Registrar) Register() {
 	g, err := r.registered.start(func() (*naming.Registration, error) {
+		if r.client == nil {
+			return nil, fmt.Errorf("%w: NewRegistrar was given a nil Client", naming.ErrInvalid)
+		}
 		return r.client.Register(context.Background(), r.service, r.endpoint, &r.options)
 	})
 	if err != nil {

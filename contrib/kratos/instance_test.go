@@ -118,3 +118,19 @@ func TestForeignEntries(t *testing.T) {
 		})
 	}
 }
+
+// A weight of kratos is a weight for programs that do not use kratos.
+func TestWeight(t *testing.T) {
+	inBubble(t, nil, func(b *bubble) {
+		s := greeter("1", "v1", "grpc://10.0.0.1:9000")
+		s.Metadata["weight"] = "30"
+		b.register(s)
+		view, err := b.client.List(b.Context(), "greeter")
+		if err != nil || len(view.Endpoints) != 1 {
+			b.Fatal(view, err)
+		}
+		if w := view.Endpoints[0].Info().Weight; w != 30 {
+			b.Errorf("the weight is %v, want 30", w)
+		}
+	})
+}

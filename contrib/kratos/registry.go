@@ -3,6 +3,7 @@ package kratosnaming
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -103,6 +104,9 @@ func New(c *naming.Client, opts *Options) *Registry {
 // or [naming.ErrClientClosed]. If ctx is canceled, which kratos does when an app is
 // stopped as it starts, the instance is removed, and the error is context.Canceled.
 func (r *Registry) Register(ctx context.Context, s *registry.ServiceInstance) error {
+	if r.client == nil {
+		return fmt.Errorf("%w: New was given a nil Client", naming.ErrInvalid)
+	}
 	e, err := r.endpoint(s)
 	if err != nil {
 		return err

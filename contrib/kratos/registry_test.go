@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +178,29 @@ func TestDeregisterDrains(t *testing.T) {
 	})
 }
 
+// An app that starts again as it stops.
+func TestRegisterDuringDeregister(t *testing.T) {
+	inBubble(t, &kratosnaming.Options{Register: &naming.RegisterOptions{DrainDelay: 10 * time.Second}}, func(b *bubble) {
+		one := greeter("1", "v1", "grpc://10.0.0.1:9000")
+		b.register(one)
+		w := b.watch(b.Context())
+		b.want(w, "1 v1")
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := b.registry.Deregister(b.Context(), one); err != nil {
+				b.Error(err)
+			}
+		})
+		time.Sleep(time.Second)
+		b.listed("1 v1 draining")
+		b.register(greeter("1", "v2", "grpc://10.0.0.1:9000"))
+		wg.Wait()
+		time.Sleep(time.Minute)
+		b.listed("1 v2")
+		b.want(w, "1 v2")
+	})
+}
+
 // App.Stop does not stop the servers if Deregister returns an error.
 func TestDeregisterReturnsNil(t *testing.T) {
 	inBubble(t, nil, func(b *bubble) {
@@ -268,6 +292,9 @@ func TestRegisterRefused(t *testing.T) {
 		b.store.Up()
 		time.Sleep(time.Hour)
 		b.listed("2 v1")
+		if err := kratosnaming.New(nil, nil).Register(b.Context(), greeter("3", "v1", "grpc://10.0.0.3:9000")); !errors.Is(err, naming.ErrInvalid) {
+			b.Errorf("no Client: got %v", err)
+		}
 		b.client.Close()
 		if err := b.registry.Register(b.Context(), greeter("3", "v1", "grpc://10.0.0.3:9000")); !errors.Is(err, naming.ErrClientClosed) {
 			b.Errorf("closed: got %v", err)
@@ -362,6 +389,8 @@ func TestStop(t *testing.T) {
 
 		last := b.watch(context.Background())
 		b.want(last, "1 v1")
+		forgotten := b.watch(context.Background()) // no Next after the error, and no Stop
+		b.want(forgotten, "1 v1")
 		b.client.Close()
 		time.Sleep(time.Minute)
 		got := ""
