@@ -29,7 +29,7 @@ import (
 // TestDoors plays restarts, outages and wipes on servers and clients of go-kit, on go-kit's
 // own service discovery and on ours.
 func TestDoors(t *testing.T) {
-	theirs, ours := door("go-kit 0.13.0, its sd/etcdv3", openTheirs), door("go-kit 0.13.0 on this library", openOurs)
+	theirs, ours := door("go-kit 0.13.0, its sd/etcdv3", openTheirs), door("go-kit 0.13.0, contrib/gokit", openOurs)
 	doortest.CompareOnEtcd(t, "go-kit", theirs, ours, doortest.Options{})
 }
 

@@ -189,7 +189,7 @@ func (rs *receivers) all() []*receiver {
 // may be slow.
 type receiver struct {
 	ch    chan<- sd.Event
-	quit  chan struct{} // closed by stop, once: whoever took the receiver out of receivers
+	quit  chan struct{} // closed by stop, once, by the caller that took the receiver out of receivers
 	first chan struct{} // closed when the first event was received
 	ended chan struct{} // closed when nothing more is sent
 }

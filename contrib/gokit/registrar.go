@@ -48,7 +48,7 @@ type registered struct {
 	registration *naming.Registration // guarded by mu; nil: not registered
 }
 
-// start returns the registration. If there is none, start makes it with register, which
+// start returns the registration. The first start makes the registration with register, which
 // must not block.
 func (r *registered) start(register func() (*naming.Registration, error)) (g *naming.Registration, err error) {
 	r.mu.Lock()

@@ -21,7 +21,7 @@
 // # What the program gets
 //
 //   - A registration never gives up. kratos's registry for etcd makes five attempts
-//     (MaxRetry) after a lease was lost, and then ends without telling the program.
+//     (MaxRetry) after a lease was lost, and then ends without an error.
 //   - An outage of the registry changes nothing in a known set, and a registry that was
 //     wiped does not empty the set: see [naming.Hold].
 //   - A server that stops is drained. App.Stop calls Deregister before it stops the

@@ -27,7 +27,7 @@ import (
 // own registry and on ours.
 func TestDoors(t *testing.T) {
 	log.SetLogger(log.NewFilter(log.GetLogger(), log.FilterLevel(log.LevelFatal)))
-	theirs, ours := door("kratos 2.9.2, its etcd registry", openTheirs), door("kratos 2.9.2 on this library", openOurs)
+	theirs, ours := door("kratos 2.9.2, its etcd registry", openTheirs), door("kratos 2.9.2, contrib/kratos", openOurs)
 	// kratos notices that a lease has ended, and makes five attempts of three seconds.
 	doortest.CompareOnEtcd(t, "kratos", theirs, ours, doortest.Options{Outage: 24 * time.Second})
 }
