@@ -157,10 +157,12 @@ func play(t *testing.T, e *Etcd, s scenario, theirs, ours Door, opts Options) (R
 	if s.fault != nil {
 		rounds = 1
 		s.fault(t, e, opts.Outage)
-		both(sides, (*side).look)
 		// Clients rest between attempts to reach a registry that is down. They cannot
-		// follow servers that all move before the next attempt.
+		// follow servers that all move before the next attempt. An etcd that returns
+		// starts the time of every lease again, so that entries which nobody renews are
+		// listed until then.
 		wait(opts.Outage)
+		both(sides, (*side).look)
 	}
 	for range rounds {
 		both(sides, (*side).replaceAll)
