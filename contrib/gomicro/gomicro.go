@@ -193,7 +193,8 @@ func (r *Registry) Deregister(s *registry.Service, _ ...registry.DeregisterOptio
 // is known, also while the registry is down.
 //
 // The error is registry.ErrNotFound if the registry says that there is nothing to call. If the
-// registry has not answered within registry.Timeout, the error says why.
+// registry has not answered within registry.Timeout, the error says why. A service that is not
+// there costs a read of the registry.
 func (r *Registry) GetService(name string, opts ...registry.GetOption) ([]*registry.Service, error) {
 	var o registry.GetOptions
 	for _, opt := range opts {
@@ -219,13 +220,21 @@ func (r *Registry) GetService(name string, opts ...registry.GetOption) ([]*regis
 	return nil, cause
 }
 
-// empty waits until the registry has answered, and reports whether it has no endpoints of the
-// service. It reports false if ctx is done first.
+// empty waits until the registry has answered, and reports whether the service has no
+// endpoints. It reads the registry once more: the watch may be behind a Register that has just
+// returned. It reports false if ctx is done first.
 func (r *Registry) empty(ctx context.Context, name string) bool {
 	for v, err := range r.client.Watch(ctx, name) {
-		if err == nil && v.Synced {
-			return len(v.Endpoints) == 0
+		if err != nil {
+			return false
 		}
+		if !v.Synced {
+			continue
+		}
+		if now, err := r.client.List(ctx, name); err == nil {
+			v = now
+		}
+		return len(v.Endpoints) == 0
 	}
 	return false
 }

@@ -59,13 +59,12 @@ func endpointOf(s *registry.Service, n *registry.Node) (naming.Endpoint, error) 
 	return e, nil
 }
 
-// weight returns a number if s is one in the form in which it would be written again.
+// weight returns a number if s is a weight in JSON, as the codecs of go-micro's entries do.
 func weight(s string) any {
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || strconv.FormatFloat(f, 'f', -1, 64) != s || !json.Valid([]byte(s)) {
-		return s
+	if f, err := strconv.ParseFloat(s, 64); err == nil && f > 0 && json.Valid([]byte(s)) {
+		return json.RawMessage(s)
 	}
-	return json.Number(s)
+	return s
 }
 
 // serviceOf returns an endpoint as a service with one node. Metadata of another form is left

@@ -138,7 +138,7 @@ func changes(service string, from, to map[string]naming.Endpoint) (results []*re
 			// go-micro has a list of nodes for each version.
 			results = append(results, result("create", service, e))
 			gone = append(gone, old)
-		case !old.Equal(e):
+		case !sameNode(old, e):
 			results = append(results, result("update", service, e))
 		}
 	}
@@ -151,6 +151,13 @@ func changes(service string, from, to map[string]naming.Endpoint) (results []*re
 		results = append(results, result("delete", service, e))
 	}
 	return results
+}
+
+// sameNode reports whether two endpoints are the same node for go-micro, which has no place
+// for the draining mark.
+func sameNode(a, b naming.Endpoint) bool {
+	a.Draining, b.Draining = false, false
+	return a.Equal(b)
 }
 
 func result(action, service string, e naming.Endpoint) *registry.Result {

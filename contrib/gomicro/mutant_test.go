@@ -1,0 +1,68 @@
+package gomicro_test
+
+import (
+	"testing"
+
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// TestMutants plants faults, and checks that the tests find them.
+func TestMutants(t *testing.T) {
+	mutant.Run(t, ".", 1, []mutant.Mutant{
+		{
+			Name: "reports what has gone before what is new",
+			File: "watcher.go",
+			Old:  "	for _, e := range gone {\n		results = append(results, result(\"delete\", service, e))\n	}\n",
+			New:  "	for _, e := range gone {\n		results = append([]*registry.Result{result(\"delete\", service, e)}, results...)\n	}\n",
+			Test: "TestChangesNeverEmpty",
+		}, {
+			Name: "takes a registry that does not answer for an empty one",
+			File: "gomicro.go",
+			Old:  "		if !v.Synced {\n			continue\n		}\n",
+			New:  "",
+			Test: "TestStartWhileDown",
+		}, {
+			Name: "forgets what GetService returned",
+			File: "watcher.go",
+			Old:  "w.follow(o.Service, r.answered.get(o.Service))",
+			New:  "w.follow(o.Service, nil)",
+			Test: "TestWatchBeginsAtGetService",
+		}, {
+			Name: "registers an unchanged node again",
+			File: "gomicro.go",
+			Old:  "if ok && old.endpoint.Equal(e) && old.ttl == ttl {",
+			New:  "if ok && old.ttl == ttl && r == nil {",
+			Test: "TestRegisterAgain",
+		}, {
+			Name: "leaves the old version of a node",
+			File: "watcher.go",
+			Old:  "			gone = append(gone, old)\n",
+			New:  "",
+			Test: "TestRegisterAgain",
+		}, {
+			Name: "reports an update for a draining mark",
+			File: "watcher.go",
+			Old:  "	a.Draining, b.Draining = false, false\n",
+			New:  "",
+			Test: "TestListAndWatchAll",
+		}, {
+			Name: "loses the schema of the methods",
+			File: "metadata.go",
+			Old:  `entry["endpoints"] = s.Endpoints`,
+			New:  `entry["endpoint"] = s.Endpoints`,
+			Test: "TestRoundTrip$",
+		}, {
+			Name: "gives go-micro nil pointers from the registry",
+			File: "metadata.go",
+			Old:  "func(e *registry.Endpoint) bool { return e == nil })",
+			New:  "func(e *registry.Endpoint) bool { return false })",
+			Test: "TestForeignMetadata",
+		}, {
+			Name: "fails Register while the registry is down",
+			File: "gomicro.go",
+			Old:  "err != nil && ctx.Err() == nil {",
+			New:  "err != nil {",
+			Test: "TestStartWhileDown",
+		},
+	})
+}
