@@ -17,8 +17,6 @@ import (
 	"github.com/cloudwego/kitex/pkg/rpcinfo"
 	"github.com/cloudwego/kitex/server"
 	"github.com/cloudwego/kitex/server/genericserver"
-
-	"github.com/naming-go/naming/internal/servertest"
 )
 
 func init() { klog.SetOutput(io.Discard) }
@@ -33,17 +31,12 @@ struct Reply { 1: string addr }
 service Greeter { Reply Where(1: Request req) }
 `
 
-func newGeneric(tb testing.TB) generic.Generic {
-	tb.Helper()
-	p, err := generic.NewThriftContentProvider(idl, nil)
+func newGeneric() (generic.Generic, error) {
+	p, err := generic.NewThriftContentWithAbsIncludePathProvider("greeter.thrift", map[string]string{"greeter.thrift": idl})
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	g, err := generic.JSONThriftGeneric(p)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return g
+	return generic.JSONThriftGeneric(p)
 }
 
 // where is the handler of a server: it replies with the server's address.
@@ -53,55 +46,84 @@ func (w *where) GenericCall(context.Context, string, any) (any, error) {
 	return fmt.Sprintf(`{"addr":%q}`, w.addr), nil
 }
 
-// serve starts a kitex server at addr, and returns when it accepts. stop stops it as its
-// exit signal does, and returns when server.Run has returned.
-func serve(tb testing.TB, r registry.Registry, service, addr string) (stop func()) {
-	tb.Helper()
+// newServer returns a kitex server.
+func newServer(r registry.Registry, service, addr string, opts ...server.Option) (server.Server, error) {
 	listen, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	exit := make(chan error, 1)
-	s := genericserver.NewServer(&where{addr}, newGeneric(tb),
+	g, err := newGeneric()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts,
 		server.WithServiceAddr(listen),
 		server.WithServerBasicInfo(&rpcinfo.EndpointBasicInfo{ServiceName: service}),
-		server.WithRegistry(r),
-		server.WithExitSignal(func() <-chan error { return exit }))
-	done := make(chan error, 1)
-	go func() { done <- s.Run() }()
-	servertest.Poll(tb, "the kitex server accepts", func() error {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
-	})
-	return func() {
-		exit <- nil
-		if err := <-done; err != nil {
-			tb.Logf("the kitex server at %s: %v", addr, err)
-		}
-	}
+		server.WithRegistry(r))
+	return genericserver.NewServer(&where{addr}, g, opts...), nil
 }
 
-// dial makes a kitex client. call makes one call, and returns the address of the server.
-func dial(tb testing.TB, service string, opts ...client.Option) (call func(context.Context) (string, error), closeClient func()) {
-	tb.Helper()
-	c, err := genericclient.NewClient(service, newGeneric(tb), opts...)
+// newClientOf returns a kitex client. call makes one call, and returns the address of the
+// server that answered.
+func newClientOf(service string, opts ...client.Option) (call func(context.Context) (string, error), hangUp func(), err error) {
+	g, err := newGeneric()
 	if err != nil {
-		tb.Fatal(err)
+		return nil, nil, err
+	}
+	c, err := genericclient.NewClient(service, g, opts...)
+	if err != nil {
+		return nil, nil, err
 	}
 	call = func(ctx context.Context) (string, error) {
-		reply, err := c.GenericCall(ctx, "Where", `{}`)
+		out, err := c.GenericCall(ctx, "Where", `{}`)
 		if err != nil {
 			return "", err
 		}
 		var reached struct {
 			Addr string `json:"addr"`
 		}
-		text, _ := reply.(string)
+		text, _ := out.(string)
 		err = json.Unmarshal([]byte(text), &reached)
 		return reached.Addr, err
 	}
-	return call, func() { _ = c.Close() }
+	return call, func() { _ = c.Close() }, nil
+}
+
+// serve starts a kitex server in this process, and returns when it accepts. stop stops the
+// server as its exit signal does, and returns when server.Run has returned.
+func serve(tb testing.TB, r registry.Registry, service, addr string) (stop func()) {
+	tb.Helper()
+	exit := make(chan error, 1)
+	s, err := newServer(r, service, addr, server.WithExitSignal(func() <-chan error { return exit }))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Run() }()
+	accepts(tb, addr)
+	return func() {
+		exit <- nil
+		if err := <-done; err != nil {
+			tb.Errorf("the kitex server at %s: %v", addr, err)
+		}
+	}
+}
+
+// dial returns a kitex client in this process.
+func dial(tb testing.TB, service string, opts ...client.Option) (call func(context.Context) (string, error), hangUp func()) {
+	tb.Helper()
+	call, hangUp, err := newClientOf(service, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return call, hangUp
+}
+
+// knock returns an error if nobody accepts connections at addr.
+func knock(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
