@@ -3,7 +3,6 @@ package kitexnaming
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
@@ -79,9 +78,6 @@ func TestCompare(t *testing.T) {
 	var opts doortest.Options
 	if mutant.Full() {
 		opts.Outage = 2 * time.Minute
-	}
-	if d, err := time.ParseDuration(os.Getenv("KITEX_OUTAGE")); err == nil {
-		opts.Outage = d
 	}
 	doortest.CompareOnEtcd(t, "kitex", door(theirName), door(ourName), opts)
 }

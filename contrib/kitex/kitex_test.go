@@ -18,7 +18,7 @@ import (
 // fleet starts kitex servers that are registered in the store. stop stops one of them.
 func fleet(t *testing.T, store *memory.Store, n int) (addrs []string, stop []func()) {
 	t.Helper()
-	r := NewRegistry(newClient(t, store), &RegistryOptions{Register: &naming.RegisterOptions{DrainDelay: 100 * time.Millisecond}})
+	r := NewRegistry(newClient(t, store), &RegistryOptions{Register: &naming.RegisterOptions{DrainDelay: 2 * time.Second}})
 	for _, port := range servertest.Ports(t, n) {
 		addr := servertest.Addr(port)
 		addrs = append(addrs, addr)
