@@ -72,7 +72,7 @@ func (w *watcher) Next() (*registry.Result, error) {
 func (w *watcher) Stop() { w.cancel() }
 
 // followAll follows every service that the registry lists, until the watcher is stopped. A
-// service that is listed no longer is followed further: its nodes may be held.
+// service that is not listed any longer is followed further: its nodes may be held.
 func (w *watcher) followAll() {
 	defer w.cancel()
 	var wg sync.WaitGroup
