@@ -39,6 +39,9 @@ func Example() {
 	}
 	endpointer := sd.NewEndpointer(instancer, gokitnaming.FinishCalls(factory), log.NewNopLogger())
 	defer endpointer.Close()
+	for list, _ := endpointer.Endpoints(); len(list) == 0; list, _ = endpointer.Endpoints() {
+		time.Sleep(time.Millisecond) // until the first server is there
+	}
 	balancer := lb.NewRoundRobin(endpointer)
 	greet := lb.Retry(3, time.Second, balancer)
 	fmt.Println(greet(context.Background(), "hello"))
