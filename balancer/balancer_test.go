@@ -2,10 +2,12 @@ package balancer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,15 +72,25 @@ func TestZones(t *testing.T) {
 // TestLeastLoaded checks that callers do not pile up at a server that answers nobody.
 func TestLeastLoaded(t *testing.T) {
 	w := newWorld(t, 3)
+	var hangs atomic.Bool
 	release := make(chan struct{})
 	w.servers = append(w.servers, newServer(t, "", func(context.Context) error {
-		<-release
+		if hangs.Load() {
+			<-release
+		}
 		return nil
 	}))
 	for _, s := range w.servers {
 		w.put(s, "")
 	}
 	conn := w.dial(balancer.Config{Pick: balancer.LeastLoaded})
+	w.until(conn, 100, func(counts []int) error {
+		if slices.Min(counts) == 0 {
+			return errors.New("not all servers are connected")
+		}
+		return nil
+	})
+	hangs.Store(true)
 	const callers, calls = 16, 2000
 	var made atomic.Int64
 	var wg sync.WaitGroup
@@ -95,6 +107,8 @@ func TestLeastLoaded(t *testing.T) {
 	// Were all callers at the one server, nobody would make the last call.
 	for deadline := time.Now().Add(patience); made.Load() < calls; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
+			close(release)
+			wg.Wait()
 			t.Fatalf("%d callers wait for the server that does not answer", w.servers[3].calls.Load())
 		}
 	}

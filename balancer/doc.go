@@ -66,6 +66,10 @@
 // One call of 32 goes to the first endpoint without the comparison, if that endpoint is idle.
 // An endpoint that was slow is found again in this way.
 //
+// In the comparison, one latency counts as at most twice the other. The latency of a server
+// that begins to hang is not known before its calls end. Until then, the calls in flight keep
+// others away.
+//
 // Calls in flight are those of the ClientConn, streams included. The latency is a mean of
 // which a sample loses a factor e of its effect in 5 seconds. One of 8 calls of an endpoint
 // is measured, from the choice of the endpoint to the end of the call. A call that succeeds

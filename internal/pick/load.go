@@ -19,6 +19,10 @@ const (
 	MaxLatency = 30 * time.Second
 	// outlier bounds a sample relative to what was known before.
 	outlier = 8
+	// ratio bounds how many times as fast as another an endpoint counts. The latency of
+	// a server that begins to hang is not known before its calls end. Until then, only
+	// the calls in flight show it.
+	ratio = 2
 	// slowest bounds how many times as slow an endpoint counts because of failed calls.
 	slowest = 1e6
 )
@@ -109,15 +113,16 @@ func (l *Load) inflight() uint32 { return uint32(l.calls.Load()) }
 // InFlight returns the number of calls that have begun and not ended.
 func (l *Load) InFlight() int { return int(l.inflight()) }
 
-// latencies returns the mean latencies of two endpoints, with the factors for failed calls.
-// An endpoint whose latency is not known is assumed to be as fast as the other.
+// latencies returns the mean latencies of two endpoints, within a ratio of 2, and then with
+// the factors for failed calls. An endpoint whose latency is not known is assumed to be as
+// fast as the other.
 func latencies(a, b *Load) (float64, float64) {
 	la, fa := a.mean()
 	lb, fb := b.mean()
 	if la == 0 || lb == 0 {
 		return fa, fb
 	}
-	return la * fa, lb * fb
+	return min(la, ratio*lb) * fa, min(lb, ratio*la) * fb
 }
 
 // mean returns the mean latency in seconds, 0 if it is not known, and the factor for failed

@@ -67,15 +67,7 @@ func (s *simulation) run(n int, between time.Duration) []float64 {
 			s.now += time.Duration(s.random.ExpFloat64() * float64(between))
 			s.end(s.now)
 		}
-		v := s.servers[s.picker.Pick()]
-		v.calls++
-		takes := time.Duration(s.random.ExpFloat64() * float64(v.latency))
-		at := s.now + takes
-		if v.queues {
-			at = max(s.now, v.free) + takes
-			v.free = at
-		}
-		heap.Push(&s.ends, ending{at: at, elapsed: at - s.now, server: v, timed: v.load.Begin()})
+		s.begin()
 	}
 	shares := make([]float64, len(s.servers))
 	for i, v := range s.servers {
@@ -84,16 +76,33 @@ func (s *simulation) run(n int, between time.Duration) []float64 {
 	return shares
 }
 
+// begin begins a call.
+func (s *simulation) begin() {
+	v := s.servers[s.picker.Pick()]
+	v.calls++
+	takes := time.Duration(s.random.ExpFloat64() * float64(v.latency))
+	at := s.now + takes
+	if v.queues {
+		at = max(s.now, v.free) + takes
+		v.free = at
+	}
+	heap.Push(&s.ends, ending{at: at, elapsed: at - s.now, server: v, timed: v.load.Begin()})
+}
+
+// finish ends a call.
+func (s *simulation) finish(e ending) {
+	s.now = max(s.now, e.at)
+	if e.timed {
+		e.server.load.Sample(e.at, e.elapsed, e.server.fails)
+	} else {
+		e.server.load.End()
+	}
+}
+
 // end ends the calls that end until a time, or all if the time is negative.
 func (s *simulation) end(until time.Duration) {
 	for len(s.ends) > 0 && (until < 0 || s.ends[0].at <= until) {
-		e := heap.Pop(&s.ends).(ending)
-		s.now = max(s.now, e.at)
-		if e.timed {
-			e.server.load.Sample(e.at, e.elapsed, e.server.fails)
-		} else {
-			e.server.load.End()
-		}
+		s.finish(heap.Pop(&s.ends).(ending))
 	}
 }
 
@@ -132,6 +141,33 @@ func TestFailingServer(t *testing.T) {
 			if got > 0.05 {
 				t.Errorf("time between calls %v, seed %d: a server that fails got %.4f of the calls, want less than 0.05", between, seed, got)
 			}
+		}
+	}
+}
+
+// TestHangingServer checks that a server that was the fastest, and then answers no more calls,
+// keeps few callers waiting.
+func TestHangingServer(t *testing.T) {
+	for seed := range uint64(10) {
+		s := simulate(seed, fleet(3, &simulated{latency: ms / 10})...)
+		s.run(20_000, 10*ms)
+		v := s.servers[3]
+		v.latency = time.Hour
+		s.end(-1)
+		// 16 callers, one call after the other.
+		for range 16 {
+			s.begin()
+		}
+		for range 5000 {
+			if s.ends[0].server == v {
+				break // all callers wait
+			}
+			e := heap.Pop(&s.ends).(ending)
+			s.finish(e)
+			s.begin()
+		}
+		if n := v.load.InFlight(); n > 12 {
+			t.Errorf("seed %d: %d of 16 callers wait for the server that hangs", seed, n)
 		}
 	}
 }

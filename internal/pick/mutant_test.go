@@ -80,9 +80,16 @@ var mutants = []mutant.Mutant{
 	{
 		Name: "ignores the latency",
 		File: "load.go",
-		Old:  "return la * fa, lb * fb",
+		Old:  "return min(la, ratio*lb) * fa, min(lb, ratio*la) * fb",
 		New:  "return fa, fb",
 		Test: "^TestSlowServer$",
+	},
+	{
+		Name: "trusts the latency of before",
+		File: "load.go",
+		Old:  "min(lb, ratio*la) * fb",
+		New:  "lb * fb",
+		Test: "^TestHangingServer$",
 	},
 	{
 		Name: "takes a stream's length for a latency",
