@@ -29,8 +29,9 @@ SERVERS := bin/etcd bin/etcd34 bin/consul
 
 # Modules below the root. The root, the tools, the bench and interop are built without
 # go.work, as they are by others; the rest needs it to be built against this tree.
-NESTED := $(filter-out tools/% interop/%,$(patsubst %/go.mod,%,$(wildcard */*/go.mod)))
-ALONE  := bench interop $(patsubst %/go.mod,%,$(wildcard interop/*/go.mod tools/*/go.mod))
+NESTED  := $(filter-out tools/% interop/%,$(patsubst %/go.mod,%,$(wildcard */*/go.mod)))
+CONTRIB := $(filter contrib/%,$(NESTED))
+ALONE   := bench interop $(patsubst %/go.mod,%,$(wildcard interop/*/go.mod tools/*/go.mod))
 
 # The public database of checksums does not have the registries of kratos; go.sum has.
 export GONOSUMDB := github.com/go-kratos/*
@@ -39,8 +40,9 @@ export GOWORK := off
 # With this set, a test that finds no server fails instead of being skipped.
 export NAMING_SERVERS := required
 
-# $(call nested,COMMAND) runs COMMAND in each nested module.
-nested = for m in $(NESTED); do echo "== $$m"; \
+# $(call nested,COMMAND,MODULES) runs COMMAND in each of the modules, by default in each
+# nested module.
+nested = for m in $(or $(2),$(NESTED)); do echo "== $$m"; \
 	(cd $$m; export GOWORK=$(CURDIR)/go.work; $(1)); done
 
 # $(call tidy,FLAGS,COMMAND) runs go mod tidy FLAGS in each module. One that is
@@ -71,13 +73,15 @@ setup: ## install what the tests need besides Go and make, or say how
 # need the code's own timing. The tests with mutants are left out, as they build and
 # test each mutant without the race detector in any case. Of the two backends with
 # servers, the contract and the faults are enough. Their tests mostly wait, so they run
-# beside each other.
+# beside each other, as the tests of the modules below contrib do.
 test: setup $(SERVERS) ## vet and test every module under the race detector, and the backends without
 	go vet ./...
 	go test -race -count=1 -p 1 -timeout 30m ./...
 	go test -count=1 -p 1 -timeout 30m -skip Mutants . ./conformance ./backend/memory
 	go test -count=1 -p 2 -timeout 30m -parallel 8 -run '$(UNRACED)' ./backend/etcd ./backend/consul
-	@$(call nested,go vet ./...; go test -race -count=1 -timeout 30m ./...)
+	@$(call nested,go vet ./...; go test -race -count=1 -timeout 30m ./...,$(filter-out $(CONTRIB),$(NESTED)))
+	@printf '%s\n' $(CONTRIB) | GOWORK=$(CURDIR)/go.work xargs -P 3 -I{} sh -c \
+		'cd {} && go test -race -count=1 -timeout 30m ./...'
 	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 	cd interop && go vet ./... && go test -race -count=1 -timeout 30m ./...
 
