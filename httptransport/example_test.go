@@ -48,7 +48,7 @@ func Example() {
 	// Output: hello greeter
 }
 
-// A name with slashes is not a host name. Here a header has the service, and requests go to the
+// A name with a slash is not a host. Here the service is a header's, and requests go to the
 // endpoints of a zone that have the least to do.
 func ExampleNew() {
 	c := naming.New(new(memory.Store), nil)

@@ -205,13 +205,25 @@ func TestNoRetryAfterCancel(t *testing.T) {
 	}
 }
 
+// endingContext is a context that has ended before anybody who waits for it knows.
+type endingContext struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *endingContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
 // TestNoRetryAfterCancelWhileDialing: a dial that fails after the end of the context is the
 // end as well, although nothing was sent.
 func TestNoRetryAfterCancelWhileDialing(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	ctx := &endingContext{Context: t.Context()}
 	w := newWorld(t, &httptransport.Options{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		cancel()
+		ctx.ended.Store(true)
 		return nil, errors.New("refused")
 	}}})
 	w.put(at("a:1", "b:1")...)
@@ -302,7 +314,11 @@ func TestAvoid(t *testing.T) {
 		}
 		const step = 100 * time.Millisecond
 		var waits []time.Duration
-		for dials, last := 1, time.Now(); dials < 11; {
+		began := time.Now()
+		for dials, last := 1, began; dials < 11; {
+			if time.Since(began) > 10*time.Minute {
+				t.Fatalf("b was dialed %d times", dials)
+			}
 			time.Sleep(step)
 			w.spread(2)
 			if got := n.dialed("b:1"); got != dials {
