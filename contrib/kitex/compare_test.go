@@ -20,7 +20,7 @@ import (
 
 const (
 	theirName = "kitex 0.16.0, registry-etcd 0.2.6"
-	ourName   = "kitex 0.16.0, this library"
+	ourName   = "kitex 0.16.0, contrib/kitex"
 )
 
 // registries make the registry and the resolver of a program: theirs as the README of

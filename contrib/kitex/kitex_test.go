@@ -40,8 +40,8 @@ func TestPushReachesKitex(t *testing.T) {
 	addrs, stop := fleet(t, store, 2)
 	defer stop[0]()
 	r := newResolver(NewResolver(newClient(t, store), nil).(*clientResolver).follow)
+	r.push = r.balancers(lbcache.Options{RefreshInterval: time.Hour})
 	hourly := lbcache.Options{RefreshInterval: time.Hour, Cacheable: true}
-	r.push = r.balancers(hourly)
 	call, closeClient := dial(t, greeter, client.WithResolver(r), client.WithLoadBalancer(loadbalance.NewWeightedBalancer(), &hourly))
 	defer closeClient()
 	seen := make(map[string]bool)

@@ -25,7 +25,7 @@ func TestMutants(t *testing.T) {
 			Name: "announces the host in place of every address",
 			File: "registry.go",
 			Old:  `r.host != "" && (host == "" || ip != nil && ip.IsUnspecified())`,
-			New:  `r.host != ""`,
+			New:  `r.host != "" && (ip == nil || ip != nil)`,
 			Test: "^TestAddresses$",
 		}, {
 			Name: "announces any address",

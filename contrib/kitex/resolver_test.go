@@ -180,6 +180,9 @@ func TestReasons(t *testing.T) {
 		if _, err := r.Resolve(t.Context(), "another"); !errors.Is(err, naming.ErrClientClosed) {
 			t.Errorf("another service after Close: %v", err)
 		}
+		if got := watched(r); !slices.Equal(got, []string{greeter}) {
+			t.Errorf("watches: %q", got)
+		}
 	})
 }
 
