@@ -1,0 +1,111 @@
+package balanceproof
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/naming-go/naming/internal/mutant"
+)
+
+// options are those of a test: the short form, or all with NAMING_FULL.
+func options(t *testing.T) Options { return Options{Full: mutant.Full(), Logf: t.Logf} }
+
+// tolerance is by which part a server's share of the calls may differ from what its weight
+// says.
+const tolerance = 0.02
+
+func TestWeights(t *testing.T) {
+	t.Parallel()
+	w, err := MeasureWeights(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range []ByWeight{w.First, w.Second} {
+		t.Logf("weights %v: calls %v, deviation %.3f %%", b.Weights, b.Calls, 100*b.Deviation())
+		if d := b.Deviation(); !(d <= tolerance) {
+			t.Errorf("measurement %d: the weights are %v, the calls %v: a share is %.1f %% off", i, b.Weights, b.Calls, 100*d)
+		}
+	}
+	if want := int64(w.Clients * len(weightsBefore)); w.Accepted != want || w.AcceptedAfter != 0 {
+		t.Errorf("the servers accepted %d connections, and %d after the change, want %d and 0", w.Accepted, w.AcceptedAfter, want)
+	}
+}
+
+// zoneTolerance is by how many of all calls the share of a zone may differ from the formula.
+const zoneTolerance = 0.02
+
+func TestZones(t *testing.T) {
+	t.Parallel()
+	list, err := MeasureZones(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []ByZone{{Own: 3, Computed: 1, Load: 1}, {Own: 1, Computed: 0.6, Load: 1.4}, {Own: 0}} {
+		got := list[i]
+		t.Logf("%+v", got)
+		if got.Own != want.Own || math.Abs(got.Computed-want.Computed) > 1e-9 || math.Abs(got.Load-want.Load) > 1e-9 {
+			t.Errorf("computed %+v, want %+v", got, want)
+		}
+		if math.Abs(got.Measured-want.Computed) > zoneTolerance {
+			t.Errorf("with %d servers in the zone, it has %.1f %% of the calls, want %.1f %%", want.Own, 100*got.Measured, 100*want.Computed)
+		}
+	}
+}
+
+// TestSlow: the slow server gets few calls. The time of a call depends on the machine, and
+// is not checked.
+func TestSlow(t *testing.T) {
+	t.Parallel()
+	m, err := MeasureSlow(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.Policies {
+		t.Logf("%+v", p)
+	}
+	i := slices.IndexFunc(m.Policies, func(p BySlow) bool { return p.Policy == leastLoaded })
+	if p := m.Policies[i]; p.Later > 0.05 {
+		t.Errorf("with %s the slow server got %.1f %% of the second half of the calls", p.Policy, 100*p.Later)
+	}
+}
+
+func TestSubsets(t *testing.T) {
+	t.Parallel()
+	s, err := MeasureSubsets(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range s.Real {
+		if !slices.Equal(r.PerServer, r.Computed.PerServer) || !slices.Equal(r.Leaving, r.Computed.Leaving) {
+			t.Errorf("connections %v, computed %v; after a server left %v, computed %v", r.PerServer, r.Computed.PerServer, r.Leaving, r.Computed.Leaving)
+		}
+	}
+	for _, c := range s.Computed {
+		t.Logf("by number %v: %d to %d, median %d; leaving %v", c.ByNumber, c.Min(), c.Max(), c.Median(), c.Leaving)
+		per := 1
+		if c.ByNumber {
+			per = 2
+			if c.Max()-c.Min() > 4 {
+				t.Errorf("by number: servers have from %d to %d connections", c.Min(), c.Max())
+			}
+		}
+		if made := slices.Max(c.Leaving); made > per*c.Clients {
+			t.Errorf("%d clients made %d connections when one server left", c.Clients, made)
+		}
+	}
+}
+
+func TestRolling(t *testing.T) {
+	t.Parallel()
+	r, err := MeasureRolling(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Policies {
+		t.Logf("%+v", p)
+		if p.Failed > 0 || p.Calls == 0 {
+			t.Errorf("%s: %d of %d calls failed", p.Policy, p.Failed, p.Calls)
+		}
+	}
+}
