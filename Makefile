@@ -58,7 +58,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod edit -dropreplace $$root $(foreach n,$(NESTED),-dropreplace $$root/$(n)) $$tmp/go.mod; \
 		$(2)); done
 
-.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture zero-drop migrate-proof servers clean
+.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture balance zero-drop migrate-proof servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,9 +146,14 @@ demo: ## run the quickstart
 demo-migration: ## move a service from one registry to another and back, in half a minute
 	go run ./examples/migration
 
-picture: ## run the demonstrations and draw docs/quickstart.svg and docs/migration.svg of their output
+picture: ## run the demonstrations and make balance, and draw the pictures in docs of their output
 	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart
 	go run ./tools/termsvg -o docs/migration.svg go run ./examples/migration
+	go run ./internal/balanceproof/cmd -page docs/balancing.md -picture docs/balancing.svg
+
+# Run it on a machine that does nothing else: the latencies are for the page.
+balance: ## measure the load balancing policies, and write the tables and the picture of docs/balancing.md
+	go run ./internal/balanceproof/cmd -page docs/balancing.md -picture docs/balancing.svg
 
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while everything fails: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)

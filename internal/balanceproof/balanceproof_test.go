@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/naming-go/naming/internal/mutant"
 )
@@ -68,6 +69,9 @@ func TestSlow(t *testing.T) {
 	if p := m.Policies[i]; p.Later > 0.05 {
 		t.Errorf("with %s the slow server got %.1f %% of the second half of the calls", p.Policy, 100*p.Later)
 	}
+	if p := m.Policies[0]; p.Later < 0.09 || p.P99 < m.Slow {
+		t.Errorf("with %s the slow server was not called, or is not slow: %+v", p.Policy, p)
+	}
 }
 
 func TestSubsets(t *testing.T) {
@@ -94,6 +98,56 @@ func TestSubsets(t *testing.T) {
 			t.Errorf("%d clients made %d connections when one server left", c.Clients, made)
 		}
 	}
+}
+
+// TestControls: the measurements find a policy that does not do what it should, and calls
+// that fail. Otherwise the other tests would show nothing.
+func TestControls(t *testing.T) {
+	t.Parallel()
+	config := slowPolicies[0].config // round_robin
+	w, err := measureWeights(t.Context(), config, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.First.Deviation() <= tolerance || w.Second.Deviation() <= tolerance {
+		t.Errorf("without weights: %+v", w)
+	}
+	list, err := measureZones(t.Context(), config, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, z := range list[:2] {
+		if math.Abs(z.Measured-z.Computed) <= zoneTolerance {
+			t.Errorf("without a zone: %+v", z)
+		}
+	}
+}
+
+// TestFailedCalls: a server that stops without leaving the registry first fails calls, and
+// they are counted.
+func TestFailedCalls(t *testing.T) {
+	t.Parallel()
+	f := newFleet()
+	defer f.close()
+	s, err := f.start(t.Context(), place{id: "server", duration: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.dial(rollingPolicies[0].config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll([]*client{c})
+	traffic := begin([]*client{c}, 4, 0)
+	if err := await(t.Context(), "calls are in progress", func() bool { return s.working.Load() > 0 }); err != nil {
+		t.Fatal(err)
+	}
+	s.grpc.Stop()
+	traffic.end()
+	if err := callErr([]*client{c}); err == nil {
+		t.Error("no call failed")
+	}
+	_ = s.stop() // the server ended before
 }
 
 func TestRolling(t *testing.T) {

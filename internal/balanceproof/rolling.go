@@ -11,8 +11,9 @@ import (
 
 // Rolling says what callers see of a restart of all servers, one after the other.
 type Rolling struct {
-	Servers  int // each is restarted
-	Policies []ByRolling
+	// Each of the Servers is restarted Rounds times.
+	Servers, Rounds int
+	Policies        []ByRolling
 }
 
 // ByRolling is what the callers with one policy see.
@@ -46,7 +47,7 @@ var rollingPolicies = func() (list []struct{ name, config string }) {
 // MeasureRolling restarts all servers while calls are made with every policy. A call that
 // fails is counted, and is not an error.
 func MeasureRolling(ctx context.Context, opts Options) (r Rolling, err error) {
-	r.Servers = rollingServers
+	r.Servers, r.Rounds = rollingServers, pickSize(&opts, 1, 3)
 	f := newFleet()
 	defer f.close()
 	places := make([]place, rollingServers)
@@ -70,7 +71,7 @@ func MeasureRolling(ctx context.Context, opts Options) (r Rolling, err error) {
 		return r, err
 	}
 	t := begin(clients, 2, pickSize(&opts, 40*time.Millisecond, 2*time.Millisecond))
-	for range pickSize(&opts, 1, 3) {
+	for range r.Rounds {
 		if err = restartAll(ctx, f, clients, servers, places); err != nil {
 			break
 		}

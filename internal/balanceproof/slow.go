@@ -57,7 +57,7 @@ var slowPolicies = []struct{ name, config string }{
 // the measurement begins.
 func MeasureSlow(ctx context.Context, opts Options) (m Slow, err error) {
 	// A busy machine may add more than the full form's times to those of a call.
-	m = Slow{Fast: 2 * time.Millisecond, Slow: pickSize(&opts, time.Second, 20*time.Millisecond), Rate: 200}
+	m = Slow{Fast: 5 * time.Millisecond, Slow: pickSize(&opts, time.Second, 100*time.Millisecond), Rate: 200}
 	f := newFleet()
 	defer f.close()
 	var places []place
@@ -81,16 +81,17 @@ func MeasureSlow(ctx context.Context, opts Options) (m Slow, err error) {
 	if err := reach(ctx, clients, servers...); err != nil {
 		return m, err
 	}
-	n := pickSize(&opts, 400, 8_000)
+	n := pickSize(&opts, 400, 6_000)
 	slow := servers[0]
 	slow.work.Store(int64(m.Slow))
 	times, later := inTurn(clients, n/2, m.Rate, 1), inTurn(clients, n/2, m.Rate, laterLabel)
 	slow.work.Store(int64(m.Fast))
 	if opts.Full {
-		inTurn(clients, n/2, m.Rate, 0)
+		start := time.Now()
+		inTurn(clients, n*2/3, m.Rate, 0)
+		m.Rest = time.Since(start).Round(time.Second)
 		inTurn(clients, n, m.Rate, backLabel)
 	}
-	m.Rest = time.Duration(n/2) * time.Second / time.Duration(m.Rate)
 	for i, p := range slowPolicies {
 		all := append(times[i], later[i]...)
 		slices.Sort(all)

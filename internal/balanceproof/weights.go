@@ -50,12 +50,12 @@ var (
 // MeasureWeights calls five servers with different weights, and changes the weights while
 // calls are made.
 func MeasureWeights(ctx context.Context, opts Options) (Weights, error) {
-	return measureWeights(ctx, opts, balancer.Config{}.ServiceConfig())
+	return measureWeights(ctx, balancer.Config{}.ServiceConfig(), pickSize(&opts, 10_000, 50_000))
 }
 
-func measureWeights(ctx context.Context, opts Options, config string) (w Weights, err error) {
+// measureWeights makes calls before the change of the weights, and as many after it.
+func measureWeights(ctx context.Context, config string, calls int) (w Weights, err error) {
 	w = Weights{First: ByWeight{Weights: weightsBefore}, Second: ByWeight{Weights: weightsAfter}, Clients: 2}
-	calls := pickSize(&opts, 10_000, 50_000) // before the change, and after it
 	f := newFleet()
 	defer f.close()
 	var places []place

@@ -37,10 +37,11 @@ func zoneShare(own, all, zones int) float64 {
 
 // MeasureZones calls servers from zone "a", while servers of that zone leave.
 func MeasureZones(ctx context.Context, opts Options) (Zones, error) {
-	return measureZones(ctx, opts, balancer.Config{Zone: "a"}.ServiceConfig())
+	return measureZones(ctx, balancer.Config{Zone: "a"}.ServiceConfig(), pickSize(&opts, 2_000, 20_000))
 }
 
-func measureZones(ctx context.Context, opts Options, config string) (list Zones, err error) {
+// measureZones makes calls in each situation.
+func measureZones(ctx context.Context, config string, calls int) (list Zones, err error) {
 	f := newFleet()
 	defer f.close()
 	var places [zones][]place
@@ -74,7 +75,7 @@ func measureZones(ctx context.Context, opts Options, config string) (list Zones,
 		return nil, err
 	}
 	t := begin(clients, 32, 0)
-	list, err = leaveZone(ctx, t, clients, own, others, pickSize(&opts, 2_000, 20_000))
+	list, err = leaveZone(ctx, t, clients, own, others, calls)
 	t.end()
 	return list, errors.Join(err, callErr(clients))
 }
