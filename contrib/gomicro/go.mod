@@ -3,7 +3,9 @@ module github.com/naming-go/naming/contrib/gomicro
 go 1.26.0
 
 require (
+	github.com/go-micro/plugins/v4/client/grpc v1.2.0
 	github.com/go-micro/plugins/v4/registry/etcd v1.2.0
+	github.com/go-micro/plugins/v4/server/grpc v1.2.0
 	github.com/naming-go/naming v0.1.0
 	go-micro.dev/v4 v4.11.0
 	go.etcd.io/etcd/client/v3 v3.7.3

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,10 +66,12 @@ type node struct {
 	ttl          time.Duration
 }
 
-// lockedAnswers has what GetService last returned of each service.
+// lockedAnswers has what GetService last returned of each service, and the watchers of each
+// service.
 type lockedAnswers struct {
 	sync.Mutex
 	endpoints map[string][]naming.Endpoint
+	watchers  map[string]map[*watcher]struct{}
 }
 
 // New returns a Registry on c. It sends no request to the registry. If c is nil, every method
@@ -78,10 +82,13 @@ func New(c *naming.Client, opts *Options) *Registry {
 		o = *opts
 	}
 	r := &Registry{
-		client:   c,
-		builder:  resolver.NewBuilder(c, o.Resolver),
-		nodes:    lockedNodes{open: make(map[nodeKey]node)},
-		answered: lockedAnswers{endpoints: make(map[string][]naming.Endpoint)},
+		client:  c,
+		builder: resolver.NewBuilder(c, o.Resolver),
+		nodes:   lockedNodes{open: make(map[nodeKey]node)},
+		answered: lockedAnswers{
+			endpoints: make(map[string][]naming.Endpoint),
+			watchers:  make(map[string]map[*watcher]struct{}),
+		},
 	}
 	if o.Register != nil {
 		r.register = *o.Register
@@ -208,7 +215,7 @@ func (r *Registry) GetService(name string, opts ...registry.GetOption) ([]*regis
 		case err != nil:
 			return nil, errors.Join(err, cause)
 		case set.Err == nil:
-			r.answered.set(name, set.Endpoints)
+			r.answer(name, set.Endpoints)
 			return servicesOf(name, set.Endpoints), nil
 		}
 		cause = set.Err
@@ -316,6 +323,27 @@ func (n *lockedNodes) remove(key nodeKey) (node, bool) {
 	return old, ok
 }
 
+// settle is how long after GetService has returned a set the watchers of the service compare
+// the set with the present one. The caller has stored what GetService returned by then.
+const settle = time.Second
+
+// answer keeps what GetService is about to return, and has the watchers check it.
+//
+// go-micro's cache asks GetService and follows a watcher at the same time, without an order
+// between the two: a change that comes before the cache has stored the answer is lost, and
+// the cache has a server that is gone, or lacks a new one, for a minute.
+func (r *Registry) answer(service string, endpoints []naming.Endpoint) {
+	r.answered.set(service, endpoints)
+	time.AfterFunc(settle, func() {
+		for _, w := range r.answered.watchersOf(service) {
+			select {
+			case w.answers <- endpoints:
+			default: // the receiver of a full watcher has not looked at it for a second
+			}
+		}
+	})
+}
+
 func (a *lockedAnswers) set(service string, endpoints []naming.Endpoint) {
 	a.Lock()
 	defer a.Unlock()
@@ -325,8 +353,28 @@ func (a *lockedAnswers) set(service string, endpoints []naming.Endpoint) {
 	}
 }
 
-func (a *lockedAnswers) get(service string) []naming.Endpoint {
+// join adds a watcher of a service, and returns what GetService last returned.
+func (a *lockedAnswers) join(service string, w *watcher) []naming.Endpoint {
 	a.Lock()
 	defer a.Unlock()
+	if a.watchers[service] == nil {
+		a.watchers[service] = make(map[*watcher]struct{})
+	}
+	a.watchers[service][w] = struct{}{}
 	return a.endpoints[service]
+}
+
+func (a *lockedAnswers) leave(service string, w *watcher) {
+	a.Lock()
+	defer a.Unlock()
+	delete(a.watchers[service], w)
+	if len(a.watchers[service]) == 0 {
+		delete(a.watchers, service)
+	}
+}
+
+func (a *lockedAnswers) watchersOf(service string) []*watcher {
+	a.Lock()
+	defer a.Unlock()
+	return slices.Collect(maps.Keys(a.watchers[service]))
 }

@@ -312,6 +312,53 @@ func TestWatchBeginsAtGetService(t *testing.T) {
 	})
 }
 
+// late is a Registry whose callers get an answer of GetService late.
+type late struct {
+	*gomicro.Registry
+	by time.Duration
+}
+
+func (l late) GetService(name string, opts ...registry.GetOption) ([]*registry.Service, error) {
+	services, err := l.Registry.GetService(name, opts...)
+	time.Sleep(l.by)
+	return services, err
+}
+
+// go-micro's cache stores an answer of GetService after it has seen, and dropped, the changes
+// that followed. The watcher repeats them.
+func TestLateAnswer(t *testing.T) {
+	bubble(t, func(w *world) {
+		put := func(change naming.Change) {
+			if err := w.store.Apply(w.Context(), "greeter", change); err != nil {
+				t.Error(err)
+			}
+		}
+		put(naming.Change{Endpoint: naming.Endpoint{ID: "greeter-1", Addr: "10.0.0.1:9000"}})
+		put(naming.Change{Endpoint: naming.Endpoint{ID: "greeter-2", Addr: "10.0.0.2:9000"}})
+		c := cache.New(late{w.Registry, 900 * time.Millisecond})
+		defer c.Stop()
+		go func() {
+			time.Sleep(500 * time.Millisecond) // the cache watches, and waits for the answer
+			put(naming.Change{Endpoint: naming.Endpoint{ID: "greeter-3", Addr: "10.0.0.3:9000"}})
+			put(naming.Change{Op: naming.Delete, Endpoint: naming.Endpoint{ID: "greeter-1"}})
+		}()
+		get := func() []string {
+			s, err := c.GetService("greeter")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return nodeIDs(s)
+		}
+		if got, want := get(), []string{"greeter-1", "greeter-2"}; !slices.Equal(got, want) {
+			t.Fatalf("the first answer is %q, want %q", got, want)
+		}
+		time.Sleep(time.Second)
+		if got, want := get(), []string{"greeter-2", "greeter-3"}; !slices.Equal(got, want) {
+			t.Errorf("the cache has %q, want %q", got, want)
+		}
+	})
+}
+
 func TestListAndWatchAll(t *testing.T) {
 	bubble(t, func(w *world) {
 		watcher, err := w.Watch()

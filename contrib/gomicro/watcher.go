@@ -32,7 +32,11 @@ func (r *Registry) Watch(opts ...registry.WatchOption) (registry.Watcher, error)
 		o.Context = context.Background()
 	}
 	ctx, cancel := context.WithCancel(o.Context)
-	w := &watcher{registry: r, ctx: ctx, cancel: cancel, results: make(chan *registry.Result)}
+	w := &watcher{
+		registry: r, ctx: ctx, cancel: cancel,
+		results: make(chan *registry.Result),
+		answers: make(chan []naming.Endpoint, 16),
+	}
 	if o.Service == "" {
 		go w.followAll()
 		return w, nil
@@ -41,9 +45,10 @@ func (r *Registry) Watch(opts ...registry.WatchOption) (registry.Watcher, error)
 		cancel()
 		return nil, err
 	}
+	known := r.answered.join(o.Service, w)
 	go func() {
-		defer cancel()
-		w.follow(o.Service, r.answered.get(o.Service))
+		defer r.answered.leave(o.Service, w)
+		w.follow(o.Service, known)
 	}()
 	return w, nil
 }
@@ -54,6 +59,7 @@ type watcher struct {
 	ctx      context.Context // done when the Watcher has ended
 	cancel   context.CancelFunc
 	results  chan *registry.Result
+	answers  chan []naming.Endpoint // of GetService, a while ago
 }
 
 // Next returns the next change, as one Service with one node. The Result belongs to the
@@ -72,7 +78,7 @@ func (w *watcher) Next() (*registry.Result, error) {
 func (w *watcher) Stop() { w.cancel() }
 
 // followAll follows every service that the registry lists, until the watcher is stopped. A
-// service that is not listed any longer is followed further: its nodes may be held.
+// service that is no longer listed is followed further: its nodes may be held.
 func (w *watcher) followAll() {
 	defer w.cancel()
 	var wg sync.WaitGroup
@@ -95,25 +101,55 @@ func (w *watcher) followAll() {
 // watcher is stopped or the Client is closed.
 func (w *watcher) follow(service string, old []naming.Endpoint) {
 	known := byID(old)
-	first := true
-	for set, err := range w.registry.builder.Watch(w.ctx, service) {
-		if err != nil {
-			return
+	sets := w.sets(service)
+	for {
+		select {
+		case now, ok := <-sets:
+			if !ok {
+				return
+			}
+			w.send(changes(service, known, now))
+			known = now
+		case answer := <-w.answers:
+			w.send(changes(service, byID(answer), known))
 		}
-		// At first, a set without endpoints may mean that the registry has not answered.
-		if first && set.Err != nil && !w.registry.empty(w.ctx, service) {
-			continue
-		}
-		first = false
-		now := byID(set.Endpoints)
-		for _, res := range changes(service, known, now) {
+	}
+}
+
+// sets returns a channel of the sets of a service, by ID. It is closed at the end of the
+// watcher. A receiver that is slow misses sets.
+func (w *watcher) sets(service string) <-chan map[string]naming.Endpoint {
+	sets := make(chan map[string]naming.Endpoint)
+	go func() {
+		defer close(sets)
+		defer w.cancel()
+		first := true
+		for set, err := range w.registry.builder.Watch(w.ctx, service) {
+			if err != nil {
+				return
+			}
+			// At first, a set without endpoints may mean that the registry has not answered.
+			if first && set.Err != nil && !w.registry.empty(w.ctx, service) {
+				continue
+			}
+			first = false
 			select {
-			case w.results <- res:
+			case sets <- byID(set.Endpoints):
 			case <-w.ctx.Done():
 				return
 			}
 		}
-		known = now
+	}()
+	return sets
+}
+
+func (w *watcher) send(results []*registry.Result) {
+	for _, res := range results {
+		select {
+		case w.results <- res:
+		case <-w.ctx.Done():
+			return
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ func TestPushReachesKitex(t *testing.T) {
 	store := &memory.Store{}
 	addrs, stop := fleet(t, store, 2)
 	defer stop[0]()
+	defer stop[1]()
 	r := newResolver(NewResolver(newClient(t, store), nil).(*clientResolver).follow)
 	r.push = r.balancers(lbcache.Options{RefreshInterval: time.Hour})
 	hourly := lbcache.Options{RefreshInterval: time.Hour, Cacheable: true}
@@ -55,8 +56,11 @@ func TestPushReachesKitex(t *testing.T) {
 	if len(seen) != 2 {
 		t.Errorf("kitex called %v of %v", seen, addrs)
 	}
-	stop[1]()
-	servertest.Poll(t, "kitex calls the server that is left", func() error {
+	// The server goes on: kitex itself turns away from one that does not accept.
+	if err := store.Mark(t.Context(), greeter, addrs[1], true); err != nil {
+		t.Fatal(err)
+	}
+	servertest.Poll(t, "kitex calls the server that is not draining", func() error {
 		for range 20 {
 			addr, err := call(t.Context())
 			if err != nil {

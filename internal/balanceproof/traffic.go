@@ -41,7 +41,7 @@ func labelOf(text string) (int, bool) {
 
 // client is a ClientConn, and counts its calls.
 type client struct {
-	conn   *grpc.ClientConn
+	conn   *grpc.ClientConn // constant
 	calls  atomic.Int64
 	failed atomic.Int64
 	first  atomic.Pointer[error] // of the calls that failed
