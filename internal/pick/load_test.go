@@ -145,7 +145,7 @@ func TestFailingServer(t *testing.T) {
 	}
 }
 
-// TestHangingServer checks that a server that was the fastest, and then answers nothing,
+// TestHangingServer checks that a server that was the fastest, and then stops answering,
 // keeps few callers waiting.
 func TestHangingServer(t *testing.T) {
 	for seed := range uint64(10) {
