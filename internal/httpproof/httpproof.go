@@ -48,7 +48,8 @@ type Options struct {
 	Requests int
 	// Rate bounds the requests per second with each transport. 0 means no limit.
 	Rate int
-	// Cycles is the least number of cycles. 0 means one.
+	// Cycles is the number of cycles. 0 means one. If they send too few requests, servers
+	// are replaced until there are enough.
 	Cycles int
 	// Logf logs the progress.
 	Logf func(format string, args ...any)
@@ -74,7 +75,7 @@ const (
 	static
 )
 
-// Run runs the cycle until enough requests were sent. It returns an error if it could not.
+// Run runs the cycles. It returns an error if it could not.
 // What it found is in the Report.
 func Run(ctx context.Context, b zerodrop.Backend, opts Options) (*Report, error) {
 	r := &run{backend: b, opts: opts}
@@ -119,29 +120,44 @@ func Run(ctx context.Context, b zerodrop.Backend, opts Options) (*Report, error)
 	return report, cmp.Or(ctx.Err(), err)
 }
 
-// repeat repeats the cycle until enough requests were sent.
+// step is a part of the cycle. The run is settled before and after.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// repeat repeats the cycle, and then the steps that take little time until enough requests
+// were sent.
 func (r *run) repeat(ctx context.Context) (cycles int, err error) {
-	enough := func() bool {
-		return cycles >= max(r.opts.Cycles, 1) && int(r.lanes[withRetries].sent.Load()) >= r.opts.Requests
-	}
-	for !enough() {
-		for _, step := range []struct {
-			name string
-			do   func(context.Context) error
-		}{{"quiet", r.quiet}, {"rolling restart", r.rollingRestart}, {"outage", r.outage}, {"wipe", r.wipe}} {
-			before, start := r.sentAndFailed()
-			if err := step.do(ctx); err != nil {
-				return cycles, fmt.Errorf("%s: %w", step.name, err)
-			}
-			if err := r.settle(ctx); err != nil {
-				return cycles, fmt.Errorf("%s: %w", step.name, err)
-			}
-			after, end := r.sentAndFailed()
-			r.opts.Logf("%-16s %7d requests, %d failed, in %v", step.name, after[0]-before[0], after[1]-before[1], end.Sub(start).Round(time.Millisecond))
+	steps := []step{{"quiet", r.quiet}, {"rolling restart", r.rollingRestart}, {"outage", r.outage}, {"wipe", r.wipe}}
+	for range max(r.opts.Cycles, 1) {
+		if err := r.take(ctx, steps); err != nil {
+			return cycles, err
 		}
 		cycles++
 	}
+	for int(r.lanes[withRetries].sent.Load()) < r.opts.Requests {
+		if err := r.take(ctx, steps[:2]); err != nil {
+			return cycles, err
+		}
+	}
 	return cycles, nil
+}
+
+// take takes steps one after the other.
+func (r *run) take(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		before, start := r.sentAndFailed()
+		if err := s.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := r.settle(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		after, end := r.sentAndFailed()
+		r.opts.Logf("%-16s %7d requests, %d failed, in %v", s.name, after[0]-before[0], after[1]-before[1], end.Sub(start).Round(time.Millisecond))
+	}
+	return nil
 }
 
 // sentAndFailed returns how many requests were sent to the fleet, and how many of them

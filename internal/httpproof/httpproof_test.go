@@ -10,13 +10,19 @@ import (
 )
 
 // TestMemory is the short form of the proof on a registry in memory.
-func TestMemory(t *testing.T) { test(t, zerodrop.Memory()) }
+func TestMemory(t *testing.T) {
+	t.Parallel() // both tests mostly wait for clients to find that the registry is back
+	test(t, zerodrop.Memory(), 5_000)
+}
 
 // TestEtcd is the short form on a real server. With NAMING_FULL it is all of it.
-func TestEtcd(t *testing.T) { test(t, zerodrop.EtcdOf(t, 1)) }
+func TestEtcd(t *testing.T) {
+	t.Parallel()
+	test(t, zerodrop.EtcdOf(t, 1), 20_000)
+}
 
-func test(t *testing.T, b zerodrop.Backend) {
-	opts := Options{Requests: 20_000, Rate: 2_000, Logf: t.Logf}
+func test(t *testing.T, b zerodrop.Backend, requests int) {
+	opts := Options{Requests: requests, Rate: 1_000, Logf: t.Logf}
 	if mutant.Full() {
 		opts = Options{Requests: 200_000, Cycles: 3, Logf: t.Logf}
 	}

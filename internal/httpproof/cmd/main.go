@@ -27,7 +27,7 @@ func main() {
 	store := flag.String("store", "etcd", "the registry: memory, etcd or consul")
 	requests := flag.Int("requests", 200_000, "how many requests to send at least, with each transport")
 	rate := flag.Int("rate", 0, "how many requests to send in a second at most, with each transport; 0 means no limit")
-	cycles := flag.Int("cycles", 1, "how often to go through all faults at least")
+	cycles := flag.Int("cycles", 3, "how often to go through all faults")
 	flag.Parse()
 	start := backends[*store]
 	if start == nil {
