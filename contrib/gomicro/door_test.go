@@ -68,7 +68,7 @@ func open(kind string, hosts []string) (r registry.Registry, closeRegistry func(
 	if err != nil {
 		return nil, nil, err
 	}
-	c := naming.New(etcd.New(cl, &etcd.Options{Prefix: "/naming/"}), &naming.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	c := naming.New(etcd.New(cl, &etcd.Options{Prefix: "/naming/"}), &naming.Options{Logger: slog.New(slog.DiscardHandler)})
 	return gomicro.New(c, nil), func() {
 		c.Close()
 		cl.Close()
@@ -132,12 +132,8 @@ func startServer(tb testing.TB, kind string, hosts []string, service, addr strin
 			return conn.Close()
 		},
 	})
-	tb.Logf("DBG %v start %s %s", time.Now(), kind, addr)
 	servertest.StartAll(tb, []*servertest.Process{p})
-	tb.Logf("DBG %v started %s %s", time.Now(), kind, addr)
 	return func() {
-		tb.Logf("DBG %v stop %s %s", time.Now(), kind, addr)
-		defer func() { tb.Logf("DBG %v stopped %s %s", time.Now(), kind, addr) }()
 		if pid := p.Pid(); pid == 0 {
 			tb.Error("the server has ended before it was stopped")
 		} else if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {

@@ -56,8 +56,8 @@ var slowPolicies = []struct{ name, config string }{
 // MeasureSlow calls ten servers with several policies in turn. One server becomes slow when
 // the measurement begins.
 func MeasureSlow(ctx context.Context, opts Options) (m Slow, err error) {
-	// A busy machine may add more than the full form's times to those of a call.
-	m = Slow{Fast: 5 * time.Millisecond, Slow: pickSize(&opts, time.Second, 100*time.Millisecond), Rate: 200}
+	// The times are long beside those that a busy machine adds.
+	m = Slow{Fast: 20 * time.Millisecond, Slow: pickSize(&opts, time.Second, 500*time.Millisecond), Rate: pickSize(&opts, 200, 150)}
 	f := newFleet()
 	defer f.close()
 	var places []place
@@ -81,14 +81,14 @@ func MeasureSlow(ctx context.Context, opts Options) (m Slow, err error) {
 	if err := reach(ctx, clients, servers...); err != nil {
 		return m, err
 	}
-	n := pickSize(&opts, 400, 6_000)
+	n := pickSize(&opts, 400, 5_000)
 	slow := servers[0]
 	slow.work.Store(int64(m.Slow))
 	times, later := inTurn(clients, n/2, m.Rate, 1), inTurn(clients, n/2, m.Rate, laterLabel)
 	slow.work.Store(int64(m.Fast))
 	if opts.Full {
 		start := time.Now()
-		inTurn(clients, n*2/3, m.Rate, 0)
+		inTurn(clients, n, m.Rate, 0)
 		m.Rest = time.Since(start).Round(time.Second)
 		inTurn(clients, n, m.Rate, backLabel)
 	}

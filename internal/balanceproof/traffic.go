@@ -41,7 +41,7 @@ func labelOf(text string) (int, bool) {
 
 // client is a ClientConn, and counts its calls.
 type client struct {
-	conn   *grpc.ClientConn // constant
+	conn   *grpc.ClientConn // set once, by dial
 	calls  atomic.Int64
 	failed atomic.Int64
 	first  atomic.Pointer[error] // of the calls that failed
