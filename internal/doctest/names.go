@@ -167,7 +167,7 @@ var contrib = map[string]names{
 		variables: map[string]string{"factory": "sd.Factory", "kitLogger": "log.Logger"},
 	},
 	"contrib/gomicro": {
-		imports: map[string]string{"gomicronaming": module + "/contrib/gomicro", "micro": "go-micro.dev/v4"},
+		imports: map[string]string{"gomicro": module + "/contrib/gomicro", "micro": "go-micro.dev/v4"},
 	},
 	"contrib/gozero": {
 		imports:   map[string]string{"gozero": module + "/contrib/gozero"},
