@@ -322,9 +322,11 @@ func (s *side) end() {
 	if s.hangUp != nil {
 		s.hangUp()
 	}
+	var wg sync.WaitGroup
 	for _, r := range s.servers {
-		r.stop()
+		wg.Go(r.stop)
 	}
+	wg.Wait()
 }
 
 // Table returns the rows as a Markdown table.
