@@ -6,15 +6,15 @@ import (
 	"github.com/naming-go/naming/internal/mutant"
 )
 
-// TestMutants: the proof finds servers that stop too early, and a transport that does not
-// follow the registry.
+// TestMutants: the proof finds servers that stop too early, and requests that are handled
+// twice.
 func TestMutants(t *testing.T) {
 	mutant.Run(t, ".", 0, []mutant.Mutant{
 		{
 			Name: "stops a server before it is withdrawn",
 			File: "servers.go",
 			Old:  "\terr := s.reg.Close()\n",
-			New:  "\t_ = s.http.Close()\n\terr := s.reg.Close()\n",
+			New:  "\t_ = s.http.Close()\n\ttime.Sleep(time.Second)\n\terr := s.reg.Close()\n",
 			Test: "^TestMemory$",
 		},
 		{
