@@ -9,23 +9,25 @@ import (
 	"github.com/naming-go/naming/internal/zerodrop"
 )
 
-// TestMemory is the short form of the proof on a registry in memory.
+// TestMemory is the short form of the proof on a registry in memory. It is always short: the
+// mutants run it, within two minutes.
 func TestMemory(t *testing.T) {
 	t.Parallel() // both tests mostly wait for clients to find that the registry is back
-	test(t, zerodrop.Memory(), 5_000)
+	test(t, zerodrop.Memory(), Options{Requests: 5_000, Rate: 1_000})
 }
 
 // TestEtcd is the short form on a real server. With NAMING_FULL it is all of it.
 func TestEtcd(t *testing.T) {
 	t.Parallel()
-	test(t, zerodrop.EtcdOf(t, 1), 20_000)
+	opts := Options{Requests: 20_000, Rate: 1_000}
+	if mutant.Full() {
+		opts = Options{Requests: 200_000, Cycles: 3}
+	}
+	test(t, zerodrop.EtcdOf(t, 1), opts)
 }
 
-func test(t *testing.T, b zerodrop.Backend, requests int) {
-	opts := Options{Requests: requests, Rate: 1_000, Logf: t.Logf}
-	if mutant.Full() {
-		opts = Options{Requests: 200_000, Cycles: 3, Logf: t.Logf}
-	}
+func test(t *testing.T, b zerodrop.Backend, opts Options) {
+	opts.Logf = t.Logf
 	report, err := Run(t.Context(), b, opts)
 	if err != nil {
 		t.Error(err)
