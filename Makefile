@@ -58,7 +58,7 @@ tidy = tmp=$$(mktemp -d); trap 'rm -rf $$tmp' EXIT; root=github.com/naming-go/na
 		go mod edit -dropreplace $$root $(foreach n,$(NESTED),-dropreplace $$root/$(n)) $$tmp/go.mod; \
 		$(2)); done
 
-.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture balance zero-drop migrate-proof servers clean
+.PHONY: help setup test check prose rules tidy tidy-check full bench bench-baseline bench-peers cover fuzz demo demo-migration picture balance zero-drop http-proof migrate-proof servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -157,6 +157,9 @@ balance: ## measure the load balancing policies, and write the tables and the pi
 
 zero-drop: $(filter bin/$(STORE),bin/etcd bin/consul) ## real calls while everything fails: STORE=memory|etcd|consul ZERO_DROP_CALLS=number
 	@go run ./internal/zerodrop/cmd -store $(STORE) -calls $(ZERO_DROP_CALLS)
+
+http-proof: bin/etcd ## real HTTP requests while servers restart and etcd fails, beside a static transport
+	@go run ./internal/httpproof/cmd -store etcd
 
 migrate-proof: bin/etcd bin/consul ## real calls while services move between registries: MIGRATE_PROOF_CALLS=number
 	@go run ./internal/migrateproof/cmd -calls $(MIGRATE_PROOF_CALLS)

@@ -134,7 +134,7 @@ func testHello(t *testing.T, file string) {
 // TestArguments: a program refuses an argument that is not a flag, such as a URL without
 // -store. Otherwise the argument would be ignored.
 func TestArguments(t *testing.T) {
-	for _, program := range []string{"./server", "./client", "./quickstart", "./migration"} {
+	for _, program := range []string{"./server", "./client", "./quickstart", "./migration", "./reverseproxy", "./both"} {
 		out, err := exec.Command("go", "run", program, "etcd://127.0.0.1:1").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "with -store") {
 			t.Errorf("%s: %v\n%s", program, err, out)

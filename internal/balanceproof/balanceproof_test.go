@@ -2,6 +2,7 @@ package balanceproof
 
 import (
 	"math"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -10,7 +11,12 @@ import (
 )
 
 // options are those of a test: the short form, or all with NAMING_FULL.
-func options(t *testing.T) Options { return Options{Full: mutant.Full(), Logf: t.Logf} }
+func options(t *testing.T) Options {
+	return Options{Full: mutant.Full() && os.Getenv(shortVariable) == "", Logf: t.Logf}
+}
+
+// shortVariable is the environment variable that makes tests short, for the mutants.
+const shortVariable = "BALANCE_PROOF_SHORT"
 
 // tolerance is by which part a server's share of the calls may differ from what its weight
 // says.

@@ -10,6 +10,7 @@ import (
 // gRPC were different from what these tests take it for.
 func TestMutants(t *testing.T) {
 	const picker = "../../balancer/picker.go"
+	t.Setenv(shortVariable, "1")
 	mutant.Run(t, ".", 0, []mutant.Mutant{
 		{
 			Name: "takes all weights for equal",

@@ -97,6 +97,12 @@ var scenarios = []scenario{
 	}},
 }
 
+// settling is the time between a fault and what follows. A Client rests for up to 30 seconds
+// between two attempts to reach a registry that is down, and cannot follow servers that all
+// move before the next attempt. An etcd that returns starts the time of every lease again, so
+// that entries which nobody renews are listed until then.
+const settling = 31 * time.Second
+
 // wait lets calls be made for d.
 func wait(d time.Duration) { <-time.After(d) }
 
@@ -157,11 +163,7 @@ func play(t *testing.T, e *Etcd, s scenario, theirs, ours Door, opts Options) (R
 	if s.fault != nil {
 		rounds = 1
 		s.fault(t, e, opts.Outage)
-		// Clients rest between attempts to reach a registry that is down. They cannot
-		// follow servers that all move before the next attempt. An etcd that returns
-		// starts the time of every lease again, so that entries which nobody renews are
-		// listed until then.
-		wait(opts.Outage)
+		wait(settling)
 		both(sides, (*side).look)
 	}
 	for range rounds {
