@@ -4,7 +4,8 @@
 // says how the snippet is compiled:
 //
 //	(no comment)                          a fragment, in the package of the root module
-//	<!-- path/of/file.go -->              the same; package examples compares the text
+//	<!-- path/of/file.go -->              the same; package examples compares the text. A file
+//	                                      below contrib is of that module
 //	<!-- snippet: NAME -->                testdata/wrappers/NAME.go, with the fragment in it
 //	<!-- snippet: run -->                 a whole program, which is run
 //	<!-- snippet: theirs -->              a fragment of another library, in module interop

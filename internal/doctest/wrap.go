@@ -10,6 +10,7 @@ import (
 	"go/types"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -43,6 +44,10 @@ func newSnippet(b *block, wrappers string) (*snippet, error) {
 	marker, isSnippet := strings.CutPrefix(b.marker, "snippet: ")
 	if !isSnippet {
 		marker = ""
+		if strings.HasPrefix(b.marker, "contrib/") {
+			s.dir = path.Dir(b.marker)
+			known = withContrib(s.dir)
+		}
 	}
 	wrapper := ""
 	switch reason, skip := strings.CutPrefix(marker, skipMarker); {

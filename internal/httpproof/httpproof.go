@@ -66,6 +66,7 @@ type run struct {
 
 	servers     []*server // that are registered; owned by the goroutine of Run
 	stale, held atomic.Int64
+	isStale     atomic.Bool // the present set of the client
 }
 
 // The lanes of a run.
@@ -81,6 +82,7 @@ func Run(ctx context.Context, b zerodrop.Backend, opts Options) (*Report, error)
 	r := &run{backend: b, opts: opts}
 	r.client = naming.New(b.Clients, &naming.Options{Logger: quiet, Hooks: &naming.Hooks{
 		Stale: func(info naming.StaleInfo) {
+			r.isStale.Store(!info.Since.IsZero())
 			if !info.Since.IsZero() {
 				r.stale.Add(1)
 			}
@@ -199,13 +201,17 @@ func (r *run) outage(ctx context.Context) error {
 	return r.await(ctx, "stale sets", func() bool { return r.stale.Load() > before })
 }
 
-// wipe makes the registry empty.
+// wipe makes the registry empty while the client watches it. A client that asks again after
+// the servers have returned sees nothing of a wipe.
 func (r *run) wipe(ctx context.Context) error {
-	before := r.held.Load()
+	if err := r.await(ctx, "fresh sets", func() bool { return !r.isStale.Load() }); err != nil {
+		return err
+	}
+	held, stale := r.held.Load(), r.stale.Load()
 	if err := r.backend.Wipe(); err != nil {
 		return err
 	}
-	return r.await(ctx, "held endpoints", func() bool { return r.held.Load() > before })
+	return r.await(ctx, "held endpoints, nor stale sets,", func() bool { return r.held.Load() > held || r.stale.Load() > stale })
 }
 
 func (r *run) ttl() time.Duration        { return cmp.Or(r.backend.TTL, 2*time.Second) }
