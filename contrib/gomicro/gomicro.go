@@ -231,12 +231,9 @@ func (r *Registry) GetService(name string, opts ...registry.GetOption) ([]*regis
 // endpoints. It reads the registry once more: the watch may be behind a Register that has just
 // returned. It reports false if ctx is done first.
 func (r *Registry) empty(ctx context.Context, name string) bool {
-	for v, err := range r.client.Watch(ctx, name) {
+	for v, err := range r.client.Watch(ctx, name) { // yields nothing before the answer
 		if err != nil {
 			return false
-		}
-		if !v.Synced {
-			continue
 		}
 		if now, err := r.client.List(ctx, name); err == nil {
 			v = now

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,14 +34,20 @@ type world struct {
 	*gomicro.Registry
 	store  *memory.Store
 	client *naming.Client
+
+	registered atomic.Int64 // counts what the Client registered, also again
 }
 
 func bubble(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		store := new(memory.Store)
-		c := naming.New(store, &naming.Options{Logger: slog.New(slog.DiscardHandler)})
-		defer c.Close()
-		f(&world{t, gomicro.New(c, nil), store, c})
+		w := &world{T: t, store: new(memory.Store)}
+		w.client = naming.New(w.store, &naming.Options{
+			Logger: slog.New(slog.DiscardHandler),
+			Hooks:  &naming.Hooks{Registered: func(naming.RegisteredInfo) { w.registered.Add(1) }},
+		})
+		defer w.client.Close()
+		w.Registry = gomicro.New(w.client, nil)
+		f(w)
 	})
 }
 
@@ -131,6 +138,9 @@ func TestRegisterAgain(t *testing.T) {
 			w.register(greeter("v1", nodeAt(1)))
 			time.Sleep(time.Second)
 		}
+		if n := w.registered.Load(); n != 1 {
+			t.Errorf("a node that never changed was registered %d times", n)
+		}
 		n := nodeAt(1)
 		n.Metadata["zone"] = "b"
 		w.register(greeter("v1", n))
@@ -208,6 +218,21 @@ func TestDeregisterDrains(t *testing.T) {
 		}
 		if err := w.Deregister(greeter("v1", nodeAt(1))); !errors.Is(err, registry.ErrNotFound) {
 			t.Errorf("a second Deregister returned %v", err)
+		}
+	})
+}
+
+// The only node of a service is used while it drains, which go-micro does not see as a change.
+func TestLastNodeDrains(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.register(greeter("v1", nodeAt(1)))
+		changes := follow(w)
+		if err := w.Deregister(greeter("v1", nodeAt(1))); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if got, want := changes(), "create v1 greeter-1 10.0.0.1:9000 a, delete v1 greeter-1 10.0.0.1:9000 a"; got != want {
+			t.Errorf("the watcher had %q, want %q", got, want)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/zeromicro/go-zero/zrpc"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -159,6 +160,19 @@ func caller(c zrpc.Client) func(context.Context) (string, error) {
 		err := c.Conn().Invoke(ctx, method, new(emptypb.Empty), out)
 		return out.GetValue(), err
 	}
+}
+
+// callAt makes one call to the server at addr.
+func callAt(tb testing.TB, addr string) (string, error) {
+	tb.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer conn.Close()
+	out := new(wrapperspb.StringValue)
+	err = conn.Invoke(tb.Context(), method, new(emptypb.Empty), out)
+	return out.GetValue(), err
 }
 
 // dial returns a zrpc client with go-zero's defaults.

@@ -60,6 +60,10 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// slowBound bounds the share of the slow server, which is 10 % if the calls are spread evenly.
+// It was from 0 to 6 %, and highest on a machine so busy that all servers are slow.
+const slowBound = 0.07
+
 // TestSlow: the slow server gets few calls. The time of a call depends on the machine, and
 // is not checked.
 func TestSlow(t *testing.T) {
@@ -72,7 +76,7 @@ func TestSlow(t *testing.T) {
 		t.Logf("%+v", p)
 	}
 	i := slices.IndexFunc(m.Policies, func(p BySlow) bool { return p.Policy == leastLoaded })
-	if p := m.Policies[i]; p.Later > 0.05 {
+	if p := m.Policies[i]; p.Later > slowBound {
 		t.Errorf("with %s the slow server got %.1f %% of the second half of the calls", p.Policy, 100*p.Later)
 	}
 	if p := m.Policies[0]; p.Later < 0.09 || p.P99 < m.Slow {

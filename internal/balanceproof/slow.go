@@ -57,7 +57,7 @@ var slowPolicies = []struct{ name, config string }{
 // the measurement begins.
 func MeasureSlow(ctx context.Context, opts Options) (m Slow, err error) {
 	// The times are long beside those that a busy machine adds.
-	m = Slow{Fast: 20 * time.Millisecond, Slow: pickSize(&opts, time.Second, 500*time.Millisecond), Rate: pickSize(&opts, 200, 150)}
+	m = Slow{Fast: pickSize(&opts, 5*time.Millisecond, 20*time.Millisecond), Slow: pickSize(&opts, time.Second, 500*time.Millisecond), Rate: pickSize(&opts, 200, 150)}
 	f := newFleet()
 	defer f.close()
 	var places []place
