@@ -21,8 +21,10 @@ const (
 	outlier = 8
 	// ratio bounds how many times as fast as another an endpoint counts. The latency of
 	// a server that begins to hang is not known before its calls end. Until then, only
-	// the calls in flight show it.
-	ratio = 2
+	// the calls in flight show it. With a lower ratio fewer callers wait for such a
+	// server, and a slow server gets more of the calls: with 2 more than one of a
+	// hundred, which is then the 99th percentile.
+	ratio = 4
 	// slowest bounds how many times as slow an endpoint counts because of failed calls.
 	slowest = 1e6
 )
@@ -113,7 +115,7 @@ func (l *Load) inflight() uint32 { return uint32(l.calls.Load()) }
 // InFlight returns the number of calls that have begun and not ended.
 func (l *Load) InFlight() int { return int(l.inflight()) }
 
-// latencies returns the mean latencies of two endpoints, within a ratio of 2, and then with
+// latencies returns the mean latencies of two endpoints, within the ratio, and then with
 // the factors for failed calls. An endpoint whose latency is not known is assumed to be as
 // fast as the other.
 func latencies(a, b *Load) (float64, float64) {
