@@ -80,7 +80,7 @@ test: setup $(SERVERS) ## vet and test every module under the race detector, and
 	go test -count=1 -p 1 -timeout 30m -skip Mutants . ./conformance ./backend/memory
 	go test -count=1 -p 2 -timeout 30m -parallel 8 -run '$(UNRACED)' ./backend/etcd ./backend/consul
 	@$(call nested,go vet ./...; go test -race -count=1 -timeout 30m ./...,$(filter-out $(CONTRIB),$(NESTED)))
-	@printf '%s\n' $(CONTRIB) | GOWORK=$(CURDIR)/go.work xargs -P 3 -I{} sh -c \
+	@printf '%s\n' $(CONTRIB) | GOWORK=$(CURDIR)/go.work xargs -P 5 -I{} sh -c \
 		'cd {} && go test -race -count=1 -timeout 30m ./...'
 	cd bench && go vet ./... && go test -race -count=1 -p 1 -timeout 30m ./...
 	cd interop && go vet ./... && go test -race -count=1 -timeout 30m ./...

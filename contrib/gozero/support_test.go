@@ -183,6 +183,9 @@ func dial(tb testing.TB, c zrpc.RpcClientConf, opts ...zrpc.ClientOption) zrpc.C
 		tb.Fatal(err)
 	}
 	all.Target, all.Etcd = c.Target, c.Etcd
+	// The text of an open breaker is made with a data race in go-zero 1.10.3 (errorWindow
+	// reads its count without the lock), which fails a test under the race detector.
+	all.Middlewares.Breaker = false
 	client, err := zrpc.NewClient(all, opts...)
 	if err != nil {
 		tb.Fatal(err)
