@@ -125,6 +125,11 @@ func TestShutdownWithdraws(t *testing.T) {
 	if err := reg.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// zrpc adds its own shutdown listener after it has called register, and before it
+	// accepts.
+	if _, err := callAt(t, addr); err != nil {
+		t.Fatal(err)
+	}
 	proc.Shutdown()
 	<-started
 	if reg.Status().Registered {

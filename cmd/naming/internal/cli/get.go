@@ -101,10 +101,10 @@ func dropEmpty(header []string, rows [][]string) ([]string, [][]string) {
 	return header, rows
 }
 
-const completionTimeout = time.Second
+const completionTimeout = 2 * time.Second
 
 // completeServices completes the name of a service in a shell. A registry that does not
-// answer within a second completes nothing.
+// answer within two seconds completes nothing.
 func (a *app) completeServices(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
