@@ -37,7 +37,8 @@ type Options struct {
 	// ServiceConfig is the service config of the ClientConns, as JSON. It takes
 	// precedence over grpc.WithDefaultServiceConfig. Empty means
 	// [DefaultServiceConfig]: gRPC's own default, pick_first, would send all calls
-	// to one endpoint.
+	// to one endpoint. Package balancer makes service configs that use weights and
+	// zones.
 	ServiceConfig string
 
 	// NoServiceConfig leaves the service config to grpc.WithDefaultServiceConfig,

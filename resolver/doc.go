@@ -49,7 +49,8 @@
 // gRPC's own policies look for a weight. Of those in grpc-go 1.85, ring_hash uses the
 // weight, and so does pick_first if it shuffles (shuffleAddressList). round_robin and
 // least_request treat all endpoints alike. weighted_round_robin uses the load that
-// servers report.
+// servers report. The policy of package github.com/naming-go/naming/balancer uses weights and
+// zones, as the registry has them.
 //
 // gRPC gets the whole set in one step. The first change after a quiet time is delivered
 // at once. Changes that follow each other closely are collected until none came for 5 ms,

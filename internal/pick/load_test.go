@@ -124,7 +124,7 @@ var loads = []time.Duration{0, 10 * ms, ms, ms / 10}
 // TestSlowServer checks that one slow server of ten gets far less than a tenth of the calls.
 func TestSlowServer(t *testing.T) {
 	for _, between := range loads {
-		for seed := range uint64(10) {
+		for seed := range seeds(10) {
 			got := simulate(seed, fleet(9, &simulated{latency: 100 * ms})...).run(50_000, between)[9]
 			if got > 0.02 {
 				t.Errorf("time between calls %v, seed %d: a server that is 10 times as slow as the others got %.4f of the calls, want less than 0.02", between, seed, got)
@@ -136,7 +136,7 @@ func TestSlowServer(t *testing.T) {
 // TestFailingServer checks that a server that fails at once does not attract calls.
 func TestFailingServer(t *testing.T) {
 	for _, between := range loads {
-		for seed := range uint64(10) {
+		for seed := range seeds(10) {
 			got := simulate(seed, fleet(9, &simulated{latency: ms / 10, fails: true})...).run(50_000, between)[9]
 			if got > 0.05 {
 				t.Errorf("time between calls %v, seed %d: a server that fails got %.4f of the calls, want less than 0.05", between, seed, got)
@@ -148,7 +148,7 @@ func TestFailingServer(t *testing.T) {
 // TestHangingServer checks that a server that was the fastest, and then stops answering,
 // keeps few callers waiting.
 func TestHangingServer(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range seeds(10) {
 		s := simulate(seed, fleet(3, &simulated{latency: ms / 10})...)
 		s.run(20_000, 10*ms)
 		v := s.servers[3]

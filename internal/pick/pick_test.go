@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"github.com/naming-go/naming/internal/mutant"
 )
 
 // worst returns the largest difference between the calls that a candidate got within any of
@@ -53,7 +55,7 @@ func TestWeights(t *testing.T) {
 		{0.1, 0.9}, {math.SmallestNonzeroFloat64, math.MaxFloat64}, make([]float64, 10), make([]float64, 1000),
 		slices.Concat(slices.Repeat([]float64{1e-9}, 300), []float64{1e9}),
 	} {
-		for seed := range uint64(20) {
+		for seed := range seeds(20) {
 			if d := worst(New(Config{}, candidates(w...), seed), shares(w...), 100_000); d > calls {
 				t.Errorf("weights %v, seed %d: a candidate got %.1f calls more or less than its part", w[:min(len(w), 5)], seed, d)
 			}
@@ -282,4 +284,12 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%+v: %v allocations", cfg, n)
 		}
 	}
+}
+
+// seeds returns the number of seeds of a test: all with NAMING_FULL, and a quarter otherwise.
+func seeds(all uint64) uint64 {
+	if mutant.Full() {
+		return all
+	}
+	return all / 4
 }
