@@ -8,18 +8,18 @@ import (
 
 var mutants = []mutant.Mutant{
 	{
-		Name: "keeps the first weight",
-		File: "picker.go",
-		Old:  "if !bytes.Equal(n.Metadata, old.metadata) {",
-		New:  "if !bytes.Equal(n.Metadata, old.metadata) && old.metadata == nil {",
-		Test: "^TestWeights$",
-	},
-	{
 		Name: "decodes everything",
 		File: "picker.go",
 		Old:  "if !bytes.Equal(n.Metadata, old.metadata) {",
 		New:  "if !bytes.Equal(n.Metadata, nil) {",
 		Test: "^TestDecodesOnlyChanges$",
+	},
+	{
+		Name: "keeps the first weight",
+		File: "picker.go",
+		Old:  "if !bytes.Equal(n.Metadata, old.metadata) {",
+		New:  "if !bytes.Equal(n.Metadata, old.metadata) && old.metadata == nil {",
+		Test: "^TestWeights$",
 	},
 	{
 		Name: "ignores gRPC's weights",
