@@ -146,10 +146,9 @@ demo: ## run the quickstart
 demo-migration: ## move a service from one registry to another and back, in half a minute
 	go run ./examples/migration
 
-picture: ## run the demonstrations and make balance, and draw the pictures in docs of their output
+picture: balance ## run the demonstrations and make balance, and draw the pictures in docs of their output
 	go run ./tools/termsvg -o docs/quickstart.svg go run ./examples/quickstart
 	go run ./tools/termsvg -o docs/migration.svg go run ./examples/migration
-	go run ./internal/balanceproof/cmd -page docs/balancing.md -picture docs/balancing.svg
 
 # Run it on a machine that does nothing else: the latencies are for the page.
 balance: ## measure the load balancing policies, and write the tables and the picture of docs/balancing.md

@@ -62,7 +62,8 @@
 //
 // So weights are exact while there is little to do. An endpoint gets fewer calls when calls
 // queue up at it, or when it is at least twice as slow as others with at least its weight. A
-// new version on trial with a small weight gets no more than its part, even if it is fast.
+// new version on trial with a small weight gets its part at most, even if the new version is
+// fast.
 // One call of 32 goes to the first endpoint without the comparison, if that endpoint is idle.
 // An endpoint that was slow is found again in this way.
 //

@@ -61,7 +61,7 @@ type top struct {
 	mu       sync.Mutex
 	closed   bool
 	state    grpcresolver.State // the last one, without duplicates
-	order    []int32            // of its endpoints; nil: the endpoints are no more than the subset
+	order    []int32            // in which this client uses the endpoints; nil: it uses all of them
 	keys     []string           // of its endpoints
 	selected int                // so many of the order are in use
 	byKey    map[string]*child  // the children

@@ -49,7 +49,7 @@ type members struct {
 
 // choice is what requests choose from. It is never modified.
 type choice struct {
-	err     error // why there are no endpoints
+	err     error // the error of every request; nil: usable has endpoints
 	usable  []*endpoint
 	picker  *pick.Picker // of usable
 	avoided []*endpoint  // those that could not be dialed, unless all are usable
@@ -140,7 +140,8 @@ func (cc clientConn) UpdateState(state grpcresolver.State) error {
 	return nil
 }
 
-// ReportError notes why there are no endpoints. If there are endpoints they stay.
+// ReportError makes err the error of all requests while the set is empty. It has no effect on
+// a set with endpoints.
 func (cc clientConn) ReportError(err error) {
 	cc.service.setError(err)
 	cc.service.announce()

@@ -54,6 +54,9 @@ func (b *Builder) Watch(ctx context.Context, service string) iter.Seq2[Set, erro
 
 // sets is Watch. It returns nil when yield returned false.
 func (b *Builder) sets(ctx context.Context, service string, yield func(Set, error) bool) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	if err := naming.CheckService(service); err != nil {
 		return err
 	}

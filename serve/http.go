@@ -62,7 +62,17 @@ func RunHTTP(ctx context.Context, c *naming.Client, service string, s *http.Serv
 		h.next = http.DefaultServeMux
 	}
 	s.Handler = h
-	withdrawing := func() { time.AfterFunc(drainDelay(o.Register)/2, h.part) }
+	returning := make(chan struct{})
+	defer close(returning)
+	withdrawing := func() { // on a goroutine of its own
+		t := time.NewTimer(drainDelay(o.Register) / 2)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			h.part()
+		case <-returning:
+		}
+	}
 	return o.run(ctx, c, service, lis, server{
 		serve:       func(l *listener) error { return serveHTTP(s, l) },
 		withdrawing: withdrawing,

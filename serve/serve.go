@@ -182,7 +182,7 @@ func Run(ctx context.Context, c *naming.Client, service string, s *grpc.Server, 
 // server is a server of any kind, as run sees it.
 type server struct {
 	serve       func(*listener) error // returns nil if somebody stopped the server
-	withdrawing func()                // called when the endpoint begins to be withdrawn; may be nil
+	withdrawing func()                // called on a goroutine of its own when the endpoint begins to be withdrawn; may be nil
 	stop        func() error          // called after the endpoint was withdrawn
 }
 

@@ -77,8 +77,8 @@ func (w *watcher) Next() (*registry.Result, error) {
 // Stop ends the Watcher. It may be called more than once.
 func (w *watcher) Stop() { w.cancel() }
 
-// followAll follows every service that the registry lists, until the watcher is stopped. A
-// service that is no longer listed is followed further: its nodes may be held.
+// followAll follows every service that the registry lists, until the watcher is stopped. It goes
+// on to follow a service that has left the list, because the nodes of the service may be held.
 func (w *watcher) followAll() {
 	defer w.cancel()
 	var wg sync.WaitGroup

@@ -51,8 +51,9 @@ func newProxy(transport http.RoundTripper) *httputil.ReverseProxy {
 			r.SetXForwarded()
 			r.Out.Host = r.In.Host // the servers see the host that the client asked for
 		},
-		// ReverseProxy calls ErrorHandler if there is no response. When a response breaks
-		// off, its status is sent already, and ReverseProxy closes the client's connection.
+		// ReverseProxy calls ErrorHandler for a request without a response. When a response
+		// breaks off, the status has been sent, and ReverseProxy closes the connection to
+		// the client.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			log.Printf("%s %s: %v", r.Method, r.URL.Path, err) // for operators, not for clients
 			if errors.Is(err, httptransport.ErrNoEndpoints) {

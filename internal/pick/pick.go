@@ -171,7 +171,7 @@ func (p *Picker) LocalShare() float64 { return p.share }
 // So weights are exact while no candidate has more to do than its weight says. A candidate
 // that is twice as slow as others loses calls even when it is idle, to candidates with at
 // least its weight. A fast candidate with a small weight, such as a new version on trial,
-// gets no more than its part. See [Load].
+// gets its part at most. See [Load].
 func (p *Picker) Pick() int {
 	x := p.x.Add(golden)
 	var i int
