@@ -1,6 +1,7 @@
 // Command reverseproxy passes HTTP requests on to the servers of a service, which it finds
 // in the registry. By default the registry is in memory, and the program has two servers of
-// its own. With etcd or Consul it passes requests on to servers of other programs:
+// its own. With etcd or Consul it passes requests on to servers of other programs, such as
+// examples/both:
 //
 //	go run ./examples/reverseproxy                 # then: curl http://127.0.0.1:8080/
 //	go run ./examples/reverseproxy -servers 0 -store 'etcd://localhost:2379?prefix=/naming/'
@@ -22,6 +23,10 @@ import (
 	"github.com/naming-go/naming/resolver"
 )
 
+// service is the HTTP service of examples/both. Its gRPC service has another name: a client
+// must find endpoints of its own protocol only.
+const service = "greeter-http"
+
 func main() {
 	store := flag.String("store", "memory:", "the registry, as a `URL` of package backend/open")
 	servers := flag.Int("servers", 2, "how many servers to start within this program")
@@ -42,12 +47,12 @@ func main() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newProxy(transport)))
 }
 
-// newProxy returns a handler that passes requests on to the service greeter.
+// newProxy returns a handler that passes requests on to the service.
 func newProxy(transport http.RoundTripper) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "http", Host: "greeter"}) // the name of the service
+			r.SetURL(&url.URL{Scheme: "http", Host: service})
 			r.SetXForwarded()
 			r.Out.Host = r.In.Host // the servers see the host that the client asked for
 		},
@@ -65,7 +70,7 @@ func newProxy(transport http.RoundTripper) *httputil.ReverseProxy {
 	}
 }
 
-// startServer starts a server of the service greeter, which runs until the program ends. A
+// startServer starts a server of the service, which runs until the program ends. A
 // server that is to leave without a lost request closes its Registration first.
 func startServer(c *naming.Client) error {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -76,6 +81,6 @@ func startServer(c *naming.Client) error {
 	go http.Serve(lis, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("hello from " + addr + "\n"))
 	}))
-	_, err = c.Register(context.Background(), "greeter", naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true})
+	_, err = c.Register(context.Background(), service, naming.Endpoint{Addr: addr}, &naming.RegisterOptions{Wait: true})
 	return err
 }
