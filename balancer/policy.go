@@ -133,10 +133,7 @@ func key(e grpcresolver.Endpoint) string {
 // order returns the order in which this client uses the endpoints. The caller holds top.mu.
 func (p *policy) order() []int32 {
 	c := p.config.Load()
-	s := pick.Subset{Client: cmp.Or(c.Client, p.client)}
-	if c.ClientNumber != nil {
-		s = pick.Subset{ByNumber: true, Number: uint64(*c.ClientNumber)}
-	}
+	s := pick.SubsetOf(cmp.Or(c.Client, p.client), c.ClientNumber)
 	ids := make([]string, len(p.top.keys))
 	for i, e := range p.top.state.Endpoints {
 		ids[i] = p.top.keys[i]

@@ -63,10 +63,7 @@ func (t *Transport) subsetOf(ids []string) []int32 {
 	if c.Subset == 0 || len(ids) <= c.Subset {
 		return nil
 	}
-	s := pick.Subset{Client: cmp.Or(c.Client, t.client)}
-	if c.ClientNumber != nil {
-		s = pick.Subset{ByNumber: true, Number: uint64(*c.ClientNumber)}
-	}
+	s := pick.SubsetOf(cmp.Or(c.Client, t.client), c.ClientNumber)
 	return s.Order(ids)
 }
 

@@ -28,6 +28,14 @@ type Subset struct {
 	ByNumber bool
 }
 
+// SubsetOf returns the choice of a client with this number, or with this name if number is nil.
+func SubsetOf(client string, number *int) Subset {
+	if number != nil {
+		return Subset{ByNumber: true, Number: uint64(*number)}
+	}
+	return Subset{Client: client}
+}
+
 // Order returns the indices of ids in the order of the client. IDs must differ.
 func (s *Subset) Order(ids []string) []int32 {
 	start := uint64(offset64)
